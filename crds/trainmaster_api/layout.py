@@ -1,0 +1,96 @@
+"""The storage layout of a run, the same on S3 and on a laptop's disk.
+
+    <uri>/<namespace>/<name>/<uid>/
+      spec.json  checkpoints/a2-step-0001200/  LATEST  BEST  metrics.jsonl  events.jsonl  logs/a2/<pod>.log
+      model/  export/  report/
+
+A checkpoint exists when its manifest does. LATEST and BEST hold (attempt, step) and never go back.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import Model
+
+SPEC = "spec.json"
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"
+LATEST = "LATEST"
+BEST = "BEST"
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+LOGS = "logs"
+MODEL = "model"
+TEST_METRICS = "report/test-metrics.json"
+FENCE = "FENCE"  # holds the newest attempt; a writer of an older one stops when it reads it
+
+_CHECKPOINT = re.compile(r"^a([1-9][0-9]*)-step-([0-9]{7,})$")
+
+
+def run_path(namespace: str, name: str, uid: str) -> str:
+    """Directory of a run under the storage URI."""
+    return f"{namespace}/{name}/{uid}"
+
+
+def run_uri(uri: str, namespace: str, name: str, uid: str) -> str:
+    """Address of a run."""
+    return f"{uri.rstrip('/')}/{run_path(namespace, name, uid)}"
+
+
+def checkpoint_name(attempt: int, step: int) -> str:
+    """Directory name of a checkpoint; names sort by attempt, then step, only up to 10^7 steps: compare parsed."""
+    return f"a{attempt}-step-{step:07d}"
+
+
+def parse_checkpoint_name(name: str) -> tuple[int, int] | None:
+    """(attempt, step) of a checkpoint's directory name, or None for anything else."""
+    match = _CHECKPOINT.match(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+class File(Model):
+    """One file of a checkpoint."""
+
+    path: str
+    """Relative to the checkpoint's directory."""
+    size: Annotated[int, Field(ge=0)]
+    """Bytes."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Checksum of the content."""
+
+
+class Manifest(Model):
+    """Written last: its presence makes the checkpoint exist."""
+
+    version: int = 1
+    """Version of this format."""
+    attempt: int
+    """Attempt that wrote it."""
+    step: int
+    """Optimizer steps done."""
+    world_size: int
+    """Workers that wrote it; exact resume needs the same number."""
+    time: str
+    """When it was written, RFC 3339."""
+    metrics: dict[str, float] = {}
+    """Validation metrics at that step."""
+    files: list[File]
+    """Everything in the directory but the manifest."""
+
+
+class Pointer(Model):
+    """Content of LATEST and BEST."""
+
+    attempt: int
+    """Attempt of the checkpoint."""
+    step: int
+    """Step of the checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """Directory name of the checkpoint that it points at."""
+        return checkpoint_name(self.attempt, self.step)

@@ -1,0 +1,161 @@
+"""What the trainer says to the operator: the exit message of a container and the progress message of the driver."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from .base import Model
+from .reasons import FailureClass
+
+EXIT_MESSAGE_LIMIT = 4096  # the kubelet cuts a termination message here
+PROGRESS_LIMIT = 64 * 1024
+PROGRESS_INTERVAL_SECONDS = 5.0
+
+
+class Outcome(StrEnum):
+    """How a container of an attempt ended."""
+
+    COMPLETE = "Complete"
+    STOPPED = "Stopped"  # asked to stop (suspend, drain): saved, then ended
+    FAILED = "Failed"
+
+
+class ExitCode:
+    """Exit codes of the launcher; everything else comes from the system (137: killed)."""
+
+    COMPLETE = 0
+    FAILED = 1
+    STOPPED = 75  # EX_TEMPFAIL: go on later
+
+
+class CheckpointRef(Model):
+    """A committed checkpoint."""
+
+    step: int
+    """Optimizer step."""
+    attempt: int
+    """Attempt that wrote it."""
+    uri: str
+    """Its directory."""
+    time: str
+    """When its manifest was written, RFC 3339."""
+
+
+class ExitMessage(Model):
+    """Termination message of the head (the attempt's result) or of a worker (why it ended)."""
+
+    outcome: Outcome
+    """How it ended."""
+    failure_class: FailureClass | None = None
+    """Why, when it failed."""
+    message: str = ""
+    """One or two sentences for people."""
+    rank: int | None = None
+    """First failing rank."""
+    pod: str | None = None
+    """Pod of that rank."""
+    step: int | None = None
+    """Last finished step."""
+    checkpoint: CheckpointRef | None = None
+    """Newest committed checkpoint."""
+    test_metrics: dict[str, float] = {}
+    """Metrics on the test split, when complete."""
+    model_uri: str = ""
+    """The trained model, when complete."""
+    mlflow_run: str = ""
+    """MLflow run id."""
+    last_lines: list[str] = []
+    """Last lines of the failing process, newest last."""
+
+    def encode(self) -> str:
+        """JSON of at most 4,096 bytes: last lines go first, then the message's end."""
+        lines, message = list(self.last_lines), self.message
+        while True:
+            data = self.model_copy(update={"last_lines": lines, "message": message}).wire()
+            text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+            if len(text) <= EXIT_MESSAGE_LIMIT:
+                return text
+            if lines:
+                lines = lines[1:]
+            elif len(message) > 64:
+                message = message[: len(message) * 3 // 4] + "…"
+            else:
+                return json.dumps(ExitMessage(outcome=self.outcome, failure_class=self.failure_class).wire())
+
+    @classmethod
+    def decode(cls, text: str) -> ExitMessage | None:
+        """The message behind a termination message; None if it is none of ours (empty, cut, foreign)."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None
+
+
+class TrainerState(StrEnum):
+    """What the trainer is doing."""
+
+    STARTING = "Starting"
+    TRAINING = "Training"
+    RECOVERING = "Recovering"
+    STOPPING = "Stopping"
+    FINISHING = "Finishing"
+
+
+class ProgressMessage(Model):
+    """Pushed by the driver with POST, at most once per 5 s and at every transition. Every field is the newest value."""
+
+    namespace: Annotated[str, Field(max_length=63)]
+    """Namespace of the job."""
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the job."""
+    uid: Annotated[str, Field(max_length=64)]
+    """UID of the job."""
+    attempt: Annotated[int, Field(ge=1)]
+    """Attempt that speaks."""
+    state: TrainerState
+    """What it is doing."""
+    step: Annotated[int, Field(ge=0)] = 0
+    """Last finished optimizer step."""
+    total_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of the whole run."""
+    epoch: Annotated[int, Field(ge=0)] = 0
+    """Epoch of that step, from 0."""
+    eta_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Seconds to the end at the present pace."""
+    metric: Annotated[str, Field(max_length=64)] = ""
+    """Name of the metric for the printed column."""
+    metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
+    """Latest value of each metric; non-finite values are left out."""
+    checkpoint: CheckpointRef | None = None
+    """Newest committed checkpoint."""
+    resumed_from_step: int | None = None
+    """Step that this attempt began with; absent: from the start."""
+    recoveries: Annotated[int, Field(ge=0)] = 0
+    """Workers lost and replaced within this attempt."""
+    lost_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps done twice because of those."""
+    ray_ready_time: str | None = None
+    """When all workers had joined, RFC 3339."""
+    loaded_time: str | None = None
+    """When data and model were loaded in every worker, RFC 3339."""
+    first_step_time: str | None = None
+    """When the attempt's first step was done, RFC 3339."""
+    mlflow_run: Annotated[str, Field(max_length=64)] = ""
+    """MLflow run id."""
+    time: str
+    """When it was sent, RFC 3339."""
+
+    @classmethod
+    def decode(cls, body: bytes) -> ProgressMessage:
+        """The message behind a request's body; raises ValueError with one sentence for a bad one."""
+        if len(body) > PROGRESS_LIMIT:
+            raise ValueError(f"{len(body)} bytes; at most {PROGRESS_LIMIT} are accepted")
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            first: Any = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

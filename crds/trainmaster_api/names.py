@@ -1,0 +1,104 @@
+"""Names, labels, ports, mount paths and environment variables that operator and trainer agree on."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from . import GROUP
+
+LABEL_JOB = f"{GROUP}/job"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_ROLE = f"{GROUP}/role"
+LABEL_INDEX = f"{GROUP}/index"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "trainmaster"
+ROLE_HEAD = "head"
+ROLE_WORKER = "worker"
+
+CONTAINER = "trainer"
+PROGRESS_AUDIENCE = f"{GROUP}/progress"
+PROGRESS_PATH = "/v1/progress"
+
+# Keys of the Secret `<job>-run`. The trainer reads them as files under RUN_DIR.
+KEY_RAY = "ray-key"
+KEY_JOB = "job.json"  # the resolved TrainingJob: metadata {name, namespace, uid} and spec with every default filled in
+KEY_PROGRESS_URL = "progress-url"
+KEY_PROGRESS_CA = "progress-ca.crt"
+
+RUN_DIR = "/var/run/trainmaster/job"
+TOKEN_DIR = "/var/run/trainmaster/token"  # projected service-account token, file `token`
+SCRATCH_DIR = "/scratch"  # emptyDir: HOME, TMPDIR and Ray's temp dir, because the root file system is read-only
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+
+# Environment of head and worker containers. AWS_* come from storage.credentialsSecret by envFrom.
+ENV_ROLE = "TRAINMASTER_ROLE"
+ENV_ATTEMPT = "TRAINMASTER_ATTEMPT"
+ENV_INDEX = "TRAINMASTER_INDEX"
+ENV_JOB_UID = "TRAINMASTER_JOB_UID"
+ENV_POD_IP = "POD_IP"
+ENV_POD_NAME = "POD_NAME"
+ENV_HEAD_ADDRESS = "TRAINMASTER_HEAD_ADDRESS"
+
+# Fixed, so that a NetworkPolicy can name them.
+PORT_GCS = 6379
+PORT_DASHBOARD = 8265
+PORT_NODE_MANAGER = 6380
+PORT_OBJECT_MANAGER = 6381
+PORT_RUNTIME_ENV_AGENT = 6382
+PORT_AGENT_GRPC = 6383
+PORT_AGENT_HTTP = 52365
+PORT_METRICS = 8080
+PORT_WORKER_MIN = 10002
+PORT_WORKER_MAX = 10999
+
+
+def head_pod(job: str, attempt: int) -> str:
+    """Name of the head pod of an attempt."""
+    return f"{job}-{attempt}-head"
+
+
+def worker_pod(job: str, attempt: int, index: int) -> str:
+    """Name of worker `index` of an attempt."""
+    return f"{job}-{attempt}-w-{index}"
+
+
+def head_service(job: str) -> str:
+    """Headless Service that selects the head of whatever attempt lives."""
+    return f"{job}-head"
+
+
+def run_secret(job: str) -> str:
+    """Secret that holds the Ray key and the resolved job."""
+    return f"{job}-run"
+
+
+def head_address(job: str, namespace: str) -> str:
+    """Host name of the head as workers resolve it."""
+    return f"{head_service(job)}.{namespace}.svc"
+
+
+def labels(job: str, attempt: int | None = None, role: str | None = None, index: int | None = None) -> dict[str, str]:
+    """Labels of a child; attempt, role and index only where the child has them."""
+    found = {
+        "app.kubernetes.io/name": "trainingjob",
+        "app.kubernetes.io/instance": job,
+        "app.kubernetes.io/part-of": "trainmaster",
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_JOB: job,
+    }
+    if attempt is not None:
+        found[LABEL_ATTEMPT] = str(attempt)
+    if role is not None:
+        found[LABEL_ROLE] = found["app.kubernetes.io/component"] = role
+    if index is not None:
+        found[LABEL_INDEX] = str(index)
+    return found
+
+
+def ray_token(key: str, attempt: int) -> str:
+    """Token of an attempt's Ray cluster: 64 hex characters.
+
+    It depends on the attempt, so a zombie worker of an older attempt can't join the new head.
+    """
+    return hmac.new(key.encode(), f"attempt-{attempt}".encode(), hashlib.sha256).hexdigest()

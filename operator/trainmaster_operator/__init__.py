@@ -1,0 +1,1 @@
+"""Controller of TrainingJobs: observe, plan, act, one status write."""
