@@ -1,0 +1,98 @@
+"""Kill a process, a worker pod, the head pod, and twice in one run: the weights are those of an undisturbed run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import make_job, weights_digest
+from tests.e2e.kube import Json, Namespace, holds, progress, status, worker_pod
+
+CHECKPOINT_EVERY = 200
+LONG = {"training__loop__duration": "120ep", "checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2}
+
+
+def long_job(name: str) -> Json:
+    """Long enough to be hit in the middle; without the extras that would end it early."""
+    job = make_job(name, **LONG)
+    job["spec"]["training"]["loop"].pop("earlyStopping", None)
+    return job
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shared_namespace: Namespace, s3: Any) -> str:
+    """Digest of the weights of a run that nobody touched."""
+    shared_namespace.apply(long_job("calm"))
+    return weights_digest(s3, shared_namespace.complete("calm"))
+
+
+def attempt(job: Json, number: int) -> Json:
+    found: Json = next(a for a in status(job)["attempts"] if a["attempt"] == number)
+    return found
+
+
+def test_sigkill_a_training_process(shared_namespace: Namespace, undisturbed: str, s3: Any) -> None:
+    ns, name = shared_namespace, "process"
+    ns.apply(long_job(name))
+    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    ns.kill_training_process(name, 1, 1)
+    job = ns.complete(name)
+    assert status(job)["attempt"] == 1
+    assert status(job)["restarts"]["recoveries"] == 1
+    assert 0 <= attempt(job, 1)["lostSteps"] <= CHECKPOINT_EVERY + 200
+    assert weights_digest(s3, job) == undisturbed
+
+
+def test_delete_a_worker_pod(shared_namespace: Namespace, undisturbed: str, s3: Any) -> None:
+    ns, name = shared_namespace, "worker"
+    ns.apply(long_job(name))
+    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    pod = worker_pod(name, 1, 0)
+    old = ns.delete_pod(pod)
+    ns.wait_pods(name, lambda pods: pod in pods and pods[pod].metadata.uid != old, "the worker is replaced")
+    job = ns.complete(name)
+    assert status(job)["attempt"] == 1
+    assert status(job)["restarts"]["recoveries"] >= 1
+    assert weights_digest(s3, job) == undisturbed
+
+
+def test_delete_the_head_pod(shared_namespace: Namespace, undisturbed: str, s3: Any) -> None:
+    ns, name = shared_namespace, "head"
+    ns.apply(long_job(name))
+    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    ns.delete_pod(f"{name}-1-head")
+    job = ns.complete(name)
+    assert status(job)["attempt"] == 2
+    assert attempt(job, 2)["resumedFromStep"] >= CHECKPOINT_EVERY
+    assert attempt(job, 2)["lostSteps"] >= 0
+    assert attempt(job, 2)["recoverySeconds"] > 0
+    assert weights_digest(s3, job) == undisturbed
+
+
+def kill_head_hard(ns: Namespace, name: str, number: int) -> None:
+    """SIGKILL the head's PID 1 from outside its namespace is the node's matter; grace 0 is what a user can do."""
+    ns.cluster.core.delete_namespaced_pod(f"{name}-{number}-head", ns.name, grace_period_seconds=0)
+
+
+@pytest.mark.parametrize("second", ["process", "head"])
+def test_twice_in_one_run(shared_namespace: Namespace, undisturbed: str, s3: Any, second: str) -> None:
+    ns, name = shared_namespace, f"twice-{second}"
+    ns.apply(long_job(name))
+    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    kill_head_hard(ns, name, 1)
+    resumed = ns.wait(
+        name,
+        lambda j: status(j).get("attempt") == 2 and holds(j, "Running") and status(j)["lastCheckpoint"]["attempt"] == 2,
+        "running again with a checkpoint of attempt 2",
+    )
+    again: dict[str, Callable[[], object]] = {
+        "process": lambda: ns.kill_training_process(name, 2, 0),
+        "head": lambda: kill_head_hard(ns, name, 2),
+    }
+    again[second]()
+    job = ns.complete(name)
+    assert progress(job)["step"] > progress(resumed)["step"]
+    assert status(job)["attempt"] == (3 if second == "head" else 2)
+    assert weights_digest(s3, job) == undisturbed

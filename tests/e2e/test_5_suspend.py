@@ -1,0 +1,49 @@
+"""Suspend saves first and stops then; unsuspend goes on from that very step."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.e2e.conftest import make_job, weights_digest
+from tests.e2e.kube import Namespace, condition, holds, progress, status
+
+LONG = {"training__loop__duration": "120ep", "checkpoint__every": "100000step"}
+
+
+def test_suspend_and_go_on(namespace: Namespace, s3: Any) -> None:
+    """Checkpoints by interval are off, so the only one is that of the stop."""
+    name = "pause"
+    job = make_job(name, **LONG)
+    job["spec"]["training"]["loop"].pop("earlyStopping", None)
+    namespace.apply(job)
+    namespace.wait(name, lambda j: progress(j).get("step", 0) >= 200, "at step 200")
+    asked = datetime.now(UTC)
+    namespace.patch(name, {"spec": {"run": {"suspend": True}}})
+    stopped = namespace.wait(name, lambda j: holds(j, "Suspended"), "suspended")
+    assert namespace.pods(name) == {}
+    saved = status(stopped)["lastCheckpoint"]
+    assert datetime.fromisoformat(saved["time"].replace("Z", "+00:00")) >= asked.replace(microsecond=0)
+    assert saved["step"] >= 200
+    assert status(stopped)["phase"] == "Suspended"
+    assert "startTime" not in status(stopped)
+
+    namespace.patch(name, {"spec": {"run": {"suspend": False}}})
+    resumed = namespace.wait(name, lambda j: holds(j, "Running") and status(j)["attempt"] == 2, "running again")
+    assert condition(resumed, "Suspended")["status"] == "False"
+    done = namespace.complete(name)
+    second = next(a for a in status(done)["attempts"] if a["attempt"] == 2)
+    assert second["resumedFromStep"] == saved["step"]
+    assert second.get("lostSteps", 0) == 0
+    assert status(done)["restarts"]["counted"] == 0
+    calm = make_job("calm", **LONG)
+    calm["spec"]["training"]["loop"].pop("earlyStopping", None)
+    namespace.apply(calm)
+    assert weights_digest(s3, namespace.complete("calm")) == weights_digest(s3, done)
+
+
+def test_created_suspended_makes_no_pod(namespace: Namespace) -> None:
+    namespace.apply(make_job("later", run__suspend=True))
+    job = namespace.wait("later", lambda j: holds(j, "Suspended"), "suspended")
+    assert namespace.pods("later") == {}
+    assert status(job)["attempt"] == 0

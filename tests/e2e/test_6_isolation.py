@@ -1,0 +1,59 @@
+"""Two jobs side by side: each has its own Ray, token, names and storage."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from tests.e2e.conftest import keys, make_job, run_prefix
+from tests.e2e.kube import Namespace, holds
+
+JOIN = (
+    "import os, subprocess, sys\n"
+    "env = dict(os.environ, RAY_AUTH_MODE='token', RAY_AUTH_TOKEN='{token}')\n"
+    "env.pop('RAY_AUTH_TOKEN_PATH', None)\n"
+    "done = subprocess.run([sys.executable, '-m', 'ray.scripts.scripts', 'health-check', '--address', '{address}:6379'],\n"
+    "                      env=env, capture_output=True, text=True, timeout=60)\n"
+    "print('rc', done.returncode)\n"
+)
+
+
+def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
+    small = {"training__loop__duration": "150ep", "checkpoint__every": "200step"}
+    for name in ("left", "right"):
+        namespace.apply(make_job(name, **small, cluster__workers={"count": 1, "cpus": "250m", "memory": "3Gi"}))
+    for name in ("left", "right"):
+        namespace.wait(name, lambda j: holds(j, "Running"), "running")
+
+    secrets = {
+        n: namespace.cluster.core.read_namespaced_secret(f"{n}-run", namespace.name).data for n in ("left", "right")
+    }
+    ray_keys = {n: base64.b64decode(s["ray-key"]).decode() for n, s in secrets.items()}
+    assert ray_keys["left"] != ray_keys["right"]
+
+    from trainmaster_api.names import head_address, ray_token
+
+    right = head_address("right", namespace.name)
+    for key, expected in (("right", "rc 0"), ("left", "rc 1")):
+        code = JOIN.format(token=ray_token(ray_keys[key], 1), address=right)
+        out = namespace.execute("left-1-head", "python", "-c", code)
+        assert expected in out, f"with the token of {key}: {out}"
+
+    jobs = {name: namespace.complete(name) for name in ("left", "right")}
+    assert run_prefix(jobs["left"]) != run_prefix(jobs["right"])
+    for name, job in jobs.items():
+        assert "spec.json" in keys(s3, run_prefix(job)), name
+
+
+def test_same_name_again_is_a_new_run(namespace: Namespace, s3: Any) -> None:
+    first = make_job(
+        "again", training__loop__duration="2ep", cluster__workers={"count": 1, "cpus": "250m", "memory": "3Gi"}
+    )
+    namespace.apply(first)
+    one = namespace.complete("again")
+    namespace.cluster.kubectl("delete", "tj", "again", "-n", namespace.name, "--wait=true")
+    namespace.apply(first)
+    two = namespace.complete("again")
+    assert run_prefix(one) != run_prefix(two)
+    assert "spec.json" in keys(s3, run_prefix(one))
+    assert "spec.json" in keys(s3, run_prefix(two))
