@@ -19,7 +19,7 @@ import yaml
 from kubernetes import client, config, watch
 from kubernetes.stream import stream
 from trainmaster_api import GROUP, PLURAL, VERSION
-from trainmaster_api.names import CONTAINER, LABEL_JOB, head_pod, worker_pod
+from trainmaster_api.names import CONTAINER, LABEL_JOB, worker_pod
 
 Json = dict[str, Any]
 
@@ -254,8 +254,3 @@ def load_example(name: str) -> Json:
 def dump(value: object) -> str:
     """Readable JSON for messages."""
     return json.dumps(value, indent=1, default=str)
-
-
-__all__ = [
-    "Cluster", "Json", "Namespace", "condition", "dump", "head_pod", "holds", "load_example", "progress", "status", "tool", "worker_pod",
-]  # fmt: skip

@@ -70,7 +70,8 @@ def test_same_accuracy_as_on_the_laptop(finished: Json, tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(make_job(NAME)))
     done = subprocess.run(
-        [sys.executable, "-m", "trainmaster_cli.main", "run", str(path), "--storage", str(tmp_path / "runs"), "--mlflow", "off", "--plain"],
+        [sys.executable, "-m", "trainmaster_cli.main", "run", str(path), "--plain",
+         "--storage", str(tmp_path / "runs"), "--mlflow", "off"],
         capture_output=True, text=True, timeout=300, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

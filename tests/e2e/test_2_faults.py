@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from trainmaster_api.names import worker_pod
 
 from tests.e2e.conftest import make_job, weights_digest
-from tests.e2e.kube import Json, Namespace, holds, progress, status, worker_pod
+from tests.e2e.kube import Json, Namespace, holds, progress, status
 
 CHECKPOINT_EVERY = 200
 LONG = {"training__loop__duration": "120ep", "checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2}

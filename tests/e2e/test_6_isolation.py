@@ -12,8 +12,8 @@ JOIN = (
     "import os, subprocess, sys\n"
     "env = dict(os.environ, RAY_AUTH_MODE='token', RAY_AUTH_TOKEN='{token}')\n"
     "env.pop('RAY_AUTH_TOKEN_PATH', None)\n"
-    "done = subprocess.run([sys.executable, '-m', 'ray.scripts.scripts', 'health-check', '--address', '{address}:6379'],\n"
-    "                      env=env, capture_output=True, text=True, timeout=60)\n"
+    "command = [sys.executable, '-m', 'ray.scripts.scripts', 'health-check', '--address', '{address}:6379']\n"
+    "done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)\n"
     "print('rc', done.returncode)\n"
 )
 

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Files that follow from the contract. With --check nothing is written and a stale file is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+.venv/bin/python -m trainmaster_api.crd "$@"
