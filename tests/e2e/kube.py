@@ -193,7 +193,8 @@ class Namespace:
         """Run a command in the pod's container."""
         out: str = stream(
             self.cluster.core.connect_get_namespaced_pod_exec,
-            pod, self.name, container=CONTAINER, command=list(command), stdout=True, stderr=True, stdin=False, tty=False,
+            pod, self.name, container=CONTAINER, command=list(command),
+            stdout=True, stderr=True, stdin=False, tty=False,
         )  # fmt: skip
         return out
 
