@@ -72,21 +72,23 @@ TOOLS = {
             },
             asset_module="sigs.k8s.io/kwok",
         ),
+        Tool("pause", "pause", ".", 2),
         Tool("ray-operator", "kuberay", "github.com/ray-project/kuberay/ray-operator", 90),
     )
 }
 CONTROL_PLANE = ("kube-apiserver", "etcd", "kubectl")
 BED = (
     *CONTROL_PLANE,
-    *("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "helm", "coredns", "minio"),
+    *("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "pause", "helm", "coredns", "minio"),
 )
 
 
 def key(tool: Tool, gomod: Path = GOMOD) -> str:
     """A hash of everything that decides what the binary is, the toolchain aside."""
     digest = hashlib.sha256()
-    for part in ("go.mod", "go.sum"):
-        digest.update((gomod / tool.module / part).read_bytes())
+    for part in ("go.mod", "go.sum", "main.go"):
+        source = gomod / tool.module / part
+        digest.update(source.read_bytes() if source.exists() else b"")
     digest.update(json.dumps([tool.package, tool.ldflags, tool.assets], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

@@ -1,0 +1,3 @@
+module trainmaster.dev/testbed/pause
+
+go 1.24

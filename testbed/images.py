@@ -1,0 +1,268 @@
+"""Build the images and bring them to the nodes cheaply.
+
+Three copies would be slow and fill the disk, so there is one: the layout's blobs, the golden containerd root's
+blobs and every node's blobs are hard links to the same files. A node that starts gets a hard-linked copy of the
+golden root; a node that runs gets an archive of only the blobs it lacks, which after a change of our own code is
+the last, small layer.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from testbed import builds, paths
+from testbed.builds import say
+from testbed.errors import BedError
+from testbed.node import ctr_command
+from testbed.oci import Layout, image_name
+from testbed.procs import Processes, run
+
+BASE = "docker.io/library/python:3.11-slim-bookworm"
+SCRATCH = ("pause", "coredns", "minio")
+OURS = ("operator", "trainer")
+
+
+def home() -> Path:
+    """Everything about images; survives ``down``."""
+    return paths.cache_dir() / "images"
+
+
+def layout() -> Layout:
+    """The layout that every image goes through."""
+    return Layout(home() / "layout")
+
+
+def build_scratch(names: Iterable[str] = SCRATCH) -> None:
+    """The images that hold one static binary each."""
+    with paths.locked(home() / "layout.lock"):
+        for short in names:
+            mark = home() / f"{short}.inputs"
+            key = builds.key(builds.TOOLS[short])
+            if not (mark.exists() and mark.read_text() == key and image_name(short) in layout().digests()):
+                layout().add_scratch_image(image_name(short), {f"/{short}": builds.tool(short)}, [f"/{short}"])
+                mark.write_text(key)
+
+
+def build_ours(names: Iterable[str] = OURS) -> list[str]:
+    """Build images/NAME/Dockerfile where something that goes in has changed; returns the full names."""
+    done = []
+    with paths.locked(home() / "layout.lock"):
+        for short in names:
+            dockerfile = paths.REPO / "images" / short / "Dockerfile"
+            if not dockerfile.exists():
+                raise BedError(f"no {dockerfile.relative_to(paths.REPO)}; images that can be built: {', '.join(OURS)}")
+            key, mark = inputs_key(dockerfile, paths.REPO), home() / f"{short}.inputs"
+            name = image_name(short)
+            if not (mark.exists() and mark.read_text() == key and name in layout().digests()):
+                began = time.monotonic()
+                say(f"building {name}")
+                _build_base()
+                _buildah_build(dockerfile, name)
+                built = time.monotonic()
+                _push(name)
+                layout().prune()
+                mark.write_text(key)
+                say(f"built {name} in {built - began:.0f} s, stored it in {time.monotonic() - built:.0f} s")
+            done.append(name)
+    return done
+
+
+def inputs_key(dockerfile: Path, context: Path) -> str:
+    """A hash of the Dockerfile and of every file that its COPY lines name."""
+    digest = hashlib.sha256(dockerfile.read_bytes())
+    for source in copy_sources(dockerfile.read_text()):
+        for file in sorted(_files(context, source)):
+            digest.update(f"{file.relative_to(context)}\0{file.stat().st_mode & 0o111}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def copy_sources(dockerfile: str) -> list[str]:
+    """What COPY and ADD take from the build context (not ``--from`` another stage)."""
+    sources: list[str] = []
+    for line in dockerfile.replace("\\\n", " ").splitlines():
+        words = line.split()
+        if not words or words[0].upper() not in ("COPY", "ADD") or any(w.startswith("--from") for w in words):
+            continue
+        sources += [word for word in words[1:-1] if not word.startswith("--")]
+    return sources
+
+
+def _files(context: Path, source: str) -> Iterable[Path]:
+    for match in context.glob(source.removeprefix("./").rstrip("/") or "*"):
+        found = match.rglob("*") if match.is_dir() else [match]
+        yield from (file for file in found if file.is_file() and "__pycache__" not in file.parts)
+
+
+def _buildah(*args: str) -> list[str]:
+    storage = home() / "storage"
+    return [
+        "buildah",
+        "--root",
+        str(storage / "root"),
+        "--runroot",
+        str(storage / "run"),
+        "--storage-driver",
+        "overlay",
+        *args,
+    ]
+
+
+def _build_base() -> None:
+    """The base image, from Debian packages: there may be no registry to pull it from."""
+    if subprocess.run(_buildah("inspect", "--type", "image", BASE), capture_output=True).returncode == 0:
+        return
+    say(f"building the base image {BASE} from Debian packages (about 45 s)")
+    with tempfile.TemporaryDirectory(dir=home()) as folder:
+        include = "python3,python3-pip,python3-venv,ca-certificates"
+        run(["mmdebstrap", "--variant=minbase", f"--include={include}", "bookworm", f"{folder}/base.tar"])
+        Path(folder, "Dockerfile").write_text(
+            "FROM scratch\nADD base.tar /\n"
+            # where the image of that name has its interpreter
+            'RUN ["/bin/sh", "-c", "ln -s /usr/bin/python3 /usr/local/bin/python'
+            ' && ln -s /usr/bin/python3 /usr/local/bin/python3"]\n'
+            'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\nCMD ["python3"]\n'
+        )
+        run(_buildah("bud", "--isolation", "chroot", "-t", BASE, folder))
+
+
+def _buildah_build(dockerfile: Path, name: str) -> None:
+    # This machine's certificates and package index are mounted while building: they don't get into the image.
+    mounts = [path for path in ("/etc/ssl/certs", "/etc/pip.conf") if Path(path).exists()]
+    args = [arg for path in mounts for arg in ("-v", f"{path}:{path}:ro")]
+    log = home() / f"{name.replace('/', '_')}.log"
+    options = ["--isolation", "chroot", "--pull-never", "--layers", "-t", name, "-f", str(dockerfile)]
+    with log.open("w") as out:
+        argv = _buildah("bud", *options, *args, str(paths.REPO))
+        code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT).returncode
+    if code != 0:
+        tail = "\n".join(log.read_text().splitlines()[-20:])
+        raise BedError(f"building {name} failed ({log}):\n{tail}")
+
+
+def _push(name: str) -> None:
+    # layers that the layout already has are skipped, so a code change writes only its own
+    run(_buildah("push", "--quiet", "--disable-compression", "--format", "oci", name, f"oci:{layout().folder}:{name}"))
+
+
+def import_foreign(reference: str) -> list[str]:
+    """Take an OCI archive (a path) or an image of buildah's store into the layout; returns the names."""
+    with paths.locked(home() / "layout.lock"):
+        if Path(reference).is_file():
+            return layout().import_archive(Path(reference))
+        if image_name(reference) not in layout().digests():
+            _push(image_name(reference))
+        return [image_name(reference)]
+
+
+def golden() -> Path:
+    """A containerd root that holds every image, unpacked; nodes start from a hard-linked copy."""
+    return home() / "golden"
+
+
+def update_golden(names: Sequence[str]) -> None:
+    """Bring the golden root up to date; costs nothing when it is."""
+    with paths.locked(home() / "golden.lock"):
+        mark = home() / "golden.json"
+        want = {name: layout().descriptor(name)["digest"] for name in names}
+        have = dict(re.findall(r"^(\S+) (\S+)$", mark.read_text(), re.MULTILINE)) if mark.exists() else {}
+        if all(have.get(name) == digest for name, digest in want.items()):
+            return
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            _fill_golden(Path(folder), [name for name in names if have.get(name) != want[name]])
+        _share_blobs()
+        mark.write_text("".join(f"{name} {digest}\n" for name, digest in (have | want).items()))
+        say(f"golden image root is up to date after {time.monotonic() - began:.0f} s")
+
+
+def _fill_golden(state: Path, names: Iterable[str]) -> None:
+    socket, config = state / "containerd.sock", state / "config.toml"
+    config.write_text(
+        f'version = 2\nroot = "{golden()}"\nstate = "{state}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f'[grpc]\naddress = "{socket}"\n[plugins."io.containerd.internal.v1.opt"]\npath = "{state}/opt"\n'
+    )
+    processes = Processes(state, die_with_parent=True)
+    processes.start("containerd", ["containerd", "--config", str(config), "--log-level", "warn"])
+    try:
+        processes.wait_ready("containerd", socket.exists, 30)
+        for name in names:
+            load_into(socket, name)
+    finally:
+        processes.stop("containerd")
+
+
+def _share_blobs() -> None:
+    """Make the golden root's blobs the very files of the layout."""
+    for blob in (golden() / "io.containerd.content.v1.content" / "blobs" / "sha256").iterdir():
+        source = layout().blobs / blob.name
+        if source.exists() and not source.samefile(blob):
+            linked = blob.with_suffix(".link")
+            os.link(source, linked)
+            linked.rename(blob)
+
+
+def clone_golden(target: Path) -> None:
+    """Give a node that never ran a containerd root with all images: links for data, copies for databases."""
+    with paths.locked(home() / "golden.lock"):
+        if target.exists() or not golden().exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        run(["cp", "-al", str(golden()), str(target)])
+        for database in golden().rglob("*.db"):
+            copy = target / database.relative_to(golden())
+            copy.unlink()
+            shutil.copy2(database, copy)
+
+
+def load_into(socket: Path, name: str) -> int:
+    """Import one image into a running containerd; sends only the blobs that it lacks.
+
+    Returns:
+        The number of bytes sent.
+    """
+    have = set(run(ctr_command(socket, "content", "ls", "--quiet")).split())
+    top, *rest = layout().blobs_of(name)
+    without = have - {top}
+    child = subprocess.Popen(
+        ctr_command(socket, "images", "import", "-"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        sent = layout().write_archive(name, child.stdin, without)
+        child.stdin.close()
+    except BrokenPipeError:
+        sent = 0
+    said = child.stdout.read().decode(errors="replace")
+    if child.wait() != 0:
+        raise BedError(f"importing {name} failed: {said[-1000:]}")
+    return sent
+
+
+def load_everywhere(sockets: Sequence[Path], names: Sequence[str]) -> None:
+    """Import the images into every running node, side by side."""
+
+    def load(socket: Path) -> int:
+        return sum(load_into(socket, name) for name in names if not _is_current(socket, name))
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(max(1, len(sockets))) as pool:
+        sent = sum(pool.map(load, sockets))
+    if sent:
+        say(f"loaded {sent / 1e6:.1f} MB of image data in {time.monotonic() - began:.1f} s")
+
+
+def _is_current(socket: Path, name: str) -> bool:
+    wanted = layout().descriptor(name)["digest"]
+    listed = run(ctr_command(socket, "images", "ls", f"name=={name}"))
+    return wanted in listed
