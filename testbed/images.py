@@ -121,8 +121,11 @@ def _build_base() -> None:
         return
     say(f"building the base image {BASE} from Debian packages (about 45 s)")
     with tempfile.TemporaryDirectory(dir=home()) as folder:
-        include = "python3,python3-pip,python3-venv,ca-certificates"
-        run(["mmdebstrap", "--variant=minbase", f"--include={include}", "bookworm", f"{folder}/base.tar"])
+        # no perl (usr-is-merged instead of usrmerge), no translations and manuals: 129 MB instead of 248
+        argv = ["mmdebstrap", "--variant=minbase", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
+        argv += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("locale", "man", "info", "doc")]
+        argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+        run([*argv, "--include=usr-is-merged,python3,python3-venv,ca-certificates", "bookworm", f"{folder}/base.tar"])
         Path(folder, "Dockerfile").write_text(
             "FROM scratch\nADD base.tar /\n"
             # where the image of that name has its interpreter
@@ -137,6 +140,13 @@ def _buildah_build(dockerfile: Path, name: str) -> None:
     # This machine's certificates and package index are mounted while building: they don't get into the image.
     mounts = [path for path in ("/etc/ssl/certs", "/etc/pip.conf") if Path(path).exists()]
     args = [arg for path in mounts for arg in ("-v", f"{path}:{path}:ro")]
+    if mounts[:1] == ["/etc/ssl/certs"]:
+        bundle = "/etc/ssl/certs/ca-certificates.crt"
+        args += ["--build-arg", f"PIP_CERT={bundle}", "--build-arg", f"SSL_CERT_FILE={bundle}"]
+    # what `make setup` has downloaded, the image takes from there: the two have the same lock
+    cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
+    cache.mkdir(parents=True, exist_ok=True)
+    args += ["-v", f"{cache}:/var/cache/uv", "--build-arg", "UV_CACHE_DIR=/var/cache/uv"]
     log = home() / f"{name.replace('/', '_')}.log"
     options = ["--isolation", "chroot", "--pull-never", "--layers", "-t", name, "-f", str(dockerfile)]
     with log.open("w") as out:

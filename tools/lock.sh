@@ -8,3 +8,5 @@ compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --genera
 compile pyproject.toml --group dev --extra operator --extra trainer --no-emit-package trainmaster -o requirements.lock
 compile pyproject.toml --extra operator --constraint requirements.lock -o locks/operator.lock
 compile pyproject.toml --extra trainer --constraint requirements.lock -o locks/trainer.lock
+# the images bootstrap uv itself from this one entry
+awk '/^uv==/{on=1} on{print} on && !/\\$/{exit}' requirements.lock > locks/uv.lock
