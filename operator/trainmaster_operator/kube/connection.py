@@ -1,0 +1,97 @@
+"""Where the API server is and who we are: one HTTP session, with credentials that may change under it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+
+logger = logging.getLogger(__name__)
+
+# The kubelet rotates a projected token well before it expires, and the API server takes the old one meanwhile.
+TOKEN_REFRESH_SECONDS = 60.0
+# Requests at a time. HTTP/1.1 needs a connection for each; more of them only fill the API server's own queues.
+CONNECTIONS = 64
+
+
+class LoginInfo(Protocol):
+    """What a login gives: the part of kopf's ConnectionInfo that is needed here."""
+
+    @property
+    def server(self) -> str:
+        """Address of the API server."""
+
+    def as_http_headers(self) -> dict[str, str]:
+        """The Authorization header, if there is one."""
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        """CA and client certificate."""
+
+
+class Connection:
+    """One HTTP session to the API server.
+
+    The token is read again every minute and after a 401. The address, the CA and a client certificate are read once:
+    a new one of those needs a new process.
+    """
+
+    def __init__(self, login: Callable[[], LoginInfo], *, user_agent: str, connections: int = CONNECTIONS) -> None:
+        self._login = login
+        self._user_agent = user_agent
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._headers: dict[str, str] = {}
+        self._read_at = 0.0
+        self.server = ""
+
+    async def __aenter__(self) -> Connection:
+        info = self._login()
+        self.server = info.server.rstrip("/")
+        self._headers = info.as_http_headers()
+        self._read_at = asyncio.get_running_loop().time()
+        context: ssl.SSLContext | bool = info.as_ssl_context() if self.server.startswith("https:") else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30),
+            headers={"User-Agent": self._user_agent, "Accept": "application/json"},
+            auto_decompress=True,
+            # A proxy for the world outside is seldom one for the API server.
+            trust_env=False,
+        )
+        self._slots = asyncio.Semaphore(self._connections)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session."""
+        if self._session is None:
+            raise RuntimeError("the connection is not open: use `async with`")
+        return self._session
+
+    @property
+    def slots(self) -> asyncio.Semaphore:
+        """Bounds the requests at a time; watches don't count, they would hold their slot for minutes."""
+        return self._slots
+
+    def headers(self) -> dict[str, str]:
+        """The Authorization header of now."""
+        if asyncio.get_running_loop().time() - self._read_at > TOKEN_REFRESH_SECONDS:
+            self.login_again()
+        return self._headers
+
+    def login_again(self) -> bool:
+        """Read the credentials again; True if they are new."""
+        old = self._headers
+        self._read_at = asyncio.get_running_loop().time()
+        try:
+            self._headers = self._login().as_http_headers()
+        except OSError as error:  # the volume is being replaced: what we have is good for a while yet
+            logger.warning("can't read the credentials again: %s", error)
+        return self._headers != old

@@ -1,0 +1,1 @@
+"""What runs around reconcile: queue, wiring, hooks, progress endpoint, health, metrics."""
