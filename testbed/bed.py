@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from testbed import addons, builds, cgroups, images, network, paths, system
@@ -214,6 +215,6 @@ def _other_beds(run: Path) -> list[Path]:
 
 
 def _remove_empty(folder: Path) -> None:
-    for path, _, files in os.walk(folder, topdown=False):
-        if not files and not os.listdir(path):
-            os.rmdir(path)
+    for path, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(path).rmdir()

@@ -15,12 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from testbed import builds, paths
 from testbed.builds import say
 from testbed.errors import BedError
-from testbed.node import ctr_command
+from testbed.node import ctr_command, unmount_below
 from testbed.oci import Layout, image_name
 from testbed.procs import Processes, run
 
@@ -41,42 +42,59 @@ def layout() -> Layout:
 
 def build_scratch(names: Iterable[str] = SCRATCH) -> None:
     """The images that hold one static binary each."""
-    with paths.locked(home() / "layout.lock"):
-        for short in names:
-            mark = home() / f"{short}.inputs"
-            key = builds.key(builds.TOOLS[short])
-            if not (mark.exists() and mark.read_text() == key and image_name(short) in layout().digests()):
-                layout().add_scratch_image(image_name(short), {f"/{short}": builds.tool(short)}, [f"/{short}"])
-                mark.write_text(key)
+    for short in names:
+        mark, name, key = home() / f"{short}.inputs", image_name(short), builds.key(builds.TOOLS[short])
+        if _is_built(mark, key, name):
+            continue
+        with _layout_lock():
+            layout().add_scratch_image(name, {f"/{short}": builds.tool(short)}, [f"/{short}"])
+            mark.write_text(key)
 
 
 def build_ours(names: Iterable[str] = OURS) -> list[str]:
     """Build images/NAME/Dockerfile where something that goes in has changed; returns the full names."""
     done = []
-    with paths.locked(home() / "layout.lock"):
-        for short in names:
-            dockerfile = paths.REPO / "images" / short / "Dockerfile"
-            if not dockerfile.exists():
-                raise BedError(f"no {dockerfile.relative_to(paths.REPO)}; images that can be built: {', '.join(OURS)}")
-            key, mark = inputs_key(dockerfile, paths.REPO), home() / f"{short}.inputs"
-            name = image_name(short)
-            if not (mark.exists() and mark.read_text() == key and name in layout().digests()):
-                began = time.monotonic()
-                say(f"building {name}")
-                _build_base()
-                _buildah_build(dockerfile, name)
-                built = time.monotonic()
-                _push(name)
-                layout().prune()
+    for short in names:
+        dockerfile = paths.REPO / "images" / short / "Dockerfile"
+        if not dockerfile.exists():
+            raise BedError(f"no {dockerfile.relative_to(paths.REPO)}; images that can be built: {', '.join(OURS)}")
+        # a long build must not hold up those who only read the layout, so it has a lock of its own
+        with paths.locked(home() / "build.lock"):
+            key, mark, name = inputs_key(dockerfile, paths.REPO), home() / f"{short}.inputs", image_name(short)
+            if not _is_built(mark, key, name):
+                _build_one(dockerfile, name)
                 mark.write_text(key)
-                say(f"built {name} in {built - began:.0f} s, stored it in {time.monotonic() - built:.0f} s")
-            done.append(name)
+        done.append(name)
     return done
+
+
+def _build_one(dockerfile: Path, name: str) -> None:
+    began = time.monotonic()
+    say(f"building {name}")
+    _build_base()
+    _buildah_build(dockerfile, name)
+    built = time.monotonic()
+    with _layout_lock():
+        _push(name)
+        layout().prune()
+    run(_buildah("rm", "--all"))
+    run(_buildah("rmi", "--prune"))
+    unmount_below(home() / "storage")
+    say(f"built {name} in {built - began:.0f} s, stored it in {time.monotonic() - built:.0f} s")
+
+
+def _is_built(mark: Path, key: str, name: str) -> bool:
+    return mark.exists() and mark.read_text() == key and name in layout().digests()
+
+
+def _layout_lock() -> AbstractContextManager[None]:
+    return paths.locked(home() / "layout.lock")
 
 
 def inputs_key(dockerfile: Path, context: Path) -> str:
     """A hash of the Dockerfile and of every file that its COPY lines name."""
     digest = hashlib.sha256(dockerfile.read_bytes())
+    digest.update("".join((*_BASE_PACKAGES, _BASE_DOCKERFILE)).encode())
     for source in copy_sources(dockerfile.read_text()):
         for file in sorted(_files(context, source)):
             digest.update(f"{file.relative_to(context)}\0{file.stat().st_mode & 0o111}\0".encode())
@@ -115,46 +133,59 @@ def _buildah(*args: str) -> list[str]:
     ]
 
 
+# No perl (usr-is-merged instead of usrmerge), no translations, no manuals: 129 MB instead of 248.
+_BASE_PACKAGES = (
+    "--variant=minbase",
+    "--include=usr-is-merged,python3,python3-venv,ca-certificates",
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+    *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("locale", "man", "info", "doc")),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+)
+_BASE_DOCKERFILE = (
+    "FROM scratch\nADD base.tar /\n"
+    # where the image of that name has its interpreter
+    'RUN ["/bin/sh", "-c", "ln -s /usr/bin/python3 /usr/local/bin/python'
+    ' && ln -s /usr/bin/python3 /usr/local/bin/python3"]\n'
+    'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\nCMD ["python3"]\n'
+)
+
+
 def _build_base() -> None:
     """The base image, from Debian packages: there may be no registry to pull it from."""
-    if subprocess.run(_buildah("inspect", "--type", "image", BASE), capture_output=True).returncode == 0:
+    recipe, mark = "\n".join((*_BASE_PACKAGES, _BASE_DOCKERFILE)), home() / "base.inputs"
+    exists = subprocess.run(_buildah("inspect", "--type", "image", BASE), capture_output=True).returncode == 0
+    if exists and mark.exists() and mark.read_text() == recipe:
         return
     say(f"building the base image {BASE} from Debian packages (about 45 s)")
     with tempfile.TemporaryDirectory(dir=home()) as folder:
-        # no perl (usr-is-merged instead of usrmerge), no translations and manuals: 129 MB instead of 248
-        argv = ["mmdebstrap", "--variant=minbase", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
-        argv += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("locale", "man", "info", "doc")]
-        argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-        run([*argv, "--include=usr-is-merged,python3,python3-venv,ca-certificates", "bookworm", f"{folder}/base.tar"])
-        Path(folder, "Dockerfile").write_text(
-            "FROM scratch\nADD base.tar /\n"
-            # where the image of that name has its interpreter
-            'RUN ["/bin/sh", "-c", "ln -s /usr/bin/python3 /usr/local/bin/python'
-            ' && ln -s /usr/bin/python3 /usr/local/bin/python3"]\n'
-            'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\nCMD ["python3"]\n'
-        )
+        run(["mmdebstrap", *_BASE_PACKAGES, "bookworm", f"{folder}/base.tar"])
+        Path(folder, "Dockerfile").write_text(_BASE_DOCKERFILE)
         run(_buildah("bud", "--isolation", "chroot", "-t", BASE, folder))
+    mark.write_text(recipe)
 
 
 def _buildah_build(dockerfile: Path, name: str) -> None:
-    # This machine's certificates and package index are mounted while building: they don't get into the image.
-    mounts = [path for path in ("/etc/ssl/certs", "/etc/pip.conf") if Path(path).exists()]
-    args = [arg for path in mounts for arg in ("-v", f"{path}:{path}:ro")]
-    if mounts[:1] == ["/etc/ssl/certs"]:
-        bundle = "/etc/ssl/certs/ca-certificates.crt"
-        args += ["--build-arg", f"PIP_CERT={bundle}", "--build-arg", f"SSL_CERT_FILE={bundle}"]
-    # what `make setup` has downloaded, the image takes from there: the two have the same lock
-    cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
-    cache.mkdir(parents=True, exist_ok=True)
-    args += ["-v", f"{cache}:/var/cache/uv", "--build-arg", "UV_CACHE_DIR=/var/cache/uv"]
     log = home() / f"{name.replace('/', '_')}.log"
     options = ["--isolation", "chroot", "--pull-never", "--layers", "-t", name, "-f", str(dockerfile)]
     with log.open("w") as out:
-        argv = _buildah("bud", *options, *args, str(paths.REPO))
+        argv = _buildah("bud", *options, *_machine_options(), str(paths.REPO))
         code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT).returncode
     if code != 0:
         tail = "\n".join(log.read_text().splitlines()[-20:])
         raise BedError(f"building {name} failed ({log}):\n{tail}")
+
+
+def _machine_options() -> list[str]:
+    """This machine's certificates and package cache, lent to the build; nothing of them gets into the image."""
+    options = []
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    if Path(bundle).exists():
+        options += ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro"]
+        options += ["--build-arg", f"PIP_CERT={bundle}", "--build-arg", f"SSL_CERT_FILE={bundle}"]
+    cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
+    cache.mkdir(parents=True, exist_ok=True)
+    # not where the Dockerfile clears up after itself
+    return [*options, "-v", f"{cache}:/var/cache/uv", "--build-arg", "UV_CACHE_DIR=/var/cache/uv"]
 
 
 def _push(name: str) -> None:
@@ -164,7 +195,7 @@ def _push(name: str) -> None:
 
 def import_foreign(reference: str) -> list[str]:
     """Take an OCI archive (a path) or an image of buildah's store into the layout; returns the names."""
-    with paths.locked(home() / "layout.lock"):
+    with _layout_lock():
         if Path(reference).is_file():
             return layout().import_archive(Path(reference))
         if image_name(reference) not in layout().digests():
@@ -239,15 +270,15 @@ def load_into(socket: Path, name: str) -> int:
         The number of bytes sent.
     """
     have = set(run(ctr_command(socket, "content", "ls", "--quiet")).split())
-    top, *rest = layout().blobs_of(name)
-    without = have - {top}
+    without = have - {layout().descriptor(name)["digest"]}
     child = subprocess.Popen(
         ctr_command(socket, "images", "import", "-"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    assert child.stdin is not None and child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
         sent = layout().write_archive(name, child.stdin, without)
         child.stdin.close()

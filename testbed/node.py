@@ -1,7 +1,6 @@
 """One node: containerd, kubelet and kube-proxy in a network namespace and a cgroup of their own."""
 
 import json
-import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -216,7 +215,7 @@ def _remove_links_into(folder: Path, target: Path) -> None:
         return
     for link in folder.iterdir():
         with suppress(OSError):
-            if str(os.readlink(link)).startswith(f"{target}/"):
+            if str(link.readlink()).startswith(f"{target}/"):
                 link.unlink()
 
 

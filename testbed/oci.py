@@ -47,7 +47,8 @@ class Layout:
 
     def _index(self) -> list[Json]:
         entries: list[Json] = json.loads((self.folder / "index.json").read_text())["manifests"]
-        return entries
+        # buildah leaves the former image in the index when a name moves on, without its name
+        return [entry for entry in entries if _REF in entry.get("annotations", {})]
 
     def _write_index(self, entries: list[Json]) -> None:
         partial = self.folder / "index.json.partial"
@@ -123,6 +124,7 @@ class Layout:
 
     def prune(self) -> None:
         """Remove the blobs that no named image uses any more."""
+        self._write_index(self._index())
         used = {digest.removeprefix("sha256:") for name in self.digests() for digest in self.blobs_of(name)}
         for blob in self.blobs.iterdir():
             if blob.name not in used:
@@ -183,7 +185,7 @@ def _read(tar: tarfile.TarFile, name: str) -> bytes:
         source = tar.extractfile(member)
         assert source is not None
         return source.read()
-    raise BedError(f"{tar.name}: not an OCI archive (no {name})")
+    raise BedError(f"{tar.name!r}: not an OCI archive (no {name})")
 
 
 def _members(tar: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
