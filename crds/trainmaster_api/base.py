@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 DURATION_PATTERN = r"^[1-9][0-9]{0,8}(ep|step)$"
 INTERVAL_PATTERN = r"^(auto|[1-9][0-9]{0,8}(ep|step|s|m|h))$"
 WARMUP_PATTERN = r"^(0|[1-9][0-9]{0,8}(ep|step)|([0-9]|[1-9][0-9])%)$"
+METRIC_PATTERN = r"^val/[a-z0-9_]+$"
 QUANTITY_PATTERN = r"^([0-9]+)(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 # A child's name is `<job>-<attempt>-w-<index>` and every label value and DNS label ends at 63 characters:
 # 63 - len("-9999-w-9999") leaves this much for the job.
@@ -23,10 +24,27 @@ _SUFFIX = {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["20ep", "1000step"])]
-Interval = Annotated[str, Field(pattern=INTERVAL_PATTERN, examples=["auto", "1ep", "500step", "10m"])]
-Warmup = Annotated[str, Field(pattern=WARMUP_PATTERN, examples=["5%", "100step", "1ep"])]
-Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, examples=["500m", "2", "2Gi"])]
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=16, examples=["20ep", "1000step"])]
+Interval = Annotated[str, Field(pattern=INTERVAL_PATTERN, max_length=16, examples=["auto", "1ep", "500step", "10m"])]
+Warmup = Annotated[str, Field(pattern=WARMUP_PATTERN, max_length=16, examples=["5%", "100step", "1ep"])]
+Metric = Annotated[str, Field(pattern=METRIC_PATTERN, max_length=64, examples=["val/loss"])]
+
+
+def _whole_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# `cpus: 2` is as good as `cpus: "2"`, as in a Pod
+Quantity = Annotated[
+    str,
+    BeforeValidator(_whole_as_text),
+    Field(
+        pattern=QUANTITY_PATTERN,
+        max_length=32,
+        examples=["500m", "2", "2Gi"],
+        json_schema_extra={"x-kubernetes-int-or-string": True, "minimum": 0},
+    ),
+]
 
 
 class Model(BaseModel):

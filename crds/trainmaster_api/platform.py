@@ -6,13 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .base import Interval, Model, Quantity
+from .base import Interval, Metric, Model, Quantity
 
 
 class Mlflow(Model):
     """Record the run on an MLflow tracking server. A dead server costs a warning, never the run."""
 
-    uri: Annotated[str, Field(pattern=r"^(https?://.+|sqlite:///.+|file:.+)$", max_length=1024)] | None = None
+    uri: (
+        Annotated[
+            str,
+            Field(pattern=r"^(https?://.+|sqlite:///.+|file:.+)$", max_length=1024, examples=["http://mlflow:5000"]),
+        ]
+        | None
+    ) = None
     """Tracking server; default: the operator's (in a cluster) or a local sqlite file (on a laptop)."""
     experiment: Annotated[str, Field(min_length=1, max_length=250)] | None = None
     """Name of the experiment; default: `<namespace>/<name>`."""
@@ -31,17 +37,25 @@ class Storage(Model):
     uri: (
         Annotated[
             str,
-            Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|/.*|file:///.*)$", max_length=1024),
+            Field(
+                pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|/.*|file:///.*)$",
+                max_length=1024,
+                examples=["s3://bucket/prefix", "/mnt/shared/runs"],
+            ),
         ]
         | None
     ) = None
     """`s3://bucket/prefix`, or an absolute path of a shared file system. Default: the operator's, or ./trainmaster-runs
     on a laptop."""
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/?$", max_length=253)] | None = None
+    endpoint: (
+        Annotated[str, Field(pattern=r"^https?://[^/]+/?$", max_length=253, examples=["http://minio:9000"])] | None
+    ) = None
     """S3 endpoint for MinIO and other S3-compatible servers."""
-    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=63)] = "us-east-1"
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=63, examples=["eu-central-1"])] = "us-east-1"
     """S3 region."""
-    credentials_secret: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] | None = None
+    credentials_secret: (
+        Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, examples=["minio"])] | None
+    ) = None
     """Secret in the job's namespace with keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
 
 
@@ -54,7 +68,7 @@ class Checkpoint(Model):
     """Newest checkpoints that are kept."""
     keep_best: Annotated[int, Field(ge=0, le=100)] = 1
     """Best checkpoints that are kept besides."""
-    metric: Annotated[str, Field(pattern=r"^val/[a-z0-9_]+$")] = "val/loss"
+    metric: Metric = "val/loss"
     """Validation metric that says which is best; its better direction follows from its name."""
 
 
@@ -154,5 +168,15 @@ class Run(Model):
     """Seconds without a new step until a running attempt counts as stalled."""
     stop_grace_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
     """Seconds that a stop (suspend, drain, eviction) may take to save."""
-    resume_from: Annotated[str, Field(pattern=r"^(s3://.+|/.+|file:///.+)$", max_length=1024)] | None = None
+    resume_from: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^(s3://.+|/.+|file:///.+)$",
+                max_length=1024,
+                examples=["s3://bucket/prefix/default/digits/0f3c9a1b2d4e"],
+            ),
+        ]
+        | None
+    ) = None
     """Run to start from: address of another run's directory. Weights, optimizer and position are taken over."""

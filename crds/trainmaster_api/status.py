@@ -140,7 +140,13 @@ class Status(Model):
     """Derived from the conditions, for the printed column."""
     reason: Annotated[str, Field(max_length=1024)] = ""
     """Reason of the condition that decides the phase, for `-o wide`."""
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = []
     """The truth."""
     attempt: int = 0
     """Number of the newest attempt; only grows."""

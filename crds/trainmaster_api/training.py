@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Duration, Model, Warmup
+from .base import Duration, Metric, Model, Warmup
+
+SKLEARN_SETS: dict[str, int | None] = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2, "diabetes": None}
+"""Data sets that come with scikit-learn: their number of classes; None: a regression."""
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("loss", "accuracy", "f1"),
+    "regression": ("loss", "rmse", "mae", "r2"),
+}
+"""Metrics of each task; in the spec and in metrics.jsonl they are called `val/<metric>`, `test/<metric>`."""
 
 
 class Split(Model):
@@ -36,7 +45,10 @@ class Data(Model):
     file on a laptop and to the container's working directory in a cluster."""
     target: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """Column to predict; required for CSV and Parquet, not accepted for other sources."""
-    features: Annotated[list[str], Field(min_length=1, max_length=4096)] | None = None
+    features: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(min_length=1, max_length=4096)]
+        | None
+    ) = None
     """Columns to predict from. Default: every numeric column but the target. CSV and Parquet only."""
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
     """Images from a folder are resized to this many pixels on each side."""
@@ -224,7 +236,7 @@ class Plateau(Model):
     """What the learning rate is multiplied by."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Validations without improvement before it falls."""
-    metric: Annotated[str, Field(pattern=r"^val/[a-z0-9_]+$")] = "val/loss"
+    metric: Metric = "val/loss"
     """Validation metric that is watched."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Floor of the learning rate as a share of the peak."""
@@ -236,7 +248,7 @@ Schedule = Annotated[Cosine | Linear | Constant | Plateau, Field(discriminator="
 class EarlyStopping(Model):
     """Stop when the metric hasn't improved for `patience` validations."""
 
-    metric: Annotated[str, Field(pattern=r"^val/[a-z0-9_]+$")] = "val/loss"
+    metric: Metric = "val/loss"
     """Validation metric that is watched; its better direction follows from its name."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Validations without improvement before the run stops."""
@@ -257,7 +269,7 @@ class Loop(Model):
     """Clip the global gradient norm to this; absent: no clipping."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of weights, order and dropout."""
-    validate_every: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(ep|step)$")] = "1ep"
+    validate_every: Duration = "1ep"
     """How often the validation split is evaluated."""
     early_stopping: EarlyStopping | None = None
     """Stop early; absent: run the whole duration."""

@@ -1,0 +1,459 @@
+"""Rules between fields, each written once as CEL (for the CRD) and once as Python (for the admission hook and the CLI).
+
+A rule is evaluated on `self`, the object at its `scope`, after defaults. Both sides say the same sentence; a test runs
+every rule's examples against Python and against a real API server and compares what they say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .base import MAX_NAME_LENGTH, NAME_PATTERN, parse_count
+from .training import METRICS, SKLEARN_SETS
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What must hold for the object at `scope`.
+
+    Attributes:
+        id: short name, for tests and documents.
+        scope: dotted path of the object that the rule reads; empty: the whole TrainingJob.
+        field: dotted path below `scope` that the sentence is about; empty: the object itself.
+        reads: dotted paths below `scope`; the rule is silent while one of them has a problem of its own.
+        cel: the rule as a CEL expression over `self`.
+        check: the same in Python, over the object as plain JSON data.
+        message: what is wrong and what is accepted, one sentence.
+        expression: CEL expression that makes the sentence, where the values help; `sentence` is the same in Python.
+        sentence: see `expression`.
+    """
+
+    id: str
+    scope: str
+    field: str
+    reads: tuple[str, ...]
+    cel: str
+    check: Callable[[Object], bool]
+    message: str
+    expression: str = ""
+    sentence: Callable[[Object], str] | None = None
+
+    @property
+    def path(self) -> str:
+        """Path of the field that the sentence is about."""
+        return ".".join(part for part in (self.scope, self.field) if part)
+
+    def say(self, value: Object) -> str:
+        """The sentence for a `self` that breaks the rule."""
+        return self.sentence(value) if self.sentence else self.message
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A field that fixes the run's identity: it can't change once the job exists. Path below `spec`."""
+
+    field: str
+    why: str
+    always: bool = True  # required, or has a default: it is always there
+
+    @property
+    def id(self) -> str:
+        """Short name, for tests and documents."""
+        return f"fixed-{self.field}"
+
+    @property
+    def path(self) -> str:
+        """Path of the field."""
+        return f"spec.{self.field}"
+
+    @property
+    def cel(self) -> str:
+        """The rule over `self` and `oldSelf`, the new and the old spec; an absent field equals an absent one."""
+        new, old = f"self.{self.field}", f"oldSelf.{self.field}"
+        if self.always:
+            return f"{new} == {old}"
+        return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return (
+            f"can't be changed, because {self.why}; delete the job and create it anew, "
+            "or create another one with run.resumeFrom"
+        )
+
+    def holds(self, new: Object, old: Object) -> bool:
+        """Whether the field is the same in both specs."""
+        return bool(_get(new, self.field) == _get(old, self.field))
+
+
+# A run is what its checkpoints belong to: the data and the model that they continue, the place where they lie, the
+# metric that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
+# Resources, placement, retries, deadlines and how often to save only say how the run is carried out: they may change.
+FIXED: tuple[Fixed, ...] = (
+    Fixed("training", "the checkpoints of this run belong to it"),
+    Fixed("storage", "the checkpoints of this run are there"),
+    Fixed("checkpoint.metric", "it chose the best checkpoint so far"),
+    Fixed("cluster.image", "the run is what this code computes", always=False),
+    Fixed("cluster.workers.count", "a checkpoint is resumed by as many workers as wrote it"),
+    Fixed("cluster.workers.gpus", "a run stays on the kind of device that it began on"),
+    Fixed("run.resumeFrom", "the run began there", always=False),
+)
+
+
+def _get(value: Any, path: str) -> Any:
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def cel_list(items: list[str]) -> str:
+    """A CEL list of strings."""
+    return "[" + ", ".join(f"'{item}'" for item in items) + "]"
+
+
+def _is_table(source: str) -> bool:
+    return not source.startswith(("sklearn:", "images:")) and source.lower().endswith((".csv", ".parquet"))
+
+
+_SKLEARN = [f"sklearn:{name}" for name in SKLEARN_SETS]
+_CLASSES = {f"sklearn:{name}": classes for name, classes in SKLEARN_SETS.items() if classes}
+_REGRESSIONS = [f"sklearn:{name}" for name, classes in SKLEARN_SETS.items() if classes is None]
+_CEL_CLASSES = "{" + ", ".join(f"'{source}': {classes}" for source, classes in _CLASSES.items()) + "}"
+_TABLE = r"self.source.matches('(?i)[.](csv|parquet)$')"
+_NAMED = "(self.source.startsWith('sklearn:') || self.source.startsWith('images:'))"
+
+_NAME = Rule(
+    id="name",
+    scope="",
+    field="",
+    reads=("metadata.name",),
+    cel=f"self.metadata.name.size() <= {MAX_NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')",
+    check=lambda job: (
+        len(job["metadata"]["name"]) <= MAX_NAME_LENGTH
+        and re.fullmatch(NAME_PATTERN, job["metadata"]["name"]) is not None
+    ),
+    message=(
+        "metadata.name must begin with a letter, have only lower-case letters, digits and '-', end with a letter or "
+        f"digit, and be at most {MAX_NAME_LENGTH} characters long, because the names of the job's pods begin with it"
+    ),
+)
+
+_DATA = (
+    Rule(
+        id="source-kind",
+        scope="spec.training.data",
+        field="source",
+        reads=("source",),
+        cel=f"{_NAMED} || {_TABLE}",
+        check=lambda data: data["source"].startswith(("sklearn:", "images:")) or _is_table(data["source"]),
+        message="must be `sklearn:<name>`, `images:<folder>`, or the address of a file that ends in .csv or .parquet",
+    ),
+    Rule(
+        id="source-scheme",
+        scope="spec.training.data",
+        field="source",
+        reads=("source",),
+        cel="!self.source.contains('://') || self.source.startsWith('s3://') || self.source.startsWith('images:s3://')",
+        check=lambda data: "://" not in data["source"] or data["source"].startswith(("s3://", "images:s3://")),
+        message="is read from a path or from s3://; copy the data to one of them",
+    ),
+    Rule(
+        id="source-sklearn",
+        scope="spec.training.data",
+        field="source",
+        reads=("source",),
+        cel=f"!self.source.startsWith('sklearn:') || self.source in {cel_list(_SKLEARN)}",
+        check=lambda data: not data["source"].startswith("sklearn:") or data["source"] in _SKLEARN,
+        message=f"scikit-learn's sets are {', '.join(_SKLEARN)}",
+    ),
+    Rule(
+        id="target-required",
+        scope="spec.training.data",
+        field="target",
+        reads=("source", "target"),
+        cel=f"{_NAMED} || !{_TABLE} || has(self.target)",
+        check=lambda data: not _is_table(data["source"]) or "target" in data,
+        message="a CSV or Parquet file needs `target`, the column to predict",
+    ),
+    Rule(
+        id="target-forbidden",
+        scope="spec.training.data",
+        field="target",
+        reads=("source", "target"),
+        cel=f"!{_NAMED} || !has(self.target)",
+        check=lambda data: not data["source"].startswith(("sklearn:", "images:")) or "target" not in data,
+        message="only a CSV or Parquet file has a `target`; this source brings its own labels: leave it out",
+    ),
+    Rule(
+        id="features-forbidden",
+        scope="spec.training.data",
+        field="features",
+        reads=("source", "features"),
+        cel=f"!{_NAMED} || !has(self.features)",
+        check=lambda data: not data["source"].startswith(("sklearn:", "images:")) or "features" not in data,
+        message="only a CSV or Parquet file has columns to choose `features` from: leave it out",
+    ),
+    Rule(
+        id="features-target",
+        scope="spec.training.data",
+        field="features",
+        reads=("target", "features"),
+        cel="!has(self.features) || !has(self.target) || !(self.target in self.features)",
+        check=lambda data: "target" not in data or data["target"] not in data.get("features", ()),
+        message="must not contain the target: the model would read the answer",
+    ),
+    Rule(
+        id="split-sum",
+        scope="spec.training.data",
+        field="split",
+        reads=("split.train", "split.validation", "split.test"),
+        cel=(
+            "self.split.train + self.split.validation + self.split.test > 0.999999 && "
+            "self.split.train + self.split.validation + self.split.test < 1.000001"
+        ),
+        check=lambda data: (
+            0.999999 < data["split"]["train"] + data["split"]["validation"] + data["split"]["test"] < 1.000001
+        ),
+        message="train, validation and test must add up to 1",
+    ),
+)
+
+
+def _classes_fit(training: Object) -> bool:
+    known = _CLASSES.get(training["data"]["source"])
+    task = training["task"]
+    return known is None or task["type"] != "classification" or task.get("numClasses", known) == known
+
+
+def _task_fits(training: Object) -> bool:
+    source, kind = training["data"]["source"], training["task"]["type"]
+    return not (source in _REGRESSIONS and kind != "regression") and not (source in _CLASSES and kind == "regression")
+
+
+def _side(source: str, image_size: int) -> int | None:
+    """Pixels on each side of the source's images; None: it has no images."""
+    if source == "sklearn:digits":
+        return 8
+    return image_size if source.startswith("images:") else None
+
+
+def _patch_fits(training: Object) -> bool:
+    side = _side(training["data"]["source"], training["data"]["imageSize"])
+    is_vit = training["model"]["name"] == "vit"
+    return not is_vit or side is None or side % training["model"]["args"].get("patch", 4) == 0
+
+
+def _metric_sentence(names: list[str]) -> str:
+    return f"must be a metric of the task: {', '.join(names)}"
+
+
+def _metric_rule(id: str, scope: str, field: str, training: str, has: str) -> Rule:
+    """`field` must name a validation metric of the task. `has`: CEL that is true while the field is there."""
+    known = {task: [f"val/{metric}" for metric in metrics] for task, metrics in METRICS.items()}
+    task = f"{training}task.type"
+    options = "{" + ", ".join(f"'{kind}': {cel_list(names)}" for kind, names in known.items()) + "}"
+
+    def check(value: Object) -> bool:
+        metric = _get(value, field)
+        return metric is None or metric in known[_get(value, task)]
+
+    return Rule(
+        id=id,
+        scope=scope,
+        field=field,
+        reads=(field, task),
+        cel=f"!({has}) || self.{field} in {options}[self.{task}]",
+        check=check,
+        message="must be a metric of the task",
+        expression=" : ".join(
+            [f"self.{task} == '{kind}' ? '{_metric_sentence(names)}'" for kind, names in known.items()]
+            + ["'must be a metric of the task'"]
+        ),
+        sentence=lambda value: _metric_sentence(known[_get(value, task)]),
+    )
+
+
+def _fits_in(part: str, whole: str) -> bool:
+    """Whether `5ep` fits in `20ep`; only counts of the same unit are compared."""
+    (part_count, part_unit), (count, unit) = parse_count(part), parse_count(whole)
+    return part_unit != unit or part_count <= count
+
+
+# Numbers without leading zeros compare by length, then as text: CEL's cost estimate has no bound for int() of a part.
+_WARMUP_CEL = " && ".join(
+    f"(!self.schedule.warmup.endsWith('{unit}') || !self.loop.duration.endsWith('{unit}') || "
+    "self.schedule.warmup.size() < self.loop.duration.size() || "
+    "(self.schedule.warmup.size() == self.loop.duration.size() && self.schedule.warmup <= self.loop.duration))"
+    for unit in ("ep", "step")
+)
+_IMAGES_CEL = "(self.data.source == 'sklearn:digits' || self.data.source.startsWith('images:'))"
+
+_TRAINING = (
+    Rule(
+        id="source-task",
+        scope="spec.training",
+        field="task.type",
+        reads=("task.type", "data.source"),
+        cel=(
+            f"!(self.data.source in {cel_list(_REGRESSIONS)} && self.task.type != 'regression') && "
+            f"!(self.data.source in {cel_list(list(_CLASSES))} && self.task.type == 'regression')"
+        ),
+        check=_task_fits,
+        message="sklearn:diabetes is a regression; scikit-learn's other sets are classifications",
+    ),
+    Rule(
+        id="source-classes",
+        scope="spec.training",
+        field="task.numClasses",
+        reads=("task.type", "task.numClasses", "data.source"),
+        cel=(
+            f"!(self.data.source in {_CEL_CLASSES}) || self.task.type != 'classification' || "
+            f"!has(self.task.numClasses) || self.task.numClasses == {_CEL_CLASSES}[self.data.source]"
+        ),
+        check=_classes_fit,
+        message="must be the number of classes that the data set has",
+        expression=f"'%s has %d classes'.format([self.data.source, {_CEL_CLASSES}[self.data.source]])",
+        sentence=lambda training: f"{training['data']['source']} has {_CLASSES[training['data']['source']]} classes",
+    ),
+    Rule(
+        id="model-images",
+        scope="spec.training",
+        field="model.name",
+        reads=("model.name", "data.source"),
+        cel=f"!(self.model.name in ['cnn', 'vit']) || {_IMAGES_CEL}",
+        check=lambda training: (
+            training["model"]["name"] not in ("cnn", "vit") or _side(training["data"]["source"], 1) is not None
+        ),
+        message="cnn and vit need images (sklearn:digits or images:<folder>); for rows of numbers take mlp",
+    ),
+    Rule(
+        id="vit-patch",
+        scope="spec.training",
+        field="model.args",
+        reads=("model.name", "model.args.patch", "data.source", "data.imageSize"),
+        cel=(
+            f"self.model.name != 'vit' || !{_IMAGES_CEL} || "
+            "(self.data.source == 'sklearn:digits' ? 8 : self.data.imageSize) % "
+            "(has(self.model.args.patch) ? self.model.args.patch : 4) == 0"
+        ),
+        check=_patch_fits,
+        message="patch must divide the side of the images",
+        expression=(
+            "'patch %d must divide the side of the images, %d pixels'.format(["
+            "has(self.model.args.patch) ? self.model.args.patch : 4, "
+            "self.data.source == 'sklearn:digits' ? 8 : self.data.imageSize])"
+        ),
+        sentence=lambda training: (
+            f"patch {training['model']['args'].get('patch', 4)} must divide the side of the images, "
+            f"{_side(training['data']['source'], training['data']['imageSize'])} pixels"
+        ),
+    ),
+    Rule(
+        id="vit-heads",
+        scope="spec.training",
+        field="model.args",
+        reads=("model.name", "model.args.dim", "model.args.heads"),
+        cel=(
+            "self.model.name != 'vit' || (has(self.model.args.dim) ? self.model.args.dim : 64) % "
+            "(has(self.model.args.heads) ? self.model.args.heads : 4) == 0"
+        ),
+        check=lambda training: (
+            training["model"]["name"] != "vit"
+            or training["model"]["args"].get("dim", 64) % training["model"]["args"].get("heads", 4) == 0
+        ),
+        message="dim must be a multiple of heads",
+        expression=(
+            "'dim %d must be a multiple of heads %d'.format(["
+            "has(self.model.args.dim) ? self.model.args.dim : 64, "
+            "has(self.model.args.heads) ? self.model.args.heads : 4])"
+        ),
+        sentence=lambda training: (
+            f"dim {training['model']['args'].get('dim', 64)} must be a multiple of "
+            f"heads {training['model']['args'].get('heads', 4)}"
+        ),
+    ),
+    Rule(
+        id="nesterov-momentum",
+        scope="spec.training",
+        field="optimizer.nesterov",
+        reads=("optimizer.nesterov", "optimizer.momentum"),
+        cel=(
+            "!has(self.optimizer.nesterov) || !self.optimizer.nesterov || !has(self.optimizer.momentum) || "
+            "self.optimizer.momentum > 0.0"
+        ),
+        check=lambda training: (
+            not training["optimizer"].get("nesterov", False) or training["optimizer"].get("momentum", 0.9) > 0
+        ),
+        message="Nesterov's momentum needs momentum above 0",
+    ),
+    Rule(
+        id="warmup-duration",
+        scope="spec.training",
+        field="schedule.warmup",
+        reads=("schedule.warmup", "loop.duration"),
+        cel=f"!has(self.schedule.warmup) || ({_WARMUP_CEL})",
+        check=lambda training: _fits_in(training["schedule"].get("warmup", "0"), training["loop"]["duration"]),
+        message="is longer than the whole run",
+        expression="'is longer than the whole run, %s'.format([self.loop.duration])",
+        sentence=lambda training: f"is longer than the whole run, {training['loop']['duration']}",
+    ),
+    _metric_rule("schedule-metric", "spec.training", "schedule.metric", "", "has(self.schedule.metric)"),
+    _metric_rule("stopping-metric", "spec.training", "loop.earlyStopping.metric", "", "has(self.loop.earlyStopping)"),
+)
+
+
+def _micro_batches(spec: Object) -> int:
+    return int(spec["cluster"]["workers"]["count"]) * int(spec["training"]["loop"]["gradientAccumulation"])
+
+
+def _batch_sentence(spec: Object) -> str:
+    size, parts = spec["training"]["data"]["batchSize"], _micro_batches(spec)
+    return (
+        f"{size} is not a multiple of {spec['cluster']['workers']['count']} workers x "
+        f"{spec['training']['loop']['gradientAccumulation']} gradientAccumulation; next is "
+        f"{(size // parts + 1) * parts}"
+    )
+
+
+_PARTS_CEL = "(self.cluster.workers.count * self.training.loop.gradientAccumulation)"
+
+_SPEC = (
+    Rule(
+        id="batch-multiple",
+        scope="spec",
+        field="training.data.batchSize",
+        reads=("training.data.batchSize", "training.loop.gradientAccumulation", "cluster.workers.count"),
+        cel=f"self.training.data.batchSize % {_PARTS_CEL} == 0",
+        check=lambda spec: spec["training"]["data"]["batchSize"] % _micro_batches(spec) == 0,
+        message="must be a multiple of workers x gradientAccumulation",
+        expression=(
+            "'%d is not a multiple of %d workers x %d gradientAccumulation; next is %d'.format(["
+            "self.training.data.batchSize, self.cluster.workers.count, self.training.loop.gradientAccumulation, "
+            f"(self.training.data.batchSize / {_PARTS_CEL} + 1) * {_PARTS_CEL}])"
+        ),
+        sentence=_batch_sentence,
+    ),
+    _metric_rule("checkpoint-metric", "spec", "checkpoint.metric", "training.", "has(self.checkpoint.metric)"),
+    *(
+        Rule(
+            id=f"storage-{field}",
+            scope="spec.storage",
+            field=field,
+            reads=("uri", field),
+            cel=f"!has(self.{field}) || (has(self.uri) && self.uri.startsWith('s3://'))",
+            check=lambda storage, field=field: (  # type: ignore[misc]
+                field not in storage or storage.get("uri", "").startswith("s3://")
+            ),
+            message="is for S3 only: give storage.uri as s3://bucket/prefix, or leave it out",
+        )
+        for field in ("endpoint", "credentialsSecret")
+    ),
+)
+
+RULES: tuple[Rule, ...] = (_NAME, *_DATA, *_TRAINING, *_SPEC)
