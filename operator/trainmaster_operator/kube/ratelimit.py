@@ -21,12 +21,17 @@ class TokenBucket:
         self._tokens = float(burst)
         self._updated: float | None = None
 
+    def take(self) -> bool:
+        """Take a token if there is one."""
+        self._refill()
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
     def reserve(self) -> float:
         """Take a token and return the seconds to wait before using it (0.0: now)."""
-        now = self._clock() if self._clock else asyncio.get_running_loop().time()
-        if self._updated is not None:
-            self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._qps)
-        self._updated = now
+        self._refill()
         self._tokens -= 1.0
         return max(0.0, -self._tokens / self._qps)
 
@@ -35,6 +40,12 @@ class TokenBucket:
         delay = self.reserve()
         if delay > 0:
             await asyncio.sleep(delay)
+
+    def _refill(self) -> None:
+        now = self._clock() if self._clock else asyncio.get_running_loop().time()
+        if self._updated is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._qps)
+        self._updated = now
 
 
 def backoff(failures: int, base: float, limit: float, rng: random.Random | None = None) -> float:

@@ -63,7 +63,7 @@ class Reflector(Generic[K, V]):
         self._items: dict[str, _Item[K, V]] = {}
         self._by_key: dict[K, dict[str, V]] = {}
         self._seen = 0  # the stream has told us everything up to this resource version
-        self._alive_at = 0.0
+        self._alive_at = self._tried_at = 0.0
         self.synced = asyncio.Event()
 
     def __len__(self) -> int:
@@ -78,8 +78,12 @@ class Reflector(Generic[K, V]):
         return list(self._by_key)
 
     def age(self) -> float:
-        """Seconds since the stream's last sign of life."""
+        """Seconds since the stream's last sign of life: how old the cache may be."""
         return asyncio.get_running_loop().time() - self._alive_at
+
+    def idle(self) -> float:
+        """Seconds since this task last did anything, failing included: whether it hangs."""
+        return asyncio.get_running_loop().time() - max(self._alive_at, self._tried_at)
 
     def observe(self, body: Object) -> None:
         """Take over an object from the answer to our own write, unless the stream has already been past it.
@@ -96,7 +100,7 @@ class Reflector(Generic[K, V]):
         self._alive_at = loop.time()
         failures, version = 0, ""
         while True:
-            started = loop.time()
+            started = self._tried_at = loop.time()
             try:
                 version = version or await self._list()
                 async for kind, body in self._client.watch(

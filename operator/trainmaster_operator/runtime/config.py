@@ -1,0 +1,133 @@
+"""Flags and environment of the operator's process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PREFIX = "TRAINMASTER_"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True)
+class Config:
+    """How this process runs; `docs/operator.md` has a line for each."""
+
+    namespaces: tuple[str, ...]
+    own_namespace: str
+    pod_name: str
+    identity: str
+    image: str | None
+    storage_uri: str | None
+    storage_endpoint: str | None
+    storage_region: str | None
+    storage_credentials_secret: str | None
+    mlflow_uri: str | None
+    progress_url: str
+    https_port: int
+    http_port: int
+    tls_secret: str
+    tls_files: tuple[Path, Path, Path] | None
+    lease_name: str
+    lease_seconds: float
+    concurrency: int
+    qps: float
+    burst: int
+    resync_seconds: float
+    log_format: str
+    verbose: bool
+
+    @property
+    def progress_names(self) -> tuple[str, ...]:
+        """Names and addresses that the endpoint's certificate must hold."""
+        host = urlsplit(self.progress_url).hostname or ""
+        # the API server calls a webhook by `<service>.<namespace>.svc`, whatever name the trainers use
+        service = f"trainmaster-operator.{self.own_namespace}.svc"
+        return tuple(dict.fromkeys((host, service)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Flags whose default comes from the environment: `--lease-name` from TRAINMASTER_LEASE_NAME."""
+
+    def add(self, flag: str, text: str, default: str | int | float | None = None, **more: object) -> None:
+        name = PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+        kind = type(default) if default is not None else str
+        value = os.environ.get(name) or (str(default) if default is not None else None)
+        self.add_argument(flag, default=value, type=kind, help=f"{text} [{name}]", **more)  # type: ignore[arg-type]
+
+
+def parse(argv: Sequence[str] | None = None) -> Config:
+    """The configuration from flags, then environment, then defaults; ends the process with a sentence if it is bad."""
+    parser = _Parser(prog="python -m trainmaster_operator", description="The Trainmaster operator.")
+    add = parser.add
+    add("--namespaces", "comma-separated namespaces to serve; empty: all", "")
+    add("--namespace", "namespace of the operator itself; default: the service account's, else `default`")
+    add("--pod-name", "name of the operator's pod: it is marked as leader for the progress Service", "")
+    add("--image", "trainer image of jobs that name none")
+    add("--storage-uri", "storage of jobs that name none, s3://bucket/prefix")
+    add("--storage-endpoint", "its S3 endpoint")
+    add("--storage-region", "its region")
+    add("--storage-credentials-secret", "its Secret, by name, in the job's namespace")
+    add("--mlflow-uri", "MLflow server of jobs with `tracking.mlflow: {}`")
+    add("--progress-url", "address at which pods reach this operator; default: its Service")
+    add("--https-port", "port of the progress and admission endpoint", 8443)
+    add("--http-port", "port of /healthz, /readyz and /metrics", 8080)
+    add("--tls-secret", "Secret of this namespace that holds CA, certificate and key", "trainmaster-operator-tls")
+    add("--tls-files", "ca,cert,key: files to use instead of the Secret", "")
+    add("--lease-name", "Lease of the leader election", "trainmaster-operator")
+    add("--lease-seconds", "how long a lease holds", 15.0)
+    add("--concurrency", "jobs reconciled at a time", 16)
+    add("--qps", "requests per second to the Kubernetes API", 500.0)
+    add("--burst", "requests at once to the Kubernetes API", 1000)
+    add("--resync-seconds", "how often every job is looked at without an event", 300.0)
+    add("--log-format", "json or text", "json", choices=("json", "text"))
+    parser.add_argument("--verbose", action="store_true", default=bool(os.environ.get(f"{PREFIX}VERBOSE")))
+    return _config(parser, parser.parse_args(argv))
+
+
+def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config:
+    own = args.namespace or _own_namespace()
+    files = [Path(part) for part in args.tls_files.split(",") if part]
+    if files and len(files) != 3:
+        parser.error(f"--tls-files {args.tls_files!r}: give three files, ca,cert,key")
+    url = args.progress_url or f"https://trainmaster-operator.{own}.svc:{args.https_port}/v1/progress"
+    if not urlsplit(url).hostname or not url.startswith("https://"):
+        parser.error(f"--progress-url {url!r}: give an https:// address")
+    if args.lease_seconds < 1:
+        parser.error(f"--lease-seconds {args.lease_seconds}: give at least 1")
+    return Config(
+        namespaces=tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
+        own_namespace=own,
+        pod_name=args.pod_name,
+        # a restart in the same pod is another candidate: it doesn't know what its forerunner was doing
+        identity=f"{args.pod_name or socket.gethostname()}_{uuid.uuid4().hex[:8]}",
+        image=args.image,
+        storage_uri=args.storage_uri,
+        storage_endpoint=args.storage_endpoint,
+        storage_region=args.storage_region,
+        storage_credentials_secret=args.storage_credentials_secret,
+        mlflow_uri=args.mlflow_uri,
+        progress_url=url,
+        https_port=args.https_port,
+        http_port=args.http_port,
+        tls_secret=args.tls_secret,
+        tls_files=(files[0], files[1], files[2]) if files else None,
+        lease_name=args.lease_name,
+        lease_seconds=args.lease_seconds,
+        concurrency=args.concurrency,
+        qps=args.qps,
+        burst=args.burst,
+        resync_seconds=args.resync_seconds,
+        log_format=args.log_format,
+        verbose=args.verbose,
+    )
+
+
+def _own_namespace() -> str:
+    return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"

@@ -1,0 +1,120 @@
+"""The HTTPS endpoint that trainers push progress to, and that the API server asks for admission."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+from trainmaster_api.admission import admit
+from trainmaster_api.messages import PROGRESS_LIMIT, ProgressMessage
+from trainmaster_api.names import PROGRESS_PATH
+
+from trainmaster_operator.kube.errors import ApiError
+from trainmaster_operator.kube.jobs import JobKey
+from trainmaster_operator.kube.ratelimit import TokenBucket
+from trainmaster_operator.kube.tokens import TokenReviewer
+
+from .metrics import Metrics
+from .progress import ProgressStore
+
+logger = logging.getLogger(__name__)
+
+ADMIT_PATH = "/v1/admit"
+# A driver sends every 5 s and at each transition, so this is four times what a good one needs.
+MESSAGES_PER_SECOND = 0.8
+MESSAGES_AT_ONCE = 20
+ADMISSION_LIMIT = 4 * 1024 * 1024  # an object of the API is at most 1.5 MiB, and a review may hold two
+
+HeadOf = Callable[[ProgressMessage], str | None]
+
+
+class Endpoint:
+    """Takes progress from the head pod of a job's attempt, and from nobody else.
+
+    Args:
+        tokens: Says whose token it is.
+        store: Where good messages go.
+        head_of: UID of the live head pod that may speak for the message's job and attempt; None if there is none.
+        is_leader: Only the leader's memory counts.
+        metrics: Counts answers by code.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenReviewer,
+        store: ProgressStore,
+        head_of: HeadOf,
+        is_leader: Callable[[], bool],
+        metrics: Metrics,
+    ) -> None:
+        self._tokens = tokens
+        self._store = store
+        self._head_of = head_of
+        self._is_leader = is_leader
+        self._metrics = metrics
+        self._rates: dict[str, TokenBucket] = {}
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = web.Application(client_max_size=ADMISSION_LIMIT)
+        app.router.add_post(PROGRESS_PATH, self._progress)
+        app.router.add_post(ADMIT_PATH, self._admit)
+        return app
+
+    async def _progress(self, request: web.Request) -> web.Response:
+        code, sentence = await self._take(request)
+        self._metrics.progress(code)
+        if code == 204:
+            return web.Response(status=204)
+        logger.info("refused a progress message from %s: %d %s", request.remote, code, sentence)
+        return web.Response(status=code, text=sentence, headers={"Retry-After": "5"} if code in (429, 503) else None)
+
+    async def _take(self, request: web.Request) -> tuple[int, str]:
+        if not self._is_leader():
+            return 503, "this replica is not the leader"
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        if not token:
+            return 401, "no bearer token"
+        if (request.content_length or 0) > PROGRESS_LIMIT:
+            return 413, f"{request.content_length} bytes; at most {PROGRESS_LIMIT} are accepted"
+        try:
+            message = ProgressMessage.decode(await request.read())
+        except ValueError as error:
+            return 400, str(error)
+        except web.HTTPRequestEntityTooLarge:
+            return 413, f"at most {PROGRESS_LIMIT} bytes are accepted"
+        head = self._head_of(message)
+        if head is None:
+            where = JobKey(message.namespace, message.name)
+            return 403, f"attempt {message.attempt} of {where} ({message.uid}) has no live head pod"
+        if not self._within_rate(head):
+            return 429, "more messages than one per 5 s"
+        try:
+            identity = await self._tokens.review(token)
+        except ApiError as error:
+            return 503, f"can't review the token: {error}"
+        if identity is None:
+            return 401, "the token isn't good for this service"
+        if identity.pod_uid != head or identity.namespace != message.namespace:
+            return 403, "the token belongs to another pod"
+        self._store.put(message)
+        return 204, ""
+
+    def _within_rate(self, head: str) -> bool:
+        if head not in self._rates:
+            if len(self._rates) > 10_000:  # heads of the past; the living ones start again with a full bucket
+                self._rates.clear()
+            self._rates[head] = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+        return self._rates[head].take()
+
+    async def _admit(self, request: web.Request) -> web.Response:
+        try:
+            review = orjson.loads(await request.read())
+        except orjson.JSONDecodeError as error:
+            return web.Response(status=400, text=f"not an AdmissionReview: {error}")
+        # a large spec takes milliseconds to validate, and the event loop must not wait for it
+        answer = await asyncio.to_thread(admit, review)
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")

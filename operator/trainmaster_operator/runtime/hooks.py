@@ -1,0 +1,99 @@
+"""The only module that hangs on kopf: TrainingJob events, login, settings.
+
+kopf's high-level handlers keep their state in annotations and finalizers of the object; `on.event` doesn't, so that is
+the one that is used, and it does no more than remember the body and enqueue the key.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+from trainmaster_api import GROUP, PLURAL, VERSION
+
+from trainmaster_operator.kube.connection import LoginInfo
+
+Object = dict[str, Any]
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps no last-seen state on the object: only change handlers need it, and building it is half of kopf's CPU."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing to compare."""
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        """Nothing is stored."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
+
+
+class Backoffs:
+    """Pauses between kopf's tries of a request: about a minute in all, never two alike. Can be walked repeatedly."""
+
+    def __iter__(self) -> Iterator[float]:
+        return iter([pause * random.uniform(0.5, 1.5) for pause in (0.5, 1, 2, 4, 8, 15, 30)])
+
+
+def login() -> LoginInfo:
+    """Credentials of the pod's service account, else of KUBECONFIG; raises LoginError with what to do."""
+    settings = kopf.OperatorSettings()
+    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if info is None:
+        raise kopf.LoginError("no cluster: run in a pod with a service account, or set KUBECONFIG")
+    return info
+
+
+def registry(seen: Callable[[Object], None], gone: Callable[[Object], None]) -> kopf.OperatorRegistry:
+    """Kopf's registry of everything that it does for us.
+
+    Args:
+        seen: Called with the body of a TrainingJob that exists.
+        gone: Called with the last body of one that was deleted.
+    """
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    def connect(**_: Any) -> LoginInfo:
+        return login()
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="enqueue")
+    async def enqueue(event: Any, **_: Any) -> None:
+        (gone if event["type"] == "DELETED" else seen)(event["object"])
+
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's settings; docs/decisions.md has the reasons and figures behind them."""
+    chosen = kopf.OperatorSettings()
+    chosen.peering.standalone = True  # of several replicas the Lease chooses one
+    chosen.posting.enabled = False
+    chosen.posting.loggers = False
+    chosen.watching.server_timeout = 300
+    chosen.watching.client_timeout = 330
+    chosen.watching.connect_timeout = 5
+    chosen.watching.chunk_size = 500
+    chosen.networking.request_timeout = 20
+    chosen.networking.connect_timeout = 5
+    chosen.networking.error_backoffs = Backoffs()
+    chosen.queueing.idle_timeout = 1.0
+    chosen.persistence.finalizer = f"{GROUP}/finalizer"  # never set: nothing here needs one
+    chosen.persistence.diffbase_storage = NoDiffBase()
+    chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
+    chosen.execution.max_workers = 1
+    chosen.scanning.disabled = True  # the CRD is ours and is there: no right to read all CRDs is needed
+    chosen.process.ultimate_exiting_timeout = 20
+    return chosen
+
+
+def quiet() -> None:
+    """Keep kopf from a log line for every event it handles."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

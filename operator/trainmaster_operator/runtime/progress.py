@@ -1,0 +1,64 @@
+"""What the trainers last said, in memory: a restarted operator hears it again within seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainmaster_api.messages import ProgressMessage
+
+from trainmaster_operator.kube.jobs import JobKey
+
+# Status isn't written more often than this for progress alone, so there is no use in looking more often.
+COALESCE_SECONDS = 10.0
+
+
+class ProgressStore:
+    """Newest progress message of each job.
+
+    Args:
+        changed: Called with the key of a job and the seconds after which it is worth a look.
+    """
+
+    def __init__(self, changed: Callable[[JobKey, float], None]) -> None:
+        self._changed = changed
+        self._newest: dict[JobKey, ProgressMessage] = {}
+
+    def get(self, key: JobKey) -> ProgressMessage | None:
+        """The newest message, or None."""
+        return self._newest.get(key)
+
+    def forget(self, key: JobKey) -> None:
+        """Drop the message of a job that is gone."""
+        self._newest.pop(key, None)
+
+    def put(self, message: ProgressMessage) -> None:
+        """Take a message over unless a newer one is there."""
+        key = JobKey(message.namespace, message.name)
+        old = self._newest.get(key)
+        if old is not None and old.uid == message.uid and _order(old) > _order(message):
+            return
+        self._newest[key] = message
+        self._changed(key, COALESCE_SECONDS if old is not None and _alike(old, message) else 0.0)
+
+
+def _order(message: ProgressMessage) -> tuple[int, str]:
+    """Messages sort by attempt, then by the sender's clock (RFC 3339 in UTC sorts as text)."""
+    return message.attempt, message.time
+
+
+def _alike(old: ProgressMessage, new: ProgressMessage) -> bool:
+    """Whether only the figures moved on, and nothing happened that a user waits for."""
+
+    def facts(message: ProgressMessage) -> tuple[object, ...]:
+        return (
+            message.uid,
+            message.attempt,
+            message.state,
+            message.checkpoint,
+            message.recoveries,
+            message.ray_ready_time,
+            message.loaded_time,
+            message.first_step_time,
+        )
+
+    return facts(old) == facts(new)
