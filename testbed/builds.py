@@ -73,7 +73,18 @@ TOOLS = {
             asset_module="sigs.k8s.io/kwok",
         ),
         Tool("pause", "pause", ".", 2),
-        Tool("ray-operator", "kuberay", "github.com/ray-project/kuberay/ray-operator", 90),
+        Tool(
+            "ray-operator",
+            "kuberay",
+            "github.com/ray-project/kuberay/ray-operator",
+            90,
+            # what the benchmark installs: the operator watches all three, whatever one uses
+            assets={
+                f"{kind}.yaml": f"config/crd/bases/ray.io_{kind}.yaml"
+                for kind in ("rayclusters", "rayjobs", "rayservices")
+            },
+            asset_module="github.com/ray-project/kuberay/ray-operator",
+        ),
     )
 }
 CONTROL_PLANE = ("kube-apiserver", "etcd", "kubectl")
