@@ -131,7 +131,7 @@ _NAMED = "(self.source.startsWith('sklearn:') || self.source.startsWith('images:
 _NAME = Rule(
     id="name",
     scope="",
-    field="",
+    field="metadata.name",
     reads=("metadata.name",),
     cel=f"self.metadata.name.size() <= {MAX_NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')",
     check=lambda job: (
@@ -139,7 +139,7 @@ _NAME = Rule(
         and re.fullmatch(NAME_PATTERN, job["metadata"]["name"]) is not None
     ),
     message=(
-        "metadata.name must begin with a letter, have only lower-case letters, digits and '-', end with a letter or "
+        "must begin with a letter, have only lower-case letters, digits and '-', end with a letter or "
         f"digit, and be at most {MAX_NAME_LENGTH} characters long, because the names of the job's pods begin with it"
     ),
 )
@@ -382,13 +382,16 @@ _TRAINING = (
         id="nesterov-momentum",
         scope="spec.training",
         field="optimizer.nesterov",
-        reads=("optimizer.nesterov", "optimizer.momentum"),
+        reads=("optimizer.name", "optimizer.nesterov", "optimizer.momentum"),
         cel=(
-            "!has(self.optimizer.nesterov) || !self.optimizer.nesterov || !has(self.optimizer.momentum) || "
+            "self.optimizer.name != 'sgd' || !has(self.optimizer.nesterov) || !self.optimizer.nesterov || "
+            "!has(self.optimizer.momentum) || "
             "self.optimizer.momentum > 0.0"
         ),
         check=lambda training: (
-            not training["optimizer"].get("nesterov", False) or training["optimizer"].get("momentum", 0.9) > 0
+            training["optimizer"]["name"] != "sgd"
+            or not training["optimizer"].get("nesterov", False)
+            or training["optimizer"].get("momentum", 0.9) > 0
         ),
         message="Nesterov's momentum needs momentum above 0",
     ),
@@ -396,7 +399,7 @@ _TRAINING = (
         id="warmup-duration",
         scope="spec.training",
         field="schedule.warmup",
-        reads=("schedule.warmup", "loop.duration"),
+        reads=("schedule.name", "schedule.warmup", "loop.duration"),
         cel=f"!has(self.schedule.warmup) || ({_WARMUP_CEL})",
         check=lambda training: _fits_in(training["schedule"].get("warmup", "0"), training["loop"]["duration"]),
         message="is longer than the whole run",

@@ -69,7 +69,8 @@ def structural() -> Structural:
         "properties": {
             "apiVersion": {"type": "string", "description": "Version of this kind."},
             "kind": {"type": "string", "description": "TrainingJob."},
-            "metadata": {"type": "object"},
+            # named here only so that a rule's fieldPath can point at it
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec,
             "status": status,
         },
