@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed import builds, images, kind
+from testbed import builds, images, kind, system
 from testbed.bed import Bed
 from testbed.builds import say
 from testbed.errors import BedError
@@ -118,6 +118,8 @@ def _kubectl_nodes(bed: Bed) -> str:
 
 def _images(args: argparse.Namespace) -> None:
     if args.what == "build":
+        system.require_root()
+        system.ensure_packages()
         for name in images.build_ours(args.name or images.OURS):
             print(name)
     else:

@@ -189,8 +189,11 @@ def _machine_options() -> list[str]:
 
 
 def _push(name: str) -> None:
-    # layers that the layout already has are skipped, so a code change writes only its own
-    run(_buildah("push", "--quiet", "--disable-compression", "--format", "oci", name, f"oci:{layout().folder}:{name}"))
+    # not `buildah push`: to a layout it compresses whatever one asks. What the layout already has is skipped.
+    storage = home() / "storage"
+    source = f"containers-storage:[overlay@{storage}/root+{storage}/run]{name}"
+    target = f"oci:{layout().folder}:{name}"
+    run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", source, target])
 
 
 def import_foreign(reference: str) -> list[str]:

@@ -14,6 +14,7 @@ PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
     "buildah": "buildah",
+    "skopeo": "skopeo",
     "mmdebstrap": "mmdebstrap",
     "iptables": "iptables",
     "ip": "iproute2",
