@@ -7,90 +7,11 @@ every rule's examples against Python and against a real API server and compares 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from .base import MAX_NAME_LENGTH, NAME_PATTERN, parse_count
-from .training import METRICS, SKLEARN_SETS
-
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What must hold for the object at `scope`.
-
-    Attributes:
-        id: short name, for tests and documents.
-        scope: dotted path of the object that the rule reads; empty: the whole TrainingJob.
-        field: dotted path below `scope` that the sentence is about; empty: the object itself.
-        reads: dotted paths below `scope`; the rule is silent while one of them has a problem of its own.
-        cel: the rule as a CEL expression over `self`.
-        check: the same in Python, over the object as plain JSON data.
-        message: what is wrong and what is accepted, one sentence.
-        expression: CEL expression that makes the sentence, where the values help; `sentence` is the same in Python.
-        sentence: see `expression`.
-    """
-
-    id: str
-    scope: str
-    field: str
-    reads: tuple[str, ...]
-    cel: str
-    check: Callable[[Object], bool]
-    message: str
-    expression: str = ""
-    sentence: Callable[[Object], str] | None = None
-
-    @property
-    def path(self) -> str:
-        """Path of the field that the sentence is about."""
-        return ".".join(part for part in (self.scope, self.field) if part)
-
-    def say(self, value: Object) -> str:
-        """The sentence for a `self` that breaks the rule."""
-        return self.sentence(value) if self.sentence else self.message
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A field that fixes the run's identity: it can't change once the job exists. Path below `spec`."""
-
-    field: str
-    why: str
-    always: bool = True  # required, or has a default: it is always there
-
-    @property
-    def id(self) -> str:
-        """Short name, for tests and documents."""
-        return f"fixed-{self.field}"
-
-    @property
-    def path(self) -> str:
-        """Path of the field."""
-        return f"spec.{self.field}"
-
-    @property
-    def cel(self) -> str:
-        """The rule over `self` and `oldSelf`, the new and the old spec; an absent field equals an absent one."""
-        new, old = f"self.{self.field}", f"oldSelf.{self.field}"
-        if self.always:
-            return f"{new} == {old}"
-        return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
-
-    @property
-    def message(self) -> str:
-        """The sentence."""
-        return (
-            f"can't be changed, because {self.why}; delete the job and create it anew, "
-            "or create another one with run.resumeFrom"
-        )
-
-    def holds(self, new: Object, old: Object) -> bool:
-        """Whether the field is the same in both specs."""
-        return bool(_get(new, self.field) == _get(old, self.field))
-
+from .rule import Fixed, Object, Rule, cel_list, value_of
+from .rules_data import DATA_RULES, SKLEARN_CLASSES, SKLEARN_REGRESSIONS
+from .training import METRICS
 
 # A run is what its checkpoints belong to: the data and the model that they continue, the place where they lie, the
 # metric that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
@@ -106,27 +27,7 @@ FIXED: tuple[Fixed, ...] = (
 )
 
 
-def _get(value: Any, path: str) -> Any:
-    for step in path.split("."):
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
-
-
-def cel_list(items: list[str]) -> str:
-    """A CEL list of strings."""
-    return "[" + ", ".join(f"'{item}'" for item in items) + "]"
-
-
-def _is_table(source: str) -> bool:
-    return not source.startswith(("sklearn:", "images:")) and source.lower().endswith((".csv", ".parquet"))
-
-
-_SKLEARN = [f"sklearn:{name}" for name in SKLEARN_SETS]
-_CLASSES = {f"sklearn:{name}": classes for name, classes in SKLEARN_SETS.items() if classes}
-_REGRESSIONS = [f"sklearn:{name}" for name, classes in SKLEARN_SETS.items() if classes is None]
-_CEL_CLASSES = "{" + ", ".join(f"'{source}': {classes}" for source, classes in _CLASSES.items()) + "}"
-_TABLE = r"self.source.matches('(?i)[.](csv|parquet)$')"
-_NAMED = "(self.source.startsWith('sklearn:') || self.source.startsWith('images:'))"
+_CEL_CLASSES = "{" + ", ".join(f"'{source}': {classes}" for source, classes in SKLEARN_CLASSES.items()) + "}"
 
 _NAME = Rule(
     id="name",
@@ -144,96 +45,18 @@ _NAME = Rule(
     ),
 )
 
-_DATA = (
-    Rule(
-        id="source-kind",
-        scope="spec.training.data",
-        field="source",
-        reads=("source",),
-        cel=f"{_NAMED} || {_TABLE}",
-        check=lambda data: data["source"].startswith(("sklearn:", "images:")) or _is_table(data["source"]),
-        message="must be `sklearn:<name>`, `images:<folder>`, or the address of a file that ends in .csv or .parquet",
-    ),
-    Rule(
-        id="source-scheme",
-        scope="spec.training.data",
-        field="source",
-        reads=("source",),
-        cel="!self.source.contains('://') || self.source.startsWith('s3://') || self.source.startsWith('images:s3://')",
-        check=lambda data: "://" not in data["source"] or data["source"].startswith(("s3://", "images:s3://")),
-        message="is read from a path or from s3://; copy the data to one of them",
-    ),
-    Rule(
-        id="source-sklearn",
-        scope="spec.training.data",
-        field="source",
-        reads=("source",),
-        cel=f"!self.source.startsWith('sklearn:') || self.source in {cel_list(_SKLEARN)}",
-        check=lambda data: not data["source"].startswith("sklearn:") or data["source"] in _SKLEARN,
-        message=f"scikit-learn's sets are {', '.join(_SKLEARN)}",
-    ),
-    Rule(
-        id="target-required",
-        scope="spec.training.data",
-        field="target",
-        reads=("source", "target"),
-        cel=f"{_NAMED} || !{_TABLE} || has(self.target)",
-        check=lambda data: not _is_table(data["source"]) or "target" in data,
-        message="a CSV or Parquet file needs `target`, the column to predict",
-    ),
-    Rule(
-        id="target-forbidden",
-        scope="spec.training.data",
-        field="target",
-        reads=("source", "target"),
-        cel=f"!{_NAMED} || !has(self.target)",
-        check=lambda data: not data["source"].startswith(("sklearn:", "images:")) or "target" not in data,
-        message="only a CSV or Parquet file has a `target`; this source brings its own labels: leave it out",
-    ),
-    Rule(
-        id="features-forbidden",
-        scope="spec.training.data",
-        field="features",
-        reads=("source", "features"),
-        cel=f"!{_NAMED} || !has(self.features)",
-        check=lambda data: not data["source"].startswith(("sklearn:", "images:")) or "features" not in data,
-        message="only a CSV or Parquet file has columns to choose `features` from: leave it out",
-    ),
-    Rule(
-        id="features-target",
-        scope="spec.training.data",
-        field="features",
-        reads=("target", "features"),
-        cel="!has(self.features) || !has(self.target) || !(self.target in self.features)",
-        check=lambda data: "target" not in data or data["target"] not in data.get("features", ()),
-        message="must not contain the target: the model would read the answer",
-    ),
-    Rule(
-        id="split-sum",
-        scope="spec.training.data",
-        field="split",
-        reads=("split.train", "split.validation", "split.test"),
-        cel=(
-            "self.split.train + self.split.validation + self.split.test > 0.999999 && "
-            "self.split.train + self.split.validation + self.split.test < 1.000001"
-        ),
-        check=lambda data: (
-            0.999999 < data["split"]["train"] + data["split"]["validation"] + data["split"]["test"] < 1.000001
-        ),
-        message="train, validation and test must add up to 1",
-    ),
-)
-
 
 def _classes_fit(training: Object) -> bool:
-    known = _CLASSES.get(training["data"]["source"])
+    known = SKLEARN_CLASSES.get(training["data"]["source"])
     task = training["task"]
     return known is None or task["type"] != "classification" or task.get("numClasses", known) == known
 
 
 def _task_fits(training: Object) -> bool:
     source, kind = training["data"]["source"], training["task"]["type"]
-    return not (source in _REGRESSIONS and kind != "regression") and not (source in _CLASSES and kind == "regression")
+    return not (source in SKLEARN_REGRESSIONS and kind != "regression") and not (
+        source in SKLEARN_CLASSES and kind == "regression"
+    )
 
 
 def _side(source: str, image_size: int) -> int | None:
@@ -260,8 +83,8 @@ def _metric_rule(id: str, scope: str, field: str, training: str, has: str) -> Ru
     options = "{" + ", ".join(f"'{kind}': {cel_list(names)}" for kind, names in known.items()) + "}"
 
     def check(value: Object) -> bool:
-        metric = _get(value, field)
-        return metric is None or metric in known[_get(value, task)]
+        metric = value_of(value, field)
+        return metric is None or metric in known[value_of(value, task)]
 
     return Rule(
         id=id,
@@ -275,7 +98,7 @@ def _metric_rule(id: str, scope: str, field: str, training: str, has: str) -> Ru
             [f"self.{task} == '{kind}' ? '{_metric_sentence(names)}'" for kind, names in known.items()]
             + ["'must be a metric of the task'"]
         ),
-        sentence=lambda value: _metric_sentence(known[_get(value, task)]),
+        sentence=lambda value: _metric_sentence(known[value_of(value, task)]),
     )
 
 
@@ -301,8 +124,8 @@ _TRAINING = (
         field="task.type",
         reads=("task.type", "data.source"),
         cel=(
-            f"!(self.data.source in {cel_list(_REGRESSIONS)} && self.task.type != 'regression') && "
-            f"!(self.data.source in {cel_list(list(_CLASSES))} && self.task.type == 'regression')"
+            f"!(self.data.source in {cel_list(SKLEARN_REGRESSIONS)} && self.task.type != 'regression') && "
+            f"!(self.data.source in {cel_list(list(SKLEARN_CLASSES))} && self.task.type == 'regression')"
         ),
         check=_task_fits,
         message="sklearn:diabetes is a regression; scikit-learn's other sets are classifications",
@@ -319,7 +142,9 @@ _TRAINING = (
         check=_classes_fit,
         message="must be the number of classes that the data set has",
         expression=f"'%s has %d classes'.format([self.data.source, {_CEL_CLASSES}[self.data.source]])",
-        sentence=lambda training: f"{training['data']['source']} has {_CLASSES[training['data']['source']]} classes",
+        sentence=lambda training: (
+            f"{training['data']['source']} has {SKLEARN_CLASSES[training['data']['source']]} classes"
+        ),
     ),
     Rule(
         id="model-images",
@@ -459,4 +284,4 @@ _SPEC = (
     ),
 )
 
-RULES: tuple[Rule, ...] = (_NAME, *_DATA, *_TRAINING, *_SPEC)
+RULES: tuple[Rule, ...] = (_NAME, *DATA_RULES, *_TRAINING, *_SPEC)

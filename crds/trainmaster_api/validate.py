@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from . import API_VERSION, KIND
-from .rules import Rule
+from .rule import Rule
 from .schema import Schema, apply_defaults, node_at, structural
 from .trainingjob import TrainingJob
 from .variants import all_rules

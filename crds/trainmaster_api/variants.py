@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from .rules import RULES, Object, Rule, cel_list
+from .rule import Object, Rule, cel_list
+from .rules import RULES
 from .schema import Union, structural
 
 
