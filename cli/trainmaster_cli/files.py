@@ -1,0 +1,69 @@
+"""Reading TrainingJobs from files, with what can be checked without opening the data."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainmaster_api.documents import validate_text
+from trainmaster_api.trainingjob import TrainingJob
+from trainmaster_api.validate import Problem, format_problems
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One document of a file: a job, or what is wrong with it."""
+
+    job: TrainingJob | None
+    problems: list[Problem]
+
+
+def print_problems(name: str, problems: list[Problem]) -> None:
+    """To standard error, one per line, with file and line."""
+    print(format_problems(problems, "standard input" if name == "-" else name), file=sys.stderr)
+
+
+def check_file(name: str) -> list[Checked]:
+    """Every document of a file (`-`: standard input). Raises UserError if it can't be read."""
+    text = _read(name)
+    folder = Path() if name == "-" else Path(name).parent
+    return [_with_data(job, problems, folder) for job, problems in validate_text(text)]
+
+
+def _with_data(job: TrainingJob | None, problems: list[Problem], folder: Path) -> Checked:
+    if job is not None:
+        problems = data_problems(job, folder)
+    return Checked(None if problems else job, problems)
+
+
+def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
+    """A relative path is relative to the job's file; it can be looked up without reading it."""
+    source = job.spec.training.data.source
+    kind, _, rest = source.partition(":")
+    path = Path(rest if kind == "images" else source)
+    if kind == "sklearn" or "://" in source or path.is_absolute():
+        return []
+    found = folder / path
+    if kind == "images" and not found.is_dir():
+        return [Problem("spec.training.data.source", f"there is no folder {found}", f'"{source}"')]
+    if kind != "images" and not found.is_file():
+        return [Problem("spec.training.data.source", f"there is no file {found}", f'"{source}"')]
+    return []
+
+
+def _read(name: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no file {name}") from None
+    except IsADirectoryError:
+        raise UserError(f"{name} is a folder; give the TrainingJob's file in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{name} can't be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not text: byte {error.start} is not UTF-8") from None
