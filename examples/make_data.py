@@ -1,6 +1,6 @@
 """Writes the small data files of the examples from scikit-learn's bundled sets.
 
-    python examples/make_data.py
+python examples/make_data.py
 """
 
 from __future__ import annotations

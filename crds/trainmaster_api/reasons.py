@@ -62,6 +62,43 @@ class Reason(StrEnum):
     HEALTHY = "Healthy"
 
 
+CONDITION_MEANINGS: dict[ConditionType, str] = {
+    ConditionType.ACCEPTED: "the spec can be carried out; False: it can't, and the message lists every problem",
+    ConditionType.SUSPENDED: "the job is stopped at a checkpoint, or on the way there, because run.suspend is true",
+    ConditionType.PROVISIONED: "the pods of the current attempt exist and are Ready",
+    ConditionType.RUNNING: "steps are being made",
+    ConditionType.CHECKPOINTED: "a committed checkpoint exists, from which the job would go on",
+    ConditionType.COMPLETE: "the model is trained, evaluated and stored; final",
+    ConditionType.FAILED: "the job is given up, for the reason that is a failure class; final",
+    ConditionType.DEGRADED: "the operator can't do its part at the moment and tries again",
+}
+
+REASON_MEANINGS: dict[Reason, str] = {
+    Reason.SPEC_VALID: "the spec has no problem",
+    Reason.INVALID_SPEC: "the spec has problems; the message names each with its path and what is accepted",
+    Reason.NOT_SUSPENDED: "run.suspend is false",
+    Reason.SUSPENDING: "a checkpoint is being saved before the pods are deleted",
+    Reason.SUSPENDED: "the pods are gone; the message names the step that the job will go on from",
+    Reason.RESUMED: "run.suspend went back to false",
+    Reason.PODS_CREATED: "the pods of the attempt exist, not all of them are Ready",
+    Reason.PODS_READY: "all pods of the attempt are Ready",
+    Reason.PODS_REMOVED: "the attempt is over and its pods are deleted",
+    Reason.WAITING_FOR_OLD_PODS: "the next attempt waits until no pod of the one before is left",
+    Reason.REPLACING_WORKER: "a worker pod was lost and is made anew in the same attempt",
+    Reason.BACKING_OFF: "the next attempt waits, longer after each failure without a new checkpoint",
+    Reason.STARTING: "pods are Ready; framework, data and model are being loaded",
+    Reason.TRAINING: "steps are being made",
+    Reason.RECOVERING: "a worker was lost; training goes on from the newest checkpoint",
+    Reason.STOPPED: "nothing runs at the moment",
+    Reason.NO_CHECKPOINT: "nothing was saved yet; a restart would begin from the start",
+    Reason.CHECKPOINT_COMMITTED: "the message names the newest committed checkpoint",
+    Reason.TRAINING_COMPLETE: "the run came to its end; the message has the test metrics",
+    Reason.NAME_CONFLICT: "an object of somebody else has the name of one of ours; it is never touched",
+    Reason.API_ERROR: "the API server refused a call or didn't answer",
+    Reason.HEALTHY: "the operator can do its part",
+}
+
+
 class Retry(StrEnum):
     """What a failure class costs."""
 
