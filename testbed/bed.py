@@ -85,13 +85,18 @@ class Bed:
 
     def _remember(self) -> None:
         if self.exists:
-            return
+            if json.loads(self._record.read_text())["boot"] == _boot_id():
+                return
+            say("the machine was restarted since `up`: starting from scratch")
+            self._remove()
+        # a run directory that vanished in a restart leaves its bulk behind
+        shutil.rmtree(self.bulk, ignore_errors=True)
         self.run.mkdir(parents=True, exist_ok=True, mode=0o711)
         before = {
             "sysctls": {name: Path("/proc/sys", name).read_text() for name in _SYSCTLS},
             "folders": [folder for folder in _SHARED_FOLDERS if Path(folder).exists()],
         }
-        record = {"nodes": self.plan.node_count, "slot": self.plan.slot, "before": before}
+        record = {"nodes": self.plan.node_count, "slot": self.plan.slot, "boot": _boot_id(), "before": before}
         self._record.write_text(json.dumps(record))
 
     def _images(self, with_addons: bool) -> None:
@@ -144,16 +149,21 @@ class Bed:
         if not self.exists:
             return
         system.require_root()
+        lock = self.run.with_name(f"{self.run.name}.lock")
+        with paths.locked(lock):
+            self._remove()
+        lock.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
         before = json.loads(self._record.read_text())["before"]
-        with paths.locked(self.run.with_name(f"{self.run.name}.lock")):
-            self._plane().stop()
-            with ThreadPoolExecutor(len(self.plan.nodes)) as pool:
-                list(pool.map(lambda node: self.runner(node).remove(), self.plan.nodes))
-            network.down(self.plan)
-            for path in (self.run, self.bulk):
-                shutil.rmtree(path, ignore_errors=False) if path.exists() else None
-            self._restore(before["sysctls"], before["folders"])
-        self.run.with_name(f"{self.run.name}.lock").unlink(missing_ok=True)
+        self._plane().stop()
+        with ThreadPoolExecutor(len(self.plan.nodes)) as pool:
+            list(pool.map(lambda node: self.runner(node).remove(), self.plan.nodes))
+        network.down(self.plan)
+        self._restore(before["sysctls"], before["folders"])
+        # the record goes last: until then an interrupted `down` can be repeated
+        for path in (self.bulk, self.run):
+            shutil.rmtree(path, ignore_errors=False) if path.exists() else None
 
     def _restore(self, sysctls: dict[str, str], folders: list[str]) -> None:
         if _other_beds(self.run):
@@ -208,6 +218,10 @@ class Bed:
     def processes_of(self, name: str) -> set[int]:
         """All processes of a node, containers included."""
         return cgroups.pids(self.node(name).cgroup)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _other_beds(run: Path) -> list[Path]:

@@ -63,7 +63,10 @@ def down(plan: Plan) -> None:
         if _link_exists(node.host_link):
             ip("link", "del", node.host_link)
         if node.name in netns_names():
-            ip("netns", "del", node.name)
+            if f" {node.netns} " in Path("/proc/mounts").read_text():
+                run(["umount", node.netns])
+            # after a restart of the machine there may be a file without a namespace
+            Path(node.netns).unlink()
     if _link_exists(plan.bridge):
         ip("link", "del", plan.bridge)
     rules = run(["iptables", "-S", "FORWARD"])
