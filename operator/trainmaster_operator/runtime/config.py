@@ -34,6 +34,7 @@ class Config:
     http_port: int
     tls_secret: str
     tls_files: tuple[Path, Path, Path] | None
+    webhook: str | None
     lease_name: str
     lease_seconds: float
     concurrency: int
@@ -80,6 +81,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     add("--http-port", "port of /healthz, /readyz and /metrics", 8080)
     add("--tls-secret", "Secret of this namespace that holds CA, certificate and key", "trainmaster-operator-tls")
     add("--tls-files", "ca,cert,key: files to use instead of the Secret", "")
+    add("--webhook", "our ValidatingWebhookConfiguration, by name: the endpoint's CA is kept in it")
     add("--lease-name", "Lease of the leader election", "trainmaster-operator")
     add("--lease-seconds", "how long a lease holds", 15.0)
     add("--concurrency", "jobs reconciled at a time", 16)
@@ -118,6 +120,7 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
         http_port=args.http_port,
         tls_secret=args.tls_secret,
         tls_files=(files[0], files[1], files[2]) if files else None,
+        webhook=args.webhook,
         lease_name=args.lease_name,
         lease_seconds=args.lease_seconds,
         concurrency=args.concurrency,
