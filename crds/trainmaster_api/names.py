@@ -74,8 +74,16 @@ def run_secret(job: str) -> str:
 
 
 def head_address(job: str, namespace: str) -> str:
-    """Host name of the head as workers resolve it."""
+    """Host name of whatever head lives: for people and dashboards."""
     return f"{head_service(job)}.{namespace}.svc"
+
+
+def attempt_head_address(job: str, attempt: int, namespace: str) -> str:
+    """Host name of the head of one attempt, as its workers resolve it.
+
+    Every attempt has a name of its own, because resolvers remember the address of the head before for up to 30 s.
+    """
+    return f"{head_pod(job, attempt)}.{head_address(job, namespace)}"
 
 
 def labels(job: str, attempt: int | None = None, role: str | None = None, index: int | None = None) -> dict[str, str]:

@@ -110,6 +110,10 @@ class AttemptStatus(Model):
     """Last lines of its log."""
     resumed_from_step: int | None = None
     """Step of the checkpoint that the attempt began with; absent: from the start."""
+    last_step: int | None = None
+    """Last finished optimizer step that is known of it."""
+    recoveries: int = 0
+    """Workers lost and replaced within it."""
     lost_steps: int | None = None
     """Steps that had been done and had to be done again."""
     recovery_seconds: int | None = None

@@ -1,0 +1,31 @@
+"""What an operator fills in where a TrainingJob says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The operator's defaults.
+
+    Attributes:
+        image: Trainer image of jobs without `cluster.image`.
+        storage_uri: Storage of jobs without `storage.uri`. The three fields below go with it: a job with a storage of
+            its own takes none of them.
+        storage_endpoint: S3 endpoint of that storage.
+        storage_region: S3 region of that storage.
+        storage_credentials_secret: Secret, by name, in the job's namespace.
+        mlflow_uri: MLflow server of jobs with `tracking.mlflow: {}`.
+        progress_url: Where the driver posts its progress; goes into the job's Secret.
+        progress_ca: PEM of the CA that signed the endpoint's certificate; goes into the job's Secret.
+    """
+
+    image: str | None = None
+    storage_uri: str | None = None
+    storage_endpoint: str | None = None
+    storage_region: str | None = None
+    storage_credentials_secret: str | None = None
+    mlflow_uri: str | None = None
+    progress_url: str = ""
+    progress_ca: str = ""
