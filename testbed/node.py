@@ -179,10 +179,16 @@ class NodeRunner:
         unmount_below(self.home, self.bulk)
         cgroups.remove(self.node.cgroup)
         _remove_links_into(Path("/var/log/containers"), self.bulk)
-        for result in Path("/var/lib/cni/results").glob(f"{self.node.name}-*"):
-            result.unlink()
+        self._remove_cni_results()
         for folder in (self.home, self.bulk):
             shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+
+    def _remove_cni_results(self) -> None:
+        # killed pods leave the record of their addresses in a folder that all of the machine shares
+        sandboxes = [folder.name for folder in self.root.glob("io.containerd.grpc.v1.cri/sandboxes/*")]
+        for result in Path("/var/lib/cni/results").glob("*"):
+            if result.name.startswith(f"{self.node.name}-") or any(pod in result.name for pod in sandboxes):
+                result.unlink()
 
 
 def ctr_command(socket: Path, *args: str) -> list[str]:
