@@ -33,7 +33,7 @@ def _belongs(union: Union, field: str) -> Rule:
     kind = union.path.rpartition(".")[2]
     owners = [variant for variant, fields in union.fields.items() if field in fields]
     return Rule(
-        id=f"{kind}-{field.rpartition('.')[2]}",
+        id=f"{kind}.{field.rpartition('.')[2]}",
         scope=union.path,
         field=field,
         reads=(union.tag, field),
