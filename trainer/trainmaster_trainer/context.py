@@ -1,0 +1,98 @@
+"""What the runtime gives to the training loop, and what it gets back. The loop knows no Ray, no Kubernetes, no MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from trainmaster_api.messages import CheckpointRef, Outcome
+from trainmaster_api.trainingjob import TrainingJob
+
+from .store import Store
+
+
+class Signal(StrEnum):
+    """What rank 0 is told at a control point."""
+
+    CONTINUE = "Continue"
+    STOP = "Stop"
+
+
+class Control(Protocol):
+    """Asked by rank 0 at control points, about twice a second; must not block."""
+
+    def poll(self) -> Signal:
+        """Whether to go on or to save and stop."""
+        ...
+
+
+class ReportKind(StrEnum):
+    """What a report is about."""
+
+    RESUMED = "Resumed"  # step: where the run goes on; 0: from the start
+    LOADED = "Loaded"
+    FIRST_STEP = "FirstStep"
+    STEP = "Step"
+    VALIDATION = "Validation"
+    CHECKPOINT = "Checkpoint"
+    WARNING = "Warning"
+    DONE = "Done"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A message of rank 0; numbers are plain Python numbers."""
+
+    kind: ReportKind
+    step: int
+    total_steps: int
+    epoch: int
+    eta_seconds: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    checkpoint: CheckpointRef | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How training ended."""
+
+    outcome: Outcome
+    step: int
+    total_steps: int
+    checkpoint: CheckpointRef | None = None
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    model_uri: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that a rank needs. The process group is up when `world_size` > 1.
+
+    Attributes:
+        job: The resolved TrainingJob.
+        rank: This process among `world_size`.
+        world_size: Number of training processes.
+        device: Where tensors live.
+        attempt: Number of the attempt, from 1.
+        run: Store rooted at the run's directory.
+        run_uri: Address of the run's directory, for people.
+        base_dir: Directory that relative data paths are relative to.
+        control: Asked by rank 0.
+        report: Called on rank 0 only; must not block.
+    """
+
+    job: TrainingJob
+    rank: int
+    world_size: int
+    device: torch.device
+    attempt: int
+    run: Store
+    run_uri: str
+    base_dir: Path
+    control: Control
+    report: Callable[[Report], None]

@@ -1,0 +1,61 @@
+"""What can go wrong while training, as one exception with a class from the published list."""
+
+from __future__ import annotations
+
+from trainmaster_api.reasons import FailureClass
+
+
+class TrainingError(Exception):
+    """A failure whose cause is known; its message is a sentence for the user, never a stack trace.
+
+    Attributes:
+        failure_class: Entry of the published list; decides whether the attempt is retried.
+        message: One or two sentences: what is wrong, with the value, and what would be accepted.
+    """
+
+    failure_class = FailureClass.INTERNAL_ERROR
+
+    def __init__(self, message: str, failure_class: FailureClass | None = None) -> None:
+        super().__init__(message, failure_class)  # both in args, so that the exception survives pickling
+        self.message = message
+        if failure_class is not None:
+            self.failure_class = failure_class
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigurationError(TrainingError):
+    """The specification can't be carried out on this data or machine."""
+
+    failure_class = FailureClass.INVALID_CONFIGURATION
+
+
+class DataError(TrainingError):
+    """The data can't be read or isn't what the specification says."""
+
+    failure_class = FailureClass.DATA_ERROR
+
+
+class NonFiniteLoss(TrainingError):  # noqa: N818 - named like its failure class
+    """Loss or gradients became NaN or infinite."""
+
+    failure_class = FailureClass.NON_FINITE_LOSS
+
+
+class StorageUnavailable(TrainingError):  # noqa: N818 - named like its failure class
+    """Storage didn't answer for longer than our patience."""
+
+    failure_class = FailureClass.STORAGE_UNAVAILABLE
+
+
+class StorageDenied(TrainingError):  # noqa: N818 - named like its failure class
+    """Storage refused: no such bucket, wrong key, no permission."""
+
+    failure_class = FailureClass.STORAGE_DENIED
+
+
+class Fenced(TrainingError):  # noqa: N818 - an event more than an error
+    """A newer attempt of the run writes now; this one must stop and must not write."""
+
+    failure_class = FailureClass.CANCELLED
