@@ -37,13 +37,13 @@ def _whole_as_text(value: Any) -> Any:
 # `cpus: 2` is as good as `cpus: "2"`, as in a Pod
 Quantity = Annotated[
     str,
-    BeforeValidator(_whole_as_text),
     Field(
         pattern=QUANTITY_PATTERN,
         max_length=32,
         examples=["500m", "2", "2Gi"],
         json_schema_extra={"x-kubernetes-int-or-string": True, "minimum": 0},
     ),
+    BeforeValidator(_whole_as_text),
 ]
 
 

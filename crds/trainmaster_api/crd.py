@@ -19,6 +19,7 @@ from . import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, VERSION
 from .rules import FIXED
 from .schema import Schema, structural
 from .variants import all_rules
+from .words import accepted_by
 
 FILE = Path(__file__).resolve().parents[1] / f"{PLURAL}.{GROUP}.yaml"
 MAX_BYTES = 262_144  # a plain `kubectl apply` keeps the whole object in an annotation, which may be this long
@@ -115,11 +116,16 @@ def _validations(schema: Schema, path: str) -> list[dict[str, str]]:
 
 
 def _finish(node: Schema) -> Schema:
-    """Without our own keywords; a quantity is an integer or a string, which takes the place of its type."""
+    """Without our own keywords; a quantity is an integer or a string, which takes the place of its type.
+
+    The API server ignores `pattern` where there is no one type, so a quantity's pattern becomes a rule.
+    """
     finished = {key: value for key, value in node.items() if key not in _OURS}
     if finished.get("x-kubernetes-int-or-string"):
         del finished["type"]
         finished["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+        rule = f"type(self) == int || (type(self) == string && self.matches(r'{finished.pop('pattern')}'))"
+        finished["x-kubernetes-validations"] = [{"rule": rule, "message": f"must be {accepted_by(node)}"}]
     if "properties" in finished:
         finished["properties"] = {name: _finish(child) for name, child in finished["properties"].items()}
     for key in ("items", "additionalProperties"):

@@ -1,13 +1,14 @@
 """Reading TrainingJobs from YAML text, with line numbers, and every mistake as a sentence.
 
-YAML is read as `kubectl` reads it: `1e-4` is a number, dates are text, a key that stands twice is an error.
+YAML is read as `kubectl` reads it: `1e-4` is a number, `y` a boolean, dates are text, and a
+key that stands twice is an error.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -91,13 +92,16 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads scalars as Kubernetes' YAML does."""
+    """Reads scalars as Kubernetes' YAML does: `1e-4` is a number, `y` and `n` are booleans, dates are text."""
+
+    bool_values: ClassVar[dict[str, bool]] = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "float", "int")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 

@@ -24,7 +24,8 @@ def accepted_by(schema: Schema | None) -> str:
         choices = [str(choice) for choice in schema["enum"]]
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if schema.get("examples"):
-        return f"{_NOUNS.get(schema.get('type', ''), 'text')} such as {', '.join(map(str, schema['examples']))}"
+        noun = "a quantity" if schema.get("x-kubernetes-int-or-string") else _NOUNS.get(schema.get("type", ""), "text")
+        return f"{noun} such as {', '.join(map(str, schema['examples']))}"
     kind = schema.get("type")
     if kind in ("integer", "number"):
         return _number(schema)
