@@ -1,4 +1,4 @@
-"""What the runtime gives to the training loop, and what it gets back. The loop knows no Ray, no Kubernetes, no MLflow."""
+"""What the runtime gives to the training loop, and what it gets back: the loop knows no Ray, Kubernetes or MLflow."""
 
 from __future__ import annotations
 

@@ -1,0 +1,150 @@
+"""Rows, their split, and their scaling: what the loop reads and what the model is packaged with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from trainmaster_api.training import Classification, Training
+
+from trainmaster_trainer.cursor import Indices, split_rows
+from trainmaster_trainer.errors import ConfigurationError, DataError
+
+STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
+
+
+class Rows(Protocol):
+    """A source's rows: random access by row number, vectorised."""
+
+    shape: tuple[int, ...]
+    """Shape of one sample."""
+    labels: list[str]
+    """Names of the classes in order; empty for regression."""
+    features: list[str]
+    """Names of the features in order; empty for images."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Unscaled samples, float32 of (n, *shape), and targets of (n,): int64 classes or float32 numbers."""
+        ...
+
+
+class TensorRows:
+    """Rows that fit into memory."""
+
+    def __init__(self, x: Tensor, y: Tensor, labels: list[str], features: list[str]) -> None:
+        self.x, self.y, self.labels, self.features = x, y, labels, features
+        self.shape = tuple(x.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Rows by number."""
+        index = torch.from_numpy(indices)
+        return self.x[index], self.y[index]
+
+
+@dataclass
+class Prepared:
+    """Rows with their split and scaling.
+
+    Attributes:
+        rows: All rows.
+        train: Row numbers of the train split; `validation` and `test` likewise.
+        mean: Subtracted from samples, broadcastable to one sample; `std` divides.
+        target_mean: Subtracted from regression targets; `target_std` divides.
+    """
+
+    rows: Rows
+    train: Indices
+    validation: Indices
+    test: Indices
+    mean: Tensor
+    std: Tensor
+    target_mean: float = 0.0
+    target_std: float = 1.0
+    _scaled: dict[str, Tensor] = field(default_factory=dict)
+
+    def move(self, device: torch.device) -> None:
+        """Scale once and keep everything on the device, where the rows are in memory: a step then only indexes."""
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        if isinstance(self.rows, TensorRows):
+            x, y = self._scale(self.rows.x.to(device), self.rows.y.to(device))
+            self._scaled = {"x": x, "y": y}
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Scaled samples and targets on the device, by row number."""
+        if self._scaled:
+            index = torch.from_numpy(indices).to(self.mean.device)
+            return self._scaled["x"][index], self._scaled["y"][index]
+        x, y = self.rows.batch(indices)
+        return self._scale(x.to(self.mean.device), y.to(self.mean.device))
+
+    def _scale(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if y.is_floating_point():
+            y = (y - self.target_mean) / self.target_std
+        return (x - self.mean) / self.std, y
+
+    def description(self) -> dict[str, Any]:
+        """What a packaged model needs to be used on new rows."""
+        return {
+            "shape": list(self.rows.shape),
+            "labels": self.rows.labels,
+            "features": self.rows.features,
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+            "statisticsShape": list(self.mean.shape),
+            "targetMean": self.target_mean,
+            "targetStd": self.target_std,
+        }
+
+
+def prepare(rows: Rows, training: Training) -> Prepared:
+    """Split rows and measure the train split.
+
+    Raises:
+        ConfigurationError: The splits can't feed one batch, or are empty.
+        DataError: More classes in the data than the task has.
+    """
+    spec, task = training.data, training.task
+    if isinstance(task, Classification) and len(rows.labels) > task.num_classes:
+        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
+        raise DataError(
+            f"{spec.source} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
+            f"set task.numClasses to {len(rows.labels)}"
+        )
+    splits = split_rows(len(rows), spec.split.train, spec.split.validation, spec.split.seed)
+    problems = [
+        f"data.split.{name} leaves no row of the {len(rows)} in {spec.source}; raise its share"
+        for name, part in zip(("train", "validation", "test"), splits, strict=True)
+        if len(part) == 0
+    ]
+    if 0 < len(splits[0]) < spec.batch_size:
+        problems.append(
+            f"data.batchSize {spec.batch_size} is more than the {len(splits[0])} rows of the train split "
+            f"({len(rows)} rows in {spec.source}); at most {len(splits[0])} is possible, with as few workers"
+        )
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    found = Prepared(rows, *splits, mean=torch.zeros(1), std=torch.ones(1))
+    _measure(found, normalize=spec.normalize)
+    return found
+
+
+def _measure(data: Prepared, *, normalize: bool) -> None:
+    """Statistics of the train split; of its first rows where each has to be decoded (the split is shuffled)."""
+    in_memory = isinstance(data.rows, TensorRows)
+    x, y = data.rows.batch(data.train if in_memory else data.train[:STATISTICS_ROWS])
+    if y.is_floating_point():
+        data.target_mean = float(y.double().mean())
+        data.target_std = float(y.double().std(correction=0)) or 1.0
+    if normalize:
+        # one mean per feature, or per channel for images; a constant feature is only centred
+        over = (0, 2, 3) if x.ndim == 4 else (0,)
+        data.mean = x.double().mean(dim=over, keepdim=True)[0].float()
+        std = x.double().std(dim=over, keepdim=True, correction=0)[0].float()
+        data.std = torch.where(std > 0, std, torch.ones_like(std))

@@ -1,0 +1,51 @@
+"""Files of a data source: a path on disk or an s3:// address, read by the same store as checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trainmaster_api.platform import Storage
+
+from trainmaster_trainer.errors import DataError
+from trainmaster_trainer.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Files:
+    """A directory that is read from.
+
+    Attributes:
+        store: Rooted at the directory (for one file: at its parent).
+        name: File's name, empty for a directory.
+        shown: The address as the user wrote it.
+    """
+
+    store: Store
+    name: str
+    shown: str
+
+    @classmethod
+    def open(cls, address: str, storage: Storage, base_dir: Path, env: Mapping[str, str]) -> Files:
+        """Files behind an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`."""
+        is_file = PurePosixPath(address).suffix.lower() in {".csv", ".parquet"}
+        if address.startswith("s3://"):
+            parent, _, name = address.rstrip("/").rpartition("/") if is_file else (address.rstrip("/"), "", "")
+            return cls(open_store(parent, storage.endpoint, storage.region, env), name, address)
+        path = (base_dir / address.removeprefix("file://")).absolute()
+        if not path.exists():
+            raise DataError(f"data.source {address}: there is no such {'file' if is_file else 'folder'} ({path})")
+        return cls(Store(str(path.parent if is_file else path)), path.name if is_file else "", address)
+
+    def read(self, name: str | None = None) -> bytes:
+        """Content of a file; default: the one file of the source.
+
+        Raises:
+            DataError: There is no such file.
+        """
+        path = self.name if name is None else name
+        found = self.store.get(path)
+        if found is None:
+            raise DataError(f"data.source {self.shown}: there is no file {path}")
+        return found

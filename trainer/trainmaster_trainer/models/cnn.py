@@ -1,0 +1,31 @@
+"""Small convolutional network."""
+
+from __future__ import annotations
+
+from torch import nn
+from trainmaster_api.training import CnnArgs
+
+from .mlp import ACTIVATIONS
+
+
+def build_cnn(args: CnnArgs, channels: int, outputs: int) -> nn.Sequential:
+    """(batch, channels, height, width) -> (batch, outputs); every block halves the image.
+
+    Group norm rather than batch norm: it has no running statistics, so workers need no synchronisation, gradient
+    accumulation changes nothing, and the model is the same in training and in evaluation.
+    """
+    layers: list[nn.Module] = []
+    for width in args.widths:
+        groups = next(g for g in (8, 4, 2, 1) if width % g == 0)
+        layers += [
+            nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
+            nn.GroupNorm(groups, width),
+            ACTIVATIONS[args.activation](),
+            nn.MaxPool2d(2),
+        ]
+        channels = width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if args.dropout:
+        layers.append(nn.Dropout(args.dropout))
+    layers.append(nn.Linear(channels, outputs))
+    return nn.Sequential(*layers)

@@ -1,0 +1,53 @@
+"""Vision transformer: patches, learned positions, pre-norm blocks, mean over tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
+from trainmaster_api.training import VitArgs
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each with a residual."""
+
+    def __init__(self, args: VitArgs) -> None:
+        super().__init__()
+        hidden = int(args.dim * args.mlp_ratio)
+        self.heads = args.heads
+        self.dropout = args.dropout
+        self.norm_attention = nn.LayerNorm(args.dim)
+        self.qkv = nn.Linear(args.dim, 3 * args.dim)
+        self.out = nn.Linear(args.dim, args.dim)
+        self.norm_mlp = nn.LayerNorm(args.dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(args.dim, hidden), nn.GELU(), nn.Linear(hidden, args.dim), nn.Dropout(args.dropout)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> the same shape."""
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(self.norm_attention(x)).view(batch, tokens, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, dim))
+        return x + self.mlp(self.norm_mlp(x))  # type: ignore[no-any-return]
+
+
+class VisionTransformer(nn.Module):
+    """(batch, channels, height, width) -> (batch, outputs)."""
+
+    def __init__(self, args: VitArgs, channels: int, height: int, width: int, outputs: int) -> None:
+        super().__init__()
+        tokens = (height // args.patch) * (width // args.patch)
+        self.embed = nn.Conv2d(channels, args.dim, kernel_size=args.patch, stride=args.patch)
+        self.position = nn.Parameter(torch.empty(1, tokens, args.dim))
+        nn.init.trunc_normal_(self.position, std=0.02)
+        self.blocks = nn.Sequential(*(Block(args) for _ in range(args.depth)))
+        self.norm = nn.LayerNorm(args.dim)
+        self.head = nn.Linear(args.dim, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        tokens = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.norm(self.blocks(tokens)).mean(dim=1))  # type: ignore[no-any-return]
