@@ -48,12 +48,9 @@ def parse(lines: Iterable[bytes], user: str) -> Iterator[Write]:
 
 
 def read(log: Path, user: str) -> list[Write]:
-    """Writes of one user from a log and the parts that were rotated away."""
-    found: list[Write] = []
-    for path in sorted(log.parent.glob(f"{log.stem}*{log.suffix}")):
-        with path.open("rb") as handle:
-            found.extend(parse(handle, user))
-    return found
+    """Writes of one user from a log that isn't rotated."""
+    with log.open("rb") as handle:
+        return list(parse(handle, user))
 
 
 def count(writes: Iterable[Write], begin: float, end: float) -> Counter[str]:

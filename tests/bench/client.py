@@ -19,7 +19,7 @@ import orjson
 from testbed.control_plane import ControlPlane
 
 Json = dict[str, Any]
-IN_FLIGHT = 64
+IN_FLIGHT = 32
 TRIES = 5
 
 
@@ -102,16 +102,26 @@ class PlainClient:
             return found
 
     async def watch(self, path: str, version: str) -> AsyncIterator[Json]:
-        """Objects as they are added and changed, from a version on."""
-        url = f"{self._server}{path}?watch=1&resourceVersion={version}&timeoutSeconds=3600"
+        """Objects as they are added and changed, from a version on, without an end.
+
+        The API server drops a watcher that reads too slowly for a moment; it goes on where it was.
+        """
+        while True:
+            async for found in self._stream(f"{self._server}{path}?watch=1&resourceVersion={version}"):
+                version = found["metadata"]["resourceVersion"]
+                yield found
+
+    async def _stream(self, url: str) -> AsyncIterator[Json]:
         rest = b""
         async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as answer:
+            if answer.status != 200:
+                raise RuntimeError(f"{url}: {answer.status} {(await answer.text())[:500]}")
             async for chunk in answer.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     event = orjson.loads(line)
                     if event["type"] == "ERROR":
-                        raise RuntimeError(f"watch of {path} ended: {event['object'].get('message')}")
+                        raise RuntimeError(f"{url} ended: {event['object'].get('message')}")
                     yield event["object"]
 
 
@@ -171,4 +181,3 @@ async def _see(client: PlainClient, work: Workload, version: str, jobs: int, tim
             timing.ready[job] = time.time()
             if len(timing.ready) == jobs:
                 return
-    raise RuntimeError(f"the watch of {work.watched} was closed by the server")
