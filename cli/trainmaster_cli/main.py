@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, so that `--help` answers at 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
@@ -101,6 +102,12 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _namespace(text: str) -> str:
+    if len(text) > 63 or re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a namespace (lower-case letters, digits and '-')")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trainmaster", description="Train a TrainingJob here, or see what a cluster would make of it."
@@ -124,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("render", help="print what the operator would create", description=render.__doc__)
     command.add_argument("file", metavar="FILE", help="a TrainingJob; `-`: standard input")
-    command.add_argument("--namespace", metavar="NAME", help="instead of metadata.namespace")
+    command.add_argument("--namespace", metavar="NAME", type=_namespace, help="instead of metadata.namespace")
     command.add_argument("--image", metavar="IMAGE", help="the operator's default image, where the job names none")
     command.set_defaults(command=render)
 

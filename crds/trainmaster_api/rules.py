@@ -243,7 +243,7 @@ def _micro_batches(spec: Object) -> int:
 def _batch_sentence(spec: Object) -> str:
     size, parts = spec["training"]["data"]["batchSize"], _micro_batches(spec)
     return (
-        f"{size} is not a multiple of {spec['cluster']['workers']['count']} workers x "
+        f"is not a multiple of {spec['cluster']['workers']['count']} workers x "
         f"{spec['training']['loop']['gradientAccumulation']} gradientAccumulation; next is "
         f"{(size // parts + 1) * parts}"
     )
@@ -261,8 +261,8 @@ _SPEC = (
         check=lambda spec: spec["training"]["data"]["batchSize"] % _micro_batches(spec) == 0,
         message="must be a multiple of workers x gradientAccumulation",
         expression=(
-            "'%d is not a multiple of %d workers x %d gradientAccumulation; next is %d'.format(["
-            "self.training.data.batchSize, self.cluster.workers.count, self.training.loop.gradientAccumulation, "
+            "'is not a multiple of %d workers x %d gradientAccumulation; next is %d'.format(["
+            "self.cluster.workers.count, self.training.loop.gradientAccumulation, "
             f"(self.training.data.batchSize / {_PARTS_CEL} + 1) * {_PARTS_CEL}])"
         ),
         sentence=_batch_sentence,
@@ -274,11 +274,11 @@ _SPEC = (
             scope="spec.storage",
             field=field,
             reads=("uri", field),
-            cel=f"!has(self.{field}) || (has(self.uri) && self.uri.startsWith('s3://'))",
+            cel=f"!has(self.{field}) || !has(self.uri) || self.uri.startsWith('s3://')",
             check=lambda storage, field=field: (  # type: ignore[misc]
-                field not in storage or storage.get("uri", "").startswith("s3://")
+                field not in storage or storage.get("uri", "s3://").startswith("s3://")
             ),
-            message="is for S3 only: give storage.uri as s3://bucket/prefix, or leave it out",
+            message="is for S3 only, and storage.uri is a path: leave it out, or give the uri as s3://bucket/prefix",
         )
         for field in ("endpoint", "credentialsSecret")
     ),

@@ -201,13 +201,19 @@ def _problem(kind: str, path: str, foreign: set[str], value: Any, text: str) -> 
     accepted = accepted_by(node)
     if not accepted:
         return Problem(path, text[:1].lower() + text[1:], shown(value))
-    return Problem(path, "must be", shown(value), accepted, _nearest_choice(value, node or {}))
+    return Problem(path, "must be", shown(value), accepted, _way_out(value, node or {}))
 
 
-def _nearest_choice(value: Any, node: Schema) -> str:
+def _way_out(value: Any, node: Schema) -> str:
+    if isinstance(value, bool | int | float) and node.get("type") == "string" and "enum" not in node:
+        return "in YAML, text that looks like this needs quotes" if _fits(str(value), node) else ""
     choices = [choice for choice in node.get("enum", ()) if isinstance(choice, str)]
     near = difflib.get_close_matches(value.lower(), choices, n=1) if isinstance(value, str) else []
     return f"did you mean `{near[0]}`?" if near and len(choices) > 1 else ""
+
+
+def _fits(text: str, node: Schema) -> bool:
+    return re.search(node.get("pattern", ""), text) is not None
 
 
 def _unknown_field(path: str, value: Any, foreign: set[str]) -> Problem:

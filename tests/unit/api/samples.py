@@ -21,7 +21,7 @@ _JOB: dict[str, Any] = {
     },
 }
 
-TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.target": "y"}
+TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.target": "label"}
 VIT: Changes = {"spec.training.model": {"name": "vit", "args": {"patch": 2}}}
 REGRESSION: Changes = {
     "spec.training.data.source": "sklearn:diabetes",
@@ -63,13 +63,13 @@ RULE_EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         job({"spec.training.data.source": "sklearn:wine", "spec.training.task.numClasses": 3}),
     ),
     "target-required": (job(TABLE, {"spec.training.data.target": REMOVE}), job(TABLE)),
-    "target-forbidden": (job({"spec.training.data.target": "y"}), job(TABLE)),
+    "target-forbidden": (job({"spec.training.data.target": "label"}), job(TABLE)),
     "features-forbidden": (
         job({"spec.training.data.features": ["a"]}),
         job(TABLE, {"spec.training.data.features": ["a"]}),
     ),
     "features-target": (
-        job(TABLE, {"spec.training.data.features": ["a", "y"]}),
+        job(TABLE, {"spec.training.data.features": ["a", "label"]}),
         job(TABLE, {"spec.training.data.features": ["a", "b"]}),
     ),
     "split-sum": (
@@ -116,8 +116,9 @@ RULE_EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         job({"spec.storage": {"endpoint": "http://minio:9000", "uri": "s3://bucket"}}),
     ),
     "storage-credentialsSecret": (
+        job({"spec.storage": {"credentialsSecret": "minio", "uri": "file:///mnt/runs"}}),
+        # without a uri it goes with the operator's default storage
         job({"spec.storage.credentialsSecret": "minio"}),
-        job({"spec.storage": {"credentialsSecret": "minio", "uri": "s3://bucket/runs"}}),
     ),
     "task-classification-required": (job({"spec.training.task.numClasses": REMOVE}), job()),
     "task.numClasses": (job(REGRESSION, {"spec.training.task.numClasses": 10}), job()),

@@ -15,6 +15,7 @@ def lines(document) -> list[str]:
 MISTAKES = [
     ({"spec.training.loop.duration": "20"}, 'duration = "20": must be text such as 20ep, 1000step'),
     ({"spec.training.loop.duration": 20}, "duration = 20: must be text such as 20ep, 1000step"),
+    ({"spec.training.schedule": {"name": "cosine", "warmup": 0}}, "in YAML, text that looks like this needs quotes"),
     ({"spec.training.data.batchSize": 0}, "batchSize = 0: must be a whole number of at least 1 and at most 1000000"),
     ({"spec.training.data.batchSize": "64"}, 'batchSize = "64": must be a whole number'),
     ({"spec.training.data.batchSize": True}, "batchSize = true: must be a whole number"),

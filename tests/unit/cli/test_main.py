@@ -1,0 +1,215 @@
+"""The command line: sentences and exit codes, never a traceback; nothing heavy until it is needed."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+import yaml
+from trainmaster_cli.main import main
+
+from tests.unit.api.samples import TABLE, job
+
+ROOT = Path(__file__).parents[3]
+DIGITS = str(ROOT / "examples/digits/trainingjob.yaml")
+
+
+def write(folder: Path, document, name: str = "job.yaml") -> str:
+    file = folder / name
+    file.write_text(document if isinstance(document, str) else yaml.safe_dump(document, sort_keys=False))
+    return str(file)
+
+
+def test_validate_accepts_an_example(capsys):
+    assert main(["validate", DIGITS]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{DIGITS}: TrainingJob digits is valid\n"
+    assert err == ""
+
+
+def test_validate_names_file_line_and_every_problem(tmp_path, capsys):
+    bad = write(tmp_path, job({"spec.foo": 1, "spec.cluster.workers.count": 3}))
+    assert main(["validate", bad]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"{bad}:11: spec.training.data.batchSize = 32: is not a multiple of 3 workers x 1 gradientAccumulation; "
+        "next is 33",
+        f"{bad}:15: spec.foo = 1: unknown field: known here are training, tracking, storage, checkpoint, cluster, run",
+    ]
+
+
+def test_validate_looks_at_every_file_and_document(tmp_path, capsys):
+    several = write(tmp_path, yaml.safe_dump_all([job(), job({"kind": "Pod"}), job({"metadata.name": "other"})]))
+    assert main(["validate", "nowhere.yaml", several, DIGITS]) == 2
+    out, err = capsys.readouterr()
+    assert [line.split()[-3] for line in out.splitlines()] == ["sample", "other", "digits"]
+    assert "trainmaster: there is no file nowhere.yaml" in err
+    assert 'kind = "Pod": must be TrainingJob' in err
+
+
+def test_validate_reads_standard_input(monkeypatch, capsys):
+    text = json.dumps(job({"spec.training.loop.duration": "5"}))
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    assert main(["validate", "-"]) == 2
+    assert capsys.readouterr().err.startswith("standard input:1: spec.training.loop.duration")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda folder: str(folder), "is a folder; give the TrainingJob's file in it"),
+        (lambda folder: str(folder / "none.yaml"), "there is no file"),
+        (lambda folder: "a\0b", "can't be read"),
+        (lambda folder: write(folder, ""), "there is no TrainingJob in it"),
+        (lambda folder: write(folder, "a: [1\nb: 2"), "can't be read as YAML"),
+        (lambda folder: write(folder, "- 1\n"), "not a TrainingJob, but a list"),
+    ],
+)
+def test_an_unusable_file_is_a_sentence(tmp_path, capsys, make, sentence):
+    assert main(["validate", make(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_bytes(b"a: \xff\xfe")
+    assert main(["validate", str(tmp_path / "x.yaml")]) == 2
+    assert "is not text: byte 3 is not UTF-8" in capsys.readouterr().err
+
+
+def test_relative_data_is_looked_up_beside_the_file(tmp_path, capsys):
+    file = write(tmp_path, job(TABLE))
+    assert main(["validate", file]) == 2
+    assert (
+        f'spec.training.data.source = "rows.csv": there is no file {tmp_path / "rows.csv"}' in capsys.readouterr().err
+    )
+    (tmp_path / "rows.csv").write_text("a,y\n1,2\n")
+    assert main(["validate", file]) == 0
+
+
+def test_image_folders_are_looked_up_and_buckets_are_not(tmp_path, capsys):
+    file = write(tmp_path, job({"spec.training.data.source": "images:pictures"}))
+    assert main(["validate", file]) == 2
+    assert f"there is no folder {tmp_path / 'pictures'}" in capsys.readouterr().err
+    assert main(["validate", write(tmp_path, job({"spec.training.data.source": "images:s3://b/p"}))]) == 0
+    assert main(["validate", write(tmp_path, job(TABLE, {"spec.training.data.source": "/mnt/rows.csv"}))]) == 0
+
+
+def test_render_prints_what_the_operator_would_create(tmp_path, capsys):
+    file = write(tmp_path, job({"spec.cluster.workers.count": 2, "spec.tracking": {"mlflow": {}}}))
+    assert main(["render", file, "--namespace", "team", "--image", "trainer:7"]) == 0
+    objects = list(yaml.safe_load_all(capsys.readouterr().out))
+    found = [(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"]) for item in objects]
+    assert found == [
+        ("Secret", "sample-run", "team"),
+        ("Service", "sample-head", "team"),
+        ("Pod", "sample-1-head", "team"),
+        ("Pod", "sample-1-w-0", "team"),
+        ("Pod", "sample-1-w-1", "team"),
+    ]
+    assert objects[0]["stringData"]["ray-key"] == "<random key>"
+    assert json.loads(objects[0]["stringData"]["job.json"])["spec"]["cluster"]["image"] == "trainer:7"
+    assert objects[3]["spec"]["containers"][0]["image"] == "trainer:7"
+
+
+def test_render_refuses_what_validate_refuses(tmp_path, capsys):
+    assert main(["render", write(tmp_path, job({"spec.foo": 1}))]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "unknown field" in err
+
+
+def fake_trainer(monkeypatch) -> list:
+    calls: list = []
+    module = types.ModuleType("trainmaster_trainer.local")
+    module.main = lambda options: calls.append(options) or 75  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trainmaster_trainer.local", module)
+    return calls
+
+
+def test_run_hands_over_to_the_trainer_and_returns_its_code(monkeypatch):
+    calls = fake_trainer(monkeypatch)
+    assert main(["run", DIGITS, "--workers", "3", "--storage", "spec", "--mlflow", "off", "--no-progress"]) == 75
+    (options,) = calls
+    assert (options.file, options.workers, options.storage, options.mlflow) == (DIGITS, 3, "spec", "off")
+    assert (options.plain, options.fresh) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (json.dumps(job({"spec.foo": 1})), "unknown field"),
+        (yaml.safe_dump_all([job(), job()]), "holds 2 TrainingJobs; `run` takes one"),
+    ],
+)
+def test_run_finds_a_bad_file_before_it_loads_the_trainer(monkeypatch, tmp_path, capsys, text, sentence):
+    calls = fake_trainer(monkeypatch)
+    assert main(["run", write(tmp_path, text)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "COMMAND"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["run"], "FILE"),
+        (["run", DIGITS, "--workers", "0"], "'0' is not a number of at least 1"),
+        (["render", DIGITS, "--namespace", "A B"], "is not a namespace"),
+    ],
+)
+def test_a_wrong_command_is_a_sentence(arguments, sentence, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("trainmaster 0.")
+
+
+def test_help_loads_nothing_heavy_and_is_quick():
+    code = (
+        "import sys\n"
+        "from trainmaster_cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'ray', 'pydantic', 'yaml', 'kopf', 'mlflow'} & set(sys.modules)))\n"
+    )
+    fastest = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        fastest = min(fastest, time.perf_counter() - start)
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert fastest < 0.3, f"`trainmaster --help` took {fastest:.2f} s"
+
+
+def test_validate_and_render_load_neither_torch_nor_ray():
+    code = (
+        "import sys\n"
+        "from trainmaster_cli.main import main\n"
+        f"assert main(['validate', {DIGITS!r}]) == 0\n"
+        f"assert main(['render', {DIGITS!r}]) == 0\n"
+        "print(sorted({'torch', 'ray', 'kopf', 'mlflow', 'aiohttp'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_output_that_nobody_reads_to_the_end():
+    code = f"import sys\nfrom trainmaster_cli.main import main\nsys.exit(main(['render', {DIGITS!r}]))\n"
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "$CODE" | head -1; echo ${{PIPESTATUS[0]}}'],
+        env={"CODE": code, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in done.stderr
