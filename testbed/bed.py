@@ -65,7 +65,13 @@ class Bed:
             ("localhost", "127.0.0.1", plan.host_address, plan.kubernetes_service),
         )
         return ControlPlane(
-            self.run / "control-plane", endpoint=at, with_controller_manager=True, with_scheduler=True, daemon=True
+            self.run / "control-plane",
+            endpoint=at,
+            with_controller_manager=True,
+            with_scheduler=True,
+            # a lost node is noticed in 15 s, so that tests of it don't take a minute each
+            controller_manager_flags=["--node-monitor-grace-period=15s", "--node-monitor-period=2s"],
+            daemon=True,
         )
 
     def runner(self, node: Node) -> NodeRunner:

@@ -262,20 +262,28 @@ class ControlPlane:
     def _start_kwok(self) -> None:
         stages = [path.read_text() for path in sorted(builds.tool_dir("kwok").glob("*.yaml"))]
         config = self.state / "kwok.yaml"
-        config.write_text("\n---\n".join(stages))
+        parallelism = {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 16, "nodeLeaseParallelism": 16}
+        options = {"kind": "KwokConfiguration", "apiVersion": "config.kwok.x-k8s.io/v1alpha1", "options": parallelism}
+        config.write_text("\n---\n".join([yaml.safe_dump(options), *stages]))
         flags = {
             "kubeconfig": str(self.kubeconfig),
             "config": str(config),
             "manage-all-nodes": "true",
             "node-ip": "127.0.0.1",
-            "server-address": "",
+            "node-lease-duration-seconds": "40",
         }
         self._start("kwok", _flags(flags))
         nodes = [kwok_node(index) for index in range(self._kwok_nodes)]
         self.kubectl(
             "apply", "--server-side", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes})
         )
-        self.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=60s")
+        ready = '{range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}'
+
+        def all_ready() -> bool:
+            states = self.kubectl("get", "nodes", "-o", f"jsonpath={ready}").split()
+            return states.count("True") == self._kwok_nodes
+
+        self.processes.wait_ready("kwok", all_ready, 60)
 
     def _start(self, name: str, flags: Sequence[str]) -> None:
         if not self.processes.is_alive(name):
