@@ -44,7 +44,7 @@ class Plan:
         Raises:
             BedError: a name that can't become an interface name, or too many nodes.
         """
-        if not (name.isascii() and name.isalnum() and name[0].isalpha() and len(name) <= 8 and name.islower()):
+        if not (name and name.isascii() and name.isalnum() and name[0].isalpha() and len(name) <= 8 and name.islower()):
             raise BedError(f"bed name {name!r}: use 1 to 8 lower-case letters or digits, a letter first")
         if not 1 <= node_count <= MAX_NODES:
             raise BedError(f"{node_count} nodes: use 1 to {MAX_NODES}")

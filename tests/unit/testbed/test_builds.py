@@ -1,0 +1,53 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from testbed import builds
+from testbed.errors import BedError
+
+
+@pytest.fixture
+def gomod(tmp_path: Path) -> Path:
+    copy = tmp_path / "gomod"
+    shutil.copytree(builds.GOMOD, copy)
+    return copy
+
+
+def test_the_key_follows_what_goes_into_a_binary(gomod: Path) -> None:
+    etcd, before = builds.TOOLS["etcd"], builds.key(builds.TOOLS["etcd"], gomod)
+    assert before == builds.key(etcd)
+    (gomod / "helm" / "go.sum").write_text("another module")
+    assert builds.key(etcd, gomod) == before
+    with (gomod / "etcd" / "go.sum").open("a") as sums:
+        sums.write("x")
+    assert builds.key(etcd, gomod) != before
+
+
+def test_tools_of_one_module_have_keys_of_their_own() -> None:
+    keys = {builds.key(tool) for tool in builds.TOOLS.values()}
+    assert len(keys) == len(builds.TOOLS)
+
+
+def test_every_module_is_pinned() -> None:
+    for tool in builds.TOOLS.values():
+        assert (builds.GOMOD / tool.module / "go.mod").exists()
+        # the one without dependencies needs no checksums
+        assert tool.module == "pause" or (builds.GOMOD / tool.module / "go.sum").exists()
+
+
+def test_the_kubernetes_version_is_the_one_that_is_pinned() -> None:
+    assert f"k8s.io/kubernetes v{builds.KUBERNETES}" in (builds.GOMOD / "kubernetes" / "go.mod").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("go version go1.26.8 linux/amd64", (1, 26)), ("go version go1.9 linux/arm64", (1, 9)), ("nonsense", (0, 0))],
+)
+def test_go_versions_compare_as_numbers(text: str, version: tuple[int, int]) -> None:
+    assert builds.parse_go_version(text) == version
+
+
+def test_an_unknown_tool_is_named_with_the_known_ones() -> None:
+    with pytest.raises(BedError, match=r"etdc.*known: .*etcd"):
+        builds.build("etdc")
