@@ -40,8 +40,8 @@ def cluster() -> Cluster:
 
 
 def chart_values() -> list[str]:
-    """Values of the release under test: images as built from this checkout."""
-    return ["--set", "operator.image.pullPolicy=IfNotPresent", "--set", "defaults.mlflow.uri=http://mlflow.mlflow:5000"]
+    """Values of the release under test: images as built from this checkout, the bed's MinIO and MLflow."""
+    return ["-f", str(ROOT / "testbed" / "values.yaml")]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_pods_pass_pod_security_restricted(default: Rendered) -> None:
 
 
 def test_nobody_gets_wildcards_or_reads_secrets_of_others(default: Rendered, render: Render) -> None:
-    for objects in (default, render(operator__namespaces=["team-a"], tls__existingSecret="t")):
+    for objects in (default, render(operator__namespaces=["team-a"], tls__existingSecret="t", webhook__enabled=True)):
         for rule in rules(objects, "ClusterRole", "Role"):
             assert "*" not in str(rule)
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
@@ -83,6 +83,7 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
             "mlflow": {"uri": "http://mlflow:5000"},
         },
         tls__existingSecret="ours",
+        webhook__enabled=True,
         metrics__port=9090,
     )
     for name, value in objects.env.items():
@@ -110,8 +111,8 @@ def test_no_setting_gets_lost(default: Rendered, monkeypatch: pytest.MonkeyPatch
     assert (chosen.storage_uri, chosen.mlflow_uri, chosen.tls_files) == (None, None, None)
 
 
-def test_trainers_and_api_server_find_the_endpoint(default: Rendered, render: Render) -> None:
-    for objects in (default, render("other", service__port=443)):
+def test_trainers_and_api_server_find_the_endpoint(render: Render) -> None:
+    for objects in (render(webhook__enabled=True), render("other", webhook__enabled=True, service__port=443)):
         service, url = objects.one("Service"), urlsplit(objects.env["TRAINMASTER_PROGRESS_URL"])
         assert url.hostname == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
         ports = {each["name"]: each for each in service["spec"]["ports"]}
@@ -129,7 +130,7 @@ def test_trainers_and_api_server_find_the_endpoint(default: Rendered, render: Re
 
 def test_an_operator_of_some_namespaces_has_rights_in_them_only(default: Rendered, render: Render) -> None:
     assert len(default.of("ClusterRoleBinding", "trainmaster-operator")) == 1
-    objects = render(operator__namespaces=["team-a", "team-b"])
+    objects = render(operator__namespaces=["team-a", "team-b"], webhook__enabled=True)
     assert objects.of("ClusterRoleBinding", "trainmaster-operator") == []
     bound = [b["metadata"]["namespace"] for b in objects.of("RoleBinding") if b["roleRef"]["kind"] == "ClusterRole"]
     assert bound == ["team-a", "team-b"]
@@ -138,11 +139,12 @@ def test_an_operator_of_some_namespaces_has_rights_in_them_only(default: Rendere
     assert objects.one("Role", "trainmaster-operator-test")["metadata"]["namespace"] == "team-a"
 
 
-def test_webhook_can_be_left_out(render: Render) -> None:
-    objects = render(webhook__enabled=False)
-    assert objects.of("ValidatingWebhookConfiguration") == []
-    assert "TRAINMASTER_WEBHOOK" not in objects.env
-    assert "admissionregistration.k8s.io" not in str(rules(objects, "ClusterRole"))
+def test_without_webhook_the_operator_has_no_right_to_webhooks(default: Rendered, render: Render) -> None:
+    assert default.of("ValidatingWebhookConfiguration") == []
+    assert "TRAINMASTER_WEBHOOK" not in default.env
+    assert "admissionregistration.k8s.io" not in str(rules(default, "ClusterRole"))
+    own = [rule for rule in rules(render(webhook__enabled=True), "ClusterRole") if "webhook" in str(rule["resources"])]
+    assert [rule["resourceNames"] for rule in own] == [["trainmaster-operator"]]
 
 
 def test_budget_comes_with_the_second_replica(default: Rendered, render: Render) -> None:
