@@ -8,7 +8,7 @@ from pathlib import Path
 from trainmaster_api.trainingjob import TrainingJob
 
 from .images import load_images
-from .prepared import Prepared, prepare
+from .prepared import Prepared, Rows, prepare
 from .sklearn_sets import load_sklearn
 from .source import Files
 from .tables import load_table
@@ -31,7 +31,7 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
     training = job.spec.training
     source = training.data.source
     if source.startswith("sklearn:"):
-        rows = load_sklearn(source.removeprefix("sklearn:"), training.task)
+        rows: Rows = load_sklearn(source.removeprefix("sklearn:"), training.task)
     elif source.startswith("images:"):
         files = Files.open(source.removeprefix("images:"), job.spec.storage, base_dir, env)
         rows = load_images(files, training.data, training.task)

@@ -27,7 +27,7 @@ class ImageRows:
     def __init__(self, files: Files, paths: list[str], classes: list[int], labels: list[str], spec: Data) -> None:
         self.files, self.paths, self.labels, self.features = files, paths, labels, []
         self.targets = torch.tensor(classes, dtype=torch.int64)
-        self.shape = (spec.channels, spec.image_size, spec.image_size)
+        self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
         self.mode = "L" if spec.channels == 1 else "RGB"
         self._cache: dict[int, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = {}
         self._room = CACHE_BYTES // int(np.prod(self.shape))

@@ -1,0 +1,173 @@
+"""Saves off the training thread, finds what to resume from, keeps what the policy says. Lives on rank 0."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from trainmaster_api.layout import BEST, LATEST, Manifest
+from trainmaster_api.messages import CheckpointRef
+
+from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.schedule import higher_is_better
+from trainmaster_trainer.store import Store
+
+from . import protocol
+from .protocol import Position, Torn
+from .state import State
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is kept.
+
+    Attributes:
+        keep: Newest checkpoints.
+        keep_best: Best checkpoints besides.
+        metric: Which metric says best.
+    """
+
+    keep: int
+    keep_best: int
+    metric: str
+
+
+class CheckpointManager:
+    """One save in flight at a time; `save` returns when the copy is handed over.
+
+    Args:
+        store: The run's store.
+        run_uri: Address of the run, for messages.
+        attempt: This attempt.
+        world_size: Ranks that train.
+        policy: What is kept.
+        committed: Called from the saving thread when a checkpoint exists.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_uri: str,
+        attempt: int,
+        world_size: int,
+        policy: Policy,
+        committed: Callable[[CheckpointRef, dict[str, float]], None],
+    ) -> None:
+        self.store, self.run_uri, self.attempt, self.world_size = store, run_uri, attempt, world_size
+        self.policy, self.committed = policy, committed
+        self.latest: CheckpointRef | None = None
+        self.last_save_seconds = 0.0
+        self._manifests: dict[Position, Manifest] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    # -- resume -------------------------------------------------------------------------------------------------
+    def resume(self, warn: Callable[[str], None]) -> State | None:
+        """The newest checkpoint that verifies, after claiming the run; None: a new run.
+
+        A torn one is passed over with a warning. What older attempts began and never committed is swept away.
+        """
+        protocol.claim(self.store, self.attempt)
+        found: State | None = None
+        for position in protocol.positions(self.store):
+            try:
+                manifest = protocol.read_manifest(self.store, position)
+                if manifest is not None and found is None:
+                    found = State.from_files(protocol.read_files(self.store, position, manifest))
+                    self.latest = self._ref(manifest)
+            except Torn as torn:
+                warn(f"{torn}; it is passed over")
+                manifest = None
+            if manifest is not None:
+                self._manifests[position] = manifest
+            elif position[0] < self.attempt:
+                protocol.remove(self.store, position)
+        return found
+
+    def best(self) -> Position | None:
+        """The best committed checkpoint by the policy's metric; None where none has it."""
+        ranked = self._ranked()
+        return ranked[0] if ranked else None
+
+    def load(self, position: Position) -> State:
+        """A committed checkpoint's state."""
+        return State.from_files(protocol.read_files(self.store, position, self._manifests[position]))
+
+    # -- save ---------------------------------------------------------------------------------------------------
+    def save(self, step: int, state: State, metrics: dict[str, float]) -> None:
+        """Hand a copy over. Waits for the save before; its failure is raised here."""
+        self.wait()
+        self._pending = self._thread.submit(self._save, step, state, metrics)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a save could begin without waiting."""
+        return self._pending is None or self._pending.done()
+
+    def wait(self) -> None:
+        """Wait for the save in flight.
+
+        Raises:
+            TrainingError: It failed.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def close(self) -> None:
+        """End the saving thread; a save in flight is finished."""
+        self._thread.shutdown(wait=True)
+
+    def _save(self, step: int, state: State, metrics: dict[str, float]) -> None:
+        began = time.monotonic()
+        position = (self.attempt, step)
+        if position in self._manifests:
+            return  # the same step again: at the end of a run whose last step was saved anyway
+        manifest = protocol.commit(self.store, self.attempt, step, self.world_size, metrics, state.files())
+        self._manifests[position] = manifest
+        protocol.advance(self.store, LATEST, position)
+        best = self.best()
+        if best is not None:
+            protocol.advance(self.store, BEST, best, back=True)
+        self.latest = self._ref(manifest)
+        self.last_save_seconds = time.monotonic() - began
+        self.committed(self.latest, metrics)
+        self._retain()
+
+    def _retain(self) -> None:
+        kept = set(sorted(self._manifests, reverse=True)[: self.policy.keep])
+        kept |= set(self._ranked()[: self.policy.keep_best])
+        for position in set(self._manifests) - kept:
+            protocol.remove(self.store, position)
+            del self._manifests[position]
+
+    def _ranked(self) -> list[Position]:
+        """Checkpoints with the metric, best first; the earlier of two equals, so a tie moves nothing."""
+        metric = self.policy.metric
+        sign = -1.0 if higher_is_better(metric) else 1.0
+        found = [(sign * m.metrics[metric], p) for p, m in self._manifests.items() if metric in m.metrics]
+        return [position for _, position in sorted(found)]
+
+    def _ref(self, manifest: Manifest) -> CheckpointRef:
+        place = protocol.directory(manifest.attempt, manifest.step)
+        return CheckpointRef(
+            step=manifest.step, attempt=manifest.attempt, uri=f"{self.run_uri}/{place}", time=manifest.time
+        )
+
+
+def newest_of(store: Store) -> State:
+    """Newest checkpoint of another run, for run.resumeFrom.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    for position in protocol.positions(store):
+        try:
+            manifest = protocol.read_manifest(store, position)
+            if manifest is not None:
+                return State.from_files(protocol.read_files(store, position, manifest))
+        except Torn:
+            continue
+    raise TrainingError(f"run.resumeFrom: {store.uri} holds no checkpoint that verifies")

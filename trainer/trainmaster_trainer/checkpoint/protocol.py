@@ -1,0 +1,159 @@
+"""Commit, verify, find, point: the rules of docs/contract.md over a store. No thread and no tensor in here."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+from trainmaster_api.layout import (
+    CHECKPOINTS,
+    FENCE,
+    MANIFEST,
+    File,
+    Manifest,
+    Pointer,
+    checkpoint_name,
+    parse_checkpoint_name,
+)
+
+from trainmaster_trainer.errors import Fenced, TrainingError
+from trainmaster_trainer.store import Changed, Store
+
+Position = tuple[int, int]  # (attempt, step): the newer attempt wins, then the later step
+
+
+class Torn(Exception):  # noqa: N818 - a finding, not an error
+    """A checkpoint that doesn't verify."""
+
+
+def now() -> str:
+    """The time as the contract writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def directory(attempt: int, step: int) -> str:
+    """A checkpoint's directory in the run."""
+    return f"{CHECKPOINTS}/{checkpoint_name(attempt, step)}"
+
+
+def claim(store: Store, attempt: int) -> None:
+    """Put the attempt's number into FENCE, before its first write.
+
+    Raises:
+        Fenced: A newer attempt has claimed the run.
+    """
+    while True:
+        found = store.get_versioned(FENCE)
+        held = int(found[0]) if found else 0
+        if held > attempt:
+            raise Fenced(f"attempt {held} of this run writes now; attempt {attempt} stops")
+        if held == attempt:
+            return
+        try:
+            store.put_if(FENCE, str(attempt).encode(), found[1] if found else None)
+        except Changed:
+            continue  # somebody else was first, or our own write came through: look again
+
+
+def check_fence(store: Store, attempt: int) -> None:
+    """Raise Fenced if a newer attempt has claimed the run."""
+    held = store.get(FENCE)
+    if held is not None and int(held) > attempt:
+        raise Fenced(f"attempt {int(held)} of this run writes now; attempt {attempt} stops")
+
+
+def commit(
+    store: Store, attempt: int, step: int, world_size: int, metrics: dict[str, float], files: dict[str, bytes]
+) -> Manifest:
+    """Write a checkpoint: its files, then its manifest. What was there under the same name is of no value."""
+    place = directory(attempt, step)
+    listed = []
+    for name, content in files.items():
+        store.put(f"{place}/{name}", content)
+        listed.append(File(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    manifest = Manifest(attempt=attempt, step=step, world_size=world_size, time=now(), metrics=metrics, files=listed)
+    check_fence(store, attempt)
+    _require_sizes(store, place, manifest)
+    store.put(f"{place}/{MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
+    return manifest
+
+
+def _require_sizes(store: Store, place: str, manifest: Manifest) -> None:
+    there = dict(store.list(place))
+    for file in manifest.files:
+        if there.get(f"{place}/{file.path}") != file.size:
+            raise TrainingError(f"{store.uri}/{place}/{file.path} was written but isn't there whole")
+
+
+def advance(store: Store, pointer_name: str, to: Position, *, back: bool = False) -> None:
+    """Move a pointer by compare-and-swap. `back`: BEST may go to an earlier step; never to an older attempt's view."""
+    while True:
+        found = store.get_versioned(pointer_name)
+        if found is not None:
+            at = Pointer.model_validate_json(found[0])
+            if (at.attempt, at.step) == to or (not back and (at.attempt, at.step) > to):
+                return
+        content = Pointer(attempt=to[0], step=to[1]).model_dump_json(by_alias=True).encode()
+        try:
+            store.put_if(pointer_name, content, found[1] if found else None)
+            return
+        except Changed:
+            continue
+
+
+def read_pointer(store: Store, pointer_name: str) -> Position | None:
+    """Where a pointer points; None where there is none or it is torn."""
+    content = store.get(pointer_name)
+    if content is None:
+        return None
+    try:
+        pointer = Pointer.model_validate_json(content)
+    except ValidationError:
+        return None
+    return pointer.attempt, pointer.step
+
+
+def positions(store: Store) -> list[Position]:
+    """Checkpoint directories of the run, newest first, committed or not."""
+    names = {path.split("/")[1] for path, _ in store.list(CHECKPOINTS) if path.count("/") >= 2}
+    return sorted(filter(None, map(parse_checkpoint_name, names)), reverse=True)
+
+
+def read_manifest(store: Store, position: Position) -> Manifest | None:
+    """Manifest of a checkpoint; None: not committed.
+
+    Raises:
+        Torn: There is a manifest, but it isn't one.
+    """
+    content = store.get(f"{directory(*position)}/{MANIFEST}")
+    if content is None:
+        return None
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise Torn(f"{checkpoint_name(*position)}: its manifest can't be read") from error
+
+
+def read_files(store: Store, position: Position, manifest: Manifest) -> dict[str, bytes]:
+    """Files of a checkpoint, each verified.
+
+    Raises:
+        Torn: One is missing or isn't what the manifest says.
+    """
+    found = {}
+    for file in manifest.files:
+        content = store.get(f"{directory(*position)}/{file.path}")
+        if content is None:
+            raise Torn(f"{checkpoint_name(*position)}: {file.path} is missing")
+        if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+            raise Torn(f"{checkpoint_name(*position)}: {file.path} isn't what its manifest says")
+        found[file.path] = content
+    return found
+
+
+def remove(store: Store, position: Position) -> None:
+    """Take a checkpoint away: the manifest first, so that it never exists in part."""
+    place = directory(*position)
+    store.delete(f"{place}/{MANIFEST}")
+    store.delete_directory(place)

@@ -1,0 +1,112 @@
+"""What a checkpoint holds, as bytes per file.
+
+With DDP every rank has the same weights, so rank 0 writes them alone; only the random states differ, and they are a
+few kilobytes that rank 0 gathers. Sharded state (FSDP) will bring one file per rank into the same protocol.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+MODEL, OPTIMIZER, RNG, LOOP = "model.safetensors", "optimizer.pt", "rng.pt", "loop.json"
+RngState = dict[str, Any]
+
+
+@dataclass
+class State:
+    """State of a run after a step.
+
+    Attributes:
+        model: Parameters and buffers by name, on the CPU.
+        optimizer: The optimizer's state_dict, on the CPU.
+        rng: One entry per rank.
+        loop: JSON: step, early stopping, plateau.
+    """
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    rng: list[RngState]
+    loop: dict[str, Any]
+
+    @classmethod
+    def capture(
+        cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, rng: list[RngState], loop: dict[str, Any]
+    ) -> State:
+        """A copy that later steps don't change, so it can be written while training goes on."""
+        return cls(_copied(model.state_dict()), _copied(optimizer.state_dict()), rng, loop)
+
+    def files(self) -> dict[str, bytes]:
+        """Content of each file of the checkpoint."""
+        contiguous = {name: tensor.contiguous() for name, tensor in self.model.items()}
+        return {
+            MODEL: save(contiguous),
+            OPTIMIZER: _dumped(self.optimizer),
+            RNG: _dumped(self.rng),
+            LOOP: json.dumps(self.loop).encode(),
+        }
+
+    @classmethod
+    def from_files(cls, files: dict[str, bytes]) -> State:
+        """The state behind verified files."""
+        return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RNG]), json.loads(files[LOOP]))
+
+
+def get_rng(device: torch.device) -> RngState:
+    """This process's random states. Ours draws from torch only, but a user's model may use the others."""
+    kind, keys, *position = np.random.get_state()
+    state: RngState = {
+        "torch": torch.get_rng_state(),
+        "numpy": [str(kind), np.asarray(keys).tolist(), *position],
+        "python": random.getstate(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_rng(state: RngState, device: torch.device) -> None:
+    """Put this process's random states back."""
+    torch.set_rng_state(state["torch"])
+    kind, keys, *position = state["numpy"]
+    np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *position))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def seed_everything(seed: int, rank: int, step: int, device: torch.device) -> None:
+    """Random states where no checkpoint has them: a new run, or more workers than wrote the checkpoint."""
+    derived = int(np.random.SeedSequence([seed, rank, step]).generate_state(1)[0])
+    torch.manual_seed(derived)
+    np.random.seed(derived)
+    random.seed(derived)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    return value
+
+
+def _dumped(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _loaded(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
