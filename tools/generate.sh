@@ -3,5 +3,3 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python -m trainmaster_api.crd "$@"
-# the chart's copy: Helm can't read files outside a chart
-.venv/bin/python -m trainmaster_api.crd charts/trainmaster/files/trainingjobs.trainmaster.dev.yaml "$@"
