@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
 from trainmaster_api.messages import CheckpointRef, Outcome
 from trainmaster_api.trainingjob import TrainingJob
 
-from .store import Store
+if TYPE_CHECKING:  # the driver and the launcher use this module too, and must not pay for torch
+    import torch
+
+    from .store import Store
 
 
 class Signal(StrEnum):
