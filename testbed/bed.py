@@ -69,8 +69,6 @@ class Bed:
             endpoint=at,
             with_controller_manager=True,
             with_scheduler=True,
-            # a lost node is noticed in 15 s, so that tests of it don't take a minute each
-            controller_manager_flags=["--node-monitor-grace-period=15s", "--node-monitor-period=2s"],
             daemon=True,
         )
 
@@ -122,9 +120,11 @@ class Bed:
         return image_name(short) in images.layout().digests()
 
     def _start(self, with_addons: bool) -> None:
+        say("starting the control plane")
         plane = self._plane().start()
         shutil.copyfile(plane.kubeconfig, self.kubeconfig)
         self.kubeconfig.chmod(0o600)
+        say(f"starting {len(self.plan.nodes)} nodes")
         with ThreadPoolExecutor(len(self.plan.nodes)) as pool:
             list(pool.map(lambda node: self.runner(node).start(plane), self.plan.nodes))
         addons.nodes_ready(plane.kubectl, len(self.plan.nodes))
@@ -137,9 +137,11 @@ class Bed:
         addons.dns(kubectl, self.plan.dns_service)
         if self.has_image("trainer"):
             addons.mlflow(kubectl)
+        say("waiting for CoreDNS and MinIO")
         addons.wait_deployment(kubectl, "kube-system", "coredns", 90)
         addons.minio(kubectl, self.kubeconfig)
         if self.has_image("trainer"):
+            say("waiting for MLflow (about 20 s)")
             addons.wait_mlflow(kubectl, self.kubeconfig)
         else:
             say("MLflow is not deployed: it runs from the trainer image, which isn't built yet")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -117,13 +118,17 @@ def _kubectl_nodes(bed: Bed) -> str:
 
 
 def _images(args: argparse.Namespace) -> None:
-    if args.what == "build":
-        system.require_root()
-        system.ensure_packages()
-        for name in images.build_ours(args.name or images.OURS):
-            print(name)
-    else:
+    if args.what == "load":
         _existing().load(args.reference)
+        return
+    names = args.name or images.OURS
+    if not system.is_linux_root() and shutil.which("docker"):
+        kind.build(names)
+        return
+    system.require_root()
+    system.ensure_packages()
+    for name in images.build_ours(names):
+        print(name)
 
 
 def _exec(name: str, args: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 
 import yaml
 
@@ -36,10 +37,8 @@ def up(nodes: int) -> None:
         description = yaml.safe_dump(config(nodes))
         argv = ["kind", "create", "cluster", "--name", CLUSTER, "--image", NODE_IMAGE, "--config", "-"]
         run([*argv, "--kubeconfig", str(kubeconfig)], stdin=description)
-    for short in images.OURS:
-        name = image_name(short)
-        run(["docker", "build", "-t", name, "-f", str(paths.REPO / "images" / short / "Dockerfile"), str(paths.REPO)])
-        run(["kind", "load", "docker-image", name, "--name", CLUSTER])
+    build(images.OURS)
+    run(["kind", "load", "docker-image", *map(image_name, images.OURS), "--name", CLUSTER])
     _load_scratch()
     kubectl = addons.kubectl_for(kubeconfig)
     addons.mlflow(kubectl)
@@ -47,6 +46,14 @@ def up(nodes: int) -> None:
     addons.wait_mlflow(kubectl, kubeconfig)
     say("up")
     print(f"export KUBECONFIG={kubeconfig}")
+
+
+def build(names: Iterable[str]) -> None:
+    """Build our images with Docker, which pulls their base itself."""
+    for short in names:
+        dockerfile = paths.REPO / "images" / short / "Dockerfile"
+        say(f"docker build {image_name(short)}")
+        run(["docker", "build", "-t", image_name(short), "-f", str(dockerfile), str(paths.REPO)])
 
 
 def _load_scratch() -> None:

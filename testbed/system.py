@@ -26,6 +26,11 @@ CNI_BIN = Path("/usr/lib/cni")
 _CAP_SYS_RESOURCE = 24
 
 
+def is_linux_root() -> bool:
+    """Whether nodes could run here."""
+    return platform.system() == "Linux" and os.geteuid() == 0
+
+
 def require_root() -> None:
     """Check that nodes can run here.
 
