@@ -38,6 +38,8 @@ class Tool:
     assets: dict[str, str] = field(default_factory=dict)
     """Files of the module to keep beside the binary: name here -> path there."""
     asset_module: str = ""
+    in_image: bool = False
+    """It runs in a container, so it is a Linux binary whatever this machine is."""
 
 
 def _kube(name: str, seconds: int) -> Tool:
@@ -56,8 +58,8 @@ TOOLS = {
         _kube("kube-proxy", 6),
         _kube("kubectl", 8),
         Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
-        Tool("coredns", "coredns", "github.com/coredns/coredns", 120),
-        Tool("minio", "minio", "github.com/minio/minio", 185),
+        Tool("coredns", "coredns", "github.com/coredns/coredns", 120, in_image=True),
+        Tool("minio", "minio", "github.com/minio/minio", 185, in_image=True),
         Tool(
             "kwok",
             "kwok",
@@ -72,7 +74,7 @@ TOOLS = {
             },
             asset_module="sigs.k8s.io/kwok",
         ),
-        Tool("pause", "pause", ".", 2),
+        Tool("pause", "pause", ".", 2, in_image=True),
         Tool(
             "ray-operator",
             "kuberay",
@@ -146,6 +148,8 @@ def _build(spec: Tool) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    if spec.in_image:
+        env["GOOS"] = "linux"
     argv = [str(go), "build", "-trimpath", "-ldflags", spec.ldflags, "-o", str(partial / spec.name), spec.package]
     log = paths.cache_dir() / f"{spec.name}.build.log"
     began = last = time.monotonic()

@@ -7,6 +7,7 @@ image again writes nothing, and containerd's blobs are the same files (hard link
 import hashlib
 import io
 import json
+import platform
 import shutil
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _REF = "org.opencontainers.image.ref.name"
 _CHUNK = 1 << 20
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 Json = dict[str, Any]
 
@@ -85,7 +87,7 @@ class Layout:
         """An image of nothing but some executables, made without any image tool."""
         layer = self._put_layer(files)
         config = {
-            "architecture": "amd64",
+            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
             "config": {"Entrypoint": list(entrypoint), "WorkingDir": "/"},
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
