@@ -3,6 +3,8 @@
 Operator and trainer both import this package and never each other; it imports neither, and nothing but pydantic.
 """
 
+__version__ = "0.1.0"
+
 GROUP = "trainmaster.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"

@@ -11,7 +11,7 @@ import re
 from .base import MAX_NAME_LENGTH, NAME_PATTERN, parse_count
 from .rule import Fixed, Object, Rule, cel_list, value_of
 from .rules_data import DATA_RULES, SKLEARN_CLASSES, SKLEARN_REGRESSIONS
-from .training import METRICS
+from .training import METRICS, SKLEARN_ROWS
 
 # A run is what its checkpoints belong to: the data and the model that they continue, the place where they lie, the
 # metric that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
@@ -72,6 +72,13 @@ def _patch_fits(training: Object) -> bool:
     return not is_vit or side is None or side % training["model"]["args"].get("patch", 4) == 0
 
 
+def _blocks_fit(training: Object) -> bool:
+    side = _side(training["data"]["source"], training["data"]["imageSize"])
+    if training["model"]["name"] != "cnn" or side is None:
+        return True
+    return bool(side >= 2 ** len(training["model"]["args"].get("widths", ())))
+
+
 def _metric_sentence(names: list[str]) -> str:
     return f"must be a metric of the task: {', '.join(names)}"
 
@@ -115,6 +122,10 @@ _WARMUP_CEL = " && ".join(
     "(self.schedule.warmup.size() == self.loop.duration.size() && self.schedule.warmup <= self.loop.duration))"
     for unit in ("ep", "step")
 )
+_SIDE_CEL = "(self.data.source == 'sklearn:digits' ? 8 : self.data.imageSize)"
+_HALVINGS = [2**blocks for blocks in range(17)]
+_ROWS = {f"sklearn:{name}": rows for name, rows in SKLEARN_ROWS.items()}
+_CEL_ROWS = "{" + ", ".join(f"'{source}': {rows}" for source, rows in _ROWS.items()) + "}"
 _IMAGES_CEL = "(self.data.source == 'sklearn:digits' || self.data.source.startsWith('images:'))"
 
 _TRAINING = (
@@ -164,7 +175,7 @@ _TRAINING = (
         reads=("model.name", "model.args.patch", "data.source", "data.imageSize"),
         cel=(
             f"self.model.name != 'vit' || !{_IMAGES_CEL} || "
-            "(self.data.source == 'sklearn:digits' ? 8 : self.data.imageSize) % "
+            f"{_SIDE_CEL} % "
             "(has(self.model.args.patch) ? self.model.args.patch : 4) == 0"
         ),
         check=_patch_fits,
@@ -178,6 +189,44 @@ _TRAINING = (
             f"patch {training['model']['args'].get('patch', 4)} must divide the side of the images, "
             f"{_side(training['data']['source'], training['data']['imageSize'])} pixels"
         ),
+    ),
+    Rule(
+        id="cnn-blocks",
+        scope="spec.training",
+        field="model.args.widths",
+        reads=("model.name", "model.args.widths", "data.source", "data.imageSize"),
+        cel=(
+            f"self.model.name != 'cnn' || !{_IMAGES_CEL} || !has(self.model.args.widths) || "
+            f"{_SIDE_CEL} >= {_HALVINGS}[self.model.args.widths.size()]"
+        ),
+        check=_blocks_fit,
+        message="has more blocks than the images can be halved",
+        expression=(
+            "'has %d blocks and each halves the image, but the images have %d pixels on each side'.format(["
+            f"self.model.args.widths.size(), {_SIDE_CEL}])"
+        ),
+        sentence=lambda training: (
+            f"has {len(training['model']['args']['widths'])} blocks and each halves the image, but the images have "
+            f"{_side(training['data']['source'], training['data']['imageSize'])} pixels on each side"
+        ),
+    ),
+    Rule(
+        id="batch-rows",
+        scope="spec.training",
+        field="data.batchSize",
+        reads=("data.batchSize", "data.source", "data.split.train"),
+        cel=(
+            f"!(self.data.source in {_CEL_ROWS}) || double(self.data.batchSize) <= "
+            f"double({_CEL_ROWS}[self.data.source]) * self.data.split.train + 1.0"
+        ),
+        check=lambda training: (
+            training["data"]["source"] not in _ROWS
+            or training["data"]["batchSize"]
+            <= _ROWS[training["data"]["source"]] * training["data"]["split"]["train"] + 1
+        ),
+        message="is more than the train split has rows",
+        expression=f"'is more than the train split of the %d rows'.format([{_CEL_ROWS}[self.data.source]])",
+        sentence=lambda training: f"is more than the train split of the {_ROWS[training['data']['source']]} rows",
     ),
     Rule(
         id="vit-heads",

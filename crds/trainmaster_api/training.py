@@ -16,6 +16,9 @@ from .base import Duration, Metric, Model, Warmup
 SKLEARN_SETS: dict[str, int | None] = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2, "diabetes": None}
 """Data sets that come with scikit-learn: their number of classes; None: a regression."""
 
+SKLEARN_ROWS: dict[str, int] = {"digits": 1797, "iris": 150, "wine": 178, "breast_cancer": 569, "diabetes": 442}
+"""Their number of rows."""
+
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("loss", "accuracy", "f1"),
     "regression": ("loss", "rmse", "mae", "r2"),

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trainmaster_api.crd import FILE
 from trainmaster_api.rules import FIXED
 from trainmaster_api.schema import apply_defaults, structural
 from trainmaster_api.validate import validate
@@ -23,14 +22,11 @@ RULES = {rule.id: rule for rule in all_rules()}
 
 
 @pytest.fixture(scope="module")
-def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    # plain, client-side apply: the whole CRD goes into an annotation
-    control_plane.kubectl("apply", "-f", str(FILE))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.trainmaster.dev", "--timeout=30s")
-    control_plane.kubectl("create", "namespace", NAMESPACE)
-    yield control_plane
-    control_plane.kubectl("delete", "tj", "--all", "-n", NAMESPACE)
-    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+def plane(crd_plane: ControlPlane) -> Iterator[ControlPlane]:
+    crd_plane.kubectl("create", "namespace", NAMESPACE)
+    yield crd_plane
+    crd_plane.kubectl("delete", "tj", "--all", "-n", NAMESPACE)
+    crd_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def in_namespace(document: dict) -> dict:

@@ -86,6 +86,14 @@ RULE_EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         job({"spec.training.model.name": "cnn", "spec.training.data.source": "images:pictures"}, THREE),
     ),
     "vit-patch": (job(VIT, {"spec.training.model.args.patch": 3}), job(VIT, {"spec.training.model.args.patch": 8})),
+    "cnn-blocks": (
+        job({"spec.training.model": {"name": "cnn", "args": {"widths": [8, 8, 8, 8]}}}),
+        job({"spec.training.model": {"name": "cnn", "args": {"widths": [8, 8, 8]}}}),
+    ),
+    "batch-rows": (
+        job({"spec.training.data.source": "sklearn:iris", "spec.training.data.batchSize": 128}, THREE),
+        job({"spec.training.data.source": "sklearn:iris", "spec.training.data.batchSize": 120}, THREE),
+    ),
     "vit-heads": (job(VIT, {"spec.training.model.args.dim": 66}), job(VIT, {"spec.training.model.args.dim": 68})),
     "nesterov-momentum": (
         job(SGD, {"spec.training.optimizer.nesterov": True, "spec.training.optimizer.momentum": 0}),
