@@ -1,0 +1,24 @@
+"""Texts of the printed columns."""
+
+from __future__ import annotations
+
+
+def percent_text(step: int, total: int) -> str:
+    """`42%`; 100% only when every step is done; empty while the total is unknown."""
+    return f"{min(100, 100 * step // total)}%" if total > 0 else ""
+
+
+def eta_text(seconds: int | None) -> str:
+    """`45s`, `3m20s`, `2h5m`, `3d4h`: the two largest units."""
+    if seconds is None:
+        return ""
+    for size, name, smaller, unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= size:
+            rest = seconds % size // smaller
+            return f"{seconds // size}{name}" + (f"{rest}{unit}" if rest else "")
+    return f"{max(0, seconds)}s"
+
+
+def metric_text(name: str, values: dict[str, float]) -> str:
+    """`val/accuracy=0.981`; empty without such a metric."""
+    return f"{name}={values[name]:.4g}"[:64] if name in values else ""
