@@ -34,9 +34,10 @@ def render(name: str, **values: str) -> str:
     return string.Template((MANIFESTS / f"{name}.yaml").read_text()).substitute(values)
 
 
-def dns(kubectl: Kubectl, address: str) -> None:
+def dns(kubectl: Kubectl, address: str, nodes: int) -> None:
     """CoreDNS at the service address that the kubelets hand out."""
-    kubectl("apply", "--server-side", "-f", "-", stdin=render("coredns", dns_service=address))
+    manifest = render("coredns", dns_service=address, replicas=str(min(nodes, 2)))
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
 
 
 def wait_deployment(kubectl: Kubectl, namespace: str, name: str, seconds: int) -> None:
@@ -54,9 +55,9 @@ def wait_deployment(kubectl: Kubectl, namespace: str, name: str, seconds: int) -
         raise BedError(f"{namespace}/{name} is not available after {seconds} s\n{pods}\n{last}") from error
 
 
-def minio(kubectl: Kubectl, kubeconfig: Path) -> None:
-    """The S3 store ``http://minio.minio:9000`` with the bucket ``trainmaster``."""
-    kubectl("apply", "--server-side", "-f", "-", stdin=render("minio"))
+def minio(kubectl: Kubectl, kubeconfig: Path, node: str) -> None:
+    """The S3 store ``http://minio.minio:9000`` with the bucket ``trainmaster``, on one node for good."""
+    kubectl("apply", "--server-side", "-f", "-", stdin=render("minio", node=node))
     wait_deployment(kubectl, "minio", "minio", 120)
     with forwarded(kubeconfig, "minio", "service/minio", 9000) as url:
         make_bucket(url)
@@ -78,9 +79,9 @@ def make_bucket(url: str) -> None:
         client.create_bucket(Bucket=BUCKET)
 
 
-def mlflow(kubectl: Kubectl) -> None:
-    """The tracking server ``http://mlflow.mlflow:5000``, from the trainer image."""
-    kubectl("apply", "--server-side", "-f", "-", stdin=render("mlflow"))
+def mlflow(kubectl: Kubectl, node: str) -> None:
+    """The tracking server ``http://mlflow.mlflow:5000``, from the trainer image, on one node for good."""
+    kubectl("apply", "--server-side", "-f", "-", stdin=render("mlflow", node=node))
 
 
 def wait_mlflow(kubectl: Kubectl, kubeconfig: Path) -> None:

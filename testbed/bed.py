@@ -132,14 +132,15 @@ class Bed:
             self.addons()
 
     def addons(self) -> None:
-        """CoreDNS, MinIO and, when the trainer image is there, MLflow."""
+        """CoreDNS, MinIO and, when the trainer image is there, MLflow. The last two live on the first node."""
         kubectl = addons.kubectl_for(self.kubeconfig)
-        addons.dns(kubectl, self.plan.dns_service)
+        first = self.plan.nodes[0].name
+        addons.dns(kubectl, self.plan.dns_service, len(self.plan.nodes))
         if self.has_image("trainer"):
-            addons.mlflow(kubectl)
+            addons.mlflow(kubectl, first)
         say("waiting for CoreDNS and MinIO")
         addons.wait_deployment(kubectl, "kube-system", "coredns", 90)
-        addons.minio(kubectl, self.kubeconfig)
+        addons.minio(kubectl, self.kubeconfig, first)
         if self.has_image("trainer"):
             say("waiting for MLflow (about 20 s)")
             addons.wait_mlflow(kubectl, self.kubeconfig)

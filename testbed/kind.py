@@ -41,8 +41,9 @@ def up(nodes: int) -> None:
     run(["kind", "load", "docker-image", *map(image_name, images.OURS), "--name", CLUSTER])
     _load_scratch()
     kubectl = addons.kubectl_for(kubeconfig)
-    addons.mlflow(kubectl)
-    addons.minio(kubectl, kubeconfig)
+    first = f"{CLUSTER}-worker"
+    addons.mlflow(kubectl, first)
+    addons.minio(kubectl, kubeconfig, first)
     addons.wait_mlflow(kubectl, kubeconfig)
     say("up")
     print(f"export KUBECONFIG={kubeconfig}")

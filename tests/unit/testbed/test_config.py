@@ -30,7 +30,7 @@ def test_a_node_gives_out_its_own_subnet_only() -> None:
 
 @pytest.mark.parametrize("name", ["coredns", "minio", "mlflow"])
 def test_manifests_are_complete(name: str) -> None:
-    documents = list(yaml.safe_load_all(addons.render(name, dns_service="10.96.0.10")))
+    documents = list(yaml.safe_load_all(addons.render(name, dns_service="10.96.0.10", replicas="2", node="n1")))
     workloads = [document for document in documents if document["kind"] == "Deployment"]
     assert len(workloads) == 1
     for container in workloads[0]["spec"]["template"]["spec"]["containers"]:
