@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
 
 def version(options: argparse.Namespace) -> int:
     """Print the version."""
-    from importlib import metadata
+    from trainmaster_api import __version__
 
-    print(f"trainmaster {metadata.version('trainmaster')}")
+    print(f"trainmaster {__version__}")
     return OK
 
 

@@ -4,6 +4,7 @@
 {{- $url := printf "https://%s.%s.svc:%v/v1/progress" $name .Release.Namespace .Values.service.port -}}
 {{- $tls := "/etc/trainmaster/tls" -}}
 - {name: TRAINMASTER_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: TRAINMASTER_POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 - {name: TRAINMASTER_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 {{- $env := list
   (list "NAMESPACES" (join "," .Values.operator.namespaces))

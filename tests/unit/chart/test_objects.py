@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from trainmaster_api import GROUP, PLURAL
+from trainmaster_api import GROUP, PLURAL, __version__
 from trainmaster_api.validate import validate
 from trainmaster_operator.runtime import config
 from trainmaster_operator.runtime.endpoint import ADMIT_PATH
@@ -102,13 +102,14 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
 
 
 def test_no_setting_gets_lost(default: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {f"TRAINMASTER_{name.upper()}" for name in config.Config.__dataclass_fields__}
-    assert set(default.env) <= known
+    known = {f"TRAINMASTER_{name.upper()}" for name in config.Config.__dataclass_fields__} | {"TRAINMASTER_POD_NAME"}
+    container = pods(default)[0]["containers"][0]
+    assert {each["name"] for each in container["env"]} <= known | {"TRAINMASTER_NAMESPACE"}
     for name, value in default.env.items():
         monkeypatch.setenv(name, value)
     chosen = config.parse([])
     assert chosen.image == "docker.io/trainmaster/trainer:0.1.0"
-    assert (chosen.storage_uri, chosen.mlflow_uri, chosen.tls_files) == (None, None, None)
+    assert (chosen.storage_uri, chosen.mlflow_uri, chosen.tls_files, chosen.webhook) == (None, None, None, "")
 
 
 def test_trainers_and_api_server_find_the_endpoint(render: Render) -> None:
@@ -237,3 +238,7 @@ def test_the_test_job_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problems == []
     assert job is not None
     assert job.metadata.name == "smoke-01234567"
+
+
+def test_chart_and_packages_have_one_version() -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
