@@ -67,6 +67,7 @@ class Elector:
         self._held_until = 0.0
         self._seen_version = ""
         self._seen_at = 0.0
+        self.holder = ""  # identity of the leader, as last seen; "": none
         self.acquired = asyncio.Event()
 
     def is_leader(self) -> bool:
@@ -95,6 +96,7 @@ class Elector:
             return
         spec: dict[str, Any] = lease.get("spec") or {}
         holder, version = spec.get("holderIdentity") or "", lease["metadata"]["resourceVersion"]
+        self.holder = holder
         if version != self._seen_version:
             self._seen_version, self._seen_at = version, sent_at
         seconds = max(self._times.duration, float(spec.get("leaseDurationSeconds") or 0))
@@ -147,6 +149,7 @@ class Elector:
     def _got(self, lease: Object, sent_at: float) -> None:
         self._seen_version, self._seen_at = lease["metadata"]["resourceVersion"], sent_at
         self._held_until = sent_at + self._times.deadline
+        self.holder = self._identity
         if not self.acquired.is_set():
             logger.info("leading as %s", self._identity)
             self.acquired.set()

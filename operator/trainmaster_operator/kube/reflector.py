@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -18,15 +19,28 @@ from .ratelimit import backoff
 
 logger = logging.getLogger(__name__)
 
+# Last views of what vanished: a courtesy to whoever wants to know how it ended, not the truth.
+GONE_KEYS = 2_000
+GONE_PER_KEY = 8
+
 V = TypeVar("V")
 K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(slots=True)
 class _Item(Generic[K, V]):
+    namespace: str
     key: K
     version: int
     view: V
+
+
+@dataclass(slots=True)
+class _Stream:
+    seen: int = 0  # the stream has told us everything up to this resource version
+    synced: bool = False
+    alive_at: float = 0.0
+    tried_at: float = 0.0
 
 
 class Reflector(Generic[K, V]):
@@ -35,7 +49,7 @@ class Reflector(Generic[K, V]):
     Args:
         client: Where to list and watch.
         resource: The kind.
-        namespace: Only this one; None: all.
+        namespaces: Only these, with a stream each; empty: all, with one stream.
         labels: Label selector, evaluated by the server.
         key: Key of an object, under which `get` finds its view.
         trim: What to keep of an object. A change that doesn't change the view is no change.
@@ -47,7 +61,7 @@ class Reflector(Generic[K, V]):
         client: Client,
         resource: Resource,
         *,
-        namespace: str | None = None,
+        namespaces: tuple[str, ...] = (),
         labels: str = "",
         key: Callable[[Object], K],
         trim: Callable[[Object], V],
@@ -55,15 +69,14 @@ class Reflector(Generic[K, V]):
     ) -> None:
         self._client = client
         self._resource = resource
-        self._namespace = namespace
+        self._streams = {namespace: _Stream() for namespace in namespaces or (None,)}
         self._labels = labels
         self._key = key
         self._trim = trim
         self._changed = changed
         self._items: dict[str, _Item[K, V]] = {}
         self._by_key: dict[K, dict[str, V]] = {}
-        self._seen = 0  # the stream has told us everything up to this resource version
-        self._alive_at = self._tried_at = 0.0
+        self._gone: OrderedDict[K, deque[V]] = OrderedDict()
         self.synced = asyncio.Event()
 
     def __len__(self) -> int:
@@ -73,17 +86,23 @@ class Reflector(Generic[K, V]):
         """Views of all objects under a key."""
         return tuple(self._by_key.get(key, {}).values())
 
+    def gone(self, key: K) -> tuple[V, ...]:
+        """Last views of objects under a key that have vanished lately, as far as remembered."""
+        return tuple(self._gone.get(key, ()))
+
     def keys(self) -> list[K]:
         """Keys under which there is anything."""
         return list(self._by_key)
 
     def age(self) -> float:
-        """Seconds since the stream's last sign of life: how old the cache may be."""
-        return asyncio.get_running_loop().time() - self._alive_at
+        """Seconds since the last sign of life of the most silent stream: how old the cache may be."""
+        now = asyncio.get_running_loop().time()
+        return max(now - stream.alive_at for stream in self._streams.values())
 
     def idle(self) -> float:
-        """Seconds since this task last did anything, failing included: whether it hangs."""
-        return asyncio.get_running_loop().time() - max(self._alive_at, self._tried_at)
+        """Seconds since the task of some stream last did anything, failing included: whether it hangs."""
+        now = asyncio.get_running_loop().time()
+        return max(now - max(stream.alive_at, stream.tried_at) for stream in self._streams.values())
 
     def observe(self, body: Object) -> None:
         """Take over an object from the answer to our own write, unless the stream has already been past it.
@@ -91,24 +110,31 @@ class Reflector(Generic[K, V]):
         An answer may be read after the events that follow it: without the comparison a pod that is already gone would
         come back as a ghost.
         """
-        if int(body["metadata"]["resourceVersion"]) > self._seen:
+        meta = body["metadata"]
+        stream = self._streams.get(meta.get("namespace")) or self._streams.get(None)
+        if stream is not None and int(meta["resourceVersion"]) > stream.seen:
             self._store(body)
 
     async def run(self) -> None:
         """List, then watch, for ever. A watch that ends goes on where it ended; one that can't is listed again."""
+        async with asyncio.TaskGroup() as tasks:
+            for namespace, stream in self._streams.items():
+                tasks.create_task(self._follow(namespace, stream))
+
+    async def _follow(self, namespace: str | None, stream: _Stream) -> None:
         loop = asyncio.get_running_loop()
-        self._alive_at = loop.time()
+        stream.alive_at = loop.time()
         failures, version = 0, ""
         while True:
-            started = self._tried_at = loop.time()
+            started = stream.tried_at = loop.time()
             try:
-                version = version or await self._list()
-                async for kind, body in self._client.watch(
-                    self._resource, self._namespace, version, labels=self._labels
-                ):
-                    version = self._apply(kind, body)
+                version = version or await self._list(namespace, stream)
+                events = self._client.watch(self._resource, namespace, version, labels=self._labels)
+                async for kind, body in events:
+                    stream.alive_at = loop.time()
+                    version = self._apply(kind, body, stream)
                     failures = 0
-                self._alive_at = loop.time()
+                stream.alive_at = loop.time()
             except GoneError:
                 logger.info("watch of %s expired at version %s: listing again", self._resource.plural, version)
                 version = ""
@@ -119,30 +145,35 @@ class Reflector(Generic[K, V]):
                 # also for a server that closes every stream at once: it must not become a busy loop
                 await asyncio.sleep(backoff(max(1, failures), 0.2, 10.0))
 
-    async def _list(self) -> str:
+    async def _list(self, namespace: str | None, stream: _Stream) -> str:
         listed: set[str] = set()
         version = ""
-        async for items, page_version in self._client.list_pages(self._resource, self._namespace, labels=self._labels):
+        async for items, page_version in self._client.list_pages(self._resource, namespace, labels=self._labels):
             version = page_version
-            self._alive_at = asyncio.get_running_loop().time()
+            stream.alive_at = asyncio.get_running_loop().time()
             for body in items:
                 listed.add(body["metadata"]["uid"])
                 if self._store(body):
                     self._changed(self._key(body))
-        missing = [uid for uid, item in self._items.items() if uid not in listed and item.version <= int(version)]
+        missing = [
+            uid
+            for uid, item in self._items.items()
+            if uid not in listed and item.version <= int(version) and namespace in (None, item.namespace)
+        ]
         for uid in missing:
             self._changed(self._drop(uid))
         if missing:
             logger.info("%d %s had gone unseen", len(missing), self._resource.plural)
-        self._seen = max(self._seen, int(version))
-        self.synced.set()
+        stream.seen = max(stream.seen, int(version))
+        stream.synced = True
+        if all(other.synced for other in self._streams.values()):
+            self.synced.set()
         return version
 
-    def _apply(self, kind: str, body: Object) -> str:
-        self._alive_at = asyncio.get_running_loop().time()
+    def _apply(self, kind: str, body: Object, stream: _Stream) -> str:
         meta: dict[str, Any] = body["metadata"]
         version = str(meta["resourceVersion"])
-        self._seen = max(self._seen, int(version))
+        stream.seen = max(stream.seen, int(version))
         if kind == "DELETED":
             if meta["uid"] in self._items:
                 self._changed(self._drop(meta["uid"]))
@@ -159,7 +190,7 @@ class Reflector(Generic[K, V]):
         key, view = self._key(body), self._trim(body)
         if old is not None and old.key != key:
             self._changed(self._drop(uid))
-        self._items[uid] = _Item(key, version, view)
+        self._items[uid] = _Item(body["metadata"].get("namespace", ""), key, version, view)
         self._by_key.setdefault(key, {})[uid] = view
         return old is None or old.key != key or old.view != view
 
@@ -169,4 +200,8 @@ class Reflector(Generic[K, V]):
         del group[uid]
         if not group:
             del self._by_key[item.key]
+        self._gone.setdefault(item.key, deque(maxlen=GONE_PER_KEY)).append(item.view)
+        self._gone.move_to_end(item.key)
+        if len(self._gone) > GONE_KEYS:
+            self._gone.popitem(last=False)
         return item.key

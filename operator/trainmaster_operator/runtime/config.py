@@ -21,7 +21,7 @@ class Config:
 
     namespaces: tuple[str, ...]
     own_namespace: str
-    pod_name: str
+    pod_ip: str
     identity: str
     image: str | None
     storage_uri: str | None
@@ -34,7 +34,7 @@ class Config:
     http_port: int
     tls_secret: str
     tls_files: tuple[Path, Path, Path] | None
-    webhook: str | None
+    webhook: str
     lease_name: str
     lease_seconds: float
     concurrency: int
@@ -47,10 +47,7 @@ class Config:
     @property
     def progress_names(self) -> tuple[str, ...]:
         """Names and addresses that the endpoint's certificate must hold."""
-        host = urlsplit(self.progress_url).hostname or ""
-        # the API server calls a webhook by `<service>.<namespace>.svc`, whatever name the trainers use
-        service = f"trainmaster-operator.{self.own_namespace}.svc"
-        return tuple(dict.fromkeys((host, service)))
+        return (urlsplit(self.progress_url).hostname or "",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,7 +66,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     add = parser.add
     add("--namespaces", "comma-separated namespaces to serve; empty: all", "")
     add("--namespace", "namespace of the operator itself; default: the service account's, else `default`")
-    add("--pod-name", "name of the operator's pod: it is marked as leader for the progress Service", "")
+    add("--pod-name", "name of the operator's pod", socket.gethostname())
+    add("--pod-ip", "its address: other replicas hand progress messages on to the leader", "")
     add("--image", "trainer image of jobs that name none")
     add("--storage-uri", "storage of jobs that name none, s3://bucket/prefix")
     add("--storage-endpoint", "its S3 endpoint")
@@ -81,7 +79,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     add("--http-port", "port of /healthz, /readyz and /metrics", 8080)
     add("--tls-secret", "Secret of this namespace that holds CA, certificate and key", "trainmaster-operator-tls")
     add("--tls-files", "ca,cert,key: files to use instead of the Secret", "")
-    add("--webhook", "our ValidatingWebhookConfiguration, by name: the endpoint's CA is kept in it")
+    add("--webhook", "ValidatingWebhookConfiguration that gets our CA; empty: none", "")
     add("--lease-name", "Lease of the leader election", "trainmaster-operator")
     add("--lease-seconds", "how long a lease holds", 15.0)
     add("--concurrency", "jobs reconciled at a time", 16)
@@ -106,9 +104,9 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
     return Config(
         namespaces=tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
         own_namespace=own,
-        pod_name=args.pod_name,
+        pod_ip=args.pod_ip,
         # a restart in the same pod is another candidate: it doesn't know what its forerunner was doing
-        identity=f"{args.pod_name or socket.gethostname()}_{uuid.uuid4().hex[:8]}",
+        identity="_".join((args.pod_name, args.pod_ip, uuid.uuid4().hex[:8])),
         image=args.image,
         storage_uri=args.storage_uri,
         storage_endpoint=args.storage_endpoint,

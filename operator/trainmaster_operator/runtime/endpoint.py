@@ -18,6 +18,7 @@ from trainmaster_operator.kube.ratelimit import TokenBucket
 from trainmaster_operator.kube.tokens import TokenReviewer
 
 from .metrics import Metrics
+from .peer import HANDED_ON, LeaderPeer
 from .progress import ProgressStore
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ ADMIT_PATH = "/v1/admit"
 # A driver sends every 5 s and at each transition, so this is four times what a good one needs.
 MESSAGES_PER_SECOND = 0.8
 MESSAGES_AT_ONCE = 20
-ADMISSION_LIMIT = 4 * 1024 * 1024  # an object of the API is at most 1.5 MiB, and a review may hold two
+BODY_LIMIT = 4 * 1024 * 1024  # an object of the API is at most 1.5 MiB, and an AdmissionReview may hold two
 
 HeadOf = Callable[[ProgressMessage], str | None]
 
@@ -39,6 +40,7 @@ class Endpoint:
         store: Where good messages go.
         head_of: UID of the live head pod that may speak for the message's job and attempt; None if there is none.
         is_leader: Only the leader's memory counts.
+        leader: Where other replicas hand messages on to.
         metrics: Counts answers by code.
     """
 
@@ -48,18 +50,20 @@ class Endpoint:
         store: ProgressStore,
         head_of: HeadOf,
         is_leader: Callable[[], bool],
+        leader: LeaderPeer,
         metrics: Metrics,
     ) -> None:
         self._tokens = tokens
         self._store = store
         self._head_of = head_of
         self._is_leader = is_leader
+        self._leader = leader
         self._metrics = metrics
         self._rates: dict[str, TokenBucket] = {}
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application(client_max_size=ADMISSION_LIMIT)
+        app = web.Application(client_max_size=BODY_LIMIT)
         app.router.add_post(PROGRESS_PATH, self._progress)
         app.router.add_post(ADMIT_PATH, self._admit)
         return app
@@ -74,7 +78,7 @@ class Endpoint:
 
     async def _take(self, request: web.Request) -> tuple[int, str]:
         if not self._is_leader():
-            return 503, "this replica is not the leader"
+            return await self._hand_on(request)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
             return 401, "no bearer token"
@@ -84,8 +88,6 @@ class Endpoint:
             message = ProgressMessage.decode(await request.read())
         except ValueError as error:
             return 400, str(error)
-        except web.HTTPRequestEntityTooLarge:
-            return 413, f"at most {PROGRESS_LIMIT} bytes are accepted"
         head = self._head_of(message)
         if head is None:
             where = JobKey(message.namespace, message.name)
@@ -102,6 +104,12 @@ class Endpoint:
             return 403, "the token belongs to another pod"
         self._store.put(message)
         return 204, ""
+
+    async def _hand_on(self, request: web.Request) -> tuple[int, str]:
+        if HANDED_ON in request.headers or (request.content_length or 0) > PROGRESS_LIMIT:
+            return 503, "this replica is not the leader"
+        authorization = request.headers.get("Authorization", "")
+        return await self._leader.send(await request.read(), authorization), "the leader's answer"
 
     def _within_rate(self, head: str) -> bool:
         if head not in self._rates:

@@ -22,6 +22,7 @@ BACKOFF_LIMIT = 120.0
 # News about a failing key may shorten its back-off (the user may have mended it), but not to nothing: a poison object
 # whose own pods make the news would spin.
 FAILING_PAUSE = 1.0
+TIMER_SLACK = 0.001
 
 
 class QueueMetrics(Protocol):
@@ -155,7 +156,8 @@ class KeyedQueue(Generic[K]):
         self._wake.set()
 
     def _fire_timers(self) -> None:
-        now = self._now()
+        # the loop's own timers come up to its clock's resolution early
+        now = self._now() + TIMER_SLACK
         while self._timers and self._timers[0].due <= now:
             timer = heapq.heappop(self._timers)
             if self._due.get(timer.key) == timer.due:

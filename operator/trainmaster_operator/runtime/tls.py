@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainmaster_operator.kube.client import SECRETS, Client, Object
+from trainmaster_operator.kube.client import SECRETS, WEBHOOKS, Client, Object
 from trainmaster_operator.kube.errors import AlreadyExistsError, NotFoundError
 
 if TYPE_CHECKING:
@@ -75,6 +75,17 @@ async def ensure(client: Client, namespace: str, secret: str, names: tuple[str, 
         body = await client.replace(SECRETS, fresh)
     data = {name: base64.b64decode(value).decode() for name, value in body["data"].items()}
     return Certificates(ca=data["ca.crt"], cert=data["tls.crt"], key=data["tls.key"])
+
+
+async def publish(client: Client, webhook: str, ca: str) -> None:
+    """Write the CA into our ValidatingWebhookConfiguration, unless it is there."""
+    body = await client.get(WEBHOOKS, None, webhook)
+    bundle = base64.b64encode(ca.encode()).decode()
+    configs = [hook["clientConfig"] for hook in body.get("webhooks") or []]
+    if any(config.get("caBundle") != bundle for config in configs):
+        for config in configs:
+            config["caBundle"] = bundle
+        await client.replace(WEBHOOKS, body)
 
 
 def _secret(namespace: str, name: str, names: tuple[str, ...], made: Certificates) -> Object:

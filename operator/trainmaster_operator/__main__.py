@@ -1,0 +1,30 @@
+"""`python -m trainmaster_operator`: the operator's process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import kopf
+
+from trainmaster_operator.runtime import app, hooks
+from trainmaster_operator.runtime.config import parse
+
+
+def main() -> None:
+    """Run until stopped. Ends with 1 when the lease is lost or a part fails: whoever supervises it starts it anew."""
+    config = parse()
+    form = kopf.LogFormat.JSON if config.log_format == "json" else kopf.LogFormat.FULL
+    kopf.configure(verbose=config.verbose, log_format=form)
+    hooks.quiet()
+    try:
+        asyncio.run(app.main(config))
+    except kopf.LoginError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        logging.getLogger(__name__).info("stopped")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""One look at one TrainingJob: observe, plan, act, write the status once.
+
+Everything is decided by `model.plan` from what was observed; nothing is remembered between two looks that couldn't be
+lost. So a crash before or after any call is mended by the next look.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from trainmaster_api import names
+from trainmaster_api.messages import ProgressMessage
+
+from . import build
+from .act import Actor, Outcome, post_event
+from .kube.client import TRAINING_JOBS, Client, Object
+from .kube.errors import ApiError, ConflictError, NotFoundError
+from .kube.jobs import JobKey, JobStore
+from .kube.reflector import Reflector
+from .model.actions import CreatePod, Event
+from .model.plan import Plan, plan, write_delay
+from .model.settings import Settings
+from .model.snapshot import PodView, Snapshot
+
+logger = logging.getLogger(__name__)
+
+# Acting may run into something that changes the plan (a refused pod, a name that is taken); more than this is a fault.
+ROUNDS = 3
+
+
+class ProgressSource(Protocol):
+    """Where the trainers' messages are."""
+
+    def get(self, key: JobKey) -> ProgressMessage | None:
+        """The newest message of a job."""
+
+
+@dataclass(frozen=True)
+class Caches:
+    """What is known of the cluster without asking."""
+
+    jobs: JobStore
+    pods: Reflector[JobKey, PodView]
+    services: Reflector[JobKey, tuple[str, str]]
+    progress: ProgressSource
+
+
+class Reconciler:
+    """Callable with a key; returns the seconds after which the key wants to be looked at again.
+
+    Args:
+        client: The API; fenced, so that a replica that is no longer the leader sends nothing.
+        caches: What is known of the cluster.
+        settings: The operator's defaults.
+        status_written: Told of (old status, new status) after each write.
+        now: The wall clock, UTC.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        caches: Caches,
+        settings: Settings,
+        *,
+        status_written: Callable[[Object, Object], None] = lambda old, new: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._settings = settings
+        self._status_written = status_written
+        self._now = now
+        self._actor = Actor(client, caches.pods, caches.services, settings)
+        self._resolved: dict[JobKey, tuple[tuple[str, int], Any]] = {}
+        self._written_at: dict[JobKey, datetime] = {}
+
+    async def __call__(self, key: JobKey) -> float | None:
+        """Look at one job."""
+        raw = self._caches.jobs.get(key)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            self.forget(key)  # the garbage collector removes what it owned
+            return None
+        outcome = Outcome()
+        for _ in range(ROUNDS):
+            snapshot = self._observe(key, raw, outcome)
+            decided = plan(snapshot, self._now())
+            if not await self._is_newest(key, raw, decided):
+                return 0.0
+            found = await self._actor.act(snapshot, decided.actions)
+            if not found:
+                break
+            outcome = outcome.merged(found)
+        return await self._write(key, raw, decided)
+
+    def forget(self, key: JobKey) -> None:
+        """Drop what is remembered of a job that is gone."""
+        self._resolved.pop(key, None)
+        self._written_at.pop(key, None)
+
+    def _observe(self, key: JobKey, raw: Object, outcome: Outcome) -> Snapshot:
+        meta = raw["metadata"]
+        identity = meta["uid"], meta.get("generation", 0)
+        if self._resolved.get(key, (None,))[0] != identity:
+            self._resolved[key] = identity, build.resolve(raw, self._settings)
+        job, problems = self._resolved[key][1]
+        service = names.head_service(key.name)
+        owners = [owner for name, owner in self._caches.services.get(key) if name == service]
+        progress = self._caches.progress.get(key)
+        return Snapshot(
+            raw=raw,
+            job=job,
+            problems=problems,
+            pods=self._caches.pods.get(key),
+            gone=self._caches.pods.gone(key),
+            service_owner=owners[0] if owners else None,
+            progress=progress if progress is not None and progress.uid == meta["uid"] else None,
+            rejections=outcome.rejections,
+            conflicts=outcome.conflicts,
+            secret_existed=outcome.secret_existed,
+        )
+
+    async def _is_newest(self, key: JobKey, raw: Object, decided: Plan) -> bool:
+        """Make sure that pods are made for a job as it is now, wherever the watch of TrainingJobs hangs.
+
+        The first attempt needs no question: pods of a job that is gone are collected as garbage.
+        """
+        started = bool((raw.get("status") or {}).get("attempt"))
+        if not started or not any(isinstance(action, CreatePod) for action in decided.actions):
+            return True
+        try:
+            fresh = await self._client.get(TRAINING_JOBS, key.namespace, key.name)
+        except NotFoundError:
+            self._caches.jobs.remove(key, raw["metadata"]["uid"])
+            return False
+        return not self._caches.jobs.put(fresh)
+
+    async def _write(self, key: JobKey, raw: Object, decided: Plan) -> float | None:
+        old, now = raw.get("status") or {}, self._now()
+        delay = write_delay(old, decided.status, self._written_at.get(key), now)
+        if delay is None or delay > 0:
+            return _sooner(decided.requeue_after, delay)
+        meta = {field: raw["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion")}
+        body = {
+            "apiVersion": TRAINING_JOBS.api_version,
+            "kind": TRAINING_JOBS.kind,
+            "metadata": meta,
+            "status": decided.status,
+        }
+        try:
+            stored = await self._client.replace(TRAINING_JOBS, body, "status")
+        except NotFoundError:
+            self._caches.jobs.remove(key, meta["uid"])
+            return 0.0
+        except ConflictError:  # the user was faster: look again with what is there now
+            self._caches.jobs.put(await self._client.get(TRAINING_JOBS, key.namespace, key.name))
+            return 0.0
+        self._caches.jobs.put(stored)
+        self._written_at[key] = now
+        self._tell(key, raw, old, decided)
+        for event in decided.events:
+            await self._post(raw, event)
+        return decided.requeue_after
+
+    def _tell(self, key: JobKey, raw: Object, old: Object, decided: Plan) -> None:
+        self._status_written(old, decided.status)
+        if old.get("phase") != decided.status.get("phase"):
+            new = decided.status
+            logger.info(
+                "%s: %s -> %s %s", key, old.get("phase", "new"), new.get("phase"), new.get("reason", ""),
+                extra={"k8s_ref": _reference(raw)},
+            )  # fmt: skip
+
+    async def _post(self, raw: Object, event: Event) -> None:
+        try:
+            await post_event(self._client, _reference(raw), event, self._now())
+        except ApiError as error:  # an event is a courtesy, the condition is the truth
+            logger.warning("could not post event %s: %s", event.reason, error)
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    both = [value for value in (one, other) if value is not None]
+    return min(both, default=None)
+
+
+def _reference(raw: Object) -> Object:
+    meta = raw["metadata"]
+    return {
+        "apiVersion": TRAINING_JOBS.api_version,
+        "kind": TRAINING_JOBS.kind,
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }

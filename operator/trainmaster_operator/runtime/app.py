@@ -1,0 +1,289 @@
+"""The wiring: what runs in the operator's process, who tells whom, and in which order it starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import kopf
+from aiohttp import web
+from trainmaster_api import __version__, names
+from trainmaster_api.messages import ProgressMessage
+
+from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Object, Resource
+from trainmaster_operator.kube.connection import Connection
+from trainmaster_operator.kube.errors import NotFoundError
+from trainmaster_operator.kube.jobs import JobKey, JobStore, key_of
+from trainmaster_operator.kube.lease import Elector, LeaseTimes
+from trainmaster_operator.kube.reflector import Reflector
+from trainmaster_operator.kube.tokens import TokenReviewer
+from trainmaster_operator.model.settings import Settings
+from trainmaster_operator.model.snapshot import PodView
+from trainmaster_operator.reconcile import Caches, Reconciler
+
+from . import health, hooks, resync, tls
+from .config import Config
+from .endpoint import Endpoint
+from .metrics import Metrics
+from .peer import LeaderPeer
+from .progress import ProgressStore
+from .queue import KeyedQueue
+
+logger = logging.getLogger(__name__)
+
+SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_JOB}"
+# The pods of a job change state together: one look sees them all.
+POD_NEWS_SECONDS = 0.1
+CRD_POLL_SECONDS = 5.0
+
+V = TypeVar("V")
+
+
+class App:
+    """One replica of the operator."""
+
+    def __init__(self, config: Config, connection: Connection) -> None:
+        self._config = config
+        self.metrics = Metrics()
+        # Lease, token reviews and reads; everything that touches a job goes through the fenced client.
+        self._client = Client(connection, qps=config.qps, burst=config.burst, observe=self.metrics.request)
+        seconds = config.lease_seconds
+        times = LeaseTimes(duration=seconds, deadline=seconds * 2 / 3, period=seconds / 5)
+        self.elector = Elector(self._client, config.own_namespace, config.lease_name, config.identity, times=times)
+        self._fenced = Client(
+            connection,
+            qps=config.qps,
+            burst=config.burst,
+            observe=self.metrics.request,
+            may_write=self.elector.is_leader,
+        )
+        self.jobs = JobStore()
+        self.queue: KeyedQueue[JobKey] = KeyedQueue(
+            self._reconcile, concurrency=config.concurrency, metrics=self.metrics
+        )
+        self.progress = ProgressStore(self.queue.add)
+        self.pods = self._reflector(PODS, PodView.from_pod)
+        self.services = self._reflector(SERVICES, _service_view)
+        self._reconciler: Reconciler | None = None
+        self._lag = health.LoopLag()
+
+    async def run(self) -> None:
+        """Run until told to stop (SIGTERM, SIGINT: returns), or until a part fails or the lease is lost (raises)."""
+        config = self._config
+        certificates = await self._certificates()
+        self._reconciler = Reconciler(
+            self._fenced,
+            Caches(self.jobs, self.pods, self.services, self.progress),
+            _settings(config, certificates.ca),
+            status_written=self._count_failures,
+        )
+        leader = LeaderPeer(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
+        tokens = TokenReviewer(self._client, names.PROGRESS_AUDIENCE)
+        endpoint = Endpoint(tokens, self.progress, self._head_of, self.elector.is_leader, leader, self.metrics)
+        probes = health.application(self._health(), self.metrics)
+        async with (
+            _serving(probes, config.http_port, None),
+            _serving(endpoint.application(), config.https_port, certificates.server_context()),
+            leader,
+        ):
+            await self._wait_for_crd()
+            await self._run_parts()
+
+    async def _run_parts(self) -> None:
+        work = asyncio.create_task(self._work(), name="queue")
+        election = asyncio.create_task(self.elector.run(), name="election")
+        kopf_operator = asyncio.create_task(self._kopf(), name="kopf")
+        others = [
+            asyncio.create_task(self.pods.run(), name="pods"),
+            asyncio.create_task(self.services.run(), name="services"),
+            asyncio.create_task(self._lag.run(), name="loop lag"),
+            asyncio.create_task(self._resync(), name="resync"),
+        ]
+        try:
+            done, _ = await asyncio.wait([work, election, kopf_operator, *others], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # first nothing writes any more, then the lease is free for another, then the rest
+            await _cancel(work)
+            await _cancel(election)
+            await self.elector.release()
+            await _cancel(kopf_operator, *others)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+            if task is not kopf_operator:  # kopf ends by itself only when it was told to, by a signal
+                raise SystemExit(f"{task.get_name()} has ended: starting anew")
+
+    async def _certificates(self) -> tls.Certificates:
+        config = self._config
+        if config.tls_files is not None:
+            made = tls.from_files(*config.tls_files)
+        else:
+            made = await tls.ensure(self._client, config.own_namespace, config.tls_secret, config.progress_names)
+        if config.webhook:
+            await tls.publish(self._client, config.webhook, made.ca)
+        return made
+
+    async def _wait_for_crd(self) -> None:
+        """Kopf looks for the CRD once, at its start."""
+        while True:
+            try:
+                async for _ in self._client.list_pages(TRAINING_JOBS, next(iter(self._config.namespaces), None)):
+                    return
+            except NotFoundError:
+                logger.warning("the cluster has no TrainingJobs: install the CRD; looking again in 5 s")
+            await asyncio.sleep(CRD_POLL_SECONDS)
+
+    async def _kopf(self) -> None:
+        scope = {"namespaces": self._config.namespaces} if self._config.namespaces else {"clusterwide": True}
+        await kopf.operator(
+            registry=hooks.registry(self._seen, self._deleted),
+            settings=hooks.settings(),
+            standalone=True,
+            **scope,
+        )
+
+    async def _work(self) -> None:
+        await self.pods.synced.wait()
+        await self.services.synced.wait()
+        await self.elector.acquired.wait()
+        await self.queue.run()
+
+    async def _resync(self) -> None:
+        await resync.run(
+            self._client,
+            self.jobs,
+            self._config.namespaces or (None,),
+            self._config.resync_seconds,
+            self.queue.add,
+            self._forget,
+        )
+
+    async def _reconcile(self, key: JobKey) -> float | None:
+        assert self._reconciler is not None
+        return await self._reconciler(key)
+
+    def _reflector(self, resource: Resource, trim: Callable[[Object], V]) -> Reflector[JobKey, V]:
+        return Reflector(
+            self._client,
+            resource,
+            namespaces=self._config.namespaces,
+            labels=SELECTOR,
+            key=_owner_key,
+            trim=trim,
+            changed=lambda key: self.queue.add(key, POD_NEWS_SECONDS) if self.jobs.get(key) else None,
+        )
+
+    def _seen(self, body: Object) -> None:
+        if self.jobs.put(body):
+            self.queue.add(key_of(body))
+
+    def _deleted(self, body: Object) -> None:
+        key = key_of(body)
+        if self.jobs.remove(key, body["metadata"]["uid"]):
+            self._forget(key)
+
+    def _forget(self, key: JobKey) -> None:
+        self.progress.forget(key)
+        self.queue.forget(key)
+        if self._reconciler is not None:
+            self._reconciler.forget(key)
+
+    def _head_of(self, message: ProgressMessage) -> str | None:
+        for pod in self.pods.get(JobKey(message.namespace, message.name)):
+            ours = pod.role == names.ROLE_HEAD and pod.owner_uid == message.uid
+            if ours and pod.attempt == message.attempt and not pod.ended:
+                return pod.uid
+        return None
+
+    def _count_failures(self, old: Object, new: Object) -> None:
+        counted = {attempt["attempt"] for attempt in old.get("attempts") or () if attempt.get("failureClass")}
+        for attempt in new.get("attempts") or ():
+            if attempt.get("failureClass") and attempt["attempt"] not in counted:
+                self.metrics.attempt_failed(attempt["failureClass"])
+
+    def _health(self) -> health.Health:
+        limit, found = health.Health.limit, health.Health()
+        found.live["loop"] = limit(lambda: self._lag.worst, health.LOOP_LAG_LIMIT, "lag of the event loop")
+        found.live["queue"] = limit(
+            lambda: self.queue.oldest() if self.elector.is_leader() else 0.0,
+            health.QUEUE_AGE_LIMIT,
+            "wait of the oldest job in the queue",
+        )
+        for name, cache in (("pods", self.pods), ("services", self.services)):
+            found.live[name] = limit(_when_synced(cache), health.STREAM_AGE_LIMIT, f"pause of the watch of {name}")
+            found.ready[name] = _listed(cache)
+        self._export()
+        return found
+
+    def _export(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("trainmaster_leader", "1 if this replica acts.", lambda: float(self.elector.is_leader()))
+        gauge("trainmaster_queue_depth", "Jobs that wait for a reconcile.", lambda: float(len(self.queue)))
+        gauge("trainmaster_queue_running", "Jobs being reconciled.", lambda: float(self.queue.running))
+        gauge("trainmaster_loop_lag_seconds", "Worst lag of the event loop in a minute.", lambda: self._lag.worst)
+        gauge("trainmaster_cached_pods", "Pods in the cache.", lambda: float(len(self.pods)))
+        self.metrics.gauges(
+            "trainmaster_cache_age_seconds",
+            "Time since the last sign of life of a watch.",
+            "kind",
+            lambda: {"Pod": self.pods.age(), "Service": self.services.age()},
+        )
+        self.metrics.gauges("trainmaster_jobs", "TrainingJobs by phase.", "phase", lambda: {**self.jobs.phases()})
+
+
+def _when_synced(cache: Reflector[Any, Any]) -> Callable[[], float]:
+    return lambda: cache.idle() if cache.synced.is_set() else 0.0
+
+
+def _listed(cache: Reflector[Any, Any]) -> health.Check:
+    return lambda: None if cache.synced.is_set() else "not listed yet"
+
+
+async def main(config: Config) -> None:
+    """Run one replica."""
+    async with Connection(hooks.login, user_agent=f"trainmaster-operator/{__version__}") as connection:
+        await App(config, connection).run()
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application, port: int, context: ssl.SSLContext | None) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    await web.TCPSite(runner, None, port, ssl_context=context).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _owner_key(body: Object) -> JobKey:
+    return JobKey(body["metadata"]["namespace"], body["metadata"]["labels"][names.LABEL_JOB])
+
+
+def _service_view(body: Object) -> tuple[str, str]:
+    """Name, and UID of the controller."""
+    owners = body["metadata"].get("ownerReferences") or []
+    return body["metadata"]["name"], next((owner["uid"] for owner in owners if owner.get("controller")), "")
+
+
+def _settings(config: Config, ca: str) -> Settings:
+    return Settings(
+        image=config.image,
+        storage_uri=config.storage_uri,
+        storage_endpoint=config.storage_endpoint,
+        storage_region=config.storage_region,
+        storage_credentials_secret=config.storage_credentials_secret,
+        mlflow_uri=config.mlflow_uri,
+        progress_url=config.progress_url,
+        progress_ca=ca,
+    )
