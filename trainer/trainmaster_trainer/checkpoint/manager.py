@@ -96,10 +96,17 @@ class CheckpointManager:
         return State.from_files(protocol.read_files(self.store, position, self._manifests[position]))
 
     # -- save ---------------------------------------------------------------------------------------------------
-    def save(self, step: int, state: State, metrics: dict[str, float]) -> None:
-        """Hand a copy over. Waits for the save before; its failure is raised here."""
+    def save(self, step: int, state: State, metrics: dict[str, float], also: Callable[[], None]) -> None:
+        """Hand a copy over. Waits for the save before; its failure is raised here.
+
+        Args:
+            step: Optimizer steps done.
+            state: A copy that training doesn't change.
+            metrics: Validation metrics of this very step, if it was validated.
+            also: Called by the saving thread first: what must be written no later than the checkpoint.
+        """
         self.wait()
-        self._pending = self._thread.submit(self._save, step, state, metrics)
+        self._pending = self._thread.submit(self._save, step, state, metrics, also)
 
     @property
     def is_idle(self) -> bool:
@@ -120,8 +127,9 @@ class CheckpointManager:
         """End the saving thread; a save in flight is finished."""
         self._thread.shutdown(wait=True)
 
-    def _save(self, step: int, state: State, metrics: dict[str, float]) -> None:
+    def _save(self, step: int, state: State, metrics: dict[str, float], also: Callable[[], None]) -> None:
         began = time.monotonic()
+        also()
         position = (self.attempt, step)
         if position in self._manifests:
             return  # the same step again: at the end of a run whose last step was saved anyway

@@ -1,0 +1,40 @@
+"""After the last step: the best weights, the held-out test split, the package."""
+
+from __future__ import annotations
+
+import json
+
+from trainmaster_api.layout import TEST_METRICS
+from trainmaster_api.messages import Outcome
+
+from .context import ReportKind, Result
+from .evaluate import evaluate
+from .package import package
+from .recorder import Recorder
+from .setup import Setup, share_weights
+
+
+def finish(setup: Setup, recorder: Recorder) -> Result:
+    """Evaluate the best checkpoint on the test split, which nothing has read so far, and package it."""
+    context = setup.context
+    best_step = setup.step
+    if context.rank == 0:
+        recorder.manager.wait()
+        best = recorder.manager.best()
+        if best is not None:
+            setup.model.load_state_dict(recorder.manager.load(best).model)
+            best_step = best[1]
+    share_weights(setup)
+    found = evaluate(
+        setup.model, setup.data, setup.data.test, setup.task, rank=context.rank, world_size=context.world_size
+    )
+    metrics = {f"test/{name}": value for name, value in found.items()}
+    uri = ""
+    if context.rank == 0:
+        report = {"step": best_step, "rows": len(setup.data.test), "metrics": metrics}
+        context.run.put(TEST_METRICS, json.dumps(report, indent=1).encode())
+        uri = package(context.run, setup.spec.training, setup.data, setup.model.state_dict())
+        recorder.log(metrics)
+        recorder.flush()
+        recorder.report(ReportKind.DONE)
+    return recorder.result(Outcome.COMPLETE, metrics, uri)

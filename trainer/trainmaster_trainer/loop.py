@@ -1,0 +1,187 @@
+"""The training loop. Everything that happens in a step is in `train_step`; everything between steps is in `fit`."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from trainmaster_api.messages import Outcome
+
+from .context import Context, ReportKind, Result
+from .errors import NonFiniteLoss
+from .evaluate import evaluate
+from .finish import finish
+from .optim import set_lr
+from .pulse import Pulse
+from .recorder import Recorder
+from .schedule import steps_of
+from .setup import Setup, build, gather_rng, share_state
+
+
+def fit(context: Context) -> Result:
+    """Train a job on this rank, from its newest checkpoint if it has one, to its end or to a stop.
+
+    Args:
+        context: What the runtime gives. The process group is up when there is more than one rank.
+
+    Returns:
+        Complete with the test metrics and the model's address, or Stopped with the checkpoint to go on from. The
+        same on every rank, but checkpoint and model address are on rank 0 only.
+
+    Raises:
+        TrainingError: With the class of the failure and a sentence for the user.
+    """
+    setup = build(context)
+    with Recorder(setup) as recorder:
+        state = share_state(context, recorder.resume() if context.rank == 0 else None)
+        if state is not None:
+            setup.restore(state)
+        warm_up(setup)
+        recorder.report(ReportKind.LOADED)
+        pulse = Pulse(context, setup.step)
+        recorder.pulse = pulse
+        validate_every = steps_of(setup.spec.training.loop.validate_every, setup.cursor.steps_per_epoch)
+        loss_sum, since = torch.zeros((), device=context.device), 0
+
+        while setup.step < setup.total_steps and not setup.stopped_early:
+            save_due = False
+            if setup.step >= pulse.next_step:
+                decision = pulse.exchange(setup.step, recorder.wants_save())
+                raise_if_bad(setup)
+                recorder.report(ReportKind.STEP)
+                if decision.stop:
+                    recorder.save(gather_rng(context), {}, wait=True)
+                    return recorder.result(Outcome.STOPPED)
+                save_due = decision.save
+                gc.collect(0)
+
+            loss_sum += train_step(setup)
+            since += 1
+            if setup.step == pulse.first_step + 1:
+                # nothing made so far is garbage; from here on the collector runs at control points, not in steps
+                gc.collect()
+                gc.freeze()
+                gc.disable()
+                recorder.report(ReportKind.FIRST_STEP)
+
+            metrics: dict[str, float] = {}
+            if setup.step % recorder.log_every == 0 or setup.step % validate_every == 0:
+                recorder.log({"train/loss": mean_over_ranks(context, loss_sum / since), "train/lr": setup.lr()})
+                loss_sum.zero_()
+                since = 0
+            if setup.step % validate_every == 0 or setup.step == setup.total_steps:
+                metrics = validate(setup)
+                recorder.log(metrics, ReportKind.VALIDATION)
+            if save_due or recorder.save_due(metrics) or setup.step == setup.total_steps or setup.stopped_early:
+                raise_if_bad(setup)
+                recorder.save(gather_rng(context), metrics)
+
+        raise_if_bad(setup)
+        return finish(setup, recorder)
+
+
+def train_step(setup: Setup) -> Tensor:
+    """One optimizer step; returns its loss on this rank, still on the device.
+
+    Nothing in here waits for the device: the loss stays there, and a step with non-finite gradients is skipped there,
+    by the optimizer's own kernel, and found out at the next control point.
+    """
+    context, loop = setup.context, setup.spec.training.loop
+    micro_batches = loop.gradient_accumulation
+    rows = setup.cursor.indices(setup.step, context.rank, context.world_size)
+    size = len(rows) // micro_batches
+    total = torch.zeros((), device=context.device)
+
+    for index in range(micro_batches):
+        x, y = setup.data.batch(rows[index * size : (index + 1) * size])
+        with no_sync(setup, until_last=index < micro_batches - 1), autocast(setup):
+            # every micro-batch has the same size, so the mean of means is the mean of the big batch
+            loss = setup.task.loss(setup.replica(x), y) / micro_batches
+            loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+
+    # DDP has averaged the gradients over the ranks, so all of them see the same norm and take the same decision
+    gradients = [p.grad for p in setup.gradients if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+    if loop.clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(setup.gradients, loop.clip_norm, norm, foreach=True)
+    is_bad = ~torch.isfinite(norm)
+    setup.first_bad = torch.minimum(setup.first_bad, torch.where(is_bad, float(setup.step), math.inf))
+
+    set_lr(setup.optimizer, setup.lr())
+    setup.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # the flag that GradScaler uses
+    setup.optimizer.step()
+    setup.optimizer.zero_grad(set_to_none=True)
+    setup.step += 1
+    return total
+
+
+def no_sync(setup: Setup, *, until_last: bool) -> contextlib.AbstractContextManager[None]:
+    """Reduce gradients over the ranks once per step, in the last micro-batch."""
+    if until_last and isinstance(setup.replica, DistributedDataParallel):
+        return setup.replica.no_sync()
+    return contextlib.nullcontext()
+
+
+def autocast(setup: Setup) -> contextlib.AbstractContextManager[object]:
+    """bf16 arithmetic where asked; bf16 has fp32's range, so no loss scaling is needed."""
+    if setup.spec.training.loop.precision == "bf16":
+        return torch.autocast(setup.context.device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def warm_up(setup: Setup) -> None:
+    """Forward and backward of one batch, thrown away.
+
+    A shape that doesn't fit shows here and not after the first validation; and DDP arranges its buckets now, so the
+    first step after a resume adds up gradients in the order in which an undisturbed run does.
+    """
+    random_state = torch.get_rng_state()
+    rows = setup.cursor.indices(setup.step, setup.context.rank, setup.context.world_size)
+    x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
+    for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
+        with autocast(setup):
+            setup.task.loss(setup.replica(x), y).backward()  # type: ignore[no-untyped-call]
+        setup.optimizer.zero_grad(set_to_none=True)
+    torch.set_rng_state(random_state)
+
+
+def validate(setup: Setup) -> dict[str, float]:
+    """Metrics of the validation split, and what early stopping and plateau make of them; the same on every rank."""
+    context = setup.context
+    with autocast(setup):
+        found = evaluate(
+            setup.model, setup.data, setup.data.validation, setup.task, rank=context.rank, world_size=context.world_size
+        )
+    metrics = {f"val/{name}": value for name, value in found.items()}
+    if setup.early is not None and setup.early.update(metrics):
+        setup.stopped_early = True
+    if setup.plateau is not None and setup.plateau.update(metrics):
+        schedule = setup.spec.training.schedule
+        if schedule.name == "plateau":
+            setup.lr_scale = max(setup.lr_scale * schedule.factor, schedule.min_lr_ratio)
+    return metrics
+
+
+def mean_over_ranks(context: Context, value: Tensor) -> float:
+    """Mean of a scalar over the ranks, read on the host."""
+    if context.world_size > 1:
+        dist.all_reduce(value)
+        value = value / context.world_size
+    return float(value)
+
+
+def raise_if_bad(setup: Setup) -> None:
+    """Read the device's flag. The weights are still those before the bad step, because the optimizer skipped it."""
+    first_bad = float(setup.first_bad)
+    if math.isfinite(first_bad):
+        lr = setup.spec.training.optimizer.lr
+        raise NonFiniteLoss(
+            f"the gradients of step {int(first_bad) + 1} are not finite; lower optimizer.lr (now {lr:g}) "
+            "or set loop.clipNorm"
+        )

@@ -1,0 +1,48 @@
+"""metrics.jsonl: one line per logged step, always written, the truth that every tracker is a view of."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+from trainmaster_api.layout import METRICS
+
+from .store import Store
+
+
+class MetricsLog:
+    """Collects lines in memory and writes the whole file at checkpoints, because object stores can't append.
+
+    Args:
+        store: The run's store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._lines: list[bytes] = []
+        self._is_dirty = False
+
+    def resume(self, step: int) -> None:
+        """Take over the lines up to a step: what came after is done again."""
+        for line in (self._store.get(METRICS) or b"").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    self._lines.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue  # torn by a crash in the middle of a write
+
+    def add(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Add a line."""
+        line = json.dumps({"step": step, "epoch": epoch, **metrics}).encode()
+        with self._lock:
+            self._lines.append(line)
+            self._is_dirty = True
+
+    def flush(self) -> None:
+        """Write the file if there is something new."""
+        with self._lock:
+            if not self._is_dirty:
+                return
+            content, self._is_dirty = b"\n".join(self._lines) + b"\n", False
+        self._store.put(METRICS, content)
