@@ -17,7 +17,7 @@ def account(draft: Draft) -> bool:
     start = parse_time(record.start_time) if record else None
     if start is None:
         return False
-    known = (draft.status.ledger or Ledger()).model_dump()
+    known = (draft.status.ledger or Ledger()).model_dump(by_alias=False)
     pods, message = draft.current, draft.snapshot.progress
     if message and (message.attempt != draft.status.attempt or message.uid != draft.snapshot.uid):
         message = None

@@ -1,0 +1,129 @@
+"""Sentences for pods that don't start, and when waiting ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .wrappers import Bench, created, pending, pods, swap
+
+NO_CPU = (
+    "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found "
+    "for incoming pod."
+)
+
+
+def waiting(reason: str, message: str = "", index: int = 0) -> Any:
+    return swap(pending(node="n", scheduled_at="x"), index, waiting=reason, waiting_message=message)
+
+
+def test_unschedulable_waits_with_a_sentence() -> None:
+    bench = Bench().started()
+    bench.raw["spec"]["cluster"]["workers"]["cpus"] = "64"
+    plan = bench.plan(5, swap(pods(), 1, ready=False, node="", phase="Pending", unschedulable=NO_CPU))
+    assert bench.reason("Provisioned") == "Unschedulable"
+    assert bench.message("Provisioned") == (
+        "No node has room for pod digits-1-w-0 (64 CPUs, 2Gi of memory): 0/2 nodes are available: 2 Insufficient cpu; "
+        "lower cluster.workers.cpus, or add nodes."
+    )
+    assert (bench.status["phase"], bench.status["reason"]) == ("Pending", "Unschedulable")
+    assert [event.reason for event in plan.events] == ["Unschedulable"]
+    assert not bench.is_true("Failed")
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("0/3 nodes are available: 3 Insufficient memory.", "lower cluster.head.memory, or add nodes"),
+        ("0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.", "cluster.head.cpus and cluster.head.m"),
+        (
+            "0/3 nodes are available: 3 node(s) had untolerated taint {gpu: }.",
+            "check cluster.head.template.tolerations",
+        ),
+        ("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", "template.nodeSelector"),
+    ],
+)
+def test_advice_names_the_field(said: str, advice: str) -> None:
+    bench = Bench().started()
+    bench.plan(5, pending(unschedulable=said))
+    assert advice in bench.message("Provisioned")
+
+
+def test_the_first_seconds_of_unschedulable_are_not_told() -> None:
+    bench = Bench().started()
+    plan = bench.plan(1, pending(unschedulable=NO_CPU))
+    assert bench.reason("Provisioned") == "PodsCreated"
+    assert plan.requeue_after == 2
+
+
+def test_unschedulable_gets_room() -> None:
+    bench = Bench().started()
+    bench.plan(5, pending(unschedulable=NO_CPU))
+    bench.plan(50, pods())
+    assert bench.is_true("Provisioned")
+    assert bench.status["phase"] == "Starting"
+
+
+def test_image_that_cannot_be_pulled_fails_after_a_minute() -> None:
+    bench = Bench().started()
+    stuck = waiting("ErrImagePull", 'failed to resolve reference "trainer:1": no such host')
+    plan = bench.plan(10, stuck)
+    assert bench.reason("Provisioned") == "ImagePullFailed"
+    assert "trainer:1" in bench.message("Provisioned")
+    assert "cluster.image" in bench.message("Provisioned")
+    assert plan.requeue_after == 60
+    plan = bench.plan(69, waiting("ImagePullBackOff"))
+    assert plan.requeue_after == 1
+    assert not bench.is_true("Failed")
+    bench.plan(70, stuck)
+    assert bench.reason("Failed") == "ImagePullFailed"
+    assert "no such host" in bench.message("Failed")
+    assert bench.record()["failureClass"] == "ImagePullFailed"
+    assert created(bench.settle(71, stuck)) == []
+
+
+def test_image_pull_that_was_transient() -> None:
+    bench = Bench().started()
+    bench.plan(10, waiting("ErrImagePull"))
+    assert bench.is_true("Degraded")
+    bench.plan(40, pods())
+    assert bench.is_true("Provisioned")
+    assert not bench.is_true("Degraded")
+    # a worker of much later begins its minute anew
+    bench.plan(400, waiting("ErrImagePull", index=1))
+    assert not bench.is_true("Failed")
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"), [("InvalidImageName", "correct cluster.image"), ("ErrImageNeverPull", "imagePullPolicy")]
+)
+def test_image_that_never_can_be_pulled_fails_at_once(reason: str, word: str) -> None:
+    bench = Bench().started()
+    bench.plan(1, waiting(reason))
+    assert bench.reason("Failed") == "ImagePullFailed"
+    assert word in bench.message("Failed")
+
+
+def test_missing_credentials_secret_is_waited_for() -> None:
+    bench = Bench().started()
+    bench.plan(5, waiting("CreateContainerConfigError", 'secret "minio" not found', index=1))
+    assert bench.reason("Provisioned") == "InvalidConfiguration"
+    assert "storage.credentialsSecret" in bench.message("Provisioned")
+    assert "namespace team" in bench.message("Provisioned")
+    bench.plan(4000, waiting("CreateContainerConfigError", 'secret "minio" not found', index=1))
+    assert not bench.is_true("Failed")
+
+
+def test_another_missing_object_is_named() -> None:
+    bench = Bench().started()
+    bench.plan(5, waiting("CreateContainerConfigError", 'configmap "mine" not found', index=1))
+    assert 'configmap "mine" not found' in bench.message("Provisioned")
+    assert "cluster.workers.template" in bench.message("Provisioned")
+
+
+def test_a_message_over_several_lines_becomes_one_of_bounded_length() -> None:
+    bench = Bench().started()
+    bench.plan(5, waiting("ErrImagePull", "line one\nline two\t" + "x" * 2000))
+    assert "line one line two" in bench.message("Provisioned")
+    assert len(bench.message("Provisioned")) < 700
