@@ -184,11 +184,10 @@ class NodeRunner:
             shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
 
     def _remove_cni_results(self) -> None:
-        # killed pods leave the record of their addresses in a folder that all of the machine shares
-        sandboxes = [folder.name for folder in self.root.glob("io.containerd.grpc.v1.cri/sandboxes/*")]
-        for result in Path("/var/lib/cni/results").glob("*"):
-            if result.name.startswith(f"{self.node.name}-") or any(pod in result.name for pod in sandboxes):
-                result.unlink()
+        # Killed pods leave the record of their addresses in a folder that all of the machine shares.
+        for record in Path("/var/lib/cni/results").glob("*"):
+            if f'"{self.home}/' in record.read_text():
+                record.unlink()
 
 
 def ctr_command(socket: Path, *args: str) -> list[str]:

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def _other_beds() -> list[str]:
 
 def _belongs_to_others(entry: str) -> bool:
     marks = [f"{name}{suffix}" for name in _other_beds() for suffix in ("0", "v", "-n")]
-    marks += [f"{paths.run_dir(name)}/" for name in _other_beds()]
+    for name in _other_beds():
+        marks += [f"{paths.run_dir(name)}/", f"{Bed(name).bulk}/"]
     # an image build may run beside us; its mounts are its own
     return any(mark in entry for mark in [*marks, str(paths.cache_dir() / "images")])
 
@@ -64,7 +66,11 @@ class Traces:
         found |= lines("mount", "\n".join(row.split()[1] for row in Path("/proc/mounts").read_text().splitlines()))
         found |= lines("netns", "\n".join(network.netns_names()))
         found |= lines("cgroup", "\n".join(cgroups.names()))
-        for folder in ("/run", "/var/lib", "/var/log/containers", "/var/lib/cni/results"):
+        # these name their bed only in what they hold
+        for path in (*Path("/var/lib/cni/results").glob("*"), *Path("/var/log/containers").glob("*")):
+            with suppress(FileNotFoundError):  # other beds may be at work
+                found |= lines("file", f"{path} {path.readlink() if path.is_symlink() else path.read_text()}")
+        for folder in ("/run", "/var/lib"):
             if Path(folder).is_dir():
                 found |= lines("file", "\n".join(map(str, Path(folder).iterdir())))
         for name in ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "net/ipv4/ip_forward"):
