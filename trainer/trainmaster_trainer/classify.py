@@ -1,0 +1,148 @@
+"""From an exception to a class of the published list, a sentence and the lines that help. Pure: no Ray, no torch."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainmaster_api.reasons import FailureClass
+
+from .errors import TrainingError
+
+_LINES = 12
+_NOT_OURS = re.compile(r"/site-packages/(ray|torch)/|/lib/python3[^/]*/(threading|concurrent|runpy)")
+# What the other ranks see when one has died: gloo, NCCL and TCPStore say it in these words.
+_PEER_GONE = re.compile(
+    r"connection (reset|closed|refused)|closed by peer|broken pipe|socket (timeout|closed)|gloo|"
+    r"timed out .*(wait|store)|ncclremoteerror|ncclsystemerror|nccl (communicator|error)|process group",
+    re.IGNORECASE,
+)
+_GPU_FAULT = re.compile(r"\bXid\b|uncorrectable ECC|CUDA error: (unspecified launch failure|an illegal|unknown)", re.I)
+_RAY_OOM = re.compile(r"OutOfMemory|memory pressure|oom.?kill", re.IGNORECASE)
+
+
+class RankError(TrainingError):
+    """A failure of one rank, as it travels from the worker to whoever decides. Survives pickling.
+
+    Attributes:
+        rank: The failing process.
+        pod: Its pod; empty on a laptop.
+        last_lines: Where it happened, the innermost call last; nothing of Ray's.
+        peer: Whether this rank only noticed that another one is gone.
+    """
+
+    def __init__(
+        self, message: str, failure_class: FailureClass, rank: int, pod: str, last_lines: list[str], peer: bool
+    ) -> None:
+        super().__init__(message, failure_class)
+        self.args = (message, failure_class, rank, pod, last_lines, peer)
+        self.rank = rank
+        self.pod = pod
+        self.last_lines = last_lines
+        self.peer = peer
+
+
+class Interrupted(TrainingError):  # noqa: N818 - an event more than an error
+    """The rank saved and ended because a pod of the attempt leaves; training goes on with its replacement."""
+
+    failure_class = FailureClass.PREEMPTED
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What happened to a group of workers.
+
+    Attributes:
+        failure_class: Entry of the published list.
+        message: A sentence.
+        rank: First failing rank, where one is known.
+        pod: Its pod.
+        last_lines: Where it happened.
+        recoverable: Whether another group of workers, from the newest checkpoint, may get further.
+    """
+
+    failure_class: FailureClass
+    message: str
+    rank: int | None = None
+    pod: str | None = None
+    last_lines: list[str] = field(default_factory=list)
+    recoverable: bool = False
+
+
+def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
+    """What a rank raises instead of `error`: classed, picklable, with the lines that a user can use."""
+    lines = last_lines(error)
+    if isinstance(error, TrainingError):
+        # its sentence says it all; where it was raised in our code helps nobody
+        return RankError(error.message, error.failure_class, rank, pod, [], peer=False)
+    text = _one_line(error)
+    name = type(error).__name__
+    if isinstance(error, MemoryError):
+        message = f"rank {rank} got no more memory: {text}; raise cluster.workers.memory"
+        return RankError(message, FailureClass.HOST_OUT_OF_MEMORY, rank, pod, lines, peer=False)
+    if name == "OutOfMemoryError":
+        message = f"rank {rank}: {text}"
+        return RankError(message, FailureClass.GPU_OUT_OF_MEMORY, rank, pod, lines, peer=False)
+    if _GPU_FAULT.search(text):
+        return RankError(f"rank {rank}: {text}", FailureClass.GPU_FAULT, rank, pod, lines, peer=False)
+    if isinstance(error, RuntimeError | ConnectionError | OSError) and _PEER_GONE.search(text):
+        message = f"rank {rank} lost its connection to another rank: {text}"
+        return RankError(message, FailureClass.WORKER_LOST, rank, pod, lines, peer=True)
+    return RankError(f"rank {rank}: {name}: {text}", FailureClass.INTERNAL_ERROR, rank, pod, lines, peer=False)
+
+
+def group_failure(errors: Mapping[int, BaseException]) -> Failure:
+    """The cause behind the errors of a group's ranks, as Ray Train reports them.
+
+    A rank's own error is the cause; a dead process comes next; that a rank lost a peer only follows from these.
+    """
+    causes = {rank: _unwrapped(error) for rank, error in sorted(errors.items())}
+    own = [cause for cause in causes.values() if isinstance(cause, RankError)]
+    for cause in own:
+        if cause.failure_class is FailureClass.PREEMPTED:
+            return Failure(cause.failure_class, cause.message, cause.rank, cause.pod or None, recoverable=True)
+    for cause in own:
+        if not cause.peer:
+            return Failure(cause.failure_class, cause.message, cause.rank, cause.pod or None, cause.last_lines)
+    for rank, cause in causes.items():
+        if not isinstance(cause, RankError):
+            return _dead(rank, cause)
+    first = own[0]
+    return Failure(first.failure_class, first.message, first.rank, first.pod or None, first.last_lines, True)
+
+
+def last_lines(error: BaseException) -> list[str]:
+    """The end of a traceback that a user can use: frames of Ray and torch are left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    kept = [frame for frame in frames if not _NOT_OURS.search(frame.filename)] or list(frames)
+    lines = "".join(traceback.format_list(kept)).splitlines()
+    lines += "".join(traceback.format_exception_only(error)).splitlines()
+    return [line.rstrip() for line in lines][-_LINES:]
+
+
+def _dead(rank: int, error: BaseException) -> Failure:
+    text = _one_line(error)
+    if _RAY_OOM.search(str(error)):
+        message = f"rank {rank} was killed for memory; raise cluster.workers.memory"
+        return Failure(FailureClass.HOST_OUT_OF_MEMORY, message, rank)
+    return Failure(FailureClass.WORKER_LOST, f"the process of rank {rank} is gone: {text}", rank, recoverable=True)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Ray wraps what a process raised, each layer in another attribute."""
+    for _ in range(8):
+        inner: Any = None
+        for name in ("_base_exc", "health_check_failure", "cause"):
+            inner = inner or getattr(error, name, None)
+        if isinstance(error, RankError) or not isinstance(inner, BaseException):
+            break
+        error = inner
+    return error
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

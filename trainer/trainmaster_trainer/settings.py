@@ -1,0 +1,67 @@
+"""What a driver is told when it is started: by the launcher in a pod, by `trainmaster run` on a laptop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DriverSettings:
+    """Everything a driver needs besides the job. Written to a file, because environments are seen by everybody.
+
+    Attributes:
+        job_file: The resolved TrainingJob, JSON.
+        attempt: Number of the attempt, from 1.
+        workers: Training processes.
+        storage_uri: Where runs go.
+        base_dir: Directory that relative data paths are relative to.
+        scratch: Directory for temporary files.
+        result_file: Where the driver writes its ExitMessage.
+        token_file: File with the attempt's token.
+        host: Address of this machine that workers reach.
+        control_port: Port of the control channel; 0: a free one.
+        ray_address: Address of the cluster; empty: a Ray of our own is started on this machine.
+        pod: Name of this pod; empty on a laptop.
+        mlflow_uri: Tracking server; empty: none.
+        mlflow_experiment: Name of the experiment.
+        progress_url: Where progress is pushed to; empty: nowhere.
+        progress_ca: File with the CA of that address.
+        progress_token: File with the service-account token.
+        events_fd: File descriptor that events go to as JSON lines, for a display; 0: plain lines on standard output.
+        log_file: What the driver and its children print, to be kept in storage at the end; empty: nothing.
+        grace_seconds: How long a stop may take to save.
+    """
+
+    job_file: str
+    attempt: int
+    workers: int
+    storage_uri: str
+    base_dir: str
+    scratch: str
+    result_file: str
+    token_file: str
+    host: str = "127.0.0.1"
+    control_port: int = 0
+    ray_address: str = ""
+    pod: str = ""
+    mlflow_uri: str = ""
+    mlflow_experiment: str = ""
+    progress_url: str = ""
+    progress_ca: str = ""
+    progress_token: str = ""
+    events_fd: int = 0
+    log_file: str = ""
+    grace_seconds: int = 60
+
+    def write(self, path: Path) -> None:
+        """To a file."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> DriverSettings:
+        """From a file."""
+        data: dict[str, Any] = json.loads(path.read_text())
+        return cls(**data)

@@ -1,0 +1,120 @@
+"""What Ray Train runs in every worker: build the context, train, and say clearly what went wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainmaster_api.layout import run_path
+from trainmaster_api.messages import Outcome
+from trainmaster_api.names import ENV_POD_NAME
+from trainmaster_api.trainingjob import TrainingJob
+
+from .classify import Interrupted, rank_error
+from .wire import result_to_wire
+
+COLLECTIVE_TIMEOUT_SECONDS = 600
+
+
+def train_loop(config: dict[str, Any]) -> dict[str, Any]:
+    """The training function of Ray Train.
+
+    Args:
+        config: `job` (wire), `attempt`, `storage_uri`, `base_dir`, `control` (host, port), `token_file`, `pod_ip`.
+
+    Returns:
+        The Result as plain data.
+
+    Raises:
+        RankError: Whatever went wrong, classed.
+    """
+    from ray import train
+
+    where = train.get_context()
+    rank, world_size = where.get_world_rank(), where.get_world_size()
+    pod = os.environ.get(ENV_POD_NAME, "")
+    try:
+        return _train(config, rank, world_size, pod)
+    except BaseException as error:
+        raise rank_error(error, rank, pod) from None
+
+
+def _train(config: dict[str, Any], rank: int, world_size: int, pod: str) -> dict[str, Any]:
+    import torch
+
+    from .context import Context
+    from .control import ControlClient
+    from .loop import fit
+    from .store import open_store
+
+    job = TrainingJob.model_validate(config["job"])
+    token = Path(config["token_file"]).read_text()
+    control = ControlClient(tuple(config["control"]), token, rank, {"pod": pod, "pid": os.getpid()})
+    meta = job.metadata
+    path = run_path(meta.namespace, meta.name, meta.uid)
+    storage = job.spec.storage
+    store = open_store(config["storage_uri"], storage.endpoint, storage.region, os.environ)
+    try:
+        with _process_group(rank, world_size, gpus=job.spec.cluster.workers.gpus if torch.cuda.is_available() else 0):
+            result = fit(
+                Context(
+                    job=job,
+                    rank=rank,
+                    world_size=world_size,
+                    device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"),
+                    attempt=config["attempt"],
+                    run=store.under(path),
+                    run_uri=f"{config['storage_uri'].rstrip('/')}/{path}",
+                    base_dir=Path(config["base_dir"]),
+                    control=control,
+                    report=control.report,
+                )
+            )
+    finally:
+        control.close()
+    if result.outcome is Outcome.STOPPED and control.leaving:
+        raise Interrupted("a pod of the attempt leaves; its replacement goes on from the checkpoint")
+    return result_to_wire(result)
+
+
+@contextmanager
+def _process_group(rank: int, world_size: int, gpus: int) -> Iterator[None]:
+    """torch.distributed for the time of the block.
+
+    Not Ray's TorchConfig: that imports torch in the driver and in the controller too, 2 s of CPU and 150 MB each.
+    """
+    if world_size == 1:
+        yield
+        return
+    from datetime import timedelta
+
+    import torch.distributed as dist
+    from ray.train.collective import broadcast_from_rank_zero
+
+    store = None
+    address: tuple[str, int] | None = None
+    if rank == 0:
+        host = _own_address()
+        # port 0: bound by the store itself, so nobody can take it in between
+        store = dist.TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
+        address = (host, store.port)
+    address = broadcast_from_rank_zero(address)
+    timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
+    if store is None:
+        store = dist.TCPStore(address[0], address[1], world_size, is_master=False, timeout=timeout)
+    backend = "nccl" if gpus else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    yield
+    # Only after success: a failing rank keeps its connections, so that the others wait instead of failing too and
+    # Ray Train sees the cause alone.
+    dist.destroy_process_group()
+
+
+def _own_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address()) or socket.gethostbyname(socket.gethostname())
