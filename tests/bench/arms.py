@@ -12,6 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainmaster_api.names import LABEL_JOB
+from trainmaster_api.trainingjob import TrainingJob
+from trainmaster_operator import build
+from trainmaster_operator.model.settings import Settings
+
 from testbed import builds
 from testbed.control_plane import ControlPlane, free_port
 from testbed.errors import BedError
@@ -56,17 +61,25 @@ def arms() -> dict[str, Arm]:
 # -- the floor: a plain client makes the pods itself -----------------------------------------------------------------
 def _floor_workload() -> Workload:
     def objects(index: int) -> Iterable[tuple[str, Json]]:
-        roles = [("head", HEAD), *((f"w-{worker}", WORKER) for worker in range(WORKERS))]
-        for role, size in roles:
-            labels = {"app.kubernetes.io/name": "floor", "bench/job": f"job-{index}"}
-            metadata = {"name": f"job-{index}-1-{role}", "namespace": NAMESPACE, "labels": labels}
-            spec = {"restartPolicy": "Never", **_template("trainer", size)["spec"]}
-            yield PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        pods = [build.head(jobs[index], 1), *(build.worker(jobs[index], 1, worker) for worker in range(WORKERS))]
+        for pod in pods:
+            # nobody owns them: there is no TrainingJob
+            yield PODS, {**pod, "metadata": {**pod["metadata"], "ownerReferences": []}}
 
     def ready(pod: Json) -> str | None:
-        return pod["metadata"]["labels"]["bench/job"] if _holds(pod, "Ready") else None
+        return pod["metadata"]["labels"][LABEL_JOB] if _holds(pod, "Ready") else None
 
+    jobs = _Resolved()
     return Workload(objects, PODS, ready, "job-{}".format, parts=1 + WORKERS)
+
+
+class _Resolved(dict[int, TrainingJob]):
+    """Jobs as the operator resolves them: the floor makes the very pods that the operator makes."""
+
+    def __missing__(self, index: int) -> TrainingJob:
+        job, problems = build.resolve(training_job(index), Settings())
+        assert job is not None, problems
+        return job
 
 
 # -- KubeRay ---------------------------------------------------------------------------------------------------------
@@ -127,7 +140,7 @@ def training_job(index: int) -> Json:
     """A small TrainingJob of a head and three workers."""
     training = {
         "task": {"type": "classification", "numClasses": 10},
-        "data": {"source": "sklearn:digits"},
+        "data": {"source": "sklearn:digits", "batchSize": 48},
         "model": {"name": "mlp"},
     }
     head = {"cpus": HEAD["cpu"], "memory": HEAD["memory"]}
