@@ -66,6 +66,8 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
             break
     _withdraw(draft)
     _watch_ends(draft)
+    if snapshot.job is not None:
+        deadlines.watch(draft)
     status.derive(draft)
     return Plan(tuple(draft.actions), draft.status.wire(), draft.wake, status.events(draft))
 
