@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kopf
-from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Resource
+from trainmaster_operator.kube.client import PODS, TRAINING_JOBS, Client, Resource
 from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.errors import ApiError, NotFoundError
 
@@ -42,7 +43,7 @@ def job(name: str = "digits", workers: int = 2, **run: Any) -> Object:
         "spec": {
             "training": {
                 "task": {"type": "classification", "numClasses": 10},
-                "data": {"source": "sklearn:digits", "batchSize": 64},
+                "data": {"source": "sklearn:digits", "batchSize": 60},
                 "model": {"name": "mlp"},
                 "loop": {"duration": "2ep"},
             },
@@ -272,6 +273,11 @@ def audit(path: Path, since: int = 0, agent: str = "trainmaster-operator", names
     return found
 
 
+def size(path: Path) -> int:
+    """Bytes of the audit log by now: an offset for `audit`."""
+    return path.stat().st_size
+
+
 def writes(entries: list[Object]) -> list[Object]:
     """Those that change a job or what belongs to it."""
     reads = ("get", "list", "watch")
@@ -279,4 +285,20 @@ def writes(entries: list[Object]) -> list[Object]:
     return [entry for entry in entries if entry["verb"] not in reads and entry["resource"] not in own]
 
 
-__all__ = ["PODS", "SERVICES", "TRAINING_JOBS", "Bed", "audit", "bed", "job", "writes"]
+async def leads(operator: Operator) -> bool:
+    """Whether the operator says that it leads."""
+    return (await scrape(operator)).get("trainmaster_leader") == "1.0"
+
+
+async def scrape(operator: Operator) -> dict[str, str]:
+    """The operator's metrics; {} while it doesn't answer."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session,
+            session.get(f"http://127.0.0.1:{operator.http_port}/metrics") as response,
+        ):
+            lines = (await response.text()).splitlines()
+    except (aiohttp.ClientError, TimeoutError):
+        return {}
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return dict(pairs)  # type: ignore[arg-type]

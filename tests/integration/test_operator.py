@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from trainmaster_api.messages import ExitMessage, Outcome
+from trainmaster_api.reasons import FailureClass
+from trainmaster_operator.kube.client import EVENTS, LEASES, PODS, SECRETS, SERVICES, TRAINING_JOBS
 
 from testbed.control_plane import ControlPlane
-from tests.integration.operator_harness import CONTROLLERS, CRD, NODE, SERVICES, Bed, audit, bed, job, writes
+from tests.integration.operator_harness import CONTROLLERS, CRD, NODE, Bed, audit, bed, job, leads, size, writes
 
 PODS_1 = {"digits-1-head", "digits-1-w-0", "digits-1-w-1"}
 PODS_2 = {"digits-2-head", "digits-2-w-0", "digits-2-w-1"}
@@ -54,3 +59,200 @@ async def test_a_job_gets_its_objects_and_its_status_follows_the_pods(here: Bed)
     assert body["status"]["workersReady"] == "2/2"
     assert "finalizers" not in body["metadata"]
     assert not [name for name in body["metadata"].get("annotations", {}) if "kopf" in name]
+
+
+def complete(accuracy: float = 0.98) -> str:
+    """Termination message of a head that has finished."""
+    return ExitMessage(outcome=Outcome.COMPLETE, step=100, test_metrics={"accuracy": accuracy}).encode()
+
+
+async def provisioned(here: Bed, body: dict[str, object] | None = None, **flags: str) -> dict[str, str]:
+    """Start an operator and a job and wait for its pods to be ready; the pods' UIDs."""
+    here.operator(**flags)
+    await here.submit(body or job())
+    await here.until_condition("Provisioned")
+    return await here.pod_uids()
+
+
+async def test_writes_per_job_and_none_once_converged(here: Bed, audit_log: Path) -> None:
+    await provisioned(here, job(workers=3), resync_seconds="0.5")
+    await asyncio.sleep(0.5)
+    until_ready = writes(audit(audit_log, namespace=here.namespace))
+    made = [entry for entry in until_ready if entry["name"] != "trainmaster-operator-tls" and entry["code"] < 300]
+    assert sorted(entry["resource"] for entry in made if entry["verb"] == "create") == ["pods"] * 4 + [
+        "secrets",
+        "services",
+    ]
+    assert len(until_ready) - 1 <= 9, until_ready  # the operator's own certificate is no job's
+    offset = size(audit_log)
+    await asyncio.sleep(3)  # several resyncs
+    assert writes(audit(audit_log, offset, namespace=here.namespace)) == []
+
+
+async def test_killed_and_started_again_it_touches_nothing(here: Bed, audit_log: Path) -> None:
+    uids = await provisioned(here)
+    await here.operators[0].end(signal.SIGKILL)
+    offset = size(audit_log)
+    here.operator("second")
+    await here.until(lambda: leads(here.operators[1]), "the second one leads")
+    await asyncio.sleep(1)
+    assert writes(audit(audit_log, offset, namespace=here.namespace)) == []
+    assert await here.pod_uids() == uids
+
+
+async def test_what_ends_while_the_operator_is_down_is_seen_when_it_is_back(here: Bed) -> None:
+    await provisioned(here)
+    await here.operators[0].end(signal.SIGKILL)
+    await here.kubelet.set("digits-1-head", "Succeeded", exit_code=0, message=complete())
+    here.operator("second")
+    await here.until_condition("Complete")
+    await here.until_names({"digits-1-head"})
+    status = (await here.get())["status"]
+    assert (status["attempt"], status["phase"], status["testMetrics"]) == (1, "Complete", {"accuracy": 0.98})
+
+
+async def test_a_termination_releases_the_lease_and_ends_with_success(here: Bed) -> None:
+    await provisioned(here)
+    assert await here.operators[0].end() == 0, here.operators[0].log.read_text()
+    lease = await here.client.get(LEASES, here.namespace, "trainmaster-operator")
+    assert not lease["spec"].get("holderIdentity")
+
+
+async def test_a_job_deleted_while_the_operator_is_down_leaves_nothing_and_its_name_is_free(here: Bed) -> None:
+    uids = await provisioned(here)
+    await here.operators[0].end(signal.SIGKILL)
+    await here.delete()
+    await here.submit(job())
+    here.operator("second")
+
+    async def replaced() -> bool:
+        now = await here.pod_uids()
+        return set(now) == PODS_1 and not set(now.values()) & set(uids.values())
+
+    await here.until(replaced, "new pods for the new job", 60)
+    new = (await here.get())["metadata"]["uid"]
+    for thing in [*await here.list(), *await here.list(SERVICES)]:
+        assert thing["metadata"]["ownerReferences"][0]["uid"] == new
+    await here.until_condition("Provisioned")
+    secret = await here.client.get(SECRETS, here.namespace, "digits-run")
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == new
+
+
+async def test_deleting_a_job_leaves_nothing(here: Bed) -> None:
+    await provisioned(here)
+    await here.delete()
+    await here.until_names(set())
+    await here.until_names(set(), SERVICES)
+    await here.until_names({"trainmaster-operator-tls"}, SECRETS)
+
+
+async def test_a_foreign_pod_of_the_name_is_left_alone(here: Bed) -> None:
+    foreign = {
+        "metadata": {"name": "digits-1-head"},
+        "spec": {"containers": [{"name": "x", "image": "example.com/x"}]},
+    }
+    uid = (await here.client.create(PODS, here.namespace, foreign))["metadata"]["uid"]
+    here.operator()
+    await here.submit(job())
+    conflict = await here.until_condition("Degraded", reason="NameConflict")
+    assert "digits-1-head" in conflict["message"]
+    assert (await here.client.get(PODS, here.namespace, "digits-1-head"))["metadata"]["uid"] == uid
+
+
+async def test_suspend_and_resume(here: Bed) -> None:
+    await provisioned(here)
+    await here.edit({"spec": {"run": {"suspend": True}}})
+    await here.until_condition("Suspended")
+    await here.until_names(set())
+    await here.edit({"spec": {"run": {"suspend": False}}})
+    await here.until_names(PODS_2)
+    await here.until_condition("Provisioned")
+    assert (await here.condition("Suspended"))["status"] == "False"
+
+
+async def test_a_lost_worker_is_made_again_within_the_attempt(here: Bed) -> None:
+    uids = await provisioned(here)
+    await here.client.delete(PODS, here.namespace, "digits-1-w-1", uid=uids["digits-1-w-1"])
+
+    async def replaced() -> bool:
+        now = await here.pod_uids()
+        return set(now) == PODS_1 and now["digits-1-w-1"] != uids["digits-1-w-1"]
+
+    await here.until(replaced, "another worker of the same name")
+    await here.until_condition("Provisioned")
+    now = await here.pod_uids()
+    assert {name: now[name] == uids[name] for name in now} == dict.fromkeys(now, True) | {"digits-1-w-1": False}
+    assert (await here.get())["status"]["attempt"] == 1
+
+
+async def test_a_lost_head_makes_a_new_attempt(here: Bed) -> None:
+    await provisioned(here)
+    await here.kubelet.set("digits-1-head", "Failed", exit_code=137)
+    await here.until_names(PODS_2)
+
+    async def second() -> Any:
+        status = (await here.get())["status"]
+        return status if status["attempt"] == 2 else None
+
+    status = await here.until(second, "attempt 2 in the status")
+    assert status["attempts"][0]["failureClass"] == "HeadLost"
+
+
+async def test_a_failure_that_no_retry_mends_ends_the_job_and_keeps_what_explains_it(here: Bed) -> None:
+    await provisioned(here)
+    message = ExitMessage(
+        outcome=Outcome.FAILED, failure_class=FailureClass.USER_CODE_ERROR, message="KeyError: 'label'", rank=1
+    )
+    await here.kubelet.set("digits-1-head", "Failed", exit_code=1, message=message.encode())
+    failed = await here.until_condition("Failed")
+    assert failed["reason"] == "UserCodeError"
+    assert "KeyError: 'label'" in failed["message"]
+    await here.until_names({"digits-1-head"})
+
+
+async def test_a_pod_that_the_api_server_refuses_fails_the_job_with_its_words(here: Bed) -> None:
+    body = job()
+    body["spec"]["cluster"]["workers"]["template"] = {"priorityClassName": "no-such-class"}
+    here.operator()
+    await here.submit(body)
+    failed = await here.until_condition("Failed")
+    assert failed["reason"] == "PodRejected"
+    assert "no-such-class" in failed["message"]
+
+
+async def test_a_finished_job_goes_when_its_time_is_over(here: Bed) -> None:
+    await provisioned(here, job(ttlSecondsAfterFinished=1))
+    await here.kubelet.set("digits-1-head", "Succeeded", exit_code=0, message=complete())
+    await here.until_names(set(), TRAINING_JOBS)
+    await here.until_names(set())
+
+
+async def test_the_deadline_counts_from_the_start(here: Bed) -> None:
+    await provisioned(here, job(activeDeadlineSeconds=3))
+    failed = await here.until_condition("Failed")
+    assert failed["reason"] == "DeadlineExceeded"
+    await here.until_names(set())
+
+
+async def test_a_job_that_is_wrong_says_so_and_makes_nothing(here: Bed) -> None:
+    here.operator()
+    body = job()
+    del body["spec"]["storage"]
+    await here.submit(body)
+    accepted = await here.until_condition("Accepted", "False")
+    assert "storage" in accepted["message"]
+    assert await here.names() == set()
+
+
+async def test_events_tell_of_the_end_once(here: Bed) -> None:
+    await provisioned(here, resync_seconds="0.5")
+    await here.kubelet.set("digits-1-head", "Succeeded", exit_code=0, message=complete())
+    await here.until_condition("Complete")
+
+    async def told() -> bool:
+        events = [e for e in await here.list(EVENTS) if e["involvedObject"]["kind"] == "TrainingJob"]
+        return [event["reason"] for event in events].count("TrainingComplete") == 1
+
+    await here.until(told, "the event")
+    await asyncio.sleep(2)
+    assert await told()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-import kopf
 from aiohttp import web
 from trainmaster_api import __version__, names
 from trainmaster_api.messages import ProgressMessage
@@ -69,6 +70,7 @@ class App:
         self.pods = self._reflector(PODS, PodView.from_pod)
         self.services = self._reflector(SERVICES, _service_view)
         self._reconciler: Reconciler | None = None
+        self._kopf = hooks.KopfThread(self._seen, self._deleted, config.namespaces)
         self._lag = health.LoopLag()
 
     async def run(self) -> None:
@@ -94,28 +96,31 @@ class App:
             await self._run_parts()
 
     async def _run_parts(self) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stopped = asyncio.create_task(_wait(stop), name="stop")
         work = asyncio.create_task(self._work(), name="queue")
         election = asyncio.create_task(self.elector.run(), name="election")
-        kopf_operator = asyncio.create_task(self._kopf(), name="kopf")
         others = [
+            asyncio.create_task(self._kopf.run(), name="kopf"),
             asyncio.create_task(self.pods.run(), name="pods"),
             asyncio.create_task(self.services.run(), name="services"),
             asyncio.create_task(self._lag.run(), name="loop lag"),
             asyncio.create_task(self._resync(), name="resync"),
         ]
         try:
-            done, _ = await asyncio.wait([work, election, kopf_operator, *others], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([stopped, work, election, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
             # first nothing writes any more, then the lease is free for another, then the rest
             await _cancel(work)
             await _cancel(election)
             await self.elector.release()
-            await _cancel(kopf_operator, *others)
-        for task in done:
-            if not task.cancelled():
-                task.result()
-            if task is not kopf_operator:  # kopf ends by itself only when it was told to, by a signal
-                raise SystemExit(f"{task.get_name()} has ended: starting anew")
+            self._kopf.stop()
+            await _cancel(stopped, *others)
+        for task in done - {stopped}:
+            task.result()
+            sys.exit(f"{task.get_name()} has ended: start the operator anew")
 
     async def _certificates(self) -> tls.Certificates:
         config = self._config
@@ -136,15 +141,6 @@ class App:
             except NotFoundError:
                 logger.warning("the cluster has no TrainingJobs: install the CRD; looking again in 5 s")
             await asyncio.sleep(CRD_POLL_SECONDS)
-
-    async def _kopf(self) -> None:
-        scope = {"namespaces": self._config.namespaces} if self._config.namespaces else {"clusterwide": True}
-        await kopf.operator(
-            registry=hooks.registry(self._seen, self._deleted),
-            settings=hooks.settings(),
-            standalone=True,
-            **scope,
-        )
 
     async def _work(self) -> None:
         await self.pods.synced.wait()
@@ -245,7 +241,9 @@ def _listed(cache: Reflector[Any, Any]) -> health.Check:
 
 async def main(config: Config) -> None:
     """Run one replica."""
-    async with Connection(hooks.login, user_agent=f"trainmaster-operator/{__version__}") as connection:
+    # with the replica's name, so that an audit log tells who wrote
+    agent = f"trainmaster-operator/{__version__} ({config.pod_name})"
+    async with Connection(hooks.login, user_agent=agent) as connection:
         await App(config, connection).run()
 
 
@@ -258,6 +256,10 @@ async def _serving(app: web.Application, port: int, context: ssl.SSLContext | No
         yield
     finally:
         await runner.cleanup()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -21,6 +21,7 @@ class Config:
 
     namespaces: tuple[str, ...]
     own_namespace: str
+    pod_name: str
     pod_ip: str
     identity: str
     image: str | None
@@ -104,6 +105,7 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
     return Config(
         namespaces=tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
         own_namespace=own,
+        pod_name=args.pod_name,
         pod_ip=args.pod_ip,
         # a restart in the same pod is another candidate: it doesn't know what its forerunner was doing
         identity="_".join((args.pod_name, args.pod_ip, uuid.uuid4().hex[:8])),

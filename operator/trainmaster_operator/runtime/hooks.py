@@ -6,8 +6,11 @@ the one that is used, and it does no more than remember the body and enqueue the
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,6 +94,56 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True  # the CRD is ours and is there: no right to read all CRDs is needed
     chosen.process.ultimate_exiting_timeout = 20
     return chosen
+
+
+class KopfThread:
+    """Kopf in a loop and a thread of its own.
+
+    When kopf stops it cancels every task of its loop that is younger than itself, and it takes the process' signals:
+    in our loop it would end the writes of others in the middle. Its handlers call back into our loop.
+
+    Args:
+        seen: Called in the caller's loop with the body of a TrainingJob that exists.
+        gone: Called in the caller's loop with the last body of one that was deleted.
+        namespaces: Only these; empty: all.
+    """
+
+    def __init__(
+        self, seen: Callable[[Object], None], gone: Callable[[Object], None], namespaces: tuple[str, ...]
+    ) -> None:
+        self._seen = seen
+        self._gone = gone
+        self._namespaces = namespaces
+        self._stop = threading.Event()
+
+    async def run(self) -> None:
+        """Run until stopped; raises what kopf raises."""
+        loop = asyncio.get_running_loop()
+
+        def post(call: Callable[[Object], None]) -> Callable[[Object], None]:
+            def later(body: Object) -> None:
+                # the loop may be closing while kopf handles its last event
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(call, body)
+
+            return later
+
+        handlers = registry(post(self._seen), post(self._gone))
+        await asyncio.to_thread(asyncio.run, self._operator(handlers))
+
+    async def _operator(self, handlers: kopf.OperatorRegistry) -> None:
+        await kopf.operator(
+            registry=handlers,
+            settings=settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+        )
+
+    def stop(self) -> None:
+        """Ask it to stop; `run` returns soon after."""
+        self._stop.set()
 
 
 def quiet() -> None:
