@@ -1,0 +1,183 @@
+"""Progress, checkpoints, what was lost, and where the time went."""
+
+from __future__ import annotations
+
+import pytest
+from trainmaster_api.messages import Outcome, TrainerState
+from trainmaster_api.reasons import FailureClass
+
+from .wrappers import Bench, checkpoint, clock, created, ended, pending, pods, progress, said, swap
+
+LOST = ended(1, said(Outcome.FAILED, FailureClass.HEAD_LOST, step=180))
+
+
+def second_attempt(bench: Bench | None = None) -> Bench:
+    """Attempt 1 got to step 180 with a checkpoint at 100, and failed at second 100; attempt 2 has its pods."""
+    bench = bench or Bench().running(step=170, checkpoint=checkpoint(100))
+    bench.plan(100, swap(pods(), 0, exit=LOST))
+    bench.plan(110)
+    assert bench.status["attempt"] == 2
+    return bench
+
+
+def test_progress_is_taken_over() -> None:
+    bench = Bench().started()
+    metrics = {"val/loss": 0.1234567, "val/accuracy": 0.9814}
+    message = progress(
+        step=420, total_steps=1000, epoch=3, eta_seconds=200.4, metric="val/accuracy", metrics=metrics, mlflow_run="r1"
+    )
+    bench.plan(10, pods(), progress=message)
+    found = bench.status["progress"]
+    assert (found["step"], found["totalSteps"], found["epoch"]) == (420, 1000, 3)
+    assert (found["percent"], found["eta"], found["etaSeconds"]) == ("42%", "3m20s", 200)
+    assert found["metric"] == "val/accuracy=0.9814"
+    assert found["metrics"] == metrics
+    assert bench.status["mlflowRun"] == "r1"
+    assert bench.status["runUri"] == "s3://runs/all/team/digits/uid-1"
+    assert (bench.status["phase"], bench.status["reason"]) == ("Running", "Training")
+
+
+@pytest.mark.parametrize(
+    ("state", "running", "phase", "reason"),
+    [
+        (TrainerState.STARTING, False, "Starting", "Starting"),
+        (TrainerState.TRAINING, True, "Running", "Training"),
+        (TrainerState.FINISHING, True, "Running", "Training"),
+        (TrainerState.RECOVERING, False, "Restarting", "Recovering"),
+        (TrainerState.STOPPING, False, "Starting", "Stopped"),
+    ],
+)
+def test_states(state: TrainerState, running: bool, phase: str, reason: str) -> None:
+    bench = Bench().started()
+    bench.plan(10, pods(), progress=progress(state=state))
+    assert bench.is_true("Running") is running
+    assert (bench.status["phase"], bench.status["reason"]) == (phase, reason)
+
+
+@pytest.mark.parametrize("message", [progress(attempt=2, step=7), progress(step=7).model_copy(update={"uid": "other"})])
+def test_messages_of_others_are_not_taken(message: object) -> None:
+    bench = Bench().started()
+    bench.plan(10, pods(), progress=message)
+    assert "progress" not in bench.status
+    assert not bench.is_true("Running")
+
+
+def test_restarted_operator_keeps_what_is_written() -> None:
+    """The messages were in its memory; the next one comes within seconds."""
+    bench = Bench().running(checkpoint=checkpoint(100))
+    before = bench.status
+    plan = bench.plan(60, pods(), progress=None)
+    assert plan.status == before
+
+
+def test_checkpoint_becomes_a_condition() -> None:
+    bench = Bench().started()
+    assert bench.reason("Checkpointed") == "NoCheckpoint"
+    bench.plan(10, pods(), progress=progress(step=100, checkpoint=checkpoint(100)))
+    assert bench.is_true("Checkpointed")
+    assert bench.status["lastCheckpoint"] == {
+        "step": 100, "attempt": 1, "uri": "s3://runs/a1-step-0000100", "time": clock(100),
+    }  # fmt: skip
+
+
+def test_checkpoint_never_goes_back() -> None:
+    bench = Bench().running(checkpoint=checkpoint(100))
+    bench.plan(20, pods(), progress=progress(step=120, checkpoint=checkpoint(50)))
+    assert bench.status["lastCheckpoint"]["step"] == 100
+    second_attempt(bench)
+    bench.plan(130, pods(2, 110), progress=progress(2, step=101, checkpoint=checkpoint(90, attempt=2)))
+    assert (bench.status["lastCheckpoint"]["attempt"], bench.status["lastCheckpoint"]["step"]) == (2, 90)
+
+
+# --- lost steps ----------------------------------------------------------------------------------------------------
+
+
+def test_lost_steps_and_recovery_seconds() -> None:
+    bench = second_attempt()
+    assert "lostSteps" not in bench.record(2)
+    bench.plan(120, pods(2, 110), progress=progress(2, TrainerState.STARTING))
+    assert "lostSteps" not in bench.record(2)
+    message = progress(2, step=101, resumed_from_step=100, first_step_time=clock(131))
+    bench.plan(132, pods(2, 110), progress=message)
+    assert bench.record(2)["resumedFromStep"] == 100
+    assert bench.record(2)["lostSteps"] == 80, "the failed attempt's last word was step 180"
+    assert bench.record(2)["recoverySeconds"] == 31
+    bench.plan(500, pods(2, 110), progress=message.model_copy(update={"step": 400}))
+    assert bench.record(2)["lostSteps"] == 80
+    assert bench.record(2)["recoverySeconds"] == 31
+    assert bench.record(2)["lastStep"] == 400
+
+
+def test_nothing_saved_means_everything_lost() -> None:
+    bench = Bench().running(step=170)
+    second_attempt(bench)
+    bench.plan(132, pods(2, 110), progress=progress(2, step=1, first_step_time=clock(131)))
+    assert bench.record(2)["lostSteps"] == 180
+    assert "resumedFromStep" not in bench.record(2)
+
+
+def test_an_attempt_that_never_trained_loses_nothing_and_hides_nothing() -> None:
+    bench = second_attempt()
+    bench.plan(200, swap(pods(2, 110), 0, exit=ended(1, said(Outcome.FAILED, FailureClass.HEAD_LOST))))
+    bench.plan(230)
+    bench.plan(260, pods(3, 230), progress=progress(3, step=101, resumed_from_step=100, first_step_time=clock(255)))
+    assert bench.record(3)["lostSteps"] == 80
+    assert "lostSteps" not in bench.record(2)
+
+
+def test_recoveries_within_an_attempt() -> None:
+    bench = Bench().running(resumed_from_step=0)
+    bench.plan(20, pods(), progress=progress(step=150, recoveries=1, lost_steps=30, first_step_time=clock(5)))
+    bench.plan(30, pods(), progress=progress(step=160, recoveries=2, lost_steps=50, first_step_time=clock(5)))
+    assert bench.status["restarts"] == {"total": 0, "counted": 0, "recoveries": 2}
+    assert bench.record()["lostSteps"] == 50
+    # a restarted operator hears the same message again
+    bench.plan(90, pods(), progress=progress(step=160, recoveries=2, lost_steps=50, first_step_time=clock(5)))
+    assert bench.status["restarts"]["recoveries"] == 2
+
+
+def test_recoveries_add_up_over_attempts() -> None:
+    bench = Bench().running(recoveries=2)
+    second_attempt(bench)
+    bench.plan(130, pods(2, 110), progress=progress(2, step=101, recoveries=1))
+    assert bench.status["restarts"] == {"total": 1, "counted": 1, "recoveries": 3}
+
+
+# --- ledger --------------------------------------------------------------------------------------------------------
+
+
+def test_ledger() -> None:
+    bench = Bench().started()
+    bench.plan(1, pending())
+    assert "ledger" not in bench.status
+    late = swap(pods(), 2, scheduled_at=clock(4), started_at="", ready=False)
+    bench.plan(5, late)
+    assert bench.status["ledger"] == {"scheduledSeconds": 4.0}
+    message = progress(ray_ready_time=clock(9), loaded_time=clock(14), first_step_time=clock(15))
+    bench.plan(20, swap(late, 2, started_at=clock(6)), progress=message)
+    assert bench.status["ledger"] == {
+        "scheduledSeconds": 4.0,
+        "startedSeconds": 6.0,
+        "rayReadySeconds": 9.0,
+        "loadedSeconds": 14.0,
+        "firstStepSeconds": 15.0,
+    }
+    replaced = swap(pods(), 1, scheduled_at=clock(300), started_at=clock(302))
+    bench.plan(310, replaced, progress=message)
+    assert bench.status["ledger"]["startedSeconds"] == 6.0
+
+
+def test_ledger_is_in_order_whatever_the_clocks_say() -> None:
+    bench = Bench().started()
+    message = progress(ray_ready_time=clock(1), loaded_time=clock(0), first_step_time=clock(9))
+    bench.plan(20, pods(), progress=message)
+    stages = list(bench.status["ledger"].values())
+    assert stages == sorted(stages) == [1.0, 2.0, 2.0, 2.0, 9.0]
+
+
+def test_ledger_is_of_the_newest_attempt() -> None:
+    bench = second_attempt()
+    assert "ledger" not in bench.status
+    bench.plan(120, pods(2, 110))
+    assert bench.status["ledger"]["scheduledSeconds"] == 1.0
+    assert created(bench.plan(121, pods(2, 110))) == []
