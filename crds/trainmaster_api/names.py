@@ -20,9 +20,13 @@ CONTAINER = "trainer"
 PROGRESS_AUDIENCE = f"{GROUP}/progress"
 PROGRESS_PATH = "/v1/progress"
 
-# Keys of the Secret `<job>-run`. The trainer reads them as files under RUN_DIR.
+# What the trainer finds as files under RUN_DIR. All but the job are keys of the Secret `<job>-run`, written once.
 KEY_RAY = "ray-key"
+KEY_OWNER = "owner-uid"  # UID of the TrainingJob that the Secret was made for
 KEY_JOB = "job.json"  # the resolved TrainingJob: metadata {name, namespace, uid} and spec with every default filled in
+# The job comes from this annotation of the pod, so every attempt has the spec as it is when its pods are made: a user
+# who raises memory or checkpoint.every after a failure is heard.
+ANNOTATION_JOB = f"{GROUP}/resolved-job"
 KEY_PROGRESS_URL = "progress-url"
 KEY_PROGRESS_CA = "progress-ca.crt"
 

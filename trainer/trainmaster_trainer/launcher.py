@@ -76,16 +76,17 @@ class Pod:
         try:
             job = TrainingJob.model_validate_json((run_dir / names.KEY_JOB).read_bytes())
             key = (run_dir / names.KEY_RAY).read_text().strip()
+            owner = (run_dir / names.KEY_OWNER).read_text().strip()
         except OSError as error:
             raise Refused(f"{error.filename} can't be read ({error.strerror}): the Secret isn't mounted") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise Refused(f"{names.KEY_JOB} in the Secret is no TrainingJob: {where}: {first['msg']}") from None
-        if job.metadata.uid != environment[names.ENV_JOB_UID]:
+            raise Refused(f"annotation {names.ANNOTATION_JOB} is no TrainingJob: {where}: {first['msg']}") from None
+        if owner != environment[names.ENV_JOB_UID]:
             raise Refused(
                 f"the Secret {names.run_secret(job.metadata.name)} belongs to another TrainingJob (uid "
-                f"{job.metadata.uid}, expected {environment[names.ENV_JOB_UID]}); delete that Secret"
+                f"{owner}, expected {environment[names.ENV_JOB_UID]}); delete that Secret"
             )
         attempt = int(environment[names.ENV_ATTEMPT])
         return cls(

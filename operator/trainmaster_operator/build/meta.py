@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from trainmaster_api import API_VERSION, KIND
@@ -29,3 +30,11 @@ def metadata(
         "labels": labels(job.metadata.name, attempt, role, index),
         "ownerReferences": [owner],
     }
+
+
+def resolved(job: TrainingJob) -> str:
+    """The job as the trainer reads it, JSON: of the metadata only what makes its identity, and no status."""
+    wire = job.wire()
+    meta = {key: wire["metadata"][key] for key in ("name", "namespace", "uid")}
+    found = {"apiVersion": wire["apiVersion"], "kind": wire["kind"], "metadata": meta, "spec": wire["spec"]}
+    return json.dumps(found, separators=(",", ":"))

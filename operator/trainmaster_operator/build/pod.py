@@ -10,7 +10,7 @@ from trainmaster_api.base import parse_quantity
 from trainmaster_api.platform import PodTemplate, Storage
 from trainmaster_api.trainingjob import TrainingJob
 
-from .meta import metadata
+from .meta import metadata, resolved
 
 Object = dict[str, Any]
 
@@ -55,8 +55,7 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
     template = shape.template
     meta = metadata(job, shape.name, shape.attempt, shape.role, shape.index)
     meta["labels"] = {**(template.labels or {}), **meta["labels"]}
-    if template.annotations:
-        meta["annotations"] = dict(template.annotations)
+    meta["annotations"] = {**(template.annotations or {}), names.ANNOTATION_JOB: resolved(job)}
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": shape.grace,
@@ -144,7 +143,7 @@ def _storage_environment(storage: Storage) -> dict[str, str]:
 
 def _volumes(job: TrainingJob, shape: Shape) -> list[Object]:
     found: list[Object] = [
-        {"name": "job", "secret": {"secretName": names.run_secret(job.metadata.name), "defaultMode": 0o440}},
+        {"name": "job", "projected": {"sources": _job_sources(job), "defaultMode": 0o440}},
         {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}},
         {"name": "tmp", "emptyDir": {"sizeLimit": TMP_LIMIT}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(shape.memory)}},
@@ -153,6 +152,15 @@ def _volumes(job: TrainingJob, shape: Shape) -> list[Object]:
         token = {"audience": names.PROGRESS_AUDIENCE, "expirationSeconds": 3600, "path": "token"}
         found.append({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}})
     return found
+
+
+def _job_sources(job: TrainingJob) -> list[Object]:
+    """The Secret's keys and the pod's own annotation, as files of one directory."""
+    annotation = {"fieldPath": f"metadata.annotations['{names.ANNOTATION_JOB}']"}
+    return [
+        {"secret": {"name": names.run_secret(job.metadata.name)}},
+        {"downwardAPI": {"items": [{"path": names.KEY_JOB, "fieldRef": annotation}]}},
+    ]
 
 
 def shared_memory(memory: str) -> str:

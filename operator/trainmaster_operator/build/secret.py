@@ -1,8 +1,7 @@
-"""The job's Secret: the key of its Ray clusters, the resolved job, and where progress goes."""
+"""The job's Secret: the key of its Ray clusters, and where progress goes."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from trainmaster_api import names
@@ -23,7 +22,7 @@ def secret(job: TrainingJob, settings: Settings, ray_key: str) -> dict[str, Any]
     """
     data = {
         names.KEY_RAY: ray_key,
-        names.KEY_JOB: json.dumps(resolved(job), separators=(",", ":")),
+        names.KEY_OWNER: job.metadata.uid,
         names.KEY_PROGRESS_URL: settings.progress_url,
         names.KEY_PROGRESS_CA: settings.progress_ca,
     }
@@ -34,10 +33,3 @@ def secret(job: TrainingJob, settings: Settings, ray_key: str) -> dict[str, Any]
         "type": "Opaque",
         "stringData": data,
     }
-
-
-def resolved(job: TrainingJob) -> dict[str, Any]:
-    """The job as the trainer reads it: of the metadata only what makes its identity, and no status."""
-    wire = job.wire()
-    meta = {key: wire["metadata"][key] for key in ("name", "namespace", "uid")}
-    return {"apiVersion": wire["apiVersion"], "kind": wire["kind"], "metadata": meta, "spec": wire["spec"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from trainmaster_api.names import ANNOTATION_JOB
 from trainmaster_cli.main import main
 
 from tests.unit.api.samples import TABLE, job
@@ -112,7 +113,7 @@ def test_render_prints_what_the_operator_would_create(tmp_path, capsys):
         ("Pod", "sample-1-w-1", "team"),
     ]
     assert objects[0]["stringData"]["ray-key"] == "<random key>"
-    assert json.loads(objects[0]["stringData"]["job.json"])["spec"]["cluster"]["image"] == "trainer:7"
+    assert json.loads(objects[2]["metadata"]["annotations"][ANNOTATION_JOB])["spec"]["cluster"]["image"] == "trainer:7"
     assert objects[3]["spec"]["containers"][0]["image"] == "trainer:7"
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+from trainmaster_api.names import ANNOTATION_JOB
 from trainmaster_api.trainingjob import TrainingJob
 from trainmaster_operator import build
 from trainmaster_operator.model.settings import Settings
@@ -58,12 +59,12 @@ def test_as_the_api_serves_it() -> None:
     assert job.metadata.generation == 3
 
 
-def test_the_secret_holds_the_resolved_job_and_no_more_metadata() -> None:
+def test_pods_hold_the_resolved_job_and_no_more_metadata() -> None:
     served = copy.deepcopy(PLAIN)
     served["metadata"]["annotations"] = {"a": "b"}
     job, _ = build.resolve(served, SETTINGS)
     assert job is not None
-    data = json.loads(build.secret(job, SETTINGS, "k")["stringData"]["job.json"])
+    data = json.loads(build.worker(job, 1, 0)["metadata"]["annotations"][ANNOTATION_JOB])
     assert data["metadata"] == {"name": "digits", "namespace": "team", "uid": "0f3c"}
     assert "status" not in data
     assert TrainingJob.model_validate(data).spec == job.spec
