@@ -51,7 +51,7 @@ def test_pods_pass_pod_security_restricted(default: Rendered) -> None:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        assert {kind for volume in spec["volumes"] for kind in volume} <= {"name", "emptyDir", "configMap", "secret"}
+        assert {kind for volume in spec["volumes"] for kind in volume} <= {"name", "emptyDir", "secret"}
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -219,10 +219,16 @@ def test_notes_say_what_to_type_next(helm: Callable[..., str], tmp_path: Path) -
     notes = yaml.safe_load(helm(*args))["text"]
     assert "kubectl apply -f examples/digits/trainingjob.yaml" in notes
     assert "--set defaults.storage.uri=" in notes
-    assert "helm test trainmaster -n ns --timeout 660s" in notes
+    assert "helm test trainmaster -n ns --logs --timeout 660s" in notes
     full = yaml.safe_load(helm(*args, "-f", str(ROOT / "testbed" / "values.yaml")))["text"]
     assert "kubectl create secret generic minio" in full
     assert "defaults.storage.uri" not in full
+
+
+def test_the_only_hook_is_the_test_pod(default: Rendered) -> None:
+    assert [each["kind"] for each in default if "helm.sh/hook" in each["metadata"].get("annotations", {})] == ["Pod"]
+    code = default.one("Pod")["spec"]["containers"][0]["command"][-1]
+    assert code.strip() == (CHART / "files" / "smoke.py").read_text().strip()
 
 
 def test_the_test_job_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
