@@ -120,7 +120,7 @@ def cluster_address(kubectl: Kubectl, namespace: str, service: str) -> str:
 
 def nodes_ready(kubectl: Kubectl, count: int) -> None:
     """Wait until all nodes are there and ready."""
-    registered = wait_until(lambda: len(kubectl("get", "nodes", "-o", "name").split()) >= count, 60, every=0.3)
+    registered = wait_until(lambda: len(kubectl("get", "nodes", "-o", "name").split()) >= count, 120, every=0.3)
     if not registered:
-        raise BedError(f"fewer than {count} nodes registered within 60 s; see the kubelet logs")
-    kubectl("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=90s")
+        raise BedError(f"fewer than {count} nodes registered within 120 s; see the kubelet logs")
+    kubectl("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=120s")
