@@ -72,7 +72,6 @@ def head_command(ip: str, scratch: Path, job: TrainingJob) -> list[str]:
         "--dashboard-host=0.0.0.0",
         f"--dashboard-port={names.PORT_DASHBOARD}",
         "--no-monitor",  # no autoscaler: the operator makes the nodes
-        "--ray-client-server-port=0",  # 0: no Ray Client server
     ]
 
 
