@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known())}")
     if args.repeats < 1:
         parser.error(f"--repeats {args.repeats}: at least 1")
+    # as Ctrl-C does: beds and temporary folders are taken away on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     repeats = 1 if args.quick else args.repeats
     done: list[tuple[Result, Stamp]] = []
     missing = []

@@ -23,7 +23,7 @@ SIZES = (100, 1000)
 QUICK_SIZES = (100,)
 NODES = 50
 RATE = 100.0
-PATIENCE = {100: 240.0, 1000: 900.0}
+PATIENCE = {100: 600.0, 1000: 1800.0}
 # longer than a status may be held back, so that nothing due is taken for idle chatter
 SETTLE_SECONDS = 15.0
 IDLE_SECONDS = 30.0
