@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -10,7 +12,8 @@ from .cursor import Indices
 from .data import Prepared
 from .tasks import Task
 
-BATCH = 512
+MOST_ROWS = 512
+MOST_VALUES = 2**22  # of input at a time: large images are evaluated in small batches
 
 
 @torch.no_grad()
@@ -31,8 +34,9 @@ def evaluate(
     model.eval()
     total = _zeros(model, data, rows, task)
     mine = rows[rank::world_size]
-    for start in range(0, len(mine), BATCH):
-        x, y = data.batch(mine[start : start + BATCH])
+    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(data.rows.shape)))
+    for start in range(0, len(mine), at_once):
+        x, y = data.batch(mine[start : start + at_once])
         total += task.sums(model(x), y)
     model.train(was_training)
     if world_size > 1:

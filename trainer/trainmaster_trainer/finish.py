@@ -7,6 +7,7 @@ import json
 from trainmaster_api.layout import TEST_METRICS
 from trainmaster_api.messages import Outcome
 
+from .checkpoint.protocol import check_fence
 from .context import ReportKind, Result
 from .evaluate import evaluate
 from .package import package
@@ -20,10 +21,10 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
     best_step = setup.step
     if context.rank == 0:
         recorder.manager.wait()
-        best = recorder.manager.best()
+        best = recorder.manager.load_best(lambda text: recorder.report(ReportKind.WARNING, message=text))
         if best is not None:
-            setup.model.load_state_dict(recorder.manager.load(best).model)
-            best_step = best[1]
+            (_, best_step), state = best
+            setup.model.load_state_dict(state.model)
     share_weights(setup)
     found = evaluate(
         setup.model, setup.data, setup.data.test, setup.task, rank=context.rank, world_size=context.world_size
@@ -31,6 +32,7 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
     metrics = {f"test/{name}": value for name, value in found.items()}
     uri = ""
     if context.rank == 0:
+        check_fence(context.run, context.attempt)
         report = {"step": best_step, "rows": len(setup.data.test), "metrics": metrics}
         context.run.put(TEST_METRICS, json.dumps(report, indent=1).encode())
         uri = package(context.run, setup.spec.training, setup.data, setup.model.state_dict())

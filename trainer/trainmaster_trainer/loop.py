@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -37,7 +38,7 @@ def fit(context: Context) -> Result:
         TrainingError: With the class of the failure and a sentence for the user.
     """
     setup = build(context)
-    with Recorder(setup) as recorder:
+    with Recorder(setup) as recorder, collector_between_steps():
         state = share_state(context, recorder.resume() if context.rank == 0 else None)
         if state is not None:
             setup.restore(state)
@@ -71,6 +72,7 @@ def fit(context: Context) -> Result:
 
             metrics: dict[str, float] = {}
             if setup.step % recorder.log_every == 0 or setup.step % validate_every == 0:
+                raise_if_bad(setup)  # the loss is read here anyway
                 recorder.log({"train/loss": mean_over_ranks(context, loss_sum / since), "train/lr": setup.lr()})
                 loss_sum.zero_()
                 since = 0
@@ -83,6 +85,16 @@ def fit(context: Context) -> Result:
 
         raise_if_bad(setup)
         return finish(setup, recorder)
+
+
+@contextlib.contextmanager
+def collector_between_steps() -> Iterator[None]:
+    """Give the garbage collector back as it was, whatever the loop made of it."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def train_step(setup: Setup) -> Tensor:
@@ -141,14 +153,14 @@ def warm_up(setup: Setup) -> None:
     A shape that doesn't fit shows here and not after the first validation; and DDP arranges its buckets now, so the
     first step after a resume adds up gradients in the order in which an undisturbed run does.
     """
-    random_state = torch.get_rng_state()
     rows = setup.cursor.indices(setup.step, setup.context.rank, setup.context.world_size)
     x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
-    for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
-        with autocast(setup):
-            setup.task.loss(setup.replica(x), y).backward()  # type: ignore[no-untyped-call]
-        setup.optimizer.zero_grad(set_to_none=True)
-    torch.set_rng_state(random_state)
+    device = setup.context.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws here and must not be seen
+        for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
+            with autocast(setup):
+                setup.task.loss(setup.replica(x), y).backward()  # type: ignore[no-untyped-call]
+            setup.optimizer.zero_grad(set_to_none=True)
 
 
 def validate(setup: Setup) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 from trainmaster_api.layout import METRICS
@@ -24,17 +25,19 @@ class MetricsLog:
         self._is_dirty = False
 
     def resume(self, step: int) -> None:
-        """Take over the lines up to a step: what came after is done again."""
+        """Take over the lines up to a step: what came after is done again, and so is the test at the end."""
         for line in (self._store.get(METRICS) or b"").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                found = json.loads(line)
+                if found["step"] <= step and not any(name.startswith("test/") for name in found):
                     self._lines.append(line)
             except (ValueError, KeyError, TypeError):
                 continue  # torn by a crash in the middle of a write
 
     def add(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        """Add a line."""
-        line = json.dumps({"step": step, "epoch": epoch, **metrics}).encode()
+        """Add a line; JSON has no word for a number that isn't finite but null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        line = json.dumps({"step": step, "epoch": epoch, **finite}).encode()
         with self._lock:
             self._lines.append(line)
             self._is_dirty = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import time
 from types import TracebackType
@@ -13,8 +15,10 @@ from trainmaster_api.messages import CheckpointRef, Outcome
 
 from .checkpoint import CheckpointManager, Policy, State
 from .checkpoint.manager import newest_of
+from .checkpoint.protocol import check_fence
 from .checkpoint.state import RngState
 from .context import Report, ReportKind, Result
+from .errors import Fenced, StorageDenied, StorageUnavailable, TrainingError
 from .metricslog import MetricsLog
 from .pulse import Pulse
 from .schedule import higher_is_better
@@ -51,6 +55,10 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.manager.close()
+        is_ours = error is not None and not isinstance(error, Fenced | StorageUnavailable | StorageDenied)
+        if is_ours and self.context.rank == 0:  # the way to a failure is what its reader looks for
+            with contextlib.suppress(TrainingError):
+                self.flush()
 
     # -- resume -------------------------------------------------------------------------------------------------
     def resume(self) -> State | None:
@@ -126,13 +134,15 @@ class Recorder:
             return
         setup = self.setup
         state = State.capture(setup.model, setup.optimizer, rng, setup.loop_state())
-        self.manager.save(setup.step, state, metrics, also=self._log.flush)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.manager.save(setup.step, state, finite, also=self._log.flush)
         self._last_save = time.monotonic()
         if wait:
             self.manager.wait()
 
     def flush(self) -> None:
-        """Write metrics.jsonl."""
+        """Write metrics.jsonl, unless a newer attempt does."""
+        check_fence(self.context.run, self.context.attempt)
         self._log.flush()
 
     def _committed(self, checkpoint: CheckpointRef, metrics: dict[str, float]) -> None:

@@ -74,10 +74,18 @@ class Setup:
         }
 
     def restore(self, state: State) -> None:
-        """Take a checkpoint's state."""
+        """Take a checkpoint's state.
+
+        Raises:
+            ConfigurationError: It is the state of another model or optimizer (run.resumeFrom).
+        """
         context = self.context
+        _require_fit(state, self.model, self.optimizer)
         self.model.load_state_dict(state.model)
+        asked = [{key: value for key, value in g.items() if key != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state.optimizer)
+        for group, options in zip(self.optimizer.param_groups, asked, strict=True):
+            group.update(options)  # run.resumeFrom takes moments from the other run, hyperparameters from this spec
         self.step = int(state.loop["step"])
         self.lr_scale = float(state.loop["lrScale"])
         self.stopped_early = bool(state.loop["stoppedEarly"])
@@ -128,6 +136,24 @@ def build(context: Context) -> Setup:
     )
     seed_everything(training.loop.seed, context.rank, 0, context.device)
     return setup
+
+
+def _require_fit(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    here = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    there = {name: list(tensor.shape) for name, tensor in state.model.items()}
+    wrong = [
+        f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here"
+        for name in sorted({*here, *there})
+        if here.get(name) != there.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ConfigurationError(
+            f"run.resumeFrom: that run's weights don't fit training.model: {'; '.join(wrong[:3])}{more}; "
+            "use the model and data of that run"
+        )
+    if set(state.optimizer["param_groups"][0]) != set(optimizer.param_groups[0]):
+        raise ConfigurationError("run.resumeFrom: that run had another optimizer; use its optimizer.name")
 
 
 def _require_feedable(context: Context) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from trainmaster_api.layout import BEST, LATEST, Manifest
 from trainmaster_api.messages import CheckpointRef
 
-from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.schedule import higher_is_better
 from trainmaster_trainer.store import Store
 
@@ -91,9 +91,14 @@ class CheckpointManager:
         ranked = self._ranked()
         return ranked[0] if ranked else None
 
-    def load(self, position: Position) -> State:
-        """A committed checkpoint's state."""
-        return State.from_files(protocol.read_files(self.store, position, self._manifests[position]))
+    def load_best(self, warn: Callable[[str], None]) -> tuple[Position, State] | None:
+        """The best checkpoint that verifies; a torn one is passed over with a warning. None: there is none."""
+        for position in self._ranked():
+            try:
+                return position, State.from_files(protocol.read_files(self.store, position, self._manifests[position]))
+            except Torn as torn:
+                warn(f"{torn}; it is passed over")
+        return None
 
     # -- save ---------------------------------------------------------------------------------------------------
     def save(self, step: int, state: State, metrics: dict[str, float], also: Callable[[], None]) -> None:
@@ -129,6 +134,7 @@ class CheckpointManager:
 
     def _save(self, step: int, state: State, metrics: dict[str, float], also: Callable[[], None]) -> None:
         began = time.monotonic()
+        protocol.check_fence(self.store, self.attempt)
         also()
         position = (self.attempt, step)
         if position in self._manifests:
@@ -169,7 +175,7 @@ def newest_of(store: Store) -> State:
     """Newest checkpoint of another run, for run.resumeFrom.
 
     Raises:
-        TrainingError: There is none.
+        ConfigurationError: There is none.
     """
     for position in protocol.positions(store):
         try:
@@ -178,4 +184,7 @@ def newest_of(store: Store) -> State:
                 return State.from_files(protocol.read_files(store, position, manifest))
         except Torn:
             continue
-    raise TrainingError(f"run.resumeFrom: {store.uri} holds no checkpoint that verifies")
+    raise ConfigurationError(
+        f"run.resumeFrom: {store.uri} holds no checkpoint that verifies; "
+        "give the directory of a run: <storage.uri>/<namespace>/<name>/<uid>"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ from trainmaster_trainer.cursor import Indices, split_rows
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
+STATISTICS_VALUES = 2**22  # numbers that are looked at together
 
 
 class Rows(Protocol):
@@ -137,14 +140,28 @@ def prepare(rows: Rows, training: Training) -> Prepared:
 
 def _measure(data: Prepared, *, normalize: bool) -> None:
     """Statistics of the train split; of its first rows where each has to be decoded (the split is shuffled)."""
-    in_memory = isinstance(data.rows, TensorRows)
-    x, y = data.rows.batch(data.train if in_memory else data.train[:STATISTICS_ROWS])
+    chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
+    # one mean per feature, or per channel for images; a constant feature is only centred
+    over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
+    if normalize:
+        data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
+        variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
+        std = variance.sqrt().float()
+        data.std = torch.where(std > 0, std, torch.ones_like(std))
+    _, y = data.rows.batch(chosen[:1])
     if y.is_floating_point():
+        _, y = data.rows.batch(chosen)
         data.target_mean = float(y.double().mean())
         data.target_std = float(y.double().std(correction=0)) or 1.0
-    if normalize:
-        # one mean per feature, or per channel for images; a constant feature is only centred
-        over = (0, 2, 3) if x.ndim == 4 else (0,)
-        data.mean = x.double().mean(dim=over, keepdim=True)[0].float()
-        std = x.double().std(dim=over, keepdim=True, correction=0)[0].float()
-        data.std = torch.where(std > 0, std, torch.ones_like(std))
+
+
+def _mean(rows: Rows, chosen: Indices, over: tuple[int, ...], of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean over rows and pixels in float64, a few rows at a time, because a large image has millions of numbers."""
+    at_once = max(1, STATISTICS_VALUES // math.prod(rows.shape))
+    total = torch.zeros(1, dtype=torch.float64)
+    count = 0
+    for start in range(0, len(chosen), at_once):
+        x = rows.batch(chosen[start : start + at_once])[0].double()
+        total = total + of(x).sum(dim=over, keepdim=True)[0]
+        count += x.numel() // x.shape[1]
+    return total / count

@@ -14,7 +14,6 @@ import torch.multiprocessing as mp
 import yaml
 from trainmaster_api.layout import run_path
 from trainmaster_api.trainingjob import TrainingJob
-
 from trainmaster_trainer.context import Context, Report, Result, Signal
 from trainmaster_trainer.loop import fit
 from trainmaster_trainer.store import Store
