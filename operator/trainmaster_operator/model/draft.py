@@ -23,6 +23,9 @@ KEPT_ATTEMPTS = 10
 
 WhyNot = Reason | FailureClass
 
+_ORDER = {item.value: index for index, item in enumerate(ConditionType)}
+_CLASSES = {item.value for item in FailureClass}
+
 
 @dataclass(slots=True)
 class Draft:
@@ -155,8 +158,7 @@ class Draft:
             message=message,
         )
         others = [item for item in self.status.conditions if item.type != kind]
-        order = list(ConditionType)
-        self.set(conditions=sorted([*others, after], key=lambda item: order.index(ConditionType(item.type))))
+        self.set(conditions=sorted([*others, after], key=lambda item: _ORDER[item.type]))
 
     def act(self, action: Action) -> None:
         """Ask for something, once."""
@@ -180,12 +182,10 @@ class Draft:
 
 def read_status(raw: dict[str, Any]) -> Status:
     """The status as written, also by another version: fields and words that this one doesn't know are left out."""
-    known = {item.value for item in FailureClass}
-    types = {item.value for item in ConditionType}
     data = {key: value for key, value in raw.items() if key not in ("phase", "reason")}
-    data["conditions"] = [item for item in raw.get("conditions") or () if item.get("type") in types]
+    data["conditions"] = [item for item in raw.get("conditions") or () if item.get("type") in _ORDER]
     data["attempts"] = [
-        {key: value for key, value in record.items() if key != "failureClass" or value in known}
+        {key: value for key, value in record.items() if key != "failureClass" or value in _CLASSES}
         for record in raw.get("attempts") or ()
     ]
     return Status.model_validate(data, extra="ignore")

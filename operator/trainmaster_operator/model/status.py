@@ -12,6 +12,8 @@ from .actions import Event
 from .draft import Draft
 
 WRITE_INTERVAL_SECONDS = 10.0
+# Before the training speaks there are only worker counts and stages, and many jobs may start at once.
+STARTUP_INTERVAL_SECONDS = 30.0
 
 # Reasons of Provisioned=False that need somebody to act.
 _OBSTACLES = {
@@ -131,7 +133,9 @@ def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime |
         return None
     if last_write is None or _transitions(old) != _transitions(new):
         return 0.0
-    return max(0.0, WRITE_INTERVAL_SECONDS - (now - last_write).total_seconds())
+    speaks = old.get("progress") != new.get("progress") or old.get("lastCheckpoint") != new.get("lastCheckpoint")
+    interval = WRITE_INTERVAL_SECONDS if speaks else STARTUP_INTERVAL_SECONDS
+    return max(0.0, interval - (now - last_write).total_seconds())
 
 
 def _transitions(status: dict[str, Any]) -> tuple[Any, ...]:

@@ -142,6 +142,15 @@ def test_figures_wait_their_turn() -> None:
     assert delay(bench, old, None, 15) == 0
 
 
+def test_counts_of_ready_workers_wait_longer() -> None:
+    """So that a start costs two writes even when its pods come one by one."""
+    bench = Bench().started()
+    old = bench.status
+    bench.plan(4, swap(pods(), 1, ready=False))
+    assert old["workersReady"] != bench.status["workersReady"]
+    assert delay(bench, old, 0, 4) == 26
+
+
 def test_transitions_are_written_at_once() -> None:
     bench = Bench().running()
     old = bench.status
