@@ -110,10 +110,11 @@ class Bed:
         images.update_golden(wanted)
         for node in self.plan.nodes:
             images.clone_golden(self.runner(node).root)
-        running = [
-            runner.socket for node in self.plan.nodes if (runner := self.runner(node)).processes.is_alive("containerd")
-        ]
-        images.load_everywhere(running, wanted)
+        images.load_everywhere(self._running(), wanted)
+
+    def _running(self) -> list[tuple[Path, Path]]:
+        runners = [self.runner(node) for node in self.plan.nodes]
+        return [(runner.socket, runner.root) for runner in runners if runner.processes.is_alive("containerd")]
 
     def has_image(self, short: str) -> bool:
         """Whether an image is built and so will be on the nodes."""
@@ -151,7 +152,7 @@ class Bed:
         """Bring images (names of the layout or buildah's store, or OCI archives) to every running node."""
         names = [name for reference in references for name in images.import_foreign(reference)]
         images.update_golden(names)
-        images.load_everywhere([self.runner(node).socket for node in self.plan.nodes], names)
+        images.load_everywhere(self._running(), names)
 
     def down(self) -> None:
         """Take everything away: processes, mounts, interfaces, namespaces, cgroups, files. Keeps the cache."""

@@ -222,7 +222,7 @@ def update_golden(names: Sequence[str]) -> None:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             _fill_golden(Path(folder), [name for name in names if have.get(name) != want[name]])
-        _share_blobs()
+        share_blobs(golden())
         mark.write_text("".join(f"{name} {digest}\n" for name, digest in (have | want).items()))
         say(f"golden image root is up to date after {time.monotonic() - began:.0f} s")
 
@@ -239,16 +239,18 @@ def _fill_golden(state: Path, names: Iterable[str]) -> None:
         processes.wait_ready("containerd", socket.exists, 30)
         for name in names:
             load_into(socket, name)
+        collect_garbage(socket)
     finally:
         processes.stop("containerd")
 
 
-def _share_blobs() -> None:
-    """Make the golden root's blobs the very files of the layout."""
-    for blob in (golden() / "io.containerd.content.v1.content" / "blobs" / "sha256").iterdir():
+def share_blobs(root: Path) -> None:
+    """Make the blobs of a containerd root the very files of the layout."""
+    for blob in (root / "io.containerd.content.v1.content" / "blobs" / "sha256").iterdir():
         source = layout().blobs / blob.name
         if source.exists() and not source.samefile(blob):
             linked = blob.with_suffix(".link")
+            linked.unlink(missing_ok=True)
             os.link(source, linked)
             linked.rename(blob)
 
@@ -293,15 +295,34 @@ def load_into(socket: Path, name: str) -> int:
     return sent
 
 
-def load_everywhere(sockets: Sequence[Path], names: Sequence[str]) -> None:
-    """Import the images into every running node, side by side."""
+def collect_garbage(socket: Path) -> None:
+    """Drop images that lost their name, at once: an old trainer image weighs 12 GB on every node.
 
-    def load(socket: Path) -> int:
-        return sum(load_into(socket, name) for name in names if not _is_current(socket, name))
+    What a container still uses stays until the container is gone.
+    """
+    rows = [line.split() for line in run(ctr_command(socket, "images", "ls")).splitlines()[1:]]
+    named = {row[2] for row in rows if not row[0].startswith("sha256:")}
+    stale = [row[0] for row in rows if row[0].startswith("sha256:") and row[2] not in named]
+    marker = "trainmaster.dev/garbage:now"
+    # removing any image "synchronously" is the way to have the collector run now
+    run(ctr_command(socket, "images", "tag", "--force", next(row[0] for row in rows), marker))
+    run(ctr_command(socket, "images", "rm", "--sync", *stale, marker))
+
+
+def load_everywhere(nodes: Sequence[tuple[Path, Path]], names: Sequence[str]) -> None:
+    """Import the images into every running node (its socket and its root), side by side."""
+
+    def load(node: tuple[Path, Path]) -> int:
+        socket, root = node
+        sent = sum(load_into(socket, name) for name in names if not _is_current(socket, name))
+        if sent:
+            collect_garbage(socket)
+            share_blobs(root)
+        return sent
 
     began = time.monotonic()
-    with ThreadPoolExecutor(max(1, len(sockets))) as pool:
-        sent = sum(pool.map(load, sockets))
+    with ThreadPoolExecutor(max(1, len(nodes))) as pool:
+        sent = sum(pool.map(load, nodes))
     if sent:
         say(f"loaded {sent / 1e6:.1f} MB of image data in {time.monotonic() - began:.1f} s")
 
