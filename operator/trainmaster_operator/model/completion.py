@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import ConditionType, FailureClass, Reason
 
 from .draft import Draft
+from .failure import speaks_of_head
 from .snapshot import PodView
 from .times import format_time
 
@@ -47,4 +47,4 @@ def _kept(draft: Draft, pod: PodView) -> bool:
     if pod.role == "head":
         return True
     said = pod.exit.result if pod.exit else None
-    return bool(pod.exit and pod.exit.code and (said is None or said.outcome == Outcome.FAILED))
+    return bool(pod.exit and pod.exit.code and (said is None or not speaks_of_head(said)))

@@ -19,7 +19,7 @@ BACKOFF_SECONDS = 10
 BACKOFF_LIMIT_SECONDS = 300
 # How long a worker's end waits for the head's own word on it: the head knows the cause, the worker only the effect.
 SETTLE_SECONDS = 3
-# A worker that ended orderly has seen the head go; if the head is still there by then, the worker is replaced.
+# A worker that has seen the head go is replaced if the head is still there by then.
 ORDERLY_SECONDS = 15
 
 
@@ -190,15 +190,23 @@ def replaceable(draft: Draft, pod: PodView) -> bool:
     said = pod.exit.result if pod.exit else None
     if said is None:
         return False
-    if said.outcome != Outcome.FAILED:
+    if speaks_of_head(said):
         return draft.since(pod.exit.finished_at if pod.exit else None) >= ORDERLY_SECONDS
     return bool(said.failure_class and FAILURE_RULES[said.failure_class].retry is Retry.FREE)
+
+
+def speaks_of_head(said: ExitMessage) -> bool:
+    """Whether a worker ended because its head did: what happened is for the head to say.
+
+    The word that the head is gone may come before the head's own, which may well be that it is complete.
+    """
+    return said.outcome != Outcome.FAILED or said.failure_class is FailureClass.HEAD_LOST
 
 
 def _worker_ended(draft: Draft, pod: PodView) -> Verdict | None:
     said = pod.exit.result if pod.exit else None
     age = draft.since(pod.exit.finished_at if pod.exit else None)
-    if said and said.outcome != Outcome.FAILED:
+    if said and speaks_of_head(said):
         draft.wake_in(ORDERLY_SECONDS - age)
         return None
     if said:

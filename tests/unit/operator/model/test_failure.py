@@ -296,15 +296,26 @@ def test_the_worker_knows_why_it_was_lost() -> None:
     assert bench.record()["failureClass"] == "HostOutOfMemory"
 
 
-def test_worker_that_saw_the_head_go_is_no_failure() -> None:
+@pytest.mark.parametrize("word", [said(Outcome.STOPPED), said(Outcome.FAILED, FailureClass.HEAD_LOST)])
+def test_worker_that_saw_the_head_go_is_no_failure(word: str) -> None:
     bench = Bench().running()
-    orderly = swap(pods(), 1, exit=ended(75, said(Outcome.STOPPED), second=99))
+    orderly = swap(pods(), 1, exit=ended(75, word, second=99))
     plan = bench.plan(100, orderly)
     assert deleted(plan) == []
     assert plan.requeue_after == 14
     plan = bench.plan(114, orderly)
     assert deleted(plan) == ["digits-1-w-0"], "the head lives on: the worker is replaced"
     assert bench.record().get("endTime") is None
+
+
+def test_worker_saw_the_head_go_before_we_saw_it_complete() -> None:
+    bench = Bench().running()
+    gone = swap(pods(), 1, exit=ended(1, said(Outcome.FAILED, FailureClass.HEAD_LOST), second=99))
+    bench.plan(100, gone)
+    found = swap(gone, 0, exit=ended(0, said(Outcome.COMPLETE)))
+    bench.plan(101, found)
+    assert bench.is_true("Complete")
+    assert "digits-1-w-0" in deleted(bench.plan(102, found)), "it explains nothing"
 
 
 def test_workers_ends_while_the_head_is_going_say_nothing() -> None:

@@ -35,6 +35,7 @@ HEAD_ENDS: dict[str, tuple[int, str, str]] = {
 WORKER_ENDS: dict[str, tuple[int, str, str]] = {
     "memory": (ExitCode.FAILED, said(Outcome.FAILED, FailureClass.HOST_OUT_OF_MEMORY), "Error"),
     "gpu": (ExitCode.FAILED, said(Outcome.FAILED, FailureClass.GPU_FAULT), "Error"),
+    "head-gone": (ExitCode.FAILED, said(Outcome.FAILED, FailureClass.HEAD_LOST), "Error"),
     "orderly": (ExitCode.STOPPED, said(Outcome.STOPPED), "Error"),
     "killed": (137, "", "Error"),
 }
