@@ -12,6 +12,8 @@ from .draft import Draft
 from .snapshot import PodView
 
 IMAGE_PATIENCE_SECONDS = 60
+# An image that has trained exists; a registry may be down for a while when a pod comes to a new node.
+KNOWN_IMAGE_PATIENCE_SECONDS = 600
 # The scheduler needs a moment; what it says in the first seconds is mostly about pods that are just going away.
 SCHEDULER_SECONDS = 3
 
@@ -65,7 +67,9 @@ def _image(draft: Draft, pod: PodView) -> Waiting | None:
         advice = "correct cluster.image"
     detail = _short(pod.waiting_message) or pod.waiting
     text = f"Pod {pod.name} can't pull the image {cluster.image}: {detail}; {advice}."
-    patience = 0.0 if pod.waiting in _IMAGE_NEVER else IMAGE_PATIENCE_SECONDS
+    patience = KNOWN_IMAGE_PATIENCE_SECONDS if draft.status.progress else IMAGE_PATIENCE_SECONDS
+    if pod.waiting in _IMAGE_NEVER:
+        patience = 0
     return Waiting(pod, FailureClass.IMAGE_PULL, text, image=True, patience=patience)
 
 

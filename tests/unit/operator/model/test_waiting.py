@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .wrappers import Bench, created, pending, pods, swap
+from .wrappers import Bench, created, pending, pods, progress, swap
 
 NO_CPU = (
     "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found "
@@ -93,6 +93,15 @@ def test_image_pull_that_was_transient() -> None:
     # a worker of much later begins its minute anew
     bench.plan(400, waiting("ErrImagePull", index=1))
     assert not bench.is_true("Failed")
+
+
+def test_registry_outage_in_the_middle_of_a_run_has_longer() -> None:
+    bench = Bench().running()
+    bench.plan(100, waiting("ErrImagePull", index=1), progress=progress(step=100))
+    bench.plan(699, waiting("ErrImagePull", index=1), progress=progress(step=100))
+    assert not bench.is_true("Failed")
+    bench.plan(700, waiting("ErrImagePull", index=1), progress=progress(step=100))
+    assert bench.reason("Failed") == "ImagePullFailed"
 
 
 @pytest.mark.parametrize(
