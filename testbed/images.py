@@ -274,8 +274,7 @@ def load_into(socket: Path, name: str) -> int:
     Returns:
         The number of bytes sent.
     """
-    have = set(run(ctr_command(socket, "content", "ls", "--quiet")).split())
-    without = have - {layout().descriptor(name)["digest"]}
+    without = _blobs_in(socket) - {layout().descriptor(name)["digest"]}
     child = subprocess.Popen(
         ctr_command(socket, "images", "import", "-"),
         stdin=subprocess.PIPE,
@@ -320,11 +319,23 @@ def load_everywhere(nodes: Sequence[tuple[Path, Path]], names: Sequence[str]) ->
             share_blobs(root)
         return sent
 
+    missing = max((_missing_bytes(socket, name) for socket, _ in nodes for name in names), default=0)
+    if missing > 1e9:
+        say(f"each running node unpacks {missing / 1e9:.1f} GB, which takes minutes: `down` and `up` are faster")
     began = time.monotonic()
     with ThreadPoolExecutor(max(1, len(nodes))) as pool:
         sent = sum(pool.map(load, nodes))
     if sent:
         say(f"loaded {sent / 1e6:.1f} MB of image data in {time.monotonic() - began:.1f} s")
+
+
+def _blobs_in(socket: Path) -> set[str]:
+    return set(run(ctr_command(socket, "content", "ls", "--quiet")).split())
+
+
+def _missing_bytes(socket: Path, name: str) -> int:
+    missing = set(layout().blobs_of(name)) - _blobs_in(socket)
+    return sum(layout().blob(digest).stat().st_size for digest in missing)
 
 
 def _is_current(socket: Path, name: str) -> bool:
