@@ -25,7 +25,14 @@ _OBSTACLES = {
 
 
 def derive(draft: Draft) -> None:
-    """Phase, reason and worker counts for the printed columns."""
+    """Phase, reason and worker counts for the printed columns; every condition speaks of the newest spec.
+
+    `kubectl wait` takes no notice of a condition that speaks of an older one.
+    """
+    seen = draft.status.observed_generation
+    if any(item.observed_generation != seen for item in draft.status.conditions):
+        newest = [item.model_copy(update={"observed_generation": seen}) for item in draft.status.conditions]
+        draft.set(conditions=newest)
     phase, reason = _phase(draft)
     draft.set(phase=phase, reason=reason)
     if draft.snapshot.job is not None:

@@ -71,7 +71,18 @@ def test_observed_generation_follows_the_spec() -> None:
     bench.raw["metadata"]["generation"] = 4
     bench.plan(20, pods(), progress=progress(step=100))
     assert bench.status["observedGeneration"] == 4
-    assert bench.condition("Accepted")["observedGeneration"] == 4
+    assert {condition["observedGeneration"] for condition in bench.status["conditions"]} == {4}
+
+
+def test_a_finished_job_that_is_edited_can_still_be_waited_for() -> None:
+    """`kubectl wait --for=condition=Complete` compares the condition's generation with the job's."""
+    bench = Bench().running()
+    done = swap(pods(), 0, exit=ended(0, said(Outcome.COMPLETE)))[:1]
+    bench.plan(100, done)
+    bench.raw["metadata"]["generation"] = 2
+    bench.plan(200, done)
+    assert bench.condition("Complete")["observedGeneration"] == 2
+    assert bench.condition("Complete")["lastTransitionTime"] == clock(100)
 
 
 def test_times_do_not_go_back_with_the_clock() -> None:
