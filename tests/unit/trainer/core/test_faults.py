@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from trainmaster_api.layout import BEST, CHECKPOINTS, FENCE, MANIFEST, METRICS, MODEL
 from trainmaster_api.messages import Outcome
+from trainmaster_api.trainingjob import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.data import load_data, prepared
 from trainmaster_trainer.errors import ConfigurationError, Fenced, NonFiniteLoss
@@ -116,20 +117,30 @@ def test_a_fenced_writer_leaves_the_run_as_it_is(tmp_path: Path) -> None:
     assert not left & {METRICS, CHECKPOINTS, MODEL, "report", BEST}
 
 
-def test_the_metrics_on_the_way_to_a_failure_are_kept(tmp_path: Path) -> None:
-    recording = Recording()
-    job = make_job(
+def diverging() -> TrainingJob:
+    """Its gradients overflow after some hundred steps, and no checkpoint is saved before."""
+    return make_job(
         training__task={"type": "regression"},
         training__data={"source": "sklearn:diabetes", "batchSize": 32},
         training__optimizer={"name": "sgd", "lr": 0.9, "momentum": 0.99},
         training__schedule={"name": "constant", "warmup": "1000step"},
         training__loop={"duration": "1000step"},
+        checkpoint={"every": "1000step", "keepBest": 0},
     )
+
+
+def test_the_metrics_on_the_way_to_a_failure_are_kept(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLoss, match=r"lower optimizer\.lr \(now 0\.9\)"):
-        train(job, tmp_path, recording=recording)
+        train(diverging(), tmp_path)
     found = lines(tmp_path)
     assert len(found) > 3
     assert all(value is None or np.isfinite(value) for line in found for value in line.values())
+
+
+def test_a_fenced_writer_that_fails_leaves_no_metrics(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLoss):
+        train(diverging(), tmp_path, recording=FencedLater(tmp_path))
+    assert run_store(make_job(), tmp_path).get(METRICS) is None
 
 
 def test_the_collector_is_given_back(tmp_path: Path) -> None:
