@@ -201,7 +201,7 @@ class Bed:
         conditions = ((await self.get(name)).get("status") or {}).get("conditions") or []
         return next((item for item in conditions if item["type"] == kind), {})
 
-    async def until(self, check: Callable[[], Awaitable[Any]], what: str, seconds: float = 30.0) -> Any:
+    async def until(self, check: Callable[[], Awaitable[Any]], what: str, seconds: float = 60.0) -> Any:
         """Wait until an async check is truthy; fail with what was waited for and the operator's log."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -113,7 +113,8 @@ async def test_what_ends_while_the_operator_is_down_is_seen_when_it_is_back(here
 
 async def test_a_termination_releases_the_lease_and_ends_with_success(here: Bed) -> None:
     await provisioned(here)
-    assert await here.operators[0].end() == 0, here.operators[0].log.read_text()
+    async with asyncio.timeout(10):  # a pod has 30 s to end
+        assert await here.operators[0].end() == 0, here.operators[0].log.read_text()
     lease = await here.client.get(LEASES, here.namespace, "trainmaster-operator")
     assert not lease["spec"].get("holderIdentity")
 

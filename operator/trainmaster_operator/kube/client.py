@@ -236,8 +236,9 @@ class Client:
     ) -> Object:
         url = self._connection.server + path
         async with self._connection.slots:
-            if method != "GET" and self._may_write is not None and not self._may_write():
-                raise FencedError(0, "NotLeader", f"{method} {path} was not sent")
+            fence = self._fence(method, path) if method != "GET" else None
+            if fence is not None:
+                fence()
             started = time.monotonic()
             try:
                 async with self._connection.session.request(
@@ -247,6 +248,7 @@ class Client:
                     data=data,
                     headers={**self._connection.headers(), **headers},
                     timeout=self._timeout,
+                    trace_request_ctx=fence,
                 ) as response:
                     payload = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -259,6 +261,13 @@ class Client:
             raise self._error(response, payload)
         result: Object = orjson.loads(payload)
         return result
+
+    def _fence(self, method: str, path: str) -> Callable[[], None]:
+        def ask() -> None:
+            if self._may_write is not None and not self._may_write():
+                raise FencedError(0, "NotLeader", f"{method} {path} was not sent")
+
+        return ask
 
     def _error(self, response: aiohttp.ClientResponse, payload: bytes) -> ApiError:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -58,6 +58,7 @@ class Connection:
             connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30),
             headers={"User-Agent": self._user_agent, "Accept": "application/json"},
             auto_decompress=True,
+            trace_configs=[_fence()],
             # A proxy for the world outside is seldom one for the API server.
             trust_env=False,
         )
@@ -95,3 +96,20 @@ class Connection:
         except OSError as error:  # the volume is being replaced: what we have is good for a while yet
             logger.warning("can't read the credentials again: %s", error)
         return self._headers != old
+
+
+def _fence() -> aiohttp.TraceConfig:
+    """Asks the request's `trace_request_ctx`, if it has one, whether it may be sent, once it has its connection.
+
+    A new connection takes a while, and a process may be stopped and wake up in that while: a question that was asked
+    before says nothing any more. From here on the request is written in one go.
+    """
+
+    async def ask(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(ask)
+    trace.on_connection_reuseconn.append(ask)
+    return trace

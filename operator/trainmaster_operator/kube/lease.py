@@ -78,7 +78,8 @@ class Elector:
         """Try to get the lease and keep it, until cancelled; returns when a lease that was held is lost."""
         while True:
             try:
-                await asyncio.wait_for(self.step(), timeout=self._times.deadline)
+                async with asyncio.timeout(self._times.deadline):
+                    await self.step()
             except (ApiError, TimeoutError) as error:
                 logger.warning("lease %s: %s", self._name, error or "no answer in time")
             if self.acquired.is_set() and not self.is_leader():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import random
@@ -168,10 +169,10 @@ class KeyedQueue(Generic[K]):
         timeout = self._timers[0].due - self._now() if self._timers else None
         if timeout is not None and timeout <= 0:
             return
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
-        except TimeoutError:
-            return
+        # not wait_for: until Python 3.12 it forgets a cancellation that comes together with the wake-up
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
 
     @staticmethod
     def _now() -> float:

@@ -160,3 +160,22 @@ async def test_a_silent_watch_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> 
     async with connect(FakeApi()) as client, asyncio.timeout(5):
         with pytest.raises(UnreachableError):
             _ = [event async for event in client.watch(PODS, "ns", "1000")]
+
+
+async def test_a_process_that_loses_the_lease_while_it_connects_sends_nothing() -> None:
+    api = FakeApi()
+    answers = iter([True, False])  # asked before the connection is made, and again when it is there
+    async with connect(api, may_write=lambda: next(answers)) as client:
+        with pytest.raises(FencedError):
+            await client.create(PODS, "ns", pod())
+    assert api.requests == []
+
+
+async def test_the_fence_is_asked_again_on_a_connection_that_is_used_again() -> None:
+    api = FakeApi()
+    answers = iter([True, True, True, False])
+    async with connect(api, may_write=lambda: next(answers)) as client:
+        await client.create(PODS, "ns", pod("a"))
+        with pytest.raises(FencedError):
+            await client.create(PODS, "ns", pod("b"))
+    assert api.count("POST") == 1

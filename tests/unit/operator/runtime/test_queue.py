@@ -244,3 +244,26 @@ def test_random_adds_are_all_served_never_in_parallel_for_one_key(seed: int) -> 
 
     fake_time.run(drive(handle, script, 1000, concurrency=2))
     assert all(last_start[key] >= last_add[key] for key in last_add)
+
+
+@pytest.mark.parametrize("ticks", range(12))
+def test_a_cancellation_that_comes_together_with_news_ends_the_queue(ticks: int) -> None:
+    """asyncio.wait_for of Python 3.11 forgets such a cancellation, and the process would never end."""
+
+    async def handle(key: str) -> None:
+        await asyncio.sleep(1)
+
+    async def main() -> None:
+        queue = KeyedQueue(handle)
+        running = asyncio.create_task(queue.run())
+        queue.add("soon", 100)
+        queue.add("a")
+        await asyncio.sleep(1)
+        queue.add("b")
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running], timeout=10)
+        assert running.cancelled()
+
+    fake_time.run(main())
