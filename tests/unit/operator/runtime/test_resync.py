@@ -1,0 +1,44 @@
+from trainmaster_operator.kube.jobs import JobKey, JobStore
+from trainmaster_operator.runtime import resync
+
+from tests.unit.operator.kube.fake_api import FakeApi, connect
+
+JOBS = "/apis/trainmaster.dev/v1alpha1/namespaces/ns/trainingjobs"
+
+
+async def test_what_kopf_missed_is_found() -> None:
+    api, jobs = FakeApi(), JobStore()
+    gone: list[JobKey] = []
+    for name in ("same", "changed", "deleted", "anew"):
+        jobs.put(api.put(JOBS, name))
+    api.drop(JOBS, "deleted")
+    api.drop(JOBS, "anew")
+    new = api.put(JOBS, "anew")
+    changed = api.put(JOBS, "changed", spec={"run": {"suspend": True}})
+    api.put(JOBS, "unseen")
+    async with connect(api) as client:
+        await resync.compare(client, jobs, "ns", gone.append)
+    assert sorted(key.name for key in jobs) == ["anew", "changed", "same", "unseen"]
+    assert sorted(key.name for key in gone) == ["anew", "deleted"]
+    assert jobs.get(JobKey("ns", "changed")) == changed
+    assert jobs.get(JobKey("ns", "anew")) == new
+    assert api.count("GET") == 4, "one list, and a body only for what differs"
+
+
+def test_an_older_body_never_replaces_a_newer_one_and_a_late_delete_spares_the_new_job() -> None:
+    jobs = JobStore()
+
+    def body(uid: str, version: int) -> dict[str, object]:
+        meta = {"namespace": "ns", "name": "a", "uid": uid, "resourceVersion": str(version), "managedFields": [1]}
+        return {"metadata": meta}
+
+    key = JobKey("ns", "a")
+    assert jobs.put(body("1", 5))
+    assert not jobs.put(body("1", 5))
+    assert not jobs.put(body("1", 4))
+    assert jobs.put(body("2", 9))
+    assert not jobs.remove(key, "1")
+    stored = jobs.get(key)
+    assert stored is not None
+    assert stored["metadata"]["uid"] == "2"
+    assert "managedFields" not in stored["metadata"]
