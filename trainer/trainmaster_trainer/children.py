@@ -1,4 +1,4 @@
-"""Child processes of a PID 1: started, reaped, ended. Single-threaded, so that signals arrive where they are awaited."""
+"""Child processes of a PID 1: started, reaped, ended. Single-threaded: signals arrive where they are awaited."""
 
 from __future__ import annotations
 

@@ -101,12 +101,12 @@ def group_failure(errors: Mapping[int, BaseException]) -> Failure:
     """
     causes = {rank: _unwrapped(error) for rank, error in sorted(errors.items())}
     own = [cause for cause in causes.values() if isinstance(cause, RankError)]
-    for cause in own:
-        if cause.failure_class is FailureClass.PREEMPTED:
-            return Failure(cause.failure_class, cause.message, cause.rank, cause.pod or None, recoverable=True)
-    for cause in own:
-        if not cause.peer:
-            return Failure(cause.failure_class, cause.message, cause.rank, cause.pod or None, cause.last_lines)
+    for error in own:
+        if error.failure_class is FailureClass.PREEMPTED:
+            return Failure(error.failure_class, error.message, error.rank, error.pod or None, recoverable=True)
+    for error in own:
+        if not error.peer:
+            return Failure(error.failure_class, error.message, error.rank, error.pod or None, error.last_lines)
     for rank, cause in causes.items():
         if not isinstance(cause, RankError):
             return _dead(rank, cause)

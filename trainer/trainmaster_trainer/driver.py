@@ -5,7 +5,6 @@ The same program runs in the head pod and behind `trainmaster run`.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainmaster_api.layout import SPEC, run_path
+from trainmaster_api.layout import run_path
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.trainingjob import TrainingJob
@@ -45,11 +44,11 @@ class Driver:
         self.token = Path(settings.token_file).read_text()
         self.hub = Hub(self.job, settings.attempt)
         self.run = self._open_run()
-        self.outlets = Outlets(settings, self.job, self.hub, self.run)
+        self._stop_asked = threading.Event()
+        self.outlets = Outlets(settings, self.job, self.hub, self.run, nobody_watches=self._stop_asked.set)
         self.control = ControlServer(
             settings.host if settings.ray_address else "127.0.0.1", settings.control_port, self.token, self._on_message
         )
-        self._stop_asked = threading.Event()
         self._stop_seen: float | None = None
         self._failure: Failure | None = None
         self._leaving: dict[str, str] = {}
@@ -72,8 +71,7 @@ class Driver:
     # -- the training thread ------------------------------------------------------------------------------------
     def _train(self) -> None:
         try:
-            self.run.check()
-            self._keep_spec()
+            self.run.check()  # a wrong key shows now, not when every worker is there
             outcome = self._fit()
         except TrainingError as error:
             outcome = self.hub.ended(Outcome.FAILED, error.message, error.failure_class)
@@ -93,12 +91,13 @@ class Driver:
             "base_dir": self.settings.base_dir,
             "control": [self.settings.host, self.control.port],
             "token_file": self.settings.token_file,
+            "in_cluster": bool(self.settings.ray_address),
         }
         result = result_from_wire(fit(self.settings, self.job, config, self.token))
         return self._finished(result)
 
     def _finished(self, result: Result) -> ExitMessage:
-        with_result = {"test_metrics": result.test_metrics, "model_uri": result.model_uri}
+        with_result: dict[str, Any] = {"test_metrics": result.test_metrics, "model_uri": result.model_uri}
         if result.checkpoint is not None:
             self.hub.checkpoint = result.checkpoint
         if result.outcome is Outcome.COMPLETE:
@@ -212,9 +211,6 @@ class Driver:
         store = open_store(self.settings.storage_uri, storage.endpoint, storage.region, os.environ)
         return store.under(run_path(meta.namespace, meta.name, meta.uid))
 
-    def _keep_spec(self) -> None:
-        self.run.put(SPEC, json.dumps(self.job.wire(), indent=2).encode())
-
 
 _CODES = {Outcome.COMPLETE: ExitCode.COMPLETE, Outcome.STOPPED: ExitCode.STOPPED, Outcome.FAILED: ExitCode.FAILED}
 
@@ -225,10 +221,9 @@ def main(arguments: list[str]) -> int:
     driver = Driver(settings)
     message = driver.lead()
     message = driver.outlets.finish(message)
-    result: Any = Path(settings.result_file)
+    result = Path(settings.result_file)
     result.with_suffix(".tmp").write_text(message.encode())
     result.with_suffix(".tmp").rename(result)
-    driver.hub.emit("result", **message.wire())
     if not settings.ray_address:
         from .group import shut_down
 

@@ -101,10 +101,9 @@ class Hub:
                 self.checkpoint = report.checkpoint
             if report.kind is ReportKind.RESUMED:
                 self._resumed(report.step)
-            if report.kind in (ReportKind.STEP, ReportKind.FIRST_STEP, ReportKind.VALIDATION, ReportKind.CHECKPOINT):
-                if report.step > self._highest:
-                    self._highest = report.step
-                    self._failures_without_step = 0
+            if report.kind is not ReportKind.RESUMED and report.step > self._highest:
+                self._highest = report.step
+                self._failures_without_step = 0
         if report.kind is ReportKind.LOADED:
             self._mark("loaded")
         if report.kind is ReportKind.FIRST_STEP:

@@ -110,9 +110,7 @@ class Pod:
 
     def ray_environment(self) -> dict[str, str]:
         """Environment of everything that this launcher starts."""
-        found = raycluster.ray_environment(self.token_file, self.scratch, self.ip, self.environment)
-        found.setdefault("OMP_NUM_THREADS", raycluster.threads(self.job.spec.cluster.workers.cpus))
-        return found
+        return raycluster.ray_environment(self.token_file, self.scratch, self.ip, self.environment)
 
 
 def termination_path(environment: Mapping[str, str]) -> Path:
@@ -150,6 +148,7 @@ class Head:
         self.children = children
         self.oom = OomWatch()
         self.result_file = pod.scratch / "result.json"
+        self.log_file = pod.scratch / "driver.log"
         self.ray_log = pod.scratch / "ray-start.log"
 
     def run(self) -> ExitMessage:
@@ -161,11 +160,20 @@ class Head:
             ray = children.start(raycluster.head_command(pod.ip, pod.scratch, pod.job), environment, log)
         settings = pod.scratch / "driver.json"
         self.driver_settings().write(settings)
-        driver = children.start([sys.executable, "-m", "trainmaster_trainer.driver", str(settings)], environment)
-        message = self._watch(ray, driver)
-        children.end(driver, 0)
-        children.end(ray, 0)
+        command = [sys.executable, "-m", "trainmaster_trainer.driver", str(settings)]
+        with self.log_file.open("wb") as log:
+            driver = children.start(command, environment, log)
+        with self.log_file.open("rb") as self._log:
+            message = self._watch(ray, driver)
+            children.end(driver, 0)
+            children.end(ray, 0)
+            self._pass_on()
         return message
+
+    def _pass_on(self) -> None:
+        """What the driver printed goes to our own output; the file is what the driver keeps in storage."""
+        sys.stdout.buffer.write(self._log.read())
+        sys.stdout.buffer.flush()
 
     def driver_settings(self) -> DriverSettings:
         """What the driver is told."""
@@ -185,6 +193,7 @@ class Head:
             control_port=names.PORT_CONTROL,
             ray_address=f"{pod.ip}:{names.PORT_GCS}",
             pod=pod.name,
+            log_file=str(self.log_file),
             mlflow_uri=(mlflow.uri or "") if mlflow else "",
             mlflow_experiment=(mlflow.experiment or "") if mlflow else "",
             progress_url=url,
@@ -200,6 +209,7 @@ class Head:
     def _watch(self, ray: int, driver: int) -> ExitMessage:
         stopping: float | None = None
         while True:
+            self._pass_on()
             if self.children.wait(_TICK) and stopping is None:
                 stopping = time.monotonic() + self.pod.job.spec.run.stop_grace_seconds + 5
                 self.children.signal(driver, signal.SIGTERM)

@@ -1,6 +1,7 @@
-"""How Ray is started in a pod: command lines and environment. Only the standard library and the contract are imported,
-because the launcher must be quick.
-"""  # fmt: skip
+"""How Ray is started in a pod: command lines and environment.
+
+Only the standard library and the contract are imported, because the launcher must be quick.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +46,9 @@ def ray_environment(token_file: Path, scratch: Path, pod_ip: str, base: Mapping[
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # our launcher says it sooner, and this would be one more process
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # idle processes that Ray starts in advance would never be used: Ray Train's have an environment of their own
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
         # a container's memory limit is enforced by the kernel; Ray's own killer reads the wrong cgroup in some runtimes
         "RAY_memory_monitor_refresh_ms": "0",
         # a host that vanishes without a word counts as dead after about 20 s instead of 60
@@ -82,11 +86,6 @@ def worker_command(ip: str, scratch: Path, job: TrainingJob, head_ip: str) -> li
         *_command(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE),
         f"--address={head_ip}:{names.PORT_GCS}",
     ]
-
-
-def threads(cpus: str) -> str:
-    """Threads of a training process that may use so much CPU."""
-    return str(max(1, int(parse_quantity(cpus))))
 
 
 def interface_of(ip: str) -> str | None:

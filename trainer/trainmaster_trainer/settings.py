@@ -27,6 +27,7 @@ class DriverSettings:
         pod: Name of this pod; empty on a laptop.
         mlflow_uri: Tracking server; empty: none.
         mlflow_experiment: Name of the experiment.
+        mlflow_artifacts: Where a new experiment keeps its artifacts; empty: where the server says.
         progress_url: Where progress is pushed to; empty: nowhere.
         progress_ca: File with the CA of that address.
         progress_token: File with the service-account token.
@@ -49,6 +50,7 @@ class DriverSettings:
     pod: str = ""
     mlflow_uri: str = ""
     mlflow_experiment: str = ""
+    mlflow_artifacts: str = ""
     progress_url: str = ""
     progress_ca: str = ""
     progress_token: str = ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainmaster_api.base import parse_quantity
 from trainmaster_api.layout import run_path
 from trainmaster_api.messages import Outcome
 from trainmaster_api.names import ENV_POD_NAME
@@ -24,7 +24,8 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
     """The training function of Ray Train.
 
     Args:
-        config: `job` (wire), `attempt`, `storage_uri`, `base_dir`, `control` (host, port), `token_file`, `pod_ip`.
+        config: `job` (wire), `attempt`, `storage_uri`, `base_dir`, `control` (host, port), `token_file`,
+            `in_cluster`.
 
     Returns:
         The Result as plain data.
@@ -39,7 +40,7 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
     pod = os.environ.get(ENV_POD_NAME, "")
     try:
         return _train(config, rank, world_size, pod)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it has to be classed and told
         raise rank_error(error, rank, pod) from None
 
 
@@ -50,8 +51,11 @@ def _train(config: dict[str, Any], rank: int, world_size: int, pod: str) -> dict
     from .control import ControlClient
     from .loop import fit
     from .store import open_store
+    from .threads import use_threads
 
     job = TrainingJob.model_validate(config["job"])
+    cpus = job.spec.cluster.workers.cpus if config["in_cluster"] else None
+    use_threads(parse_quantity(cpus) if cpus else None, world_size)
     token = Path(config["token_file"]).read_text()
     control = ControlClient(tuple(config["control"]), token, rank, {"pod": pod, "pid": os.getpid()})
     meta = job.metadata
@@ -94,18 +98,19 @@ def _process_group(rank: int, world_size: int, gpus: int) -> Iterator[None]:
 
     import torch.distributed as dist
     from ray.train.collective import broadcast_from_rank_zero
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = None
     address: tuple[str, int] | None = None
     if rank == 0:
         host = _own_address()
         # port 0: bound by the store itself, so nobody can take it in between
-        store = dist.TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
+        store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
         address = (host, store.port)
     address = broadcast_from_rank_zero(address)
     timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
     if store is None:
-        store = dist.TCPStore(address[0], address[1], world_size, is_master=False, timeout=timeout)
+        store = TCPStore(address[0], address[1], world_size, is_master=False, timeout=timeout)
     backend = "nccl" if gpus else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     yield
@@ -117,4 +122,4 @@ def _process_group(rank: int, world_size: int, gpus: int) -> Iterator[None]:
 def _own_address() -> str:
     import ray
 
-    return str(ray.util.get_node_ip_address()) or socket.gethostbyname(socket.gethostname())
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
