@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,26 +15,15 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
-from .errors import StorageDenied, StorageUnavailable
+from .errors import StorageDenied, StorageUnavailable, TrainingError
+from .storefault import Fault, Kind, read_disk, read_s3
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 120.0  # an outage of a minute passes unnoticed; a longer one ends the attempt
-_LISTED_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.IGNORECASE)
-_BAD_KEY = re.compile(
-    r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken|AuthorizationHeaderMalformed"
-)
-_NO_ANSWER = re.compile(
-    r"error sending request|connect|timed? ?out|dns|5\d\d |connection|SlowDown|reset", re.IGNORECASE
-)
+LOCK = ".lock"  # in a store on disk: what stands in for S3's conditional writes
 
 
 class Changed(Exception):  # noqa: N818 - an answer, not an error
@@ -127,10 +115,12 @@ class Store:
         def read() -> tuple[bytes, str] | None:
             try:
                 answer = obstore.get(self._client(), path)
-                return bytes(answer.bytes()), str(answer.meta["e_tag"])
+                content = bytes(answer.bytes())
             except FileNotFoundError as error:
-                self._raise_if_no_bucket(error)
+                self._require_bucket(error)
                 return None
+            # on disk the content is the version: inodes and times are used again, contents are what matters
+            return content, str(answer.meta["e_tag"]) if self.is_s3 else hashlib.sha256(content).hexdigest()
 
         return self._patiently(f"reading {path}", read)
 
@@ -140,12 +130,12 @@ class Store:
         def read() -> list[tuple[str, int]]:
             try:
                 pages = obstore.list(self._client(), prefix=prefix.strip("/") or None)
-                return sorted((meta["path"], meta["size"]) for page in pages for meta in page)
+                return sorted((meta["path"], meta["size"]) for page in pages for meta in page if meta["path"] != LOCK)
             except FileNotFoundError as error:
-                self._raise_if_no_bucket(error)
+                self._require_bucket(error)
                 return []
 
-        return self._patiently(f"listing {prefix}", read)
+        return self._patiently(f"listing {prefix or "the files"}", read)
 
     def download(self, path: str, target: Path) -> None:
         """Copy an object to a file."""
@@ -171,28 +161,27 @@ class Store:
             Changed: Somebody else wrote in between. After an outage this may have been our own write whose answer
                 was lost: callers read again and compare.
         """
-        if self.is_s3:
-            mode: Any = "create" if version is None else {"e_tag": version, "version": None}
-            self._patiently(f"writing {path}", lambda: self._put_mode(path, data, mode))
-        else:
-            with self._locked(path):
-                found = self.get_versioned(path)
-                if (found[1] if found else None) != version:
-                    raise Changed(path)
-                self.put(path, data)
+        swap = self._swap_on_s3 if self.is_s3 else self._swap_on_disk
+        self._patiently(f"writing {path}", lambda: swap(path, data, version))
 
-    def _put_mode(self, path: str, data: bytes, mode: Any) -> None:
+    def _swap_on_s3(self, path: str, data: bytes, version: str | None) -> None:
+        mode: Any = "create" if version is None else {"e_tag": version}
         try:
             obstore.put(self._client(), path, data, mode=mode, use_multipart=False)
         except (AlreadyExistsError, PreconditionError) as error:
             raise Changed(path) from error
 
+    def _swap_on_disk(self, path: str, data: bytes, version: str | None) -> None:
+        with self._locked():
+            found = self.get_versioned(path)
+            if (found[1] if found else None) != version:
+                raise Changed(path)
+            obstore.put(self._client(), path, data)
+
     @contextmanager
-    def _locked(self, path: str) -> Iterator[None]:
-        """Disk has no conditional write: a lock file beside the object stands in for it."""
-        lock = self.root / f".{path.replace('/', '_')}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as handle:
+    def _locked(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / LOCK).open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
@@ -232,38 +221,44 @@ class Store:
         while True:
             try:
                 return call()
-            except (PermissionDeniedError, UnauthenticatedError) as error:
-                raise StorageDenied(self._denied(doing, error)) from error
             except (BaseError, OSError) as error:
-                self._raise_if_final(doing, error)
-                if time.monotonic() + pause > deadline:
-                    raise StorageUnavailable(
-                        f"{self.endpoint or self.uri} did not answer for {self.patience:.0f} s while {doing}: "
-                        f"{_first_line(error)}"
-                    ) from error
+                fault = read_s3(str(error)) if self.is_s3 else read_disk(error)
+                is_final = fault.kind is not Kind.NO_ANSWER or not self.is_s3
+                if is_final or time.monotonic() + pause > deadline:
+                    raise self._failure(fault, doing) from error
                 time.sleep(pause)  # back-off; there is nothing to wait on but time
                 pause = min(pause * 2, 5.0)
 
-    def _raise_if_no_bucket(self, error: Exception) -> None:
-        if self.is_s3 and _LISTED_BUCKET.search(str(error)):
-            raise StorageDenied(
-                f"bucket {self.bucket} does not exist at {self.endpoint or 'AWS'}; create it or correct storage.uri"
-            ) from error
+    def _require_bucket(self, error: FileNotFoundError) -> None:
+        """An object that isn't there is an answer; a bucket that isn't there is an error."""
+        if self.is_s3:
+            fault = read_s3(str(error))
+            if fault.kind is Kind.NO_BUCKET:
+                raise self._failure(fault, "reading") from error
 
-    def _raise_if_final(self, doing: str, error: Exception) -> None:
-        self._raise_if_no_bucket(error)
-        if _BAD_KEY.search(str(error)):
-            raise StorageDenied(self._denied(doing, error)) from error
-        if not self.is_s3 and isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
-            raise StorageDenied(f"{self.uri}: {error.strerror} while {doing}; correct storage.uri") from error
-        if self.is_s3 and not _NO_ANSWER.search(str(error)):
-            raise StorageUnavailable(f"{self.uri}: {_first_line(error)} while {doing}") from error
-
-    def _denied(self, doing: str, error: Exception) -> str:
-        which = f"key {self.access_key}" if self.access_key else "the machine's identity"
-        return (
-            f"{self.endpoint or 'AWS'} refused {which} for bucket {self.bucket} while {doing} "
-            f"({_code(error)}); check storage.uri and the keys in storage.credentialsSecret"
+    def _failure(self, fault: Fault, doing: str) -> TrainingError:
+        if not self.is_s3:
+            text = f"{self.uri}: {fault.reason} while {doing}"
+            if fault.kind is Kind.REFUSED:
+                return StorageDenied(f"{text}; correct storage.uri or its permissions")
+            return StorageUnavailable(text)
+        where, bucket = self.endpoint or f"S3 in {self.region}", self.bucket
+        if fault.kind is Kind.NO_BUCKET:
+            return StorageDenied(f"bucket {bucket} does not exist at {where}; create it, or correct its name in the job")
+        if fault.kind is Kind.NO_KEYS:
+            return StorageDenied(
+                f"there is no key for bucket {bucket} at {where}: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+                "in the Secret that storage.credentialsSecret names, on a laptop in the environment"
+            )
+        if fault.kind is Kind.REFUSED:
+            key = f"key {self.access_key}" if self.access_key else "this machine's identity"
+            return StorageDenied(
+                f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; "
+                "check the bucket and the keys in storage.credentialsSecret"
+            )
+        return StorageUnavailable(
+            f"{where} gave no answer for {self.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
+            "check storage.endpoint and the server"
         )
 
 
@@ -282,15 +277,6 @@ def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, st
     if uri.startswith("s3://"):
         return Store(uri.rstrip("/"), endpoint, region, env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
     return Store(str(Path(uri.removeprefix("file://")).absolute()))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-
-
-def _code(error: Exception) -> str:
-    found = re.search(r"<Code>(\w+)</Code>|(\b40[13]\b)", str(error))
-    return next(filter(None, found.groups()), "refused") if found else type(error).__name__
 
 
 def _remove_empty(directory: Path) -> None:
