@@ -3,3 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python -m trainmaster_api.crd "$@"
+.venv/bin/python -m trainmaster_api.reference "$@"

@@ -113,7 +113,7 @@ class Workers(Model):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of each worker."""
     cpus: Quantity = "1"
-    """CPU of each worker, request and limit."""
+    """CPU that each worker is sure of (its request); it may use more where there is more."""
     memory: Quantity = "2Gi"
     """Memory of each worker, request and limit."""
     template: PodTemplate | None = None
@@ -124,7 +124,7 @@ class Head(Model):
     """The pod that runs the Ray head and the driver; it trains nothing."""
 
     cpus: Quantity = "1"
-    """CPU, request and limit."""
+    """CPU that it is sure of (its request); it may use more where there is more."""
     memory: Quantity = "2Gi"
     """Memory, request and limit; Ray's head with one driver needs about 1.6 GB."""
     template: PodTemplate | None = None

@@ -33,7 +33,8 @@ class Shape:
         role: `head` or `worker`.
         attempt: from 1.
         index: of a worker; None: the head.
-        cpus, memory: requests and limits.
+        cpus: request.
+        memory: request and limit.
         gpus: as `nvidia.com/gpu`.
         grace: seconds that it may take to stop by itself.
         template: what the platform team sets.
@@ -79,16 +80,17 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
 
 
 def _container(job: TrainingJob, shape: Shape) -> Object:
-    resources = {"cpu": shape.cpus, "memory": shape.memory}
+    limits = {"memory": shape.memory}
     if shape.gpus:
-        resources["nvidia.com/gpu"] = str(shape.gpus)
+        limits["nvidia.com/gpu"] = str(shape.gpus)
     container: Object = {
         "name": names.CONTAINER,
         "image": job.spec.cluster.image,
         "imagePullPolicy": job.spec.cluster.image_pull_policy,
         "command": ["python", "-m", "trainmaster_trainer.launcher"],
         "env": _environment(job, shape),
-        "resources": {"requests": resources, "limits": dict(resources)},
+        # no limit for CPU: what neighbours leave idle shortens the start, and a throttled rank holds up all others
+        "resources": {"requests": {"cpu": shape.cpus, **limits}, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

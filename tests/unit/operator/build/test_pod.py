@@ -70,9 +70,12 @@ def test_root_file_system_is_read_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_requests_equal_limits(name: str) -> None:
+def test_memory_and_gpus_are_limited_and_cpu_is_not(name: str) -> None:
     (container,) = MANIFESTS[name]()["spec"]["containers"]
-    assert container["resources"]["requests"] == container["resources"]["limits"]
+    requests, limits = (dict(container["resources"][kind]) for kind in ("requests", "limits"))
+    assert float(requests.pop("cpu")) > 0
+    assert "memory" in limits
+    assert requests == limits
 
 
 @pytest.mark.parametrize("name", PODS)
