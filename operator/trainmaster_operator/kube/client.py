@@ -32,6 +32,8 @@ RETRIED_CODES = frozenset({429, 500, 502, 503, 504})
 WATCH_SECONDS = 300
 # The API server sends a bookmark about every 60 s, so a stream that is silent for longer is dead.
 WATCH_SILENCE_SECONDS = 90.0
+# The API server ends a watch whose reader lags by some hundred events, which a burst of pods is.
+WATCH_BUFFER = 2 * 1024 * 1024
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -178,7 +180,11 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=WATCH_SILENCE_SECONDS)
         try:
             async with self._connection.session.get(
-                url, params=query, headers=self._connection.headers(), timeout=timeout
+                url,
+                params=query,
+                headers=self._connection.headers(),
+                timeout=timeout,
+                read_bufsize=WATCH_BUFFER,
             ) as response:
                 self._record("watch", resource, response.status, started)
                 if response.status == 401:

@@ -126,14 +126,15 @@ class Reflector(Generic[K, V]):
         stream.alive_at = loop.time()
         failures, version = 0, ""
         while True:
-            started = stream.tried_at = loop.time()
+            started, moved = loop.time(), False
+            stream.tried_at = started
             try:
                 version = version or await self._list(namespace, stream)
                 events = self._client.watch(self._resource, namespace, version, labels=self._labels)
                 async for kind, body in events:
                     stream.alive_at = loop.time()
                     version = self._apply(kind, body, stream)
-                    failures = 0
+                    failures, moved = 0, True
                 stream.alive_at = loop.time()
             except GoneError:
                 logger.info("watch of %s expired at version %s: listing again", self._resource.plural, version)
@@ -141,7 +142,7 @@ class Reflector(Generic[K, V]):
             except ApiError as error:
                 logger.warning("watch of %s: %s", self._resource.plural, error)
                 failures += 1
-            if loop.time() - started < 1.0:
+            if loop.time() - started < 1.0 and not moved:
                 # also for a server that closes every stream at once: it must not become a busy loop
                 await asyncio.sleep(backoff(max(1, failures), 0.2, 10.0))
 
