@@ -270,7 +270,10 @@ class ControlPlane:
             "kubeconfig": str(self.kubeconfig),
             "config": str(config),
             "manage-all-nodes": "true",
-            "node-ip": "127.0.0.1",
+            # addresses that nothing has, but no loopback: the API server refuses that in Endpoints, and the endpoint
+            # controller's retries would be half of all requests
+            "node-ip": "192.0.2.1",
+            "cidr": "10.128.0.0/12",
         }
         self._start("kwok", _flags(flags))
         nodes = [kwok_node(index) for index in range(self._kwok_nodes)]
