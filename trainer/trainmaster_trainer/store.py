@@ -135,7 +135,7 @@ class Store:
                 self._require_bucket(error)
                 return []
 
-        return self._patiently(f"listing {prefix or "the files"}", read)
+        return self._patiently(f"listing {prefix or 'the files'}", read)
 
     def download(self, path: str, target: Path) -> None:
         """Copy an object to a file."""
