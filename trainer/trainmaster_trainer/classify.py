@@ -21,7 +21,7 @@ _PEER_GONE = re.compile(
     re.IGNORECASE,
 )
 _GPU_FAULT = re.compile(r"\bXid\b|uncorrectable ECC|CUDA error: (unspecified launch failure|an illegal|unknown)", re.I)
-_RAY_OOM = re.compile(r"OutOfMemory|memory pressure|oom.?kill", re.IGNORECASE)
+_RAY_OOM = re.compile(r"OutOfMemory|low on memory|memory pressure|oom.?kill", re.IGNORECASE)
 
 
 class RankError(TrainingError):
@@ -125,7 +125,7 @@ def last_lines(error: BaseException) -> list[str]:
 
 def _dead(rank: int, error: BaseException) -> Failure:
     text = _one_line(error)
-    if _RAY_OOM.search(str(error)):
+    if _RAY_OOM.search(f"{type(error).__name__}: {error}"):
         message = f"rank {rank} was killed for memory; raise cluster.workers.memory"
         return Failure(FailureClass.HOST_OUT_OF_MEMORY, message, rank)
     return Failure(FailureClass.WORKER_LOST, f"the process of rank {rank} is gone: {text}", rank, recoverable=True)

@@ -7,6 +7,7 @@ where a Ray actor would cost one of 110 MB.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import queue
@@ -178,6 +179,8 @@ class ControlClient:
         """Send what is queued, then close."""
         self._outgoing.put(None)
         self._sender.join(timeout=5)
+        with contextlib.suppress(OSError):  # the driver was quicker
+            self._socket.shutdown(socket.SHUT_RDWR)  # a close alone waits for the thread that reads
         self._socket.close()
 
     def _send(self) -> None:

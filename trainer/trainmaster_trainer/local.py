@@ -21,19 +21,19 @@ from typing import Any
 
 from rich.console import Console
 from trainmaster_api.documents import validate_text
-from trainmaster_api.layout import FENCE, LATEST, TEST_METRICS, Pointer, run_path
+from trainmaster_api.layout import FENCE, LATEST, MODEL, TEST_METRICS, Pointer, run_path
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.reasons import FAILURE_RULES
 from trainmaster_api.trainingjob import TrainingJob
 
 from .display import PlainDisplay, RichDisplay, seconds_text, summary
 from .errors import TrainingError
-from .package import DATA
 from .settings import DriverSettings
 from .store import open_store
 from .track import RUN_FILE, flatten
 
 RUNS = "trainmaster-runs"
+MODEL_END = f"{MODEL}/data.json"  # written last: with it the run is complete
 LAST = "last.json"  # the newest run of a name: its uid, and what fixed it
 BAD_INPUT = 2
 
@@ -50,7 +50,7 @@ class LocalRun:
         self.options = options
         self.home = Path(RUNS).absolute()
         self.job = self._job()
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, soft_wrap=True)
         self.storage_uri = self._storage_uri()
         storage = self.job.spec.storage
         self.store = open_store(self.storage_uri, storage.endpoint, storage.region, os.environ)
@@ -124,7 +124,7 @@ class LocalRun:
 
     def is_complete(self) -> bool:
         """Whether there is nothing left to do: the last file of the model is there."""
-        return self.run.get(f"model/{DATA}") is not None
+        return self.run.get(MODEL_END) is not None
 
     # -- running ------------------------------------------------------------------------------------------------
     def start(self) -> int:
@@ -245,7 +245,6 @@ class LocalRun:
         uri = self.run.uri
         shown = _near(uri)
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(report.get("metrics", {}).items()))
-        head = "complete" if seconds is None else f"complete in {seconds_text(seconds)}"
         rows = [
             ("complete", f"{step} steps" if seconds is None else f"{step} steps in {seconds_text(seconds)}"),
             ("test", metrics),
@@ -253,7 +252,6 @@ class LocalRun:
             ("checkpoints", f"{shown}/checkpoints"),
             ("MLflow run", run.get("run_id", mlflow_run)),
         ]
-        del head
         self.console.print(summary(rows))
         self.console.print("\nnext:")
         address = run.get("uri", mlflow)

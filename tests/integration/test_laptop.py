@@ -1,0 +1,186 @@
+"""`trainmaster run` with a real Ray: to the end, through kills and stops, always to the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from trainmaster_trainer.children import descendants
+
+EXAMPLE = Path(__file__).parents[2] / "examples/digits/trainingjob.yaml"
+EVERY = 200
+
+
+def wait(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+@dataclass
+class Laptop:
+    """A working directory with one job in it."""
+
+    folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "job.yaml"
+
+    def write(self, **loop: Any) -> None:
+        job = yaml.safe_load(EXAMPLE.read_text())
+        job["spec"]["training"]["loop"] |= {"duration": "120ep", **loop}
+        job["spec"]["checkpoint"] = {"every": f"{EVERY}step", "keepBest": 0}
+        del job["spec"]["tracking"]
+        self.file.write_text(yaml.safe_dump(job))
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trainmaster_cli.main", "run", "job.yaml", "--plain", *options],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def finish(self, process: subprocess.Popen[str], code: int = 0) -> str:
+        out, _ = process.communicate(timeout=400)
+        assert process.returncode == code, out
+        return out
+
+    def run_dir(self) -> Path | None:
+        found = list(self.folder.glob("trainmaster-runs/default/digits/*/FENCE"))
+        return found[0].parent if found else None
+
+    def saved_step(self) -> int:
+        run = self.run_dir()
+        pointer = run / "LATEST" if run else None
+        return int(json.loads(pointer.read_text())["step"]) if pointer and pointer.exists() else 0
+
+    def weights(self) -> bytes:
+        run = self.run_dir()
+        assert run is not None
+        return (run / "model/model.safetensors").read_bytes()
+
+    def events(self) -> list[dict[str, Any]]:
+        run = self.run_dir()
+        assert run is not None
+        return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+    def kill_training_process(self, process: subprocess.Popen[str]) -> int:
+        pid: int = wait(lambda: next(iter(training_processes(process.pid)), None), "a training process")
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def training_processes(pid: int) -> list[int]:
+    return [p for p in descendants(pid) if command_line(p).startswith("ray::RayTrainWorker")]
+
+
+def driver_of(pid: int) -> int:
+    return next(p for p in descendants(pid) if "trainmaster_trainer.driver" in command_line(p))
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    laptop = Laptop(tmp_path)
+    laptop.write()
+    yield laptop
+    for process in laptop.started:
+        if process.poll() is None:
+            for pid in reversed(descendants(process.pid)):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Weights of a run that nobody disturbed."""
+    laptop = Laptop(tmp_path_factory.mktemp("calm"))
+    laptop.write()
+    out = laptop.finish(laptop.start())
+    assert "complete" in out
+    found = re.search(r"test/accuracy ([0-9.]+)", out)
+    assert found is not None
+    assert float(found[1]) >= 0.97
+    assert "kubectl apply -f job.yaml" in out
+    again = laptop.finish(laptop.start())
+    assert "complete" in again
+    assert "--fresh" in again
+    return laptop.weights()
+
+
+def test_killed_twice(laptop: Laptop, calm: bytes) -> None:
+    process = laptop.start()
+    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint")
+    first = laptop.kill_training_process(process)
+    step = laptop.saved_step()
+    wait(lambda: training_processes(process.pid) and first not in training_processes(process.pid), "a replacement")
+    wait(lambda: laptop.saved_step() > step + EVERY, "another checkpoint")
+    laptop.kill_training_process(process)
+    out = laptop.finish(process)
+    assert "is gone" in out
+    assert laptop.weights() == calm
+    resumed = [e["step"] for e in laptop.events() if e.get("kind") == "Resumed"]
+    assert len(resumed) == 3
+    assert resumed[0] == 0
+    assert all(s >= EVERY and s % EVERY == 0 for s in resumed[1:])
+
+
+def test_interrupted(laptop: Laptop, calm: bytes) -> None:
+    process = laptop.start()
+    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint")
+    process.send_signal(signal.SIGINT)
+    out = laptop.finish(process, 75)
+    assert "go on with: trainmaster run job.yaml" in out
+    stopped = int(re.search(r"saved at step (\d+)", out)[1])  # type: ignore[index]
+    assert laptop.saved_step() == stopped
+    out = laptop.finish(laptop.start())
+    assert f"goes on from step {stopped}" in out
+    assert laptop.weights() == calm
+
+
+def test_driver_killed(laptop: Laptop, calm: bytes) -> None:
+    process = laptop.start()
+    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint")
+    everything = descendants(process.pid)
+    os.kill(driver_of(process.pid), signal.SIGKILL)
+    out = laptop.finish(process, 1)
+    assert "without a result" in out
+    wait(lambda: not [p for p in everything if command_line(p).startswith("ray::")], "no Ray process is left", 60)
+    laptop.finish(laptop.start())
+    assert laptop.weights() == calm
+
+
+def test_refusals(laptop: Laptop) -> None:
+    """A second run beside the first, and a changed file under the same name: a sentence each."""
+    process = laptop.start()
+    wait(lambda: laptop.run_dir() is not None, "the run has begun")
+    assert f"runs already, in process {process.pid}" in laptop.finish(laptop.start(), 2)
+    process.send_signal(signal.SIGINT)
+    laptop.finish(process, 75)
+    laptop.write(seed=43)
+    out = laptop.finish(laptop.start(), 2)
+    assert "training.loop.seed: 42 -> 43" in out
+    assert "--fresh" in out
