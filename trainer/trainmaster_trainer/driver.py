@@ -51,22 +51,29 @@ class Driver:
         )
         self._stop_seen: float | None = None
         self._failure: Failure | None = None
-        self._leaving: dict[str, str] = {}
+        self._leaving_ip = ""
         self._interrupted = threading.Condition()
+        self._connected = threading.Event()
         self._outcome: ExitMessage | None = None
 
     def lead(self) -> ExitMessage:
         """Until the attempt is over. Never raises for what happens to the training."""
-        signal.signal(signal.SIGTERM, self._ask_to_stop)
-        signal.signal(signal.SIGINT, self._ask_to_stop)
+        self._handle_signals()
         training = threading.Thread(target=self._train, name="train", daemon=True)
         training.start()
         while self._outcome is None:
             training.join(_TICK)
+            if self._connected.is_set():
+                self._connected.clear()
+                self._handle_signals()  # Ray has put a handler of its own there, which prints a stack
             if self._stop_asked.is_set():
                 self._stop()
             self._watch_for_stall()
         return self._outcome
+
+    def _handle_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
+        signal.signal(signal.SIGINT, self._ask_to_stop)
 
     # -- the training thread ------------------------------------------------------------------------------------
     def _train(self) -> None:
@@ -83,6 +90,7 @@ class Driver:
         from .group import connect, fit
 
         connect(self.settings, self.job, self.token, self.hub)
+        self._connected.set()
         self.hub.ray_ready()
         config = {
             "job": self.job.wire(),
@@ -133,7 +141,7 @@ class Driver:
         elif peer.role == "controller" and kind == "failure":
             return {"type": "decision", "recover": self._may_recover(Failure(**message["failure"]))}
         elif peer.role == "launcher" and kind == "leaving":
-            return {"type": "left", "saved": self._save_before_leaving(str(message["pod"]))}
+            return {"type": "left", "saved": self._save_before_leaving(message)}
         return None
 
     def _may_recover(self, failure: Failure) -> bool:
@@ -147,6 +155,11 @@ class Driver:
         planned = failure.failure_class is FailureClass.PREEMPTED
         in_a_row = self.hub.recovering(failure.message)
         self.control.go_on()
+        if planned and self._leaving_ip:
+            from .group import wait_until_gone
+
+            wait_until_gone(self._leaving_ip, _GONE_SECONDS)  # or Ray would place the next group there once more
+            self._leaving_ip = ""
         if in_a_row > _MAX_FAILURES_IN_A_ROW and not planned:
             self._failure = Failure(
                 FailureClass.WORKER_LOST,
@@ -158,11 +171,12 @@ class Driver:
             return False
         return True
 
-    def _save_before_leaving(self, pod: str) -> bool:
+    def _save_before_leaving(self, message: Message) -> bool:
         """A pod is told to end: save now. Returns once that is done, or can't be."""
         if self.hub.state is not TrainerState.TRAINING:
             return False
-        self.hub.emit("leaving", pod=pod)
+        self.hub.emit("leaving", pod=str(message["pod"]))
+        self._leaving_ip = str(message["ip"])
         with self._interrupted:
             self.control.stop(leaving=True)
             self._interrupted.wait(timeout=self.settings.grace_seconds)

@@ -24,7 +24,7 @@ from .settings import DriverSettings
 from .worker import train_loop
 
 _TICK = 0.1
-_DECISION_SECONDS = 30.0
+_DECISION_SECONDS = 60.0
 
 
 class Decider(UserCallback):
@@ -100,6 +100,13 @@ def fit(settings: DriverSettings, job: TrainingJob, config: dict[str, Any], toke
     return found
 
 
+def wait_until_gone(ip: str, seconds: float) -> None:
+    """Until no node has this address any more, or time is up."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(node["NodeManagerAddress"] == ip for node in _nodes()):
+        time.sleep(_TICK)
+
+
 def shut_down() -> None:
     """End the Ray of this machine."""
     ray.shutdown()
@@ -132,5 +139,8 @@ def _start(settings: DriverSettings, token: str) -> None:
 
 
 def _workers() -> int:
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return sum(WORKER_RESOURCE in node["Resources"] for node in nodes)
+    return sum(WORKER_RESOURCE in node["Resources"] for node in _nodes())
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

@@ -57,6 +57,9 @@ def ray_environment(token_file: Path, scratch: Path, pod_ip: str, base: Mapping[
         "RAY_health_check_timeout_ms": "4000",
         "RAY_health_check_failure_threshold": "4",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+        # a worker that is told to end has saved already when its raylet is
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+        "RAY_COLOR_PREFIX": "0",
         "RAY_ROTATION_MAX_BYTES": str(16 * 2**20),
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "PYTHONUNBUFFERED": "1",
