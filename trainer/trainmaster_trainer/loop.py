@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.messages import Outcome
 
@@ -17,11 +15,13 @@ from .context import Context, ReportKind, Result
 from .errors import NonFiniteLoss
 from .evaluate import evaluate
 from .finish import finish
-from .optim import set_lr
+from .optim import clip_, set_lr, total_norm
 from .pulse import Pulse
 from .recorder import Recorder
 from .schedule import steps_of
-from .setup import Setup, build, gather_rng, share_state
+from .setup import Setup, build, gather_ranks, share_state
+
+LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
 def fit(context: Context) -> Result:
@@ -47,7 +47,6 @@ def fit(context: Context) -> Result:
         pulse = Pulse(context, setup.step)
         recorder.pulse = pulse
         validate_every = steps_of(setup.spec.training.loop.validate_every, setup.cursor.steps_per_epoch)
-        loss_sum, since = torch.zeros((), device=context.device), 0
 
         while setup.step < setup.total_steps and not setup.stopped_early:
             save_due = False
@@ -56,40 +55,37 @@ def fit(context: Context) -> Result:
                 raise_if_bad(setup)
                 recorder.report(ReportKind.STEP)
                 if decision.stop:
-                    recorder.save(gather_rng(context), {}, wait=True)
+                    recorder.save(gather_ranks(setup), {}, wait=True)
                     return recorder.result(Outcome.STOPPED)
                 save_due = decision.save
-                gc.collect(0)
-
-            loss_sum += train_step(setup)
-            since += 1
-            if setup.step == pulse.first_step + 1:
-                # nothing made so far is garbage; from here on the collector runs at control points, not in steps
                 gc.collect()
-                gc.freeze()
-                gc.disable()
+
+            train_step(setup)
+            if setup.step == pulse.first_step + 1:
+                gc.freeze()  # nothing made so far is garbage, and not looking at it again makes a collection cheap
                 recorder.report(ReportKind.FIRST_STEP)
 
             metrics: dict[str, float] = {}
-            if setup.step % recorder.log_every == 0 or setup.step % validate_every == 0:
+            is_validated = setup.step % validate_every == 0 or setup.step == setup.total_steps
+            if is_validated or setup.step % recorder.log_every == 0:
                 raise_if_bad(setup)  # the loss is read here anyway
-                recorder.log({"train/loss": mean_over_ranks(context, loss_sum / since), "train/lr": setup.lr()})
-                loss_sum.zero_()
-                since = 0
-            if setup.step % validate_every == 0 or setup.step == setup.total_steps:
+                recorder.log({"train/loss": mean_train_loss(setup), "train/lr": setup.lr()})
+            if is_validated:
                 metrics = validate(setup)
                 recorder.log(metrics, ReportKind.VALIDATION)
-            if save_due or recorder.save_due(metrics) or setup.step == setup.total_steps or setup.stopped_early:
+                if recorder.is_best(metrics):
+                    recorder.keep(gather_ranks(setup), metrics)
+            if save_due or recorder.save_due():
                 raise_if_bad(setup)
-                recorder.save(gather_rng(context), metrics)
+                recorder.save(gather_ranks(setup), metrics)
 
-        raise_if_bad(setup)
         return finish(setup, recorder)
 
 
 @contextlib.contextmanager
 def collector_between_steps() -> Iterator[None]:
-    """Give the garbage collector back as it was, whatever the loop made of it."""
+    """Python's garbage collector runs at control points and never in a step, which it would hold up at random."""
+    gc.disable()
     try:
         yield
     finally:
@@ -97,40 +93,39 @@ def collector_between_steps() -> Iterator[None]:
         gc.enable()
 
 
-def train_step(setup: Setup) -> Tensor:
-    """One optimizer step; returns its loss on this rank, still on the device.
+def train_step(setup: Setup) -> None:
+    """One optimizer step.
 
-    Nothing in here waits for the device: the loss stays there, and a step with non-finite gradients is skipped there,
-    by the optimizer's own kernel, and found out at the next control point.
+    Nothing in here waits for the device: the loss stays there, and a step with non-finite gradients, like every step
+    after it, is skipped there by the optimizer's own kernel and found out at the next control point.
     """
     context, loop = setup.context, setup.spec.training.loop
     micro_batches = loop.gradient_accumulation
     rows = setup.cursor.indices(setup.step, context.rank, context.world_size)
     size = len(rows) // micro_batches
-    total = torch.zeros((), device=context.device)
 
     for index in range(micro_batches):
         x, y = setup.data.batch(rows[index * size : (index + 1) * size])
         with no_sync(setup, until_last=index < micro_batches - 1), autocast(setup):
+            loss = setup.task.loss(setup.replica(x), y)
             # every micro-batch has the same size, so the mean of means is the mean of the big batch
-            loss = setup.task.loss(setup.replica(x), y) / micro_batches
-            loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
+            loss.backward(setup.share)  # type: ignore[no-untyped-call]
+        setup.loss_sum += loss.detach()
 
     # DDP has averaged the gradients over the ranks, so all of them see the same norm and take the same decision
-    gradients = [p.grad for p in setup.gradients if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+    gradients = [p.grad for p in setup.parameters if p.grad is not None]
+    norm = total_norm(gradients)
     if loop.clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(setup.gradients, loop.clip_norm, norm, foreach=True)
-    is_bad = ~torch.isfinite(norm)
-    setup.first_bad = torch.minimum(setup.first_bad, torch.where(is_bad, float(setup.step), math.inf))
+        clip_(gradients, norm, loop.clip_norm)
+    setup.bad_steps += (norm <= LARGEST).logical_not() | (setup.bad_steps > 0)
 
     set_lr(setup.optimizer, setup.lr())
-    setup.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # the flag that GradScaler uses
+    setup.optimizer.found_inf = setup.bad_steps.clamp(max=1)  # type: ignore[attr-defined]  # GradScaler's flag
     setup.optimizer.step()
-    setup.optimizer.zero_grad(set_to_none=True)
+    for parameter in setup.parameters:
+        parameter.grad = None
+    setup.loss_steps += 1
     setup.step += 1
-    return total
 
 
 def no_sync(setup: Setup, *, until_last: bool) -> contextlib.AbstractContextManager[None]:
@@ -180,20 +175,22 @@ def validate(setup: Setup) -> dict[str, float]:
     return metrics
 
 
-def mean_over_ranks(context: Context, value: Tensor) -> float:
-    """Mean of a scalar over the ranks, read on the host."""
-    if context.world_size > 1:
-        dist.all_reduce(value)
-        value = value / context.world_size
-    return float(value)
+def mean_train_loss(setup: Setup) -> float:
+    """Mean loss of the steps since the last call, over all ranks; read on the host."""
+    total = setup.loss_sum * setup.share / setup.loss_steps
+    if setup.context.world_size > 1:
+        dist.all_reduce(total)
+    setup.loss_sum.zero_()
+    setup.loss_steps = 0
+    return float(total) / setup.context.world_size
 
 
 def raise_if_bad(setup: Setup) -> None:
-    """Read the device's flag. The weights are still those before the bad step, because the optimizer skipped it."""
-    first_bad = float(setup.first_bad)
-    if math.isfinite(first_bad):
+    """Read the device's flag. The weights are those before the first bad step, because none was made since."""
+    bad_steps = int(setup.bad_steps)
+    if bad_steps:
         lr = setup.spec.training.optimizer.lr
         raise NonFiniteLoss(
-            f"the gradients of step {int(first_bad) + 1} are not finite; lower optimizer.lr (now {lr:g}) "
+            f"the gradients of step {setup.step - bad_steps + 1} are not finite; lower optimizer.lr (now {lr:g}) "
             "or set loop.clipNorm"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from trainmaster_api.training import AdamW, Sgd
 
 
@@ -21,6 +21,20 @@ def build_optimizer(spec: AdamW | Sgd, model: nn.Module) -> torch.optim.Optimize
         beta1, beta2 = spec.betas
         return torch.optim.AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=spec.eps, fused=True)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Global norm of gradients on one device, a scalar there.
+
+    The same numbers as `torch.nn.utils.get_total_norm`, without its grouping by device and type, which takes three
+    times as long as the norm itself where tensors are small.
+    """
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # type: ignore[no-any-return]
+
+
+def clip_(gradients: list[Tensor], norm: Tensor, most: float) -> None:
+    """Scale gradients in place so that their norm is at most `most`, as `torch.nn.utils.clip_grads_with_norm_` does."""
+    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

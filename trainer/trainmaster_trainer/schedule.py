@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from trainmaster_api.base import parse_count
 from trainmaster_api.training import Constant, Cosine, Linear, Plateau
@@ -10,6 +11,7 @@ from trainmaster_api.training import Constant, Cosine, Linear, Plateau
 AnySchedule = Cosine | Linear | Constant | Plateau
 
 
+@lru_cache(maxsize=64)  # asked in every step
 def steps_of(duration: str, steps_per_epoch: int, total_steps: int = 0) -> int:
     """Steps of `20ep`, `1000step` or (of the whole run) `5%`."""
     number, unit = parse_count(duration)

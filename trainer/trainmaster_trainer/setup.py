@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.trainingjob import Spec
 
 from .checkpoint import State
-from .checkpoint.state import RngState, get_rng, seed_everything, set_rng
+from .checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from .context import Context
 from .cursor import Cursor
 from .data import Prepared, load_data
@@ -33,7 +33,11 @@ class Setup:
         model: The bare model: saved, evaluated, packaged.
         replica: The same weights behind DDP where there is more than one rank: trained.
         lr_scale: What plateau has made of the peak learning rate.
-        first_bad: Device scalar: the first step whose gradients weren't finite, else infinity.
+        bad_steps: Device scalar: steps since the first whose gradients weren't finite, that one included; else 0.
+        share: Device scalar: weight of a micro-batch in its step.
+        loss_sum: Device scalar: loss of this rank's micro-batches since it was last logged, added up.
+        loss_steps: How many steps that is.
+        best: Best value of the checkpoint's metric so far.
     """
 
     context: Context
@@ -46,11 +50,15 @@ class Setup:
     total_steps: int
     early: Patience | None
     plateau: Patience | None
-    first_bad: Tensor
+    bad_steps: Tensor
+    loss_sum: Tensor
+    share: Tensor
     step: int = 0
+    loss_steps: int = 0
     lr_scale: float = 1.0
+    best: float | None = None
     stopped_early: bool = False
-    gradients: list[nn.Parameter] = field(default_factory=list)
+    parameters: list[nn.Parameter] = field(default_factory=list)
 
     @property
     def spec(self) -> Spec:
@@ -67,7 +75,9 @@ class Setup:
         """What a resume needs besides tensors: a few numbers."""
         return {
             "step": self.step,
+            "lossSteps": self.loss_steps,
             "lrScale": self.lr_scale,
+            "best": self.best,
             "stoppedEarly": self.stopped_early,
             "early": self.early.state() if self.early else None,
             "plateau": self.plateau.state() if self.plateau else None,
@@ -87,15 +97,19 @@ class Setup:
         for group, options in zip(self.optimizer.param_groups, asked, strict=True):
             group.update(options)  # run.resumeFrom takes moments from the other run, hyperparameters from this spec
         self.step = int(state.loop["step"])
+        self.loss_steps = int(state.loop["lossSteps"])
         self.lr_scale = float(state.loop["lrScale"])
+        self.best = state.loop["best"]
         self.stopped_early = bool(state.loop["stoppedEarly"])
         for watcher, saved in ((self.early, state.loop["early"]), (self.plateau, state.loop["plateau"])):
             if watcher is not None and saved is not None:
                 watcher.restore(saved)
-        if len(state.rng) == context.world_size:
-            set_rng(state.rng[context.rank], context.device)
+        if len(state.ranks) == context.world_size:
+            set_rng(state.ranks[context.rank]["rng"], context.device)
+            self.loss_sum.fill_(state.ranks[context.rank]["lossSum"])
         else:  # other workers than wrote it: the order of rows stays, the draws of dropout are new
-            seed_everything(self.spec.training.loop.seed, context.rank, self.step, context.device)
+            seed_everything(self.spec.training.loop.seed, context.rank, self.step)
+            self.loss_sum.fill_(sum(rank["lossSum"] for rank in state.ranks) / len(state.ranks))
 
 
 def build(context: Context) -> Setup:
@@ -131,10 +145,12 @@ def build(context: Context) -> Setup:
         total_steps=steps_of(training.loop.duration, cursor.steps_per_epoch),
         early=Patience(early.metric, early.patience, early.min_delta) if early else None,
         plateau=Patience(schedule.metric, schedule.patience) if schedule.name == "plateau" else None,
-        first_bad=torch.full((), torch.inf, device=context.device),
-        gradients=[p for p in model.parameters() if p.requires_grad],
+        bad_steps=torch.zeros((), device=context.device),
+        loss_sum=torch.zeros((), device=context.device),
+        share=torch.tensor(1 / training.loop.gradient_accumulation, device=context.device),
+        parameters=[p for p in model.parameters() if p.requires_grad],
     )
-    seed_everything(training.loop.seed, context.rank, 0, context.device)
+    seed_everything(training.loop.seed, context.rank, 0)
     return setup
 
 
@@ -175,9 +191,10 @@ def share_state(context: Context, state: State | None) -> State | None:
     return box[0]
 
 
-def gather_rng(context: Context) -> list[RngState]:
-    """Random states of every rank, on rank 0; others get an empty list."""
-    mine = get_rng(context.device)
+def gather_ranks(setup: Setup) -> list[RankState]:
+    """What differs between the ranks, on rank 0; others get an empty list."""
+    context = setup.context
+    mine: RankState = {"rng": get_rng(context.device), "lossSum": float(setup.loss_sum)}
     if context.world_size == 1:
         return [mine]
     gathered: list[Any] = [None] * context.world_size if context.rank == 0 else []

@@ -83,7 +83,7 @@ class Prepared:
         """Scaled samples and targets on the device, by row number."""
         if self._scaled:
             index = torch.from_numpy(indices).to(self.mean.device)
-            return self._scaled["x"][index], self._scaled["y"][index]
+            return self._scaled["x"].index_select(0, index), self._scaled["y"].index_select(0, index)
         x, y = self.rows.batch(indices)
         return self._scale(x.to(self.mean.device), y.to(self.mean.device))
 
