@@ -56,6 +56,20 @@ class Machine(RuleBasedStateMachine):
     def look(self) -> None:
         self.operator.reconcile()
 
+    @rule(seconds=st.sampled_from([0, 15, 60]), start=st.booleans())
+    def all_goes_well_for_a_while(self, seconds: int, start: bool) -> None:
+        """The operator keeps up with time; pods start, if they do, but none of the deleted ones goes."""
+        until = self.cluster.seconds + seconds
+        while True:
+            self.operator.catch_up()
+            while self.operator.reconcile():
+                self.operator.catch_up()
+            if start:
+                self.all_pods_start()
+            if self.cluster.seconds >= until:
+                return
+            self.cluster.seconds += 5
+
     @rule(call=st.integers(1, 8), before=st.booleans())
     def look_and_die(self, call: int, before: bool) -> None:
         self.operator.calls, self.operator.crash_at, self.operator.before = 0, call, before
