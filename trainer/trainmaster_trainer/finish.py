@@ -26,6 +26,7 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
             (_, best_step), state = best
             setup.model.load_state_dict(state.model)
     share_weights(setup)
+    # in fp32, whatever the precision of training: so the packaged model computes
     found = evaluate(
         setup.model, setup.data, setup.data.test, setup.task, rank=context.rank, world_size=context.world_size
     )
@@ -38,5 +39,6 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
         uri = package(context.run, setup.spec.training, setup.data, setup.model.state_dict())
         recorder.log(metrics)
         recorder.flush()
+        recorder.manager.sweep()
         recorder.report(ReportKind.DONE)
     return recorder.result(Outcome.COMPLETE, metrics, uri)

@@ -13,10 +13,10 @@ from trainmaster_api.base import interval_seconds, parse_count
 from trainmaster_api.layout import SPEC
 from trainmaster_api.messages import CheckpointRef, Outcome
 
-from .checkpoint import CheckpointManager, Policy, State
+from .checkpoint import CheckpointManager, Policy, Snapshot, State
 from .checkpoint.manager import newest_of
 from .checkpoint.protocol import check_fence
-from .checkpoint.state import RngState
+from .checkpoint.state import RankState
 from .context import Report, ReportKind, Result
 from .errors import Fenced, StorageDenied, StorageUnavailable, TrainingError
 from .metricslog import MetricsLog
@@ -27,7 +27,7 @@ from .store import open_store
 
 MOST_LOGGED = 400  # lines of train/loss over a run, besides one per validation
 AUTO_COST = 0.01  # share of the time that automatic checkpoints may take
-AUTO_BOUNDS = (15.0, 900.0)  # seconds between automatic checkpoints
+AUTO_BOUNDS = (5.0, 900.0)  # seconds between automatic checkpoints
 
 
 class Recorder:
@@ -38,7 +38,7 @@ class Recorder:
         spec = setup.spec.checkpoint
         self.pulse: Pulse | None = None
         self.log_every = max(1, setup.total_steps // MOST_LOGGED)
-        self.improved: float | None = None
+        self._best: Snapshot | None = None
         self._metrics: dict[str, float] = {}
         self._log = MetricsLog(self.context.run)
         self._last_save = time.monotonic()
@@ -111,34 +111,53 @@ class Recorder:
             seconds = float(interval_seconds(every) or "inf")
         return time.monotonic() - self._last_save >= seconds and self.manager.is_idle
 
-    def save_due(self, metrics: dict[str, float]) -> bool:
-        """Whether this step is due by the count of steps, or is the best so far; the same on every rank."""
-        every = self.setup.spec.checkpoint.every
+    def save_due(self) -> bool:
+        """Whether this step is due by the count of steps, or is the last one; the same on every rank."""
+        setup = self.setup
+        every = setup.spec.checkpoint.every
         number, unit = (0, "") if every == "auto" else parse_count(every)
-        steps = {"step": number, "ep": number * self.setup.cursor.steps_per_epoch}.get(unit, 0)
-        return (steps > 0 and self.setup.step % steps == 0) or self._is_best(metrics)
+        steps = {"step": number, "ep": number * setup.cursor.steps_per_epoch}.get(unit, 0)
+        is_due = steps > 0 and setup.step % steps == 0
+        return is_due or setup.step == setup.total_steps or setup.stopped_early
 
-    def _is_best(self, metrics: dict[str, float]) -> bool:
-        value = metrics.get(self._policy.metric)
-        if value is None or self._policy.keep_best == 0:
+    def is_best(self, metrics: dict[str, float]) -> bool:
+        """Whether this validation is the best so far; the same on every rank."""
+        value, setup = metrics.get(self._policy.metric), self.setup
+        if value is None or not math.isfinite(value) or self._policy.keep_best == 0:
             return False
         sign = 1 if higher_is_better(self._policy.metric) else -1
-        if self.improved is not None and sign * (value - self.improved) <= 0:
+        if setup.best is not None and sign * (value - setup.best) <= 0:
             return False
-        self.improved = value
+        setup.best = value
         return True
 
-    def save(self, rng: list[RngState], metrics: dict[str, float], *, wait: bool = False) -> None:
-        """Save this step; every rank calls it, rank 0 writes."""
+    def keep(self, ranks: list[RankState], metrics: dict[str, float]) -> None:
+        """Copy this step as the best so far; it is written with the next checkpoint.
+
+        Early in a run nearly every validation is the best so far, and writing each would cost more than training.
+        Nothing is lost: a resume goes back to a checkpoint, and with it the best up to there was written.
+        """
+        if self.context.rank == 0:
+            self._best = self._snapshot(ranks, metrics)
+
+    def save(self, ranks: list[RankState], metrics: dict[str, float], *, wait: bool = False) -> None:
+        """Save this step, and before it the best so far; every rank calls it, rank 0 writes.
+
+        Waits for a save that is still in flight: a copy of the state is in memory for each.
+        """
         if self.context.rank != 0:
             return
-        setup = self.setup
-        state = State.capture(setup.model, setup.optimizer, rng, setup.loop_state())
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.manager.save(setup.step, state, finite, also=self._log.flush)
+        best, self._best = self._best, None
+        older = [best] if best is not None and best.step < self.setup.step else []
+        self.manager.save([*older, self._snapshot(ranks, metrics)], also=self.flush)
         self._last_save = time.monotonic()
         if wait:
             self.manager.wait()
+
+    def _snapshot(self, ranks: list[RankState], metrics: dict[str, float]) -> Snapshot:
+        setup = self.setup
+        state = State.capture(setup.model, setup.optimizer, ranks, setup.loop_state())
+        return Snapshot(setup.step, state, {name: v for name, v in metrics.items() if math.isfinite(v)})
 
     def flush(self) -> None:
         """Write metrics.jsonl, unless a newer attempt does."""

@@ -244,7 +244,9 @@ class Store:
             return StorageUnavailable(text)
         where, bucket = self.endpoint or f"S3 in {self.region}", self.bucket
         if fault.kind is Kind.NO_BUCKET:
-            return StorageDenied(f"bucket {bucket} does not exist at {where}; create it, or correct its name in the job")
+            return StorageDenied(
+                f"bucket {bucket} does not exist at {where}; create it, or correct its name in the job"
+            )
         if fault.kind is Kind.NO_KEYS:
             return StorageDenied(
                 f"there is no key for bucket {bucket} at {where}: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "

@@ -19,6 +19,21 @@ from .protocol import Position, Torn
 from .state import State
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a checkpoint is made of.
+
+    Attributes:
+        step: Optimizer steps done.
+        state: A copy that training doesn't change.
+        metrics: Validation metrics of this very step, if it was validated.
+    """
+
+    step: int
+    state: State
+    metrics: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Policy:
     """What is kept.
@@ -67,7 +82,8 @@ class CheckpointManager:
     def resume(self, warn: Callable[[str], None]) -> State | None:
         """The newest checkpoint that verifies, after claiming the run; None: a new run.
 
-        A torn one is passed over with a warning. What older attempts began and never committed is swept away.
+        A torn one is passed over with a warning, and stays for whoever wants to look at it. What older attempts began
+        and never committed is swept away.
         """
         protocol.claim(self.store, self.attempt)
         found: State | None = None
@@ -79,12 +95,18 @@ class CheckpointManager:
                     self.latest = self._ref(manifest)
             except Torn as torn:
                 warn(f"{torn}; it is passed over")
-                manifest = None
+                continue
             if manifest is not None:
                 self._manifests[position] = manifest
             elif position[0] < self.attempt:
                 protocol.remove(self.store, position)
         return found
+
+    def sweep(self) -> None:
+        """At the end of a run: take away what was begun and never committed."""
+        for position in protocol.positions(self.store):
+            if position not in self._manifests and not protocol.has_manifest(self.store, position):
+                protocol.remove(self.store, position)
 
     def best(self) -> Position | None:
         """The best committed checkpoint by the policy's metric; None where none has it."""
@@ -101,17 +123,15 @@ class CheckpointManager:
         return None
 
     # -- save ---------------------------------------------------------------------------------------------------
-    def save(self, step: int, state: State, metrics: dict[str, float], also: Callable[[], None]) -> None:
-        """Hand a copy over. Waits for the save before; its failure is raised here.
+    def save(self, snapshots: list[Snapshot], also: Callable[[], None]) -> None:
+        """Hand copies over. Waits for the save before; its failure is raised here.
 
         Args:
-            step: Optimizer steps done.
-            state: A copy that training doesn't change.
-            metrics: Validation metrics of this very step, if it was validated.
+            snapshots: In the order of their steps.
             also: Called by the saving thread first: what must be written no later than the checkpoint.
         """
         self.wait()
-        self._pending = self._thread.submit(self._save, step, state, metrics, also)
+        self._pending = self._thread.submit(self._save, snapshots, also)
 
     @property
     def is_idle(self) -> bool:
@@ -132,23 +152,25 @@ class CheckpointManager:
         """End the saving thread; a save in flight is finished."""
         self._thread.shutdown(wait=True)
 
-    def _save(self, step: int, state: State, metrics: dict[str, float], also: Callable[[], None]) -> None:
+    def _save(self, snapshots: list[Snapshot], also: Callable[[], None]) -> None:
         began = time.monotonic()
-        protocol.check_fence(self.store, self.attempt)
         also()
-        position = (self.attempt, step)
-        if position in self._manifests:
-            return  # the same step again: at the end of a run whose last step was saved anyway
-        manifest = protocol.commit(self.store, self.attempt, step, self.world_size, metrics, state.files())
+        for snapshot in snapshots:
+            if (self.attempt, snapshot.step) not in self._manifests:  # the last step may have been saved anyway
+                self._commit(snapshot)
+        self._retain()
+        self.last_save_seconds = time.monotonic() - began
+
+    def _commit(self, snapshot: Snapshot) -> None:
+        position = (self.attempt, snapshot.step)
+        manifest = protocol.commit(self.store, *position, self.world_size, snapshot.metrics, snapshot.state.files())
         self._manifests[position] = manifest
         protocol.advance(self.store, LATEST, position)
         best = self.best()
         if best is not None:
             protocol.advance(self.store, BEST, best, back=True)
         self.latest = self._ref(manifest)
-        self.last_save_seconds = time.monotonic() - began
-        self.committed(self.latest, metrics)
-        self._retain()
+        self.committed(self.latest, snapshot.metrics)
 
     def _retain(self) -> None:
         kept = set(sorted(self._manifests, reverse=True)[: self.policy.keep])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -45,7 +46,7 @@ def claim(store: Store, attempt: int) -> None:
     """
     while True:
         found = store.get_versioned(FENCE)
-        held = int(found[0]) if found else 0
+        held = _number(found[0]) if found else 0
         if held > attempt:
             raise Fenced(f"attempt {held} of this run writes now; attempt {attempt} stops")
         if held == attempt:
@@ -58,9 +59,14 @@ def claim(store: Store, attempt: int) -> None:
 
 def check_fence(store: Store, attempt: int) -> None:
     """Raise Fenced if a newer attempt has claimed the run."""
-    held = store.get(FENCE)
-    if held is not None and int(held) > attempt:
-        raise Fenced(f"attempt {int(held)} of this run writes now; attempt {attempt} stops")
+    held = _number(store.get(FENCE) or b"")
+    if held > attempt:
+        raise Fenced(f"attempt {held} of this run writes now; attempt {attempt} stops")
+
+
+def _number(content: bytes) -> int:
+    """Content of FENCE; 0 for one that a crash of the machine left empty."""
+    return int(content) if content.strip().isdigit() else 0
 
 
 def commit(
@@ -68,10 +74,12 @@ def commit(
 ) -> Manifest:
     """Write a checkpoint: its files, then its manifest. What was there under the same name is of no value."""
     place = directory(attempt, step)
-    listed = []
-    for name, content in files.items():
-        store.put(f"{place}/{name}", content)
-        listed.append(File(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    with ThreadPoolExecutor(len(files), thread_name_prefix="checkpoint-file") as threads:
+        list(threads.map(lambda name: store.put(f"{place}/{name}", files[name]), files))
+    listed = [
+        File(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    ]
     manifest = Manifest(attempt=attempt, step=step, world_size=world_size, time=now(), metrics=metrics, files=listed)
     check_fence(store, attempt)
     _require_sizes(store, place, manifest)
@@ -90,10 +98,9 @@ def advance(store: Store, pointer_name: str, to: Position, *, back: bool = False
     """Move a pointer by compare-and-swap. `back`: BEST may go to an earlier step; never to an older attempt's view."""
     while True:
         found = store.get_versioned(pointer_name)
-        if found is not None:
-            at = Pointer.model_validate_json(found[0])
-            if (at.attempt, at.step) == to or (not back and (at.attempt, at.step) > to):
-                return
+        at = _position(found[0]) if found else None
+        if at is not None and (at == to or (not back and at > to)):
+            return
         content = Pointer(attempt=to[0], step=to[1]).model_dump_json(by_alias=True).encode()
         try:
             store.put_if(pointer_name, content, found[1] if found else None)
@@ -105,8 +112,10 @@ def advance(store: Store, pointer_name: str, to: Position, *, back: bool = False
 def read_pointer(store: Store, pointer_name: str) -> Position | None:
     """Where a pointer points; None where there is none or it is torn."""
     content = store.get(pointer_name)
-    if content is None:
-        return None
+    return None if content is None else _position(content)
+
+
+def _position(content: bytes) -> Position | None:
     try:
         pointer = Pointer.model_validate_json(content)
     except ValidationError:
@@ -118,6 +127,11 @@ def positions(store: Store) -> list[Position]:
     """Checkpoint directories of the run, newest first, committed or not."""
     names = {path.split("/")[1] for path, _ in store.list(CHECKPOINTS) if path.count("/") >= 2}
     return sorted(filter(None, map(parse_checkpoint_name, names)), reverse=True)
+
+
+def has_manifest(store: Store, position: Position) -> bool:
+    """Whether a checkpoint was committed, readable or not."""
+    return store.get(f"{directory(*position)}/{MANIFEST}") is not None
 
 
 def read_manifest(store: Store, position: Position) -> Manifest | None:

@@ -1,7 +1,8 @@
 """What a checkpoint holds, as bytes per file.
 
-With DDP every rank has the same weights, so rank 0 writes them alone; only the random states differ, and they are a
-few kilobytes that rank 0 gathers. Sharded state (FSDP) will bring one file per rank into the same protocol.
+With DDP every rank has the same weights, so rank 0 writes them alone. Only the random states and the loss since the
+last logged line differ; they are a few kilobytes that rank 0 gathers. Sharded state (FSDP) will bring one file per rank
+into the same protocol.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-MODEL, OPTIMIZER, RNG, LOOP = "model.safetensors", "optimizer.pt", "rng.pt", "loop.json"
+MODEL, OPTIMIZER, RANKS, LOOP = "model.safetensors", "optimizer.pt", "ranks.pt", "loop.json"
 RngState = dict[str, Any]
+RankState = dict[str, Any]
 
 
 @dataclass
@@ -28,21 +30,21 @@ class State:
     Attributes:
         model: Parameters and buffers by name, on the CPU.
         optimizer: The optimizer's state_dict, on the CPU.
-        rng: One entry per rank.
+        ranks: One entry per rank: random states, loss since the last logged line.
         loop: JSON: step, early stopping, plateau.
     """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
-    rng: list[RngState]
+    ranks: list[RankState]
     loop: dict[str, Any]
 
     @classmethod
     def capture(
-        cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, rng: list[RngState], loop: dict[str, Any]
+        cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, ranks: list[RankState], loop: dict[str, Any]
     ) -> State:
         """A copy that later steps don't change, so it can be written while training goes on."""
-        return cls(_copied(model.state_dict()), _copied(optimizer.state_dict()), rng, loop)
+        return cls(_copied(model.state_dict()), _copied(optimizer.state_dict()), ranks, loop)
 
     def files(self) -> dict[str, bytes]:
         """Content of each file of the checkpoint."""
@@ -50,14 +52,14 @@ class State:
         return {
             MODEL: save(contiguous),
             OPTIMIZER: _dumped(self.optimizer),
-            RNG: _dumped(self.rng),
+            RANKS: _dumped(self.ranks),
             LOOP: json.dumps(self.loop).encode(),
         }
 
     @classmethod
     def from_files(cls, files: dict[str, bytes]) -> State:
         """The state behind verified files."""
-        return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RNG]), json.loads(files[LOOP]))
+        return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RANKS]), json.loads(files[LOOP]))
 
 
 def get_rng(device: torch.device) -> RngState:
@@ -84,7 +86,7 @@ def set_rng(state: RngState, device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def seed_everything(seed: int, rank: int, step: int, device: torch.device) -> None:
+def seed_everything(seed: int, rank: int, step: int) -> None:
     """Random states where no checkpoint has them: a new run, or more workers than wrote the checkpoint."""
     derived = int(np.random.SeedSequence([seed, rank, step]).generate_state(1)[0])
     torch.manual_seed(derived)

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from trainmaster_api.trainingjob import TrainingJob
 
-from .images import load_images
 from .prepared import Prepared, Rows, prepare
 from .sklearn_sets import load_sklearn
 from .source import Files
-from .tables import load_table
 
 __all__ = ["Prepared", "load_data"]
 
@@ -34,8 +32,12 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
         rows: Rows = load_sklearn(source.removeprefix("sklearn:"), training.task)
     elif source.startswith("images:"):
         files = Files.open(source.removeprefix("images:"), job.spec.storage, base_dir, env)
+        from .images import load_images
+
         rows = load_images(files, training.data, training.task)
     else:
         files = Files.open(source, job.spec.storage, base_dir, env)
+        from .tables import load_table  # pandas takes half a second to import
+
         rows = load_table(files, training.data, training.task)
     return prepare(rows, training)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +16,28 @@ from .prepared import TensorRows
 
 def load_sklearn(name: str, task: Classification | Regression) -> TensorRows:
     """Digits (8x8 images), iris, wine, breast_cancer (classes), diabetes (a number)."""
-    from sklearn import datasets  # half a second to import, and only this source needs it
+    if name == "digits":
+        return _digits(task)
+    from sklearn import datasets  # more than a second to import
 
     found: Any = getattr(datasets, f"load_{name}")()
-    if name == "digits":
-        x = torch.from_numpy(found.images.astype(np.float32)).unsqueeze(1)  # (rows, 1, 8, 8), values 0..16
-        features: list[str] = []
-    else:
-        x = torch.from_numpy(found.data.astype(np.float32))
-        features = [str(feature) for feature in found.feature_names]
+    x = torch.from_numpy(found.data.astype(np.float32))
+    features = [str(feature) for feature in found.feature_names]
     if isinstance(task, Classification):
-        return TensorRows(
-            x, torch.from_numpy(found.target.astype(np.int64)), [str(n) for n in found.target_names], features
-        )
+        y = torch.from_numpy(found.target.astype(np.int64))
+        return TensorRows(x, y, [str(n) for n in found.target_names], features)
     return TensorRows(x, torch.from_numpy(found.target.astype(np.float32)), [], features)
+
+
+def _digits(task: Classification | Regression) -> TensorRows:
+    """The file inside the package: every worker of the first example would import scipy and pandas for nothing."""
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    x = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8))  # (rows, 1, 8, 8), values 0..16
+    y = torch.from_numpy(table[:, -1])
+    if isinstance(task, Classification):
+        return TensorRows(x, y.long(), [str(digit) for digit in range(10)], [])
+    return TensorRows(x, y, [], [])

@@ -27,7 +27,7 @@ def lines(root: Path) -> list[dict[str, float]]:
 
 
 def test_a_torn_best_checkpoint_costs_a_warning_and_not_the_run(tmp_path: Path) -> None:
-    job = make_job()
+    job = make_job(checkpoint__every="1ep")
     first = train(job, tmp_path)
     root = Path(first.checkpoint.uri).parents[1] if first.checkpoint else Path()
     best = json.loads((root / BEST).read_text())
