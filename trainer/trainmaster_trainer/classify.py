@@ -21,7 +21,8 @@ _PEER_GONE = re.compile(
     re.IGNORECASE,
 )
 _GPU_FAULT = re.compile(r"\bXid\b|uncorrectable ECC|CUDA error: (unspecified launch failure|an illegal|unknown)", re.I)
-_RAY_OOM = re.compile(r"OutOfMemory|low on memory|memory pressure|oom.?kill", re.IGNORECASE)
+# Not "OOM killer": that stands in what Ray says of every process that died by SIGKILL, as one of its guesses.
+_RAY_OOM = re.compile(r"^OutOfMemoryError|low on memory|due to memory pressure")
 
 
 class RankError(TrainingError):

@@ -91,6 +91,17 @@ def test_killed_for_memory_by_ray() -> None:
     assert (found.failure_class, found.rank, found.recoverable) == (FailureClass.HOST_OUT_OF_MEMORY, 2, False)
 
 
+def test_ray_s_guess_at_a_kill_is_no_finding() -> None:
+    """What Ray 2.60 said of a process that was killed by SIGKILL."""
+    text = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: RayTrainWorker\nThe actor is dead because "
+        "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with "
+        "a connection error code 2. End of file. There are some potential root causes. (1) The process is killed by "
+        "SIGKILL by OOM killer due to high memory usage. (2) ray stop --force is called."
+    )
+    assert group_failure({1: ActorDiedError(text)}).failure_class is FailureClass.WORKER_LOST
+
+
 def test_only_lost_peers_are_recoverable() -> None:
     errors: dict[int, BaseException] = {r: rank_error(raised(RuntimeError(GLOO)), r, "") for r in (0, 1)}
     assert group_failure(errors).recoverable
