@@ -108,7 +108,7 @@ def bars(by: Runs, size: int) -> list[Bar]:
         found: Ratio = ratio([value(r) for r in ours], [value(r) for r in tuned])
         text = f"at most {limit}x" if limit < 1 else "under 1.0x"
         passed = found.median <= limit if limit < 1 else found.median < 1
-        return Bar(f"{what} at {size:,} jobs, against tuned KubeRay", text, f"{found}x", passed)
+        return Bar(f"{what} at {size:,} jobs, against tuned KubeRay", text, str(found), passed)
 
     writes = statistics.median(_per_job(r) for r in ours)
     bed = statistics.median(_bed_ms(r) for r in ours)

@@ -37,8 +37,8 @@ class Ratio:
 
     def __str__(self) -> str:
         if self.pairs == 1:
-            return f"{self.median:.2f} (one pair)"
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+            return f"{self.median:.2f}x (one pair)"
+        return f"{self.median:.2f}x ({self.low:.2f} to {self.high:.2f})"
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:

@@ -33,8 +33,8 @@ def test_a_ratio_is_of_pairs_and_not_of_medians() -> None:
 
 
 def test_below_five_pairs_the_range_is_the_smallest_and_the_largest() -> None:
-    assert str(ratio([1, 2, 4], [2, 2, 2])) == "1.00 (0.50 to 2.00)"
-    assert str(ratio([1], [2])) == "0.50 (one pair)"
+    assert str(ratio([1, 2, 4], [2, 2, 2])) == "1.00x (0.50 to 2.00)"
+    assert str(ratio([1], [2])) == "0.50x (one pair)"
 
 
 def test_from_five_pairs_on_an_outlier_leaves_the_interval() -> None:
