@@ -21,6 +21,9 @@ from kubernetes.stream import stream
 from trainmaster_api import GROUP, PLURAL, VERSION
 from trainmaster_api.names import CONTAINER, LABEL_JOB, worker_pod
 
+from testbed import builds
+from testbed.errors import BedError
+
 Json = dict[str, Any]
 
 
@@ -77,12 +80,8 @@ class Cluster:
 
 def tool(name: str) -> str:
     """kubectl or helm: the test bed's own build, else the machine's."""
-    with contextlib.suppress(ImportError):
-        from testbed.builds import find_tool
-
-        found = find_tool(name)
-        if found is not None:
-            return str(found)
+    with contextlib.suppress(BedError):
+        return str(builds.tool(name))
     machine = shutil.which(name)
     assert machine, f"{name} is neither in the test bed's cache nor on PATH"
     return machine

@@ -12,7 +12,7 @@ from tests.e2e.conftest import make_job, weights_digest
 from tests.e2e.kube import Json, Namespace, holds, progress, status
 
 CHECKPOINT_EVERY = 200
-LONG = {"training__loop__duration": "120ep", "checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2}
+LONG = {"training__loop__duration": "240ep", "checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2}
 
 
 def long_job(name: str) -> Json:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.e2e.conftest import make_job, weights_digest
 from tests.e2e.kube import Namespace, condition, holds, progress, status
 
-LONG = {"training__loop__duration": "120ep", "checkpoint__every": "100000step"}
+LONG = {"training__loop__duration": "240ep", "checkpoint__every": "100000step"}
 
 
 def test_suspend_and_go_on(namespace: Namespace, s3: Any) -> None:

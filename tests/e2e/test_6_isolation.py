@@ -19,7 +19,7 @@ JOIN = (
 
 
 def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
-    small = {"training__loop__duration": "150ep", "checkpoint__every": "200step"}
+    small = {"training__loop__duration": "200ep", "checkpoint__every": "200step"}
     for name in ("left", "right"):
         namespace.apply(make_job(name, **small, cluster__workers={"count": 1, "cpus": "250m", "memory": "3Gi"}))
     for name in ("left", "right"):
