@@ -22,11 +22,16 @@ EXAMPLE = Path(__file__).parents[2] / "examples/digits/trainingjob.yaml"
 EVERY = 200
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+def wait(
+    condition: Callable[[], Any], what: str, seconds: float = 240, unless: subprocess.Popen[str] | None = None
+) -> Any:
+    """Wait for a condition; gives up at once when the process `unless` has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
+        if unless is not None and unless.poll() is not None:
+            raise AssertionError(f"{what}: the process ended with {unless.returncode}: {unless.communicate()[0]}")
         time.sleep(0.05)
     raise AssertionError(f"{what}: not within {seconds} s")
 
@@ -83,7 +88,7 @@ class Laptop:
         return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
 
     def kill_training_process(self, process: subprocess.Popen[str]) -> int:
-        pid: int = wait(lambda: next(iter(training_processes(process.pid)), None), "a training process")
+        pid: int = wait(lambda: next(iter(training_processes(process.pid)), None), "a training process", unless=process)
         os.kill(pid, signal.SIGKILL)
         return pid
 
@@ -133,11 +138,15 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_killed_twice(laptop: Laptop, calm: bytes) -> None:
     process = laptop.start()
-    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint")
+    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
     first = laptop.kill_training_process(process)
     step = laptop.saved_step()
-    wait(lambda: training_processes(process.pid) and first not in training_processes(process.pid), "a replacement")
-    wait(lambda: laptop.saved_step() > step + EVERY, "another checkpoint")
+    wait(
+        lambda: training_processes(process.pid) and first not in training_processes(process.pid),
+        "a replacement",
+        unless=process,
+    )
+    wait(lambda: laptop.saved_step() > step + EVERY, "another checkpoint", unless=process)
     laptop.kill_training_process(process)
     out = laptop.finish(process)
     assert "is gone" in out
@@ -150,7 +159,7 @@ def test_killed_twice(laptop: Laptop, calm: bytes) -> None:
 
 def test_interrupted(laptop: Laptop, calm: bytes) -> None:
     process = laptop.start()
-    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint")
+    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
     process.send_signal(signal.SIGINT)
     out = laptop.finish(process, 75)
     assert "go on with: trainmaster run job.yaml" in out
@@ -163,7 +172,7 @@ def test_interrupted(laptop: Laptop, calm: bytes) -> None:
 
 def test_driver_killed(laptop: Laptop, calm: bytes) -> None:
     process = laptop.start()
-    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint")
+    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
     everything = descendants(process.pid)
     os.kill(driver_of(process.pid), signal.SIGKILL)
     out = laptop.finish(process, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from trainmaster_api.reasons import FailureClass
@@ -15,7 +16,7 @@ from trainmaster_trainer.errors import DataError, NonFiniteLoss, StorageDenied
 def raised(error: BaseException) -> BaseException:
     try:
         raise error
-    except BaseException as found:  # noqa: BLE001
+    except BaseException as found:
         return found
 
 
@@ -94,12 +95,15 @@ def test_killed_for_memory_by_ray() -> None:
 def test_ray_s_guess_at_a_kill_is_no_finding() -> None:
     """What Ray 2.60 said of a process that was killed by SIGKILL."""
     text = (
-        "The actor died unexpectedly before finishing this task.\n\tclass_name: RayTrainWorker\nThe actor is dead because "
-        "its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with "
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: RayTrainWorker\n"
+        "The actor is dead because its worker process has died. Worker exit detail: Worker unexpectedly exits with "
         "a connection error code 2. End of file. There are some potential root causes. (1) The process is killed by "
         "SIGKILL by OOM killer due to high memory usage. (2) ray stop --force is called."
     )
-    assert group_failure({1: ActorDiedError(text)}).failure_class is FailureClass.WORKER_LOST
+    assert (
+        group_failure({1: ActorDiedError(ActorDiedErrorContext(error_message=text, actor_id=b"1" * 16))}).failure_class
+        is FailureClass.WORKER_LOST
+    )
 
 
 def test_only_lost_peers_are_recoverable() -> None:
