@@ -32,9 +32,16 @@ def metadata(
     }
 
 
-def resolved(job: TrainingJob) -> str:
-    """The job as the trainer reads it, JSON: of the metadata only what makes its identity, and no status."""
-    wire = job.wire()
-    meta = {key: wire["metadata"][key] for key in ("name", "namespace", "uid")}
-    found = {"apiVersion": wire["apiVersion"], "kind": wire["kind"], "metadata": meta, "spec": wire["spec"]}
+def resolved(job: TrainingJob, *, whole: bool) -> str:
+    """The job as the trainer reads it, JSON: of the metadata only what makes its identity, and no status.
+
+    Args:
+        job: Resolved job.
+        whole: With every default written out, as the head keeps it in storage. A worker's launcher reads only the
+            size of its pod: without the defaults its pod is smaller, and there are many of them.
+    """
+    meta = {"name": job.metadata.name, "namespace": job.metadata.namespace, "uid": job.metadata.uid}
+    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=not whole)
+    spec["training"] = job.spec.training.wire()  # without its defaults a union has lost its names
+    found = {"apiVersion": job.api_version, "kind": job.kind, "metadata": meta, "spec": spec}
     return json.dumps(found, separators=(",", ":"))

@@ -56,7 +56,7 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
     template = shape.template
     meta = metadata(job, shape.name, shape.attempt, shape.role, shape.index)
     meta["labels"] = {**(template.labels or {}), **meta["labels"]}
-    meta["annotations"] = {**(template.annotations or {}), names.ANNOTATION_JOB: resolved(job)}
+    meta["annotations"] = {**(template.annotations or {}), names.ANNOTATION_JOB: resolved(job, whole=shape.role == names.ROLE_HEAD)}
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": shape.grace,

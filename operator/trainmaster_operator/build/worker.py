@@ -14,9 +14,6 @@ from .pod import Shape, pod
 def worker(job: TrainingJob, attempt: int, index: int) -> dict[str, Any]:
     """Worker `index` (from 0) of an attempt. `job` is resolved; `attempt` counts from 1."""
     name, spec = job.metadata.name, job.spec.cluster.workers
-    template = spec.template or PodTemplate()
-    if spec.count > 1 and not template.topology_spread_constraints:
-        template = template.model_copy(update={"topology_spread_constraints": [_spread(name, attempt)]})
     shape = Shape(
         name=names.worker_pod(name, attempt, index),
         role=names.ROLE_WORKER,
@@ -27,17 +24,6 @@ def worker(job: TrainingJob, attempt: int, index: int) -> dict[str, Any]:
         gpus=spec.gpus,
         # a drained worker waits for the save of the step that is running
         grace=job.spec.run.stop_grace_seconds,
-        template=template,
+        template=spec.template or PodTemplate(),
     )
     return pod(job, shape)
-
-
-def _spread(job: str, attempt: int) -> dict[str, Any]:
-    """A wish, not a condition: workers on several nodes share the memory bandwidth of none and die with none."""
-    selector = {names.LABEL_JOB: job, names.LABEL_ATTEMPT: str(attempt), names.LABEL_ROLE: names.ROLE_WORKER}
-    return {
-        "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": selector},
-    }

@@ -64,7 +64,10 @@ def test_pods_hold_the_resolved_job_and_no_more_metadata() -> None:
     served["metadata"]["annotations"] = {"a": "b"}
     job, _ = build.resolve(served, SETTINGS)
     assert job is not None
-    data = json.loads(build.worker(job, 1, 0)["metadata"]["annotations"][ANNOTATION_JOB])
+    pods = build.head(job, 1), build.worker(job, 1, 0)
+    data, small = (json.loads(pod["metadata"]["annotations"][ANNOTATION_JOB]) for pod in pods)
     assert data["metadata"] == {"name": "digits", "namespace": "team", "uid": "0f3c"}
     assert "status" not in data
     assert TrainingJob.model_validate(data).spec == job.spec
+    assert TrainingJob.model_validate(small) == TrainingJob.model_validate(data)
+    assert len(json.dumps(small)) < len(json.dumps(data))
