@@ -56,7 +56,8 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
     template = shape.template
     meta = metadata(job, shape.name, shape.attempt, shape.role, shape.index)
     meta["labels"] = {**(template.labels or {}), **meta["labels"]}
-    meta["annotations"] = {**(template.annotations or {}), names.ANNOTATION_JOB: resolved(job, whole=shape.role == names.ROLE_HEAD)}
+    document = resolved(job, whole=shape.role == names.ROLE_HEAD)
+    meta["annotations"] = {**(template.annotations or {}), names.ANNOTATION_JOB: document}
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": shape.grace,
