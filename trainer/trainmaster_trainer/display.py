@@ -97,7 +97,7 @@ class RichDisplay:
             console=console,
             transient=True,
         )
-        self._task: TaskID = self._progress.add_task("starting", total=None, numbers="")
+        self._task: TaskID = self._progress.add_task("starting Ray", total=None, numbers="")
         self._progress.start()
 
     def show(self, event: Event) -> None:
@@ -109,6 +109,8 @@ class RichDisplay:
                 self._console.print(event.get("message") or _STATES[event["state"]], highlight=False)
         elif kind == "report":
             self._report(event)
+        elif kind == "ray_ready":
+            self._progress.update(self._task, description="loading framework, model and data")
         elif line := notice(event):
             self._console.print(line, highlight=False)
 
