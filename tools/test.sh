@@ -19,7 +19,7 @@ fi
 builds=
 if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
   say "test-bed tools build in the background, log in $logs/build.log"
-  nice $py -m testbed build --for-tests >"$logs/build.log" 2>&1 &
+  nice $py -m testbed build >"$logs/build.log" 2>&1 &
   builds=$!
 fi
 up_by_us=

@@ -50,6 +50,8 @@ def operator(cluster: Cluster) -> str:
     cluster.helm(
         "upgrade", "--install", RELEASE, str(ROOT / "charts/trainmaster"), "-n", SYSTEM, "--create-namespace",
         "--wait", "--timeout", "180s", *chart_values(),
+        # the images' tag stays the same from build to build: a new pod takes the one that is loaded now
+        "--set-string", f"operator.podAnnotations.tested={uuid.uuid4().hex}",
     )  # fmt: skip
     return SYSTEM
 
