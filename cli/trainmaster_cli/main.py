@@ -1,4 +1,4 @@
-"""The command line: `trainmaster run | validate | render | version`.
+"""The command line: `trainmaster run | validate | render | dashboard | version`.
 
 Nothing heavy is imported until a command needs it, so that `--help` answers at once.
 """
@@ -88,6 +88,21 @@ def run(options: argparse.Namespace) -> int:
     return run_local(options)
 
 
+def dashboard(options: argparse.Namespace) -> int:
+    """Open the way to the Ray dashboard of a running job, until Ctrl-C, and print the token that it asks for."""
+    import subprocess
+
+    from .dashboard import attempt_token, forward_command
+
+    print(
+        f"open http://localhost:8265 and give this token: {attempt_token(options.name, options.namespace)}", flush=True
+    )
+    try:
+        return subprocess.run(forward_command(options.name, options.namespace), check=False).returncode
+    except KeyboardInterrupt:
+        return OK
+
+
 def version(options: argparse.Namespace) -> int:
     """Print the version."""
     from trainmaster_api import __version__
@@ -134,6 +149,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--namespace", metavar="NAME", type=_namespace, help="instead of metadata.namespace")
     command.add_argument("--image", metavar="IMAGE", help="the operator's default image, where the job names none")
     command.set_defaults(command=render)
+
+    command = commands.add_parser("dashboard", help="Ray dashboard of a running job", description=dashboard.__doc__)
+    command.add_argument("name", metavar="NAME", help="a TrainingJob in the cluster of your kubeconfig")
+    command.add_argument("--namespace", "-n", metavar="NAME", type=_namespace, help="instead of the current one")
+    command.set_defaults(command=dashboard)
 
     command = commands.add_parser("version", help="print the version")
     command.set_defaults(command=version)
