@@ -125,11 +125,14 @@ def last_lines(error: BaseException) -> list[str]:
 
 
 def _dead(rank: int, error: BaseException) -> Failure:
-    text = _one_line(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()][:_LINES]
     if _RAY_OOM.search(f"{type(error).__name__}: {error}"):
         message = f"rank {rank} was killed for memory; raise cluster.workers.memory"
         return Failure(FailureClass.HOST_OUT_OF_MEMORY, message, rank)
-    return Failure(FailureClass.WORKER_LOST, f"the process of rank {rank} is gone: {text}", rank, recoverable=True)
+    # what Ray says of it goes no further than the lines: it is the same list of guesses for every death
+    return Failure(
+        FailureClass.WORKER_LOST, f"the process of rank {rank} is gone", rank, last_lines=lines, recoverable=True
+    )
 
 
 def _unwrapped(error: BaseException) -> BaseException:
