@@ -33,7 +33,7 @@ cluster-up: setup images  ## a real Kubernetes on this machine, with MinIO and M
 	@$(PY) -m testbed up --nodes $(NODES) --provider $(PROVIDER)
 
 cluster-down:    ## take it away again, to the last mount
-	@$(PY) -m testbed down
+	@$(PY) -m testbed down --provider $(PROVIDER)
 
 images: setup    ## build the operator and the trainer image
 	@$(PY) -m testbed images build
