@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from trainmaster_api.training import Classification, Data, Regression
 
@@ -55,8 +55,9 @@ class ImageRows:
             with Image.open(io.BytesIO(content)) as image:
                 resized = image.convert(self.mode).resize((self.shape[2], self.shape[1]), Image.Resampling.BILINEAR)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = "no image format that we know" if isinstance(error, UnidentifiedImageError) else error
             raise DataError(
-                f"{self.files.shown}/{path} is not a readable image ({len(content)} bytes: {error}); "
+                f"{self.files.shown}/{path} is not a readable image ({len(content)} bytes: {reason}); "
                 "replace or remove it"
             ) from error
         pixels = np.asarray(resized, dtype=np.uint8).reshape(self.shape[1], self.shape[2], self.shape[0])

@@ -83,6 +83,7 @@ def _numbers(frame: pd.DataFrame, name: str, problems: list[str]) -> np.ndarray[
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     for row in np.flatnonzero(~np.isfinite(numbers)):
         value = column.iloc[int(row)]
+        value = value.item() if isinstance(value, np.generic) else value
         what = "is empty" if pd.isna(value) else f"{value!r} is not a finite number"
         problems.append(f"row {row + 1}, column {name}: {what}")
     return numbers.astype(np.float32)
