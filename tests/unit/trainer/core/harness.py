@@ -54,7 +54,13 @@ def make_job(name: str = "t", **changes: Any) -> TrainingJob:
 
 
 def make_context(
-    job: TrainingJob, root: Path, *, attempt: int = 1, rank: int = 0, world_size: int = 1, recording: Recording | None = None
+    job: TrainingJob,
+    root: Path,
+    *,
+    attempt: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    recording: Recording | None = None,
 ) -> Context:
     """A context on the CPU with storage under `root`."""
     recording = recording or Recording()
