@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,11 +34,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+def wait(condition: Callable[[], Any], what: str, seconds: float = 240, unless: Attempt | None = None) -> Any:
+    """Wait for a condition; gives up at once when the head of `unless` has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
+        if unless is not None and unless.pods["head0"].poll() is not None:
+            raise AssertionError(f"{what}: the head ended: {unless.log('head0')}")
         time.sleep(0.05)
     raise AssertionError(f"{what}: not within {seconds} s")
 
@@ -115,13 +119,14 @@ class Attempt:
     number: int
     operator: Operator
     pods: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    scratches: list[Path] = field(default_factory=list)
 
     def start(self, role: str, index: int = 0) -> subprocess.Popen[bytes]:
         host = 0 if role == names.ROLE_HEAD else 1 + index
         name = f"{role}{index}"
-        run_dir, scratch = self.folder / "run", self.folder / "s" / f"{self.number}{role[0]}{index}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+        run_dir = self.folder / "run"
+        scratch = Path(tempfile.mkdtemp(prefix="tm-"))  # short: Ray's socket paths may have 107 bytes
+        self.scratches.append(scratch)
         run_dir.mkdir(exist_ok=True)
         (run_dir / names.KEY_JOB).write_text(json.dumps(self.job.wire()))
         (run_dir / names.KEY_RAY).write_text("0" * 32)
@@ -177,6 +182,8 @@ class Attempt:
         for pod in self.pods.values():
             if pod.poll() is None:
                 kill_all(pod)
+        for scratch in self.scratches:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def kill_all(pod: subprocess.Popen[bytes]) -> None:
@@ -244,10 +251,14 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_everything_that_can_happen_to_workers(attempts: Callable[[int], Attempt], calm: bytes) -> None:
     """A process is killed, a pod is told to end, a host loses power: one attempt, the same weights."""
     one = attempts(1)
-    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint")
+    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint", unless=one)
     os.kill(wait(lambda: training_process(one.pods["worker1"]), "a training process"), signal.SIGKILL)
-    wait(lambda: one.newest().state is TrainerState.RECOVERING, "the operator hears of it")
-    wait(lambda: one.newest().recoveries == 1 and one.newest().state is TrainerState.TRAINING, "training again")
+    wait(lambda: one.newest().state is TrainerState.RECOVERING, "the operator hears of it", unless=one)
+    wait(
+        lambda: one.newest().recoveries == 1 and one.newest().state is TrainerState.TRAINING,
+        "training again",
+        unless=one,
+    )
     lost = one.newest().lost_steps
 
     step = one.saved_step()
@@ -256,11 +267,15 @@ def test_everything_that_can_happen_to_workers(attempts: Callable[[int], Attempt
     assert "after a checkpoint" in one.message("worker0").message
     assert one.saved_step() > step
     one.start(names.ROLE_WORKER, 0)
-    wait(lambda: one.newest().recoveries == 2 and one.newest().state is TrainerState.TRAINING, "training again")
+    wait(
+        lambda: one.newest().recoveries == 2 and one.newest().state is TrainerState.TRAINING,
+        "training again",
+        unless=one,
+    )
     assert one.newest().lost_steps == lost, "nothing is lost when a pod is told to end"
 
     step = one.saved_step()
-    wait(lambda: one.saved_step() > step, "another checkpoint")
+    wait(lambda: one.saved_step() > step, "another checkpoint", unless=one)
     kill_all(one.pods["worker1"])
     one.start(names.ROLE_WORKER, 1)
     assert one.pods["head0"].wait(400) == ExitCode.COMPLETE, one.log("head0")
@@ -273,7 +288,7 @@ def test_everything_that_can_happen_to_workers(attempts: Callable[[int], Attempt
 def test_stop_and_next_attempt(attempts: Callable[[int], Attempt], calm: bytes) -> None:
     """SIGTERM to the head saves; workers end by themselves; the next attempt goes on from that step."""
     one = attempts(1)
-    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint")
+    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint", unless=one)
     one.pods["head0"].send_signal(signal.SIGTERM)
     assert one.pods["head0"].wait(60) == ExitCode.STOPPED
     stopped = one.message("head0").checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+_PR_SET_CHILD_SUBREAPER = 36
 AWAITED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
@@ -77,9 +79,24 @@ class Children:
         self.reap()
 
 
+def adopt_orphans() -> None:
+    """Become the parent of whatever is left behind below us, so that it can be found. Linux only; elsewhere nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_descendants() -> None:
+    """End every process below this one."""
+    for pid in descendants(os.getpid())[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def descendants(pid: int) -> list[int]:
     """Every process below one, itself included, by /proc."""
     parents: dict[int, list[int]] = {}
+    if not os.path.isdir("/proc"):  # noqa: PTH112
+        return [pid]
     for entry in os.listdir("/proc"):  # noqa: PTH208 - names only
         if entry.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{entry}/stat") as file:  # noqa: PTH123

@@ -26,6 +26,7 @@ from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.reasons import FAILURE_RULES
 from trainmaster_api.trainingjob import TrainingJob
 
+from .children import adopt_orphans, kill_descendants
 from .display import PlainDisplay, RichDisplay, seconds_text, summary
 from .errors import TrainingError
 from .settings import DriverSettings
@@ -188,6 +189,7 @@ class LocalRun:
             "RAY_prestart_worker_first_driver": "0",
             "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", _loopback()),
         }
+        adopt_orphans()
         with log.open("wb") as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "trainmaster_trainer.driver", str(scratch / "settings.json")],
@@ -198,6 +200,7 @@ class LocalRun:
         with _interrupts(child, self.console), os.fdopen(reader) as events:
             seconds = self._show(events)
             code = child.wait()
+        kill_descendants()  # a driver that was killed leaves parts of its Ray behind
         if not (scratch / "result.json").exists():
             lines = log.read_text(errors="replace").splitlines()[-12:]
             text = f"the driver ended with status {code} and without a result"
