@@ -125,11 +125,6 @@ def wait_until_gone(ip: str, seconds: float) -> None:
         time.sleep(_TICK)
 
 
-def shut_down() -> None:
-    """End the Ray of this machine."""
-    ray.shutdown()
-
-
 def _join(address: str) -> None:
     """The raylet of this host may come a moment after the GCS."""
     while True:

@@ -200,7 +200,7 @@ class LocalRun:
         with _interrupts(child, self.console), os.fdopen(reader) as events:
             seconds = self._show(events)
             code = child.wait()
-        kill_descendants()  # a driver that was killed leaves parts of its Ray behind
+        kill_descendants()  # the driver leaves its Ray behind
         if not (scratch / "result.json").exists():
             lines = log.read_text(errors="replace").splitlines()[-12:]
             text = f"the driver ended with status {code} and without a result"
