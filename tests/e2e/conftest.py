@@ -116,6 +116,16 @@ def make_job(name: str, **changes: Any) -> Json:
     return job
 
 
+def make_long_job(name: str, epochs: int, **changes: Any) -> Json:
+    """A run long enough to be hit in the middle: many cheap steps (22 an epoch), nothing that ends it early."""
+    job = make_job(name, training__loop__duration=f"{epochs}ep", **changes)
+    training = job["spec"]["training"]
+    training["model"] = {"name": "mlp", "args": {"hidden": [64], "dropout": 0.2}}
+    training["optimizer"] = {"name": "adamw", "lr": 0.002}
+    training["loop"].pop("earlyStopping", None)
+    return job
+
+
 def spread(name: str) -> Json:
     """Workers on different nodes, where there are two."""
     selector = {"matchLabels": {"trainmaster.dev/job": name, "trainmaster.dev/role": "worker"}}

@@ -8,18 +8,15 @@ from typing import Any
 import pytest
 from trainmaster_api.names import worker_pod
 
-from tests.e2e.conftest import make_job, weights_digest
+from tests.e2e.conftest import make_long_job, weights_digest
 from tests.e2e.kube import Json, Namespace, holds, progress, status
 
 CHECKPOINT_EVERY = 200
-LONG = {"training__loop__duration": "240ep", "checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2}
 
 
 def long_job(name: str) -> Json:
-    """Long enough to be hit in the middle; without the extras that would end it early."""
-    job = make_job(name, **LONG)
-    job["spec"]["training"]["loop"].pop("earlyStopping", None)
-    return job
+    """With checkpoints by steps, so that what a fault costs is known."""
+    return make_long_job(name, 240, checkpoint__every=f"{CHECKPOINT_EVERY}step", checkpoint__keep=2)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.e2e.conftest import SYSTEM, make_job
+from tests.e2e.conftest import SYSTEM, make_long_job
 from tests.e2e.kube import Cluster, Namespace, progress, status
 
 DEPLOYMENT = "trainmaster-operator"
@@ -22,7 +22,7 @@ def operator_pods(cluster: Cluster) -> list[str]:
 
 def test_operator_killed_mid_run(namespace: Namespace) -> None:
     cluster, name = namespace.cluster, "steady"
-    namespace.apply(make_job(name, training__loop__duration="300ep", checkpoint__every="200step"))
+    namespace.apply(make_long_job(name, 300, checkpoint__every="200step"))
     before = namespace.at_step(name, 200)
     pods = {n: (p.metadata.uid, p.status.container_statuses[0].restart_count) for n, p in namespace.pods(name).items()}
     scale(cluster, 0)

@@ -5,18 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.e2e.conftest import make_job, weights_digest
+from tests.e2e.conftest import make_job, make_long_job, weights_digest
 from tests.e2e.kube import Namespace, condition, holds, progress, status
-
-LONG = {"training__loop__duration": "240ep", "checkpoint__every": "100000step"}
 
 
 def test_suspend_and_go_on(namespace: Namespace, s3: Any) -> None:
     """Checkpoints by interval are off, so the only one is that of the stop."""
     name = "pause"
-    job = make_job(name, **LONG)
-    job["spec"]["training"]["loop"].pop("earlyStopping", None)
-    namespace.apply(job)
+    namespace.apply(make_long_job(name, 240, checkpoint__every="100000step"))
     namespace.wait(name, lambda j: progress(j).get("step", 0) >= 200, "at step 200")
     asked = datetime.now(UTC)
     namespace.patch(name, {"spec": {"run": {"suspend": True}}})
@@ -36,9 +32,7 @@ def test_suspend_and_go_on(namespace: Namespace, s3: Any) -> None:
     assert second["resumedFromStep"] == saved["step"]
     assert second.get("lostSteps", 0) == 0
     assert status(done)["restarts"]["counted"] == 0
-    calm = make_job("calm", **LONG)
-    calm["spec"]["training"]["loop"].pop("earlyStopping", None)
-    namespace.apply(calm)
+    namespace.apply(make_long_job("calm", 240, checkpoint__every="100000step"))
     assert weights_digest(s3, namespace.complete("calm")) == weights_digest(s3, done)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.e2e.conftest import keys, make_job, run_prefix
+from tests.e2e.conftest import keys, make_job, make_long_job, run_prefix
 from tests.e2e.kube import Namespace, holds
 
 JOIN = (
@@ -19,9 +19,9 @@ JOIN = (
 
 
 def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
-    small = {"training__loop__duration": "200ep", "checkpoint__every": "200step"}
+    one = {"count": 1, "cpus": "250m", "memory": "3Gi"}
     for name in ("left", "right"):
-        namespace.apply(make_job(name, **small, cluster__workers={"count": 1, "cpus": "250m", "memory": "3Gi"}))
+        namespace.apply(make_long_job(name, 300, cluster__workers=one))
     for name in ("left", "right"):
         namespace.wait(name, lambda j: holds(j, "Running"), "running")
 

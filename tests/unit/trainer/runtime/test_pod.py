@@ -152,7 +152,10 @@ def test_children_are_reaped_and_killed_with_their_own() -> None:
         "c.end(pid, 0.3)\n"
         "while c.exit_of(pid) is None: c.wait(0.1)\n"
         "assert c.exit_of(pid) == -9\n"
-        "assert not any(os.path.exists(f'/proc/{p}') and 'Z' not in open(f'/proc/{p}/stat').read() for p in below)\n"
+        "alive = lambda p: os.path.exists(f'/proc/{p}') and ') Z ' not in open(f'/proc/{p}/stat').read()\n"
+        "deadline = time.monotonic() + 30\n"
+        "while any(map(alive, below)) and time.monotonic() < deadline: c.wait(0.1)\n"
+        "assert not any(map(alive, below)), below\n"
     )
     assert done.returncode == 0, done.stderr
 

@@ -55,7 +55,7 @@ def test_one_run_over_two_attempts(tmp_path: Path, job: TrainingJob, store: Stor
     assert [e["run_id"] for e in events if e["event"] == "mlflow"] == [run_id]
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["optimizer.lr"] == "0.002"
+    assert run.data.params["optimizer.lr"] == str(job.spec.training.optimizer.lr)
     assert run.data.metrics["test/accuracy"] == 0.98
     assert run.data.metrics["val/loss"] == 0.5
     history = client.get_metric_history(run_id, "train/loss")
