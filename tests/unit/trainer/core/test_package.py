@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 from trainmaster_api.layout import TEST_METRICS
 from trainmaster_trainer.data import load_data
 from trainmaster_trainer.package import load_package
@@ -66,8 +67,11 @@ def test_the_best_checkpoint_is_packaged_and_not_the_last(tmp_path: Path) -> Non
     lines = [json.loads(line) for line in (store.get("metrics.jsonl") or b"").splitlines()]
     validations = {line["step"]: line["val/accuracy"] for line in lines if "val/accuracy" in line}
     assert best["step"] == max(validations, key=lambda step: (validations[step], -step))
-    manifest = json.loads(store.get(f"checkpoints/a1-step-{best['step']:07d}/manifest.json") or b"")
+    place = f"checkpoints/a1-step-{best['step']:07d}"
+    manifest = json.loads(store.get(f"{place}/manifest.json") or b"")
     assert manifest["metrics"]["val/accuracy"] == max(validations.values())
+    saved, packaged = (load(store.get(f"{folder}/model.safetensors") or b"") for folder in (place, "model"))
+    assert all(torch.equal(packaged[name], saved[name]) for name in saved)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
