@@ -14,9 +14,10 @@ from pathlib import Path
 
 import boto3
 import pytest
-from testbed import builds
 from trainmaster_trainer.errors import StorageDenied
 from trainmaster_trainer.store import Changed, Store
+
+from testbed import builds
 
 
 @pytest.fixture(scope="module")
