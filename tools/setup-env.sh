@@ -10,6 +10,7 @@ python=${PYTHON:-python3}
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[0-9.]+' requirements.lock || echo uv)"
 echo "setup: installing the locked packages (about 5 GB the first time, because the registry's torch brings CUDA)"
-VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip install --require-hashes -r requirements.lock
+# compiled once here, or every Ray process compiles torch, pandas and Ray again (2.6 instead of 1.2 CPU seconds for ray.train)
+VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip install --compile-bytecode --require-hashes -r requirements.lock
 VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip install --no-deps --no-build-isolation -e .
 touch .venv/.installed
