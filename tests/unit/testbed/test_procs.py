@@ -50,6 +50,8 @@ import os, pathlib, sys
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 from testbed.procs import Processes
 proc = Processes(pathlib.Path({str(tmp_path)!r}), die_with_parent=True).start("s", ["sleep", "600"])
+while pathlib.Path(f"/proc/{{proc.pid}}/comm").read_text().strip() != "sleep":  # setpriv comes first
+    os.sched_yield()
 print(proc.pid, proc.started, flush=True)
 os.kill(os.getpid(), 9)
 """
