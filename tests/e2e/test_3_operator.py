@@ -22,7 +22,7 @@ def operator_pods(cluster: Cluster) -> list[str]:
 
 def test_operator_killed_mid_run(namespace: Namespace) -> None:
     cluster, name = namespace.cluster, "steady"
-    namespace.apply(make_long_job(name, 300, checkpoint__every="200step"))
+    namespace.apply(make_long_job(name, 2000, checkpoint__every="200step"))
     before = namespace.at_step(name, 200)
     pods = {n: (p.metadata.uid, p.status.container_statuses[0].restart_count) for n, p in namespace.pods(name).items()}
     scale(cluster, 0)
@@ -36,7 +36,7 @@ def test_operator_killed_mid_run(namespace: Namespace) -> None:
         name, lambda j: progress(j).get("step", 0) > progress(frozen)["step"], "caught up after the operator's return"
     )
     assert status(caught_up)["attempt"] == 1
-    job = namespace.complete(name)
+    job = namespace.complete(name, timeout=600)
     assert status(job)["attempt"] == 1
     assert status(job)["restarts"] == {"total": 0, "counted": 0, "recoveries": 0}
     after = {n: p.metadata.uid for n, p in namespace.pods(name).items()}

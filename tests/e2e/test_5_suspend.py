@@ -12,7 +12,7 @@ from tests.e2e.kube import Namespace, condition, holds, progress, status
 def test_suspend_and_go_on(namespace: Namespace, s3: Any) -> None:
     """Checkpoints by interval are off, so the only one is that of the stop."""
     name = "pause"
-    namespace.apply(make_long_job(name, 240, checkpoint__every="100000step"))
+    namespace.apply(make_long_job(name, 700, checkpoint__every="100000step"))
     namespace.wait(name, lambda j: progress(j).get("step", 0) >= 200, "at step 200")
     asked = datetime.now(UTC)
     namespace.patch(name, {"spec": {"run": {"suspend": True}}})
@@ -32,7 +32,7 @@ def test_suspend_and_go_on(namespace: Namespace, s3: Any) -> None:
     assert second["resumedFromStep"] == saved["step"]
     assert second.get("lostSteps", 0) == 0
     assert status(done)["restarts"]["counted"] == 0
-    namespace.apply(make_long_job("calm", 240, checkpoint__every="100000step"))
+    namespace.apply(make_long_job("calm", 700, checkpoint__every="100000step"))
     assert weights_digest(s3, namespace.complete("calm")) == weights_digest(s3, done)
 
 

@@ -21,7 +21,7 @@ JOIN = (
 def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
     one = {"count": 1, "cpus": "250m", "memory": "3Gi"}
     for name in ("left", "right"):
-        namespace.apply(make_long_job(name, 300, cluster__workers=one))
+        namespace.apply(make_long_job(name, 2000, cluster__workers=one))
     for name in ("left", "right"):
         namespace.wait(name, lambda j: holds(j, "Running"), "running")
 
@@ -39,7 +39,7 @@ def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
         out = namespace.execute("left-1-head", "python", "-c", code)
         assert expected in out, f"with the token of {key}: {out}"
 
-    jobs = {name: namespace.complete(name) for name in ("left", "right")}
+    jobs = {name: namespace.complete(name, timeout=600) for name in ("left", "right")}
     assert run_prefix(jobs["left"]) != run_prefix(jobs["right"])
     for name, job in jobs.items():
         assert "spec.json" in keys(s3, run_prefix(job)), name
