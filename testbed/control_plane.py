@@ -263,7 +263,7 @@ class ControlPlane:
     def _start_kwok(self) -> None:
         stages = [path.read_text() for path in sorted(builds.tool_dir("kwok").glob("*.yaml"))]
         config = self.state / "kwok.yaml"
-        parallelism = {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 16, "nodeLeaseParallelism": 16}
+        parallelism = {"podPlayStageParallelism": 4, "nodePlayStageParallelism": 16, "nodeLeaseParallelism": 16}
         options = {"kind": "KwokConfiguration", "apiVersion": "config.kwok.x-k8s.io/v1alpha1", "options": parallelism}
         config.write_text("\n---\n".join([yaml.safe_dump(options), *stages]))
         flags = {
