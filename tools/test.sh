@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold, cheap parts first. The Go tools and images of the test bed build in the background
-# meanwhile, so a cold run waits for them only once.
+# Everything that must hold, cheap parts first. The Go tools and the images of the test bed build in the background
+# meanwhile, so that a cold run waits for little of it. Tests that mostly wait run side by side.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 py=.venv/bin/python
@@ -16,46 +16,49 @@ elif [ "$(uname -s)" != Linux ]; then cluster="left out: the test bed needs Linu
 elif [ "$(id -u)" != 0 ]; then cluster="left out: the test bed needs root (set KUBECONFIG to use your own cluster)"
 fi
 
-builds=
+tools_pid= images_pid= up_by_us=
 if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
-  say "test-bed tools build in the background, log in $logs/build.log"
-  nice $py -m testbed build >"$logs/build.log" 2>&1 &
-  builds=$!
+  say "test-bed tools and images build in the background, logs in $logs"
+  nice $py -m testbed build >"$logs/tools.log" 2>&1 &
+  tools_pid=$!
+  if [ "$cluster" = yes ]; then
+    { tail -f /dev/null --pid="$tools_pid"; exec nice $py -m testbed images build; } >"$logs/images.log" 2>&1 &
+    images_pid=$!
+  fi
 fi
-up_by_us=
 finish() {
   status=$?
-  [ -n "$builds" ] && kill "$builds" 2>/dev/null || true
+  for pid in $images_pid $tools_pid; do kill "$pid" 2>/dev/null || true; done
   [ -n "$up_by_us" ] && { say "taking the cluster down"; $py -m testbed down; }
   exit $status
 }
 trap finish EXIT
+await() { # name, pid: show the log until the build has ended
+  [ -n "$2" ] || return 0
+  say "waiting for the test bed's $1"
+  tail -n 3 -f --pid="$2" "$logs/$1.log" 2>/dev/null || true
+  wait "$2" || { cat "$logs/$1.log"; exit 1; }
+}
 
 say "lint"
 tools/lint.sh
 say "unit tests"
-$py -m pytest tests/unit -q
+$py -m pytest tests/unit -q -n 2
 [ "$fast" = "--fast" ] && { say "cluster tests $cluster"; exit 0; }
 
 if [ "$(uname -s)" != Linux ]; then
   say "integration and cluster tests left out: kube-apiserver is built for Linux here"
   exit 0
 fi
-wait_for_builds() {
-  [ -n "$builds" ] || return 0
-  say "$1"
-  tail -n 3 -f --pid="$builds" "$logs/build.log" 2>/dev/null || true
-  wait "$builds" || { cat "$logs/build.log"; exit 1; }
-  builds=
-}
-wait_for_builds "waiting for the test-bed tools"
+await tools "$tools_pid"
+tools_pid=
 say "integration tests: real kube-apiserver, real Ray on this machine"
-$py -m pytest tests/integration -q
+$py -m pytest tests/integration -q -n 3 --durations=10
 
 case $cluster in
   yes)
-    say "images"
-    $py -m testbed images build
+    await images "$images_pid"
+    images_pid=
     if ! $py -m testbed status >/dev/null 2>&1; then up_by_us=1; fi
     say "cluster up"
     $py -m testbed up
@@ -64,6 +67,8 @@ case $cluster in
   given) ;;
   *) say "cluster tests $cluster"; exit 0 ;;
 esac
-say "end-to-end tests"
-$py -m pytest tests/e2e -q --durations=15
+say "end-to-end tests, three side by side"
+$py -m pytest tests/e2e -q -m "not alone" -n 3 --dist loadgroup --maxschedchunk=1 --durations=20
+say "end-to-end tests that take the operator away"
+$py -m pytest tests/e2e -q -m alone --durations=10
 say "all passed"

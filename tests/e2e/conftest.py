@@ -1,11 +1,18 @@
-"""Fixtures of the end-to-end tests: they run on whatever cluster KUBECONFIG names."""
+"""Fixtures of the end-to-end tests: they run on whatever cluster KUBECONFIG names.
+
+Most of their time is waiting, so `make test` runs several side by side (pytest-xdist); those that take the operator
+away are marked `alone` and run after the others.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +20,16 @@ from typing import Any
 
 import boto3
 import pytest
+from filelock import FileLock
 from kubernetes import client
 
 from tests.e2e.kube import Cluster, Json, Namespace, load_example
 
 ROOT = Path(__file__).parents[2]
 RELEASE, SYSTEM = "trainmaster", "trainmaster-system"
+SHARED = "trainmaster.dev/e2e-run"
 BUCKET = "trainmaster"
+CHECKPOINT_EVERY = 200
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "minioadmin", "AWS_SECRET_ACCESS_KEY": "minioadmin-secret"}
 STORAGE = {"uri": f"s3://{BUCKET}/e2e", "endpoint": "http://minio.minio:9000", "credentialsSecret": "minio"}
 
@@ -44,15 +54,39 @@ def chart_values() -> list[str]:
     return ["-f", str(ROOT / "testbed" / "values.yaml")]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One name for the whole run, known to every process of it."""
+    if not hasattr(config, "workerinput") and getattr(config.option, "testrunuid", None) is None:
+        config.option.testrunuid = uuid.uuid4().hex
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What the processes shared goes when all have finished."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if kubeconfig and not hasattr(session.config, "workerinput"):
+        selector = f"{SHARED}={session.config.option.testrunuid}"
+        Cluster(kubeconfig).kubectl("delete", "namespace", "-l", selector, "--wait=false")
+
+
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster) -> str:
-    """The operator, installed by its chart; stays after the tests, as a user's would."""
-    cluster.helm(
-        "upgrade", "--install", RELEASE, str(ROOT / "charts/trainmaster"), "-n", SYSTEM, "--create-namespace",
-        "--wait", "--timeout", "180s", *chart_values(),
-        # the images' tag stays the same from build to build: a new pod takes the one that is loaded now
-        "--set-string", f"operator.podAnnotations.tested={uuid.uuid4().hex}",
-    )  # fmt: skip
+def run_lock(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> FileLock:
+    """One process of the run at a time."""
+    return FileLock(tmp_path_factory.getbasetemp().parent / f"{testrun_uid}.lock")
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, run_lock: FileLock, testrun_uid: str) -> str:
+    """The operator, installed by its chart, once per run; stays after the tests, as a user's would."""
+    installed = Path(run_lock.lock_file).with_suffix(".installed")
+    with run_lock:
+        if not installed.exists():
+            cluster.helm(
+                "upgrade", "--install", RELEASE, str(ROOT / "charts/trainmaster"), "-n", SYSTEM, "--create-namespace",
+                "--wait", "--timeout", "180s", *chart_values(),
+                # the images' tag stays the same from build to build: a new pod takes the one that is loaded now
+                "--set-string", f"operator.podAnnotations.tested={testrun_uid}",
+            )  # fmt: skip
+            installed.touch()
     return SYSTEM
 
 
@@ -70,13 +104,45 @@ def shared_namespace(cluster: Cluster, operator: str, request: pytest.FixtureReq
 
 def make_namespace(cluster: Cluster, label: str) -> Iterator[Namespace]:
     name = "e2e-" + re.sub(r"[^a-z0-9]+", "-", label.lower())[:40].strip("-") + "-" + uuid.uuid4().hex[:6]
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    yield create_namespace(cluster, name)
+    cluster.core.delete_namespace(name)
+
+
+def create_namespace(cluster: Cluster, name: str, **labels: str) -> Namespace:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", **labels}
     cluster.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=labels)))
     cluster.core.create_namespaced_secret(
         name, client.V1Secret(metadata=client.V1ObjectMeta(name="minio"), string_data=S3_KEYS)
     )
-    yield Namespace(cluster, name)
-    cluster.core.delete_namespace(name)
+    return Namespace(cluster, name)
+
+
+@pytest.fixture(scope="session")
+def calm(cluster: Cluster, operator: str, run_lock: FileLock, testrun_uid: str) -> Calm:
+    """The undisturbed twin of every `make_fault_job` of this run: started by the first test that asks for it."""
+    name = f"e2e-calm-{testrun_uid[:8]}"
+    with run_lock:
+        try:
+            cluster.core.read_namespace(name)
+            return Calm(Namespace(cluster, name))
+        except client.ApiException as error:
+            assert error.status == 404, error  # noqa: PT017 - not a test's expectation
+        namespace = create_namespace(cluster, name, **{SHARED: testrun_uid})
+        namespace.apply(make_fault_job(Calm.JOB))
+    return Calm(namespace)
+
+
+class Calm:
+    """A run that nobody touches."""
+
+    JOB = "calm"
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def digest(self, s3: Any) -> str:
+        """Of its final weights, when it has them."""
+        return weights_digest(s3, self._namespace.complete(self.JOB))
 
 
 @pytest.fixture(scope="session")
@@ -116,10 +182,16 @@ def make_job(name: str, **changes: Any) -> Json:
     return job
 
 
-def make_long_job(name: str, epochs: int, **changes: Any) -> Json:
-    """A run long enough to be hit in the middle: many cheap steps, nothing that ends it early.
+def make_fault_job(name: str, **changes: Any) -> Json:
+    """About 12 s of training on a quiet machine, 3,520 steps; whatever happens to it, its weights are `calm`'s."""
+    changes = {"checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2, **changes}
+    return make_long_job(name, 160, **changes)
 
-    An epoch has 22 steps, a quiet machine does about 300 a second, and the status follows within 10 s.
+
+def make_long_job(name: str, epochs: int, **changes: Any) -> Json:
+    """A run of many cheap steps, with nothing that ends it early.
+
+    An epoch has 22 steps, and a quiet machine does about 300 a second.
     """
     job = make_job(name, training__loop__duration=f"{epochs}ep", **changes)
     training = job["spec"]["training"]
@@ -157,6 +229,23 @@ def read(s3: Any, key: str) -> bytes:
     """One object."""
     body: bytes = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     return body
+
+
+def wait_checkpoint(s3: Any, job: Json, *, step: int = 1, attempt: int = 1, timeout: float = 240) -> Json:
+    """Wait until storage holds a checkpoint of this attempt at or after a step; returns the pointer.
+
+    The status follows within 10 s, which is thousands of steps of these runs: who wants to hit one looks here.
+    """
+    key = run_prefix(job) + "LATEST"
+    deadline = time.monotonic() + timeout
+    pointer: Json = {}
+    while time.monotonic() < deadline:
+        with contextlib.suppress(s3.exceptions.NoSuchKey):
+            pointer = json.loads(read(s3, key))
+            if pointer["attempt"] == attempt and pointer["step"] >= step:
+                return pointer
+        time.sleep(0.1)  # S3 has nothing to wait on
+    raise AssertionError(f"{key}: no checkpoint of attempt {attempt} at step {step} after {timeout:.0f} s: {pointer}")
 
 
 def weights_digest(s3: Any, job: Json) -> str:

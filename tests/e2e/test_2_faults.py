@@ -8,22 +8,8 @@ from typing import Any
 import pytest
 from trainmaster_api.names import worker_pod
 
-from tests.e2e.conftest import make_long_job, weights_digest
-from tests.e2e.kube import Json, Namespace, holds, progress, status
-
-CHECKPOINT_EVERY = 200
-
-
-def long_job(name: str) -> Json:
-    """With checkpoints by steps, so that what a fault costs is known."""
-    return make_long_job(name, 700, checkpoint__every=f"{CHECKPOINT_EVERY}step", checkpoint__keep=2)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(shared_namespace: Namespace, s3: Any) -> str:
-    """Digest of the weights of a run that nobody touched."""
-    shared_namespace.apply(long_job("calm"))
-    return weights_digest(s3, shared_namespace.complete("calm"))
+from tests.e2e.conftest import CHECKPOINT_EVERY, Calm, make_fault_job, wait_checkpoint, weights_digest
+from tests.e2e.kube import Json, Namespace, progress, status
 
 
 def attempt(job: Json, number: int) -> Json:
@@ -31,42 +17,42 @@ def attempt(job: Json, number: int) -> Json:
     return found
 
 
-def test_sigkill_a_training_process(shared_namespace: Namespace, undisturbed: str, s3: Any) -> None:
+def test_sigkill_a_training_process(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
     ns, name = shared_namespace, "process"
-    ns.apply(long_job(name))
-    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    started = ns.apply(make_fault_job(name))
+    wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
     ns.kill_training_process(name, 1, 1)
     job = ns.complete(name)
     assert status(job)["attempt"] == 1
     assert status(job)["restarts"]["recoveries"] == 1
     assert 0 <= attempt(job, 1)["lostSteps"] <= CHECKPOINT_EVERY + 200
-    assert weights_digest(s3, job) == undisturbed
+    assert weights_digest(s3, job) == calm.digest(s3)
 
 
-def test_delete_a_worker_pod(shared_namespace: Namespace, undisturbed: str, s3: Any) -> None:
+def test_delete_a_worker_pod(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
     ns, name = shared_namespace, "worker"
-    ns.apply(long_job(name))
-    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    started = ns.apply(make_fault_job(name))
+    wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
     pod = worker_pod(name, 1, 0)
     old = ns.delete_pod(pod)
     ns.wait_pods(name, lambda pods: pod in pods and pods[pod].metadata.uid != old, "the worker is replaced")
     job = ns.complete(name)
     assert status(job)["attempt"] == 1
     assert status(job)["restarts"]["recoveries"] >= 1
-    assert weights_digest(s3, job) == undisturbed
+    assert weights_digest(s3, job) == calm.digest(s3)
 
 
-def test_delete_the_head_pod(shared_namespace: Namespace, undisturbed: str, s3: Any) -> None:
+def test_delete_the_head_pod(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
     ns, name = shared_namespace, "head"
-    ns.apply(long_job(name))
-    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    started = ns.apply(make_fault_job(name))
+    wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
     ns.delete_pod(f"{name}-1-head")
     job = ns.complete(name)
     assert status(job)["attempt"] == 2
     assert attempt(job, 2)["resumedFromStep"] >= CHECKPOINT_EVERY
     assert attempt(job, 2)["lostSteps"] >= 0
     assert attempt(job, 2)["recoverySeconds"] > 0
-    assert weights_digest(s3, job) == undisturbed
+    assert weights_digest(s3, job) == calm.digest(s3)
 
 
 def kill_head_hard(ns: Namespace, name: str, number: int) -> None:
@@ -75,23 +61,18 @@ def kill_head_hard(ns: Namespace, name: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("second", ["process", "head"])
-def test_twice_in_one_run(shared_namespace: Namespace, undisturbed: str, s3: Any, second: str) -> None:
+def test_twice_in_one_run(shared_namespace: Namespace, calm: Calm, s3: Any, second: str) -> None:
     ns, name = shared_namespace, f"twice-{second}"
-    ns.apply(long_job(name))
-    ns.at_step(name, 2 * CHECKPOINT_EVERY)
+    started = ns.apply(make_fault_job(name))
+    wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
     kill_head_hard(ns, name, 1)
-    resumed = ns.wait(
-        name,
-        lambda j: holds(j, "Complete") or (holds(j, "Running") and status(j)["lastCheckpoint"]["attempt"] == 2),
-        "running again with a checkpoint of attempt 2",
-    )
-    assert not holds(resumed, "Complete"), "the run is too short to be hit twice"
+    resumed = wait_checkpoint(s3, started, attempt=2)
     again: dict[str, Callable[[], object]] = {
         "process": lambda: ns.kill_training_process(name, 2, 0),
         "head": lambda: kill_head_hard(ns, name, 2),
     }
     again[second]()
     job = ns.complete(name)
-    assert progress(job)["step"] > progress(resumed)["step"]
+    assert progress(job)["step"] > resumed["step"]
     assert status(job)["attempt"] == (3 if second == "head" else 2)
-    assert weights_digest(s3, job) == undisturbed
+    assert weights_digest(s3, job) == calm.digest(s3)

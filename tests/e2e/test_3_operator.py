@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.e2e.conftest import SYSTEM, make_long_job
 from tests.e2e.kube import Cluster, Namespace, progress, status
+
+pytestmark = pytest.mark.alone  # the operator is everybody's
 
 DEPLOYMENT = "trainmaster-operator"
 AWAY_SECONDS = 20  # the figure: long enough that leases and watches run out
@@ -22,7 +26,7 @@ def operator_pods(cluster: Cluster) -> list[str]:
 
 def test_operator_killed_mid_run(namespace: Namespace) -> None:
     cluster, name = namespace.cluster, "steady"
-    namespace.apply(make_long_job(name, 2000, checkpoint__every="200step"))
+    namespace.apply(make_long_job(name, 700, checkpoint__every="200step"))
     before = namespace.at_step(name, 200)
     pods = {n: (p.metadata.uid, p.status.container_statuses[0].restart_count) for n, p in namespace.pods(name).items()}
     scale(cluster, 0)

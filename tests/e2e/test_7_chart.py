@@ -12,7 +12,7 @@ from trainmaster_api import GROUP, PLURAL
 from tests.e2e.conftest import RELEASE, ROOT, S3_KEYS, SYSTEM, chart_values, make_job
 from tests.e2e.kube import Cluster, Namespace, holds, progress, status
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]  # the release is everybody's
 CHART = str(ROOT / "charts" / "trainmaster")
 CRD = f"{PLURAL}.{GROUP}"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,25 +81,24 @@ def train(job: TrainingJob, root: Path, *, attempt: int = 1, recording: Recordin
     return fit(make_context(job, root, attempt=attempt, recording=recording))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _rank(rank: int, world_size: int, port: int, body: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _rank(rank: int, world_size: int, meeting: str, body: Callable[..., None], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
     try:
         body(rank, world_size, *args)
     finally:
         dist.destroy_process_group()
+    # A group that DDP has used outlives its destruction (torch 2.13 keeps a reference), and gloo's threads then meet
+    # the destructors at the interpreter's end: one run in some dozens aborted. Ray ends its workers this way too.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def spawn(world_size: int, body: Callable[..., None], *args: Any) -> None:
     """Run `body(rank, world_size, *args)` in processes with a gloo group."""
-    mp.spawn(_rank, args=(world_size, free_port(), body, args), nprocs=world_size, join=True)
+    with tempfile.TemporaryDirectory() as folder:  # a file, not a port: nobody else can take it
+        mp.spawn(_rank, args=(world_size, f"{folder}/store", body, args), nprocs=world_size, join=True)
 
 
 def train_ranks(job: TrainingJob, root: Path, world_size: int, *, attempt: int = 1, stop_at: int | None = None) -> None:
