@@ -68,7 +68,7 @@ case $cluster in
   *) say "cluster tests $cluster"; exit 0 ;;
 esac
 say "end-to-end tests, three side by side"
-$py -m pytest tests/e2e -q -m "not alone" -n 3 --dist loadgroup --maxschedchunk=1 --durations=20
+$py -m pytest tests/e2e -q -m "not alone" -n 3 --dist loadscope --durations=20
 say "end-to-end tests that take the operator away"
 $py -m pytest tests/e2e -q -m alone --durations=10
 say "all passed"

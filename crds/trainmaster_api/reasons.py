@@ -58,7 +58,6 @@ class Reason(StrEnum):
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
     TRAINING_COMPLETE = "TrainingComplete"
     NAME_CONFLICT = "NameConflict"
-    API_ERROR = "ApiError"
     HEALTHY = "Healthy"
 
 
@@ -94,7 +93,6 @@ REASON_MEANINGS: dict[Reason, str] = {
     Reason.CHECKPOINT_COMMITTED: "the message names the newest committed checkpoint",
     Reason.TRAINING_COMPLETE: "the run came to its end; the message has the test metrics",
     Reason.NAME_CONFLICT: "an object of somebody else has the name of one of ours; it is never touched",
-    Reason.API_ERROR: "the API server refused a call or didn't answer",
     Reason.HEALTHY: "the operator can do its part",
 }
 

@@ -22,6 +22,7 @@ import boto3
 import pytest
 from filelock import FileLock
 from kubernetes import client
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.kube import Cluster, Json, Namespace, load_example
 
@@ -66,6 +67,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if kubeconfig and not hasattr(session.config, "workerinput"):
         selector = f"{SHARED}={session.config.option.testrunuid}"
         Cluster(kubeconfig).kubectl("delete", "namespace", "-l", selector, "--wait=false")
+
+
+class ByJob(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Each test for itself, but those of a file that share one job or one bed go to the same process.
+
+    The mark `xdist_group` is for this; pytest-xdist 3.8 loses it under pytest 9.2.
+    """
+
+    TOGETHER = ("test_1_digits.py", "test_images.py", "test_testbed.py")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return file if file.endswith(self.TOGETHER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByJob:
+    """Which tests may run side by side."""
+    return ByJob(config, log)
 
 
 @pytest.fixture(scope="session")

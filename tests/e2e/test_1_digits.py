@@ -16,8 +16,6 @@ import yaml
 from tests.e2e.conftest import BUCKET, keys, make_job, read, run_prefix
 from tests.e2e.kube import Cluster, Json, Namespace, condition, status
 
-pytestmark = pytest.mark.xdist_group("digits")  # all read one job
-
 NAME = "digits"
 
 

@@ -29,12 +29,9 @@ spec:
   containers: [{name: pause, image: docker.io/trainmaster/pause:dev, imagePullPolicy: Never}]
 """
 
-pytestmark = [
-    pytest.mark.xdist_group("testbed"),  # all use one bed
-    pytest.mark.skipif(
-        platform.system() != "Linux" or os.geteuid() != 0, reason="nodes are Linux network namespaces, made by root"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    platform.system() != "Linux" or os.geteuid() != 0, reason="nodes are Linux network namespaces, made by root"
+)
 
 
 def _other_beds() -> list[str]:

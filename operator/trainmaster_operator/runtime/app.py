@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
 import ssl
@@ -22,7 +23,6 @@ from trainmaster_operator.kube.jobs import JobKey, JobStore, key_of
 from trainmaster_operator.kube.lease import Elector, LeaseTimes
 from trainmaster_operator.kube.reflector import Reflector
 from trainmaster_operator.kube.tokens import TokenReviewer
-from trainmaster_operator.model.settings import Settings
 from trainmaster_operator.model.snapshot import PodView
 from trainmaster_operator.reconcile import Caches, Reconciler
 
@@ -80,7 +80,7 @@ class App:
         self._reconciler = Reconciler(
             self._fenced,
             Caches(self.jobs, self.pods, self.services, self.progress),
-            _settings(config, certificates.ca),
+            dataclasses.replace(config.defaults, progress_ca=certificates.ca),
             status_written=self._count_failures,
         )
         leader = LeaderPeer(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
@@ -276,16 +276,3 @@ def _service_view(body: Object) -> tuple[str, str]:
     """Name, and UID of the controller."""
     owners = body["metadata"].get("ownerReferences") or []
     return body["metadata"]["name"], next((owner["uid"] for owner in owners if owner.get("controller")), "")
-
-
-def _settings(config: Config, ca: str) -> Settings:
-    return Settings(
-        image=config.image,
-        storage_uri=config.storage_uri,
-        storage_endpoint=config.storage_endpoint,
-        storage_region=config.storage_region,
-        storage_credentials_secret=config.storage_credentials_secret,
-        mlflow_uri=config.mlflow_uri,
-        progress_url=config.progress_url,
-        progress_ca=ca,
-    )

@@ -6,10 +6,13 @@ import argparse
 import os
 import socket
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from trainmaster_operator.model.settings import Settings
 
 PREFIX = "TRAINMASTER_"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -24,13 +27,7 @@ class Config:
     pod_name: str
     pod_ip: str
     identity: str
-    image: str | None
-    storage_uri: str | None
-    storage_endpoint: str | None
-    storage_region: str | None
-    storage_credentials_secret: str | None
-    mlflow_uri: str | None
-    progress_url: str
+    defaults: Settings
     https_port: int
     http_port: int
     tls_secret: str
@@ -48,7 +45,7 @@ class Config:
     @property
     def progress_names(self) -> tuple[str, ...]:
         """Names and addresses that the endpoint's certificate must hold."""
-        return (urlsplit(self.progress_url).hostname or "",)
+        return (urlsplit(self.defaults.progress_url).hostname or "",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,34 +99,22 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
         parser.error(f"--progress-url {url!r}: give an https:// address")
     if args.lease_seconds < 1:
         parser.error(f"--lease-seconds {args.lease_seconds}: give at least 1")
-    return Config(
-        namespaces=tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
-        own_namespace=own,
-        pod_name=args.pod_name,
-        pod_ip=args.pod_ip,
+    given = vars(args)
+    defaults = Settings(**{**_fields(Settings, given), "progress_url": url})
+    made = {
+        "namespaces": tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
+        "own_namespace": own,
         # a restart in the same pod is another candidate: it doesn't know what its forerunner was doing
-        identity="_".join((args.pod_name, args.pod_ip, uuid.uuid4().hex[:8])),
-        image=args.image,
-        storage_uri=args.storage_uri,
-        storage_endpoint=args.storage_endpoint,
-        storage_region=args.storage_region,
-        storage_credentials_secret=args.storage_credentials_secret,
-        mlflow_uri=args.mlflow_uri,
-        progress_url=url,
-        https_port=args.https_port,
-        http_port=args.http_port,
-        tls_secret=args.tls_secret,
-        tls_files=(files[0], files[1], files[2]) if files else None,
-        webhook=args.webhook,
-        lease_name=args.lease_name,
-        lease_seconds=args.lease_seconds,
-        concurrency=args.concurrency,
-        qps=args.qps,
-        burst=args.burst,
-        resync_seconds=args.resync_seconds,
-        log_format=args.log_format,
-        verbose=args.verbose,
-    )
+        "identity": "_".join((args.pod_name, args.pod_ip, uuid.uuid4().hex[:8])),
+        "defaults": defaults,
+        "tls_files": (files[0], files[1], files[2]) if files else None,
+    }
+    return Config(**{**_fields(Config, given), **made})
+
+
+def _fields(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that are fields of a dataclass under the same name."""
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
 def _own_namespace() -> str:

@@ -9,7 +9,7 @@ def test_flags_before_environment_before_defaults(monkeypatch: pytest.MonkeyPatc
     config = parse(["--qps", "5", "--namespace", "ops"])
     assert (config.qps, config.burst, config.concurrency) == (5.0, 78, 16)
     assert config.namespaces == ("a", "b")
-    assert config.progress_url == "https://trainmaster-operator.ops.svc:8443/v1/progress"
+    assert config.defaults.progress_url == "https://trainmaster-operator.ops.svc:8443/v1/progress"
     assert config.progress_names == ("trainmaster-operator.ops.svc",)
 
 
