@@ -14,6 +14,7 @@ import pytest
 import yaml
 from trainmaster_api import GROUP, PLURAL, __version__
 from trainmaster_api.validate import validate
+from trainmaster_operator.model.settings import Settings
 from trainmaster_operator.runtime import config
 from trainmaster_operator.runtime.endpoint import ADMIT_PATH
 
@@ -91,9 +92,9 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
     monkeypatch.setenv("TRAINMASTER_NAMESPACE", "trainmaster-system")
     chosen = config.parse([])
     assert chosen.namespaces == ("a", "b")
-    assert (chosen.image, chosen.mlflow_uri) == ("registry.example/trainer:1", "http://mlflow:5000")
-    assert (chosen.storage_uri, chosen.storage_endpoint) == ("s3://bucket/x", "http://s3:9")
-    assert (chosen.storage_region, chosen.storage_credentials_secret) == ("eu", "keys")
+    assert (chosen.defaults.image, chosen.defaults.mlflow_uri) == ("registry.example/trainer:1", "http://mlflow:5000")
+    assert (chosen.defaults.storage_uri, chosen.defaults.storage_endpoint) == ("s3://bucket/x", "http://s3:9")
+    assert (chosen.defaults.storage_region, chosen.defaults.storage_credentials_secret) == ("eu", "keys")
     assert (chosen.http_port, chosen.log_format, chosen.verbose) == (9090, "text", True)
     assert (chosen.webhook, chosen.lease_name) == ("trainmaster-operator", "trainmaster-operator")
     mounts = {each["mountPath"] for each in pods(objects)[0]["containers"][0]["volumeMounts"]}
@@ -102,14 +103,20 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
 
 
 def test_no_setting_gets_lost(default: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {f"TRAINMASTER_{name.upper()}" for name in config.Config.__dataclass_fields__} | {"TRAINMASTER_POD_NAME"}
+    flags = [*config.Config.__dataclass_fields__, *Settings.__dataclass_fields__]
+    known = {f"TRAINMASTER_{name.upper()}" for name in flags}
     container = pods(default)[0]["containers"][0]
     assert {each["name"] for each in container["env"]} <= known | {"TRAINMASTER_NAMESPACE"}
     for name, value in default.env.items():
         monkeypatch.setenv(name, value)
     chosen = config.parse([])
-    assert chosen.image == "docker.io/trainmaster/trainer:0.1.0"
-    assert (chosen.storage_uri, chosen.mlflow_uri, chosen.tls_files, chosen.webhook) == (None, None, None, "")
+    assert chosen.defaults.image == "docker.io/trainmaster/trainer:0.1.0"
+    assert (chosen.defaults.storage_uri, chosen.defaults.mlflow_uri, chosen.tls_files, chosen.webhook) == (
+        None,
+        None,
+        None,
+        "",
+    )
 
 
 def test_trainers_and_api_server_find_the_endpoint(render: Render) -> None:
