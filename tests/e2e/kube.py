@@ -197,15 +197,15 @@ class Namespace:
         )  # fmt: skip
         return out
 
-    def kill_training_process(self, job: str, attempt: int, worker: int) -> str:
-        """SIGKILL the process that trains in a worker pod; its pod stays."""
+    def kill_training_process(self, job: str, attempt: int, worker: int, signal: str = "SIGKILL") -> str:
+        """Send a signal to the process that trains in a worker pod; its pod stays."""
         code = (
             "import os,signal\n"
             "for p in filter(str.isdigit, os.listdir('/proc')):\n"
             "    try: line = open(f'/proc/{p}/cmdline').read()\n"
             "    except OSError: continue\n"
             "    if line.startswith('ray::') and 'RayTrainWorker' in line:\n"
-            "        os.kill(int(p), signal.SIGKILL); print('killed', p, line[:60])\n"
+            f"        os.kill(int(p), signal.{signal}); print('killed', p, line[:60])\n"
         )
         out = self.execute(worker_pod(job, attempt, worker), "python", "-c", code)
         assert "killed" in out, out

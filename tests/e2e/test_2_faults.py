@@ -55,6 +55,20 @@ def test_delete_the_head_pod(shared_namespace: Namespace, calm: Calm, s3: Any) -
     assert weights_digest(s3, job) == calm.digest(s3)
 
 
+def test_a_training_process_that_hangs(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
+    """It is alive and does nothing, so nobody reports it: the driver sees that no step is made."""
+    ns, name = shared_namespace, "hang"
+    started = ns.apply(make_fault_job(name, run__stallSeconds=10))
+    wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
+    ns.kill_training_process(name, 1, 1, "SIGSTOP")
+    job = ns.complete(name)
+    assert attempt(job, 1)["failureClass"] == "Stalled", attempt(job, 1)
+    assert "stallSeconds" in attempt(job, 1)["message"]
+    assert status(job)["restarts"]["counted"] == 1
+    assert attempt(job, 2)["resumedFromStep"] >= CHECKPOINT_EVERY
+    assert weights_digest(s3, job) == calm.digest(s3)
+
+
 def kill_head_hard(ns: Namespace, name: str, number: int) -> None:
     """SIGKILL the head's PID 1 from outside its namespace is the node's matter; grace 0 is what a user can do."""
     ns.cluster.core.delete_namespaced_pod(f"{name}-{number}-head", ns.name, grace_period_seconds=0)
