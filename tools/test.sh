@@ -19,16 +19,17 @@ fi
 tools_pid= images_pid= up_by_us=
 if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
   say "test-bed tools and images build in the background, logs in $logs"
-  nice $py -m testbed build >"$logs/tools.log" 2>&1 &
+  # each in a group of its own, so that a compiler ends with the build that started it
+  setsid nice $py -m testbed build >"$logs/tools.log" 2>&1 &
   tools_pid=$!
   if [ "$cluster" = yes ]; then
-    { tail -f /dev/null --pid="$tools_pid"; exec nice $py -m testbed images build; } >"$logs/images.log" 2>&1 &
+    setsid bash -c "tail -f /dev/null --pid=$tools_pid; exec nice $py -m testbed images build" >"$logs/images.log" 2>&1 &
     images_pid=$!
   fi
 fi
 finish() {
   status=$?
-  for pid in $images_pid $tools_pid; do kill "$pid" 2>/dev/null || true; done
+  for pid in $images_pid $tools_pid; do kill -- "-$pid" 2>/dev/null || true; done
   [ -n "$up_by_us" ] && { say "taking the cluster down"; $py -m testbed down; }
   exit $status
 }

@@ -69,6 +69,19 @@ def test_a_training_process_that_hangs(shared_namespace: Namespace, calm: Calm, 
     assert weights_digest(s3, job) == calm.digest(s3)
 
 
+def test_a_head_that_hangs(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
+    """Everything in the head pod stands still but its first process, which can't be stopped from inside."""
+    ns, name = shared_namespace, "frozen"
+    started = ns.apply(make_fault_job(name, run__stallSeconds=20))
+    wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
+    ns.freeze(f"{name}-1-head")
+    job = ns.complete(name)
+    assert attempt(job, 1)["failureClass"] == "Stalled", attempt(job, 1)
+    assert "the driver hangs" in attempt(job, 1)["message"]
+    assert attempt(job, 2)["resumedFromStep"] >= CHECKPOINT_EVERY
+    assert weights_digest(s3, job) == calm.digest(s3)
+
+
 def kill_head_hard(ns: Namespace, name: str, number: int) -> None:
     """SIGKILL the head's PID 1 from outside its namespace is the node's matter; grace 0 is what a user can do."""
     ns.cluster.core.delete_namespaced_pod(f"{name}-{number}-head", ns.name, grace_period_seconds=0)

@@ -18,6 +18,7 @@ from trainmaster_trainer.errors import StorageDenied
 from trainmaster_trainer.store import Changed, Store
 
 from testbed import builds
+from tests.contention import count_together
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,10 @@ def _wait(address: str, log: Path) -> None:
         else:
             return
     pytest.fail(f"MinIO isn't ready: {log.read_text()[-2000:]}")
+
+
+def test_of_many_conditional_writers_each_round_has_one_winner(store: Store) -> None:
+    assert count_together(store, 40) == 40
 
 
 def test_conditional_writes(store: Store) -> None:

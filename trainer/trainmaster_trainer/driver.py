@@ -23,6 +23,7 @@ from .classify import Failure
 from .context import Result
 from .control import ControlServer, Message, Peer
 from .errors import TrainingError
+from .heartbeat import beat
 from .hub import Hub
 from .outlets import Outlets
 from .settings import DriverSettings
@@ -232,6 +233,8 @@ _CODES = {Outcome.COMPLETE: ExitCode.COMPLETE, Outcome.STOPPED: ExitCode.STOPPED
 def main(arguments: list[str]) -> int:
     """Lead the attempt that a settings file describes. Returns the exit code."""
     settings = DriverSettings.read(Path(arguments[0]))
+    if settings.heartbeat_file:
+        beat(Path(settings.heartbeat_file))
     driver = Driver(settings)
     message = driver.lead()
     message = driver.outlets.finish(message)

@@ -24,6 +24,7 @@ from trainmaster_api.trainingjob import TrainingJob
 from . import raycluster
 from .children import Children
 from .control import ask
+from .heartbeat import silence
 from .memory import OomWatch
 from .settings import DriverSettings
 
@@ -149,6 +150,7 @@ class Head:
         self.children = children
         self.oom = OomWatch()
         self.result_file = pod.scratch / "result.json"
+        self.heartbeat = pod.scratch / "heartbeat"
         self.log_file = pod.scratch / "driver.log"
         self.ray_log = pod.scratch / "ray-start.log"
 
@@ -156,7 +158,8 @@ class Head:
         """Until the driver has ended, or Ray's head has."""
         pod, children = self.pod, self.children
         environment = pod.ray_environment()
-        self.result_file.unlink(missing_ok=True)
+        for left in (self.result_file, self.heartbeat):
+            left.unlink(missing_ok=True)
         with self.ray_log.open("wb") as log:
             ray = children.start(raycluster.head_command(pod.ip, pod.scratch, pod.job), environment, log)
         settings = pod.scratch / "driver.json"
@@ -194,6 +197,7 @@ class Head:
             control_port=names.PORT_CONTROL,
             ray_address=f"{pod.ip}:{names.PORT_GCS}",
             pod=pod.name,
+            heartbeat_file=str(self.heartbeat),
             log_file=str(self.log_file),
             mlflow_uri=(mlflow.uri or "") if mlflow else "",
             mlflow_experiment=(mlflow.experiment or "") if mlflow else "",
@@ -209,6 +213,7 @@ class Head:
 
     def _watch(self, ray: int, driver: int) -> ExitMessage:
         stopping: float | None = None
+        patience = self.pod.job.spec.run.stall_seconds
         while True:
             self._pass_on()
             if self.children.wait(_TICK) and stopping is None:
@@ -225,6 +230,13 @@ class Head:
                     FailureClass.HEAD_LOST,
                     f"Ray's head ended with status {self.children.exit_of(ray)}",
                     last_lines=_tail(self.ray_log),
+                )
+
+            if stopping is None and silence(self.heartbeat) > patience:
+                return _failed(
+                    FailureClass.STALLED,
+                    f"the driver hangs: no sign of life for {patience} s",
+                    last_lines=_tail(self.log_file),
                 )
 
     def _result(self, code: int, stopping: bool) -> ExitMessage:

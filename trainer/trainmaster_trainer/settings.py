@@ -32,6 +32,7 @@ class DriverSettings:
         progress_ca: File with the CA of that address.
         progress_token: File with the service-account token.
         events_fd: File descriptor that events go to as JSON lines, for a display; 0: plain lines on standard output.
+        heartbeat_file: Where the driver shows that it lives; empty: nobody looks.
         log_file: What the driver and its children print, to be kept in storage at the end; empty: nothing.
         grace_seconds: How long a stop may take to save.
     """
@@ -55,6 +56,7 @@ class DriverSettings:
     progress_ca: str = ""
     progress_token: str = ""
     events_fd: int = 0
+    heartbeat_file: str = ""
     log_file: str = ""
     grace_seconds: int = 60
 

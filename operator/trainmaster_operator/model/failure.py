@@ -38,7 +38,7 @@ def verdict(draft: Draft, stopping: bool) -> Verdict | None:
     if draft.overdue(head):
         return Verdict("Suspended", "The head's node is lost.") if stopping else _node_lost(head)
     # a head that is about to end takes its workers along: their ends say nothing then
-    return None if stopping or head.deleting else _first_failure(draft)
+    return None if stopping or head.deleting else _first_failure(draft) or _silent(draft, head)
 
 
 def decide(draft: Draft) -> bool:
@@ -163,6 +163,24 @@ def _said_failed(pod: PodView, said: ExitMessage, draft: Draft) -> Verdict:
 def _with_exit(origin: PodView, head: PodView) -> PodView:
     """The pod where it began, with the exit code that the attempt ended with unless it has one of its own."""
     return origin if origin.exit else replace(origin, exit=head.exit)
+
+
+def _silent(draft: Draft, head: PodView) -> Verdict | None:
+    """A head that runs, was ready once, and answers nobody any more: neither the kubelet nor, by progress, us.
+
+    The driver looks after the training processes, but nobody in the pod looks after a driver or a Ray head that hangs.
+    """
+    started, changed = parse_time(head.started_at), parse_time(head.ready_changed)
+    if head.ready or not started or not changed or changed <= started:
+        return None
+    message, limit = draft.snapshot.progress, draft.job.spec.run.stall_seconds
+    spoke = parse_time(message.time) if message and message.attempt == draft.status.attempt else None
+    left = limit - (draft.now - max(changed, spoke or changed)).total_seconds()
+    if left > 0:
+        draft.wake_in(left)
+        return None
+    text = f"Pod {head.name} has not been ready for {limit} s and says nothing: its driver or its Ray node hangs."
+    return Verdict.failed(FailureClass.STALLED, text, head)
 
 
 # --- the workers ---------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class PodView:
         reason: `status.reason`: Evicted, NodeShutdown, UnexpectedAdmissionError ...
         message: `status.message` that goes with it.
         ready: the Ready condition.
+        ready_changed: when it last became what it is.
         scheduled_at: when it got a node.
         unschedulable: the scheduler's message while it finds no node.
         disruption: reason of the DisruptionTarget condition: EvictionByEvictionAPI, DeletionByTaintManager ...
@@ -68,6 +69,7 @@ class PodView:
     reason: str = ""
     message: str = ""
     ready: bool = False
+    ready_changed: str = ""
     node: str = ""
     scheduled_at: str = ""
     unschedulable: str = ""
@@ -106,6 +108,7 @@ class PodView:
             reason=sys.intern(status.get("reason") or ""),
             message=status.get("message") or "",
             ready=conditions.get("Ready", {}).get("status") == "True",
+            ready_changed=conditions.get("Ready", {}).get("lastTransitionTime") or "",
             node=sys.intern((pod.get("spec") or {}).get("nodeName") or ""),
             scheduled_at=(scheduled.get("lastTransitionTime") or "") if bound else "",
             unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",

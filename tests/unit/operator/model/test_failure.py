@@ -245,6 +245,50 @@ def test_head_on_a_dead_node() -> None:
     assert bench.record()["failureClass"] == "NodeLost"
 
 
+def silent(since: float = 100) -> tuple[PodView, ...]:
+    return swap(pods(), 0, ready=False, ready_changed=clock(since))
+
+
+def test_a_head_that_hangs() -> None:
+    """It runs, isn't ready and says nothing: nobody inside is left to tell."""
+    bench = Bench(stallSeconds=60).running()
+    last_word = progress(step=100, time=clock(110))
+    plan = bench.plan(120, silent(), progress=last_word)
+    assert plan.requeue_after == 50
+    bench.plan(169, silent(), progress=last_word)
+    assert bench.record().get("endTime") is None
+    bench.plan(170, silent(), progress=last_word)
+    assert bench.record()["failureClass"] == "Stalled"
+    assert "digits-1-head has not been ready for 60 s" in bench.record()["message"]
+    assert sorted(deleted(bench.plan(171, silent()))) == ["digits-1-head", "digits-1-w-0", "digits-1-w-1"]
+
+
+def test_a_head_that_speaks_does_not_hang() -> None:
+    bench = Bench(stallSeconds=60).running()
+    bench.plan(300, silent(), progress=progress(step=100, time=clock(295)))
+    assert bench.record().get("endTime") is None
+
+
+def test_what_an_earlier_attempt_said_is_no_sign_of_life() -> None:
+    bench = Bench(stallSeconds=60).running()
+    bench.plan(300, silent(), progress=progress(2, step=100, time=clock(295)))
+    assert bench.record()["failureClass"] == "Stalled"
+
+
+def test_a_head_that_was_never_ready_is_starting() -> None:
+    """Ready has been False since before the container ran; run.pendingDeadlineSeconds is for that."""
+    bench = Bench(stallSeconds=60).started()
+    bench.plan(1000, swap(pods(), 0, ready=False, ready_changed=clock(1)))
+    assert bench.record().get("endTime") is None
+
+
+def test_a_worker_that_failed_explains_a_silent_head() -> None:
+    bench = Bench(stallSeconds=60).running()
+    found = swap(silent(), 1, exit=ended(1, said(Outcome.FAILED, FailureClass.HOST_OUT_OF_MEMORY), second=90))
+    bench.plan(300, found)
+    assert bench.record()["failureClass"] == "HostOutOfMemory"
+
+
 def test_head_complete_wins_over_its_deletion() -> None:
     bench = Bench().running()
     bench.plan(100, swap(pods(), 0, exit=ended(0, said(Outcome.COMPLETE)), deleting=clock(175)))

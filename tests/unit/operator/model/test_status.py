@@ -193,7 +193,7 @@ def test_view_of_a_pod() -> None:
             "phase": "Failed", "reason": "Evicted", "message": "low",
             "conditions": [
                 {"type": "PodScheduled", "status": "True", "lastTransitionTime": clock(1)},
-                {"type": "Ready", "status": "False"},
+                {"type": "Ready", "status": "False", "lastTransitionTime": clock(9)},
                 {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
             ],
             "containerStatuses": [
@@ -217,6 +217,7 @@ def test_view_of_a_pod() -> None:
         reason="Evicted",
         message="low",
         ready=False,
+        ready_changed=clock(9),
         node="node-2",
         scheduled_at=clock(1),
         started_at=clock(3),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.trainingjob import TrainingJob
 from trainmaster_trainer import pod as pods
 from trainmaster_trainer.children import Children, descendants
+from trainmaster_trainer.heartbeat import beat, silence
 from trainmaster_trainer.memory import OomWatch
 from trainmaster_trainer.pod import Head, Pod, Refused, Worker
 from trainmaster_trainer.raycluster import head_command, interface_of, ray_environment, worker_command, write_token
@@ -241,6 +243,37 @@ def test_ray_ends_under_the_driver(environment: dict[str, str]) -> None:
     found = one._watch(RAY, DRIVER)
     assert found.failure_class is FailureClass.HEAD_LOST
     assert found.last_lines == ["port 6379 is taken"]
+
+
+def test_a_driver_that_hangs(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    silences = iter([0.0, 599.0, 601.0])
+    monkeypatch.setattr(pods, "silence", lambda path: next(silences))
+    one = head(environment, Scripted({}))
+    one.log_file.write_text("step 100\n")
+    found = one._watch(RAY, DRIVER)
+    assert found.failure_class is FailureClass.STALLED
+    assert "600 s" in found.message
+    assert found.last_lines == ["step 100"]
+
+
+def test_a_driver_that_hangs_while_it_stops_has_its_grace(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods, "silence", lambda path: 601.0)
+    found = head(environment, Scripted({}, stop=True))._watch(RAY, DRIVER)
+    assert found.outcome is Outcome.STOPPED
+
+
+def test_the_heartbeat(tmp_path: Path) -> None:
+    file = tmp_path / "heartbeat"
+    assert silence(file) == 0, "a start may take its time"
+    file.write_text("")
+    assert silence(file) == 0, "a write that is under way"
+    file.write_text(str(time.monotonic() - 50))
+    assert 50 <= silence(file) < 80
+    beat(file)
+    while silence(file) >= 50:
+        pass
 
 
 def test_told_to_end_before_the_driver_could_listen(environment: dict[str, str]) -> None:
