@@ -168,10 +168,15 @@ class Calm:
 def s3(cluster: Cluster) -> Iterator[Any]:
     """A boto3 client on the bed's MinIO."""
     with cluster.forwarded("minio", "svc/minio", 9000) as port:
-        yield boto3.client(
-            "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
-            aws_access_key_id=S3_KEYS["AWS_ACCESS_KEY_ID"], aws_secret_access_key=S3_KEYS["AWS_SECRET_ACCESS_KEY"],
-        )  # fmt: skip
+        yield s3_client(f"http://127.0.0.1:{port}")
+
+
+def s3_client(endpoint: str) -> Any:
+    """With the keys that the tests' jobs have."""
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1",
+        aws_access_key_id=S3_KEYS["AWS_ACCESS_KEY_ID"], aws_secret_access_key=S3_KEYS["AWS_SECRET_ACCESS_KEY"],
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

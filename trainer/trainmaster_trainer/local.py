@@ -223,7 +223,7 @@ class LocalRun:
 
     # -- what came of it ----------------------------------------------------------------------------------------
     def _close(self, message: ExitMessage, seconds: float, mlflow: str) -> int:
-        again = f"trainmaster run {self.options.file}"
+        again = f"{_command('trainmaster')} run {self.options.file}"
         if message.outcome is Outcome.COMPLETE:
             self.tell_complete(seconds, mlflow, message.mlflow_run)
             return ExitCode.COMPLETE
@@ -259,7 +259,8 @@ class LocalRun:
         self.console.print("\nnext:")
         address = run.get("uri", mlflow)
         if address.startswith("sqlite"):
-            self.console.print(f"  mlflow ui --backend-store-uri sqlite:///{_near(address.removeprefix('sqlite:///'))}")
+            database = _near(address.removeprefix("sqlite:///"))
+            self.console.print(f"  {_command('mlflow')} ui --backend-store-uri sqlite:///{database}")
         self.console.print(f"  kubectl apply -f {self.options.file}    # the same job on a cluster")
 
 
@@ -271,7 +272,7 @@ def main(options: argparse.Namespace) -> int:
         with _only_one(run):
             if run.is_complete():
                 run.tell_complete()
-                run.console.print(f"  trainmaster run {options.file} --fresh    # train it anew")
+                run.console.print(f"  {_command('trainmaster')} run {options.file} --fresh    # train it anew")
                 return ExitCode.COMPLETE
             return run.start()
     except (Refused, TrainingError) as refusal:
@@ -334,6 +335,11 @@ def _changed(name: str, old: Any, new: Any, file: str) -> str:
 
 def _loopback() -> str:
     return "lo0" if sys.platform == "darwin" else "lo"
+
+
+def _command(name: str) -> str:
+    """How a program of this environment is called from here: by its name only where the shell finds it."""
+    return name if shutil.which(name) else _near(str(Path(sys.executable).parent / name))
 
 
 def _near(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_a_complete_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "test/accuracy 0.9800" in out
     assert "--fresh" in out
     assert "kubectl apply -f job.yaml" in out
+
+
+def test_commands_are_named_as_the_shell_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(here))
+    assert local._command("trainmaster") == "trainmaster"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert local._command("trainmaster") == str(here / "trainmaster")
+    monkeypatch.chdir(here.parent)
+    assert local._command("trainmaster") == "bin/trainmaster"
 
 
 @pytest.mark.parametrize(
