@@ -58,7 +58,7 @@ TOOLS = {
         _kube("kube-proxy", 6),
         _kube("kubectl", 8),
         Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
-        Tool("coredns", "coredns", "github.com/coredns/coredns", 120, in_image=True),
+        Tool("coredns", "coredns", ".", 60, in_image=True),
         Tool("minio", "minio", "github.com/minio/minio", 185, in_image=True),
         Tool(
             "kwok",

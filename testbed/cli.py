@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("addons", help="deploy CoreDNS, MinIO and MLflow (part of `up`)")
     verbs.add_parser("kubeconfig", help="print the path of the kubeconfig")
     build = verbs.add_parser("build", help="build the tools that are missing in the cache")
-    build.add_argument("tool", nargs="*", help=f"by default those of the bed; all: {', '.join(builds.TOOLS)}")
+    build.add_argument("tool", nargs="*", help=f"by default those that tests need; all: {', '.join(builds.TOOLS)}")
     picture = verbs.add_parser("images", help="build or load container images").add_subparsers(
         dest="what", required=True, metavar="build|load"
     )
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         case "kubeconfig":
             print(_existing().kubeconfig)
         case "build":
-            builds.build(*(args.tool or builds.BED))
+            builds.build(*(args.tool or (*builds.BED, "kwok")))
         case "images":
             _images(args)
         case "node":

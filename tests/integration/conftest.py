@@ -1,8 +1,10 @@
-"""One control plane (etcd and kube-apiserver) for the whole run of the integration tests, with our CRD on it."""
+"""The control planes of the integration tests: a bare one for the whole run, and one a module to run operators on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from trainmaster_api.crd import FILE
@@ -10,6 +12,7 @@ from trainmaster_api.crd import FILE
 from testbed.control_plane import ControlPlane
 from testbed.errors import BedError
 from testbed.procs import wait_until
+from tests.integration.operator_harness import CONTROLLERS, NODE, Bed, bed
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,28 @@ def crd_plane(control_plane: ControlPlane) -> ControlPlane:
 
     assert wait_until(is_served, 30), control_plane.kubectl("get", "crd", "-o", "yaml")
     return control_plane
+
+
+@pytest.fixture(scope="module")
+def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the API server of `plane` was asked."""
+    return tmp_path_factory.mktemp("audit") / "audit.log"
+
+
+@pytest.fixture(scope="module")
+def plane(audit_log: Path) -> Iterator[ControlPlane]:
+    """A control plane that serves TrainingJobs and collects garbage, with a node for the kubelet that is test code."""
+    flags = [CONTROLLERS, "--concurrent-gc-syncs=4"]
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
+    with ControlPlane(with_controller_manager=True, audit_log=audit_log, controller_manager_flags=flags) as plane:
+        plane.kubectl("apply", "-f", str(FILE))
+        plane.kubectl("create", "-f", "-", stdin=json.dumps(node))
+        plane.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.trainmaster.dev", "--timeout=20s")
+        yield plane
+
+
+@pytest.fixture
+async def here(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Bed]:
+    """A namespace of its own on `plane`, with that kubelet."""
+    async with bed(plane, tmp_path) as made:
+        yield made

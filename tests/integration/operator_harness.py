@@ -26,7 +26,6 @@ from testbed.control_plane import ControlPlane, free_port
 Object = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-CRD = ROOT / "crds" / "trainingjobs.trainmaster.dev.yaml"
 NODE = "fake-node"
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
 NODES = Resource("", "v1", "nodes", "Node")

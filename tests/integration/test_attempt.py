@@ -29,9 +29,12 @@ from trainmaster_trainer.children import descendants
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits/trainingjob.yaml"
 EVERY = 200
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and the ip command"
-)
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and the ip command"
+    ),
+]
 
 
 def wait(condition: Callable[[], Any], what: str, seconds: float = 240, unless: Attempt | None = None) -> Any:

@@ -21,6 +21,7 @@ from trainmaster_trainer.children import descendants
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits/trainingjob.yaml"
 EVERY = 200
+pytestmark = pytest.mark.ray
 
 
 def wait(

@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_operator.kube.client import EVENTS, LEASES, PODS, SECRETS, SERVICES, TRAINING_JOBS
 
-from testbed.control_plane import ControlPlane
-from tests.integration.operator_harness import CONTROLLERS, CRD, NODE, Bed, audit, bed, job, leads, size, writes
+from tests.integration.operator_harness import Bed, audit, job, leads, size, writes
 
 PODS_1 = {"digits-1-head", "digits-1-w-0", "digits-1-w-1"}
 PODS_2 = {"digits-2-head", "digits-2-w-0", "digits-2-w-1"}
-
-
-@pytest.fixture(scope="module")
-def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("audit") / "audit.log"
-
-
-@pytest.fixture(scope="module")
-def plane(audit_log: Path) -> Iterator[ControlPlane]:
-    flags = [CONTROLLERS, "--concurrent-gc-syncs=4"]
-    with ControlPlane(with_controller_manager=True, audit_log=audit_log, controller_manager_flags=flags) as plane:
-        plane.kubectl("apply", "-f", str(CRD))
-        node = f'{{"apiVersion": "v1", "kind": "Node", "metadata": {{"name": "{NODE}"}}}}'
-        plane.kubectl("create", "-f", "-", stdin=node)
-        plane.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.trainmaster.dev", "--timeout=20s")
-        yield plane
-
-
-@pytest.fixture
-async def here(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Bed]:
-    async with bed(plane, tmp_path) as made:
-        yield made
 
 
 async def test_a_job_gets_its_objects_and_its_status_follows_the_pods(here: Bed) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,8 +24,7 @@ from trainmaster_operator.model.settings import Settings
 from trainmaster_operator.model.snapshot import PodView
 from trainmaster_operator.reconcile import Caches, Reconciler
 
-from testbed.control_plane import ControlPlane
-from tests.integration.operator_harness import CONTROLLERS, CRD, NODE, Bed, Object, bed, job
+from tests.integration.operator_harness import Bed, Object, job
 
 
 class Crash(BaseException):
@@ -184,17 +182,6 @@ STORIES: dict[str, tuple[Story | None, Goal, int]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane(with_controller_manager=True, controller_manager_flags=[CONTROLLERS]) as plane:
-        plane.kubectl("apply", "-f", str(CRD))
-        plane.kubectl(
-            "create", "-f", "-", stdin=f'{{"apiVersion": "v1", "kind": "Node", "metadata": {{"name": "{NODE}"}}}}'
-        )
-        plane.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.trainmaster.dev", "--timeout=20s")
-        yield plane
-
-
 async def live(here: Bed, story: str, name: str, crashes: list[tuple[int, bool]]) -> tuple[int, int]:
     """Run a story with crashes at the given writes of successive lives; (writes of the last life, crashes)."""
     act, goal, restarts = STORIES[story]
@@ -231,25 +218,23 @@ async def live(here: Bed, story: str, name: str, crashes: list[tuple[int, bool]]
 
 
 @pytest.mark.parametrize("story", STORIES)
-async def test_a_crash_at_any_write_changes_nothing_in_the_end(plane: ControlPlane, tmp_path: Path, story: str) -> None:
-    async with bed(plane, tmp_path) as here:
-        total, _ = await live(here, story, f"{story}-0", [])
-        assert total >= 2
-        points = list(itertools.product(range(1, total + 1), (False, True)))
-        crashes = 0
-        for fatal, after in points:
-            _, crashed = await live(here, story, f"{story}-{fatal}{'a' if after else 'b'}", [(fatal, after)])
-            crashes += crashed
-        assert crashes >= len(points) - 4
-        print(f"{story}: {crashes} crashes in {total} writes")
+async def test_a_crash_at_any_write_changes_nothing_in_the_end(here: Bed, story: str) -> None:
+    total, _ = await live(here, story, f"{story}-0", [])
+    assert total >= 2
+    points = list(itertools.product(range(1, total + 1), (False, True)))
+    crashes = 0
+    for fatal, after in points:
+        _, crashed = await live(here, story, f"{story}-{fatal}{'a' if after else 'b'}", [(fatal, after)])
+        crashes += crashed
+    assert crashes >= len(points) - 4
+    print(f"{story}: {crashes} crashes in {total} writes")
 
 
-async def test_two_crashes_in_one_story(plane: ControlPlane, tmp_path: Path) -> None:
-    async with bed(plane, tmp_path) as here:
-        total, _ = await live(here, "start", "none", [])
-        twice = 0
-        for first, second in itertools.product(range(1, total), (1, 2)):
-            _, crashed = await live(here, "start", f"two-{first}-{second}", [(first, True), (second, True)])
-            twice += crashed == 2
-        print(f"{twice} times twice")
-        assert twice >= total // 2
+async def test_two_crashes_in_one_story(here: Bed) -> None:
+    total, _ = await live(here, "start", "none", [])
+    twice = 0
+    for first, second in itertools.product(range(1, total), (1, 2)):
+        _, crashed = await live(here, "start", f"two-{first}-{second}", [(first, True), (second, True)])
+        twice += crashed == 2
+    print(f"{twice} times twice")
+    assert twice >= total // 2

@@ -6,55 +6,26 @@ import asyncio
 import base64
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 from trainmaster_api.messages import CheckpointRef, ProgressMessage, TrainerState
 from trainmaster_api.names import PROGRESS_AUDIENCE
 from trainmaster_operator.kube.client import SECRETS, Resource
 
-from testbed.control_plane import ControlPlane
 from tests.integration.operator_harness import (
-    CONTROLLERS,
-    CRD,
-    NODE,
     Bed,
     Object,
     Operator,
     audit,
-    bed,
     job,
     leads,
     scrape,
     size,
     writes,
 )
-
-
-@pytest.fixture(scope="module")
-def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("audit") / "audit.log"
-
-
-@pytest.fixture(scope="module")
-def plane(audit_log: Path) -> Iterator[ControlPlane]:
-    flags = [CONTROLLERS]
-    with ControlPlane(with_controller_manager=True, audit_log=audit_log, controller_manager_flags=flags) as plane:
-        plane.kubectl("apply", "-f", str(CRD))
-        node = f'{{"apiVersion": "v1", "kind": "Node", "metadata": {{"name": "{NODE}"}}}}'
-        plane.kubectl("create", "-f", "-", stdin=node)
-        plane.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.trainmaster.dev", "--timeout=20s")
-        yield plane
-
-
-@pytest.fixture
-async def here(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Bed]:
-    async with bed(plane, tmp_path) as made:
-        yield made
 
 
 async def two(here: Bed) -> tuple[Operator, Operator]:

@@ -2,7 +2,6 @@ module trainmaster.dev/testbed/coredns
 
 go 1.26.0
 
-tool github.com/coredns/coredns
 
 require (
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a // indirect
