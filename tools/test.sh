@@ -61,7 +61,8 @@ if [ "$cluster" = yes ]; then
   images_pid=
 fi
 say "integration tests: a real Ray on this machine"
-$py -m pytest tests/integration -q -m ray -n 3 --durations=5
+# a process for each file, because its tests are compared with one undisturbed run
+$py -m pytest tests/integration -q -m ray -n 2 --dist loadfile --durations=5
 
 case $cluster in
   yes)
@@ -73,8 +74,8 @@ case $cluster in
   given) ;;
   *) say "cluster tests $cluster"; exit 0 ;;
 esac
-say "end-to-end tests, three side by side"
-$py -m pytest tests/e2e -q -m "not alone" -n 3 --dist loadscope --durations=20
+say "end-to-end tests, two side by side"
+$py -m pytest tests/e2e -q -m "not alone" -n 2 --dist loadscope --durations=20
 say "end-to-end tests that take the operator away"
 $py -m pytest tests/e2e -q -m alone --durations=10
 say "all passed"

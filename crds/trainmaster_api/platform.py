@@ -165,7 +165,7 @@ class Run(Model):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
     """Seconds after the end until the TrainingJob is deleted; its storage stays."""
     stall_seconds: Annotated[int, Field(ge=10)] = 600
-    """Seconds without a new step until a running attempt counts as stalled."""
+    """Seconds without a new step until an attempt counts as stalled; at least 600 while it loads or packages."""
     stop_grace_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
     """Seconds that a stop (suspend, drain, eviction) may take to save."""
     resume_from: (

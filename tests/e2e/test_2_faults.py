@@ -58,7 +58,7 @@ def test_delete_the_head_pod(shared_namespace: Namespace, calm: Calm, s3: Any) -
 def test_a_training_process_that_hangs(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
     """It is alive and does nothing, so nobody reports it: the driver sees that no step is made."""
     ns, name = shared_namespace, "hang"
-    started = ns.apply(make_fault_job(name, run__stallSeconds=10))
+    started = ns.apply(make_fault_job(name, run__stallSeconds=45))
     wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
     ns.kill_training_process(name, 1, 1, "SIGSTOP")
     job = ns.complete(name)
@@ -72,7 +72,7 @@ def test_a_training_process_that_hangs(shared_namespace: Namespace, calm: Calm, 
 def test_a_head_that_hangs(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
     """Everything in the head pod stands still but its first process, which can't be stopped from inside."""
     ns, name = shared_namespace, "frozen"
-    started = ns.apply(make_fault_job(name, run__stallSeconds=20))
+    started = ns.apply(make_fault_job(name, run__stallSeconds=45))
     wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)
     ns.freeze(f"{name}-1-head")
     job = ns.complete(name)

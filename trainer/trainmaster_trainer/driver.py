@@ -34,6 +34,7 @@ _TICK = 0.1
 _MAX_FAILURES_IN_A_ROW = 3
 _DUMP_SECONDS = 3.0
 _GONE_SECONDS = 20.0
+_PREPARING_SECONDS = 600
 
 
 class Driver:
@@ -203,7 +204,7 @@ class Driver:
         return self.hub.ended(Outcome.STOPPED, f"stopped; goes on from step {step}")
 
     def _watch_for_stall(self) -> None:
-        limit = self.job.spec.run.stall_seconds
+        limit = self._patience()
         if self._outcome is not None or self.control.ranks() == 0 or time.monotonic() - self.hub.last_move < limit:
             return
         self.control.dump()
@@ -219,6 +220,11 @@ class Driver:
             rank=rank,
             last_lines=lines[-20:],
         )
+
+    def _patience(self) -> int:
+        """Seconds without news that are a stall: loading and packaging make no steps and may take longer than one."""
+        limit = self.job.spec.run.stall_seconds
+        return limit if self.hub.state is TrainerState.TRAINING else max(limit, _PREPARING_SECONDS)
 
     # -- storage ------------------------------------------------------------------------------------------------
     def _open_run(self) -> Store:

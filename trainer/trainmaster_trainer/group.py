@@ -19,17 +19,14 @@ from trainmaster_api.trainingjob import TrainingJob
 
 from .classify import group_failure
 from .control import ask
-from .errors import TrainingError
 from .hub import Hub
 from .raycluster import WORKER_RESOURCE, is_listening
+from .raystart import be_patient
 from .settings import DriverSettings
 from .worker import train_loop
 
 _TICK = 0.1
 _DECISION_SECONDS = 60.0
-# Ray gives a node of its own 30 s to start and has no setting for it; a machine that is busy may take longer.
-_START_TRIES = 4
-_STARTED_TOO_SLOWLY = "timed out during startup"
 
 
 class Decider(UserCallback):
@@ -143,19 +140,7 @@ def _join(address: str) -> None:
 
 def _start(settings: DriverSettings, token: str) -> None:
     os.environ["RAY_AUTH_TOKEN"] = token
-    for _ in range(_START_TRIES):
-        try:
-            return _start_here(settings)
-        except Exception as error:  # Ray raises nothing more special
-            if _STARTED_TOO_SLOWLY not in str(error):
-                raise
-            ray.shutdown()
-    raise TrainingError(
-        f"Ray didn't start within 30 s, {_START_TRIES} times in a row: this machine is too busy or short of memory"
-    )
-
-
-def _start_here(settings: DriverSettings) -> None:
+    be_patient()
     ray.init(
         address="local",
         num_cpus=settings.workers,

@@ -124,7 +124,7 @@ def write_token(path: Path, token: str) -> None:
 
 
 def _command(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: str) -> list[str]:
-    ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
+    ray = [sys.executable, "-m", "trainmaster_trainer.raystart"]
     return [
         *ray, "start", "--block", f"--node-ip-address={ip}",
         f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--memory={int(parse_quantity(memory) * 0.8)}",
