@@ -122,6 +122,7 @@ def _measure(namespace: Namespace, name: str, fault: Fault) -> Sample:
     namespace.apply(make_job(name, **FOREVER))
     first = namespace.wait(name, _trains, "training", PATIENCE)
     start = time.time() - began
+    assert not holds(first, "Failed"), namespace.explain(name)
     before = namespace.at_step(name, STEPS_BEFORE, PATIENCE)
     stages = durations(status(first if "firstStepSeconds" in status(first).get("ledger", {}) else before)["ledger"])
     fault.strike(namespace, name)

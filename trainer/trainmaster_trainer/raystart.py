@@ -32,8 +32,18 @@ def be_patient() -> None:
     services.get_node = get_node
 
 
-if __name__ == "__main__":
-    from ray.scripts.scripts import main
+def start() -> None:
+    """`ray start`, but for the Ray Client server: a process that nobody here speaks to.
 
+    It comes wherever the client's libraries are installed, and no port means the default one.
+    """
+    from ray.scripts import scripts  # a second of imports that the driver, who wants patience too, can spare
+
+    unwanted = ImportError("no Ray Client is wanted here")
+    scripts.get_ray_client_dependency_error = lambda: unwanted  # type: ignore[attr-defined]
+    scripts.main()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
     be_patient()
-    main()  # type: ignore[no-untyped-call]
+    start()
