@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         case "kubeconfig":
             print(_existing().kubeconfig)
         case "build":
-            builds.build(*(args.tool or (*builds.BED, "kwok")))
+            builds.build(*(args.tool or builds.TESTED))
         case "images":
             _images(args)
         case "node":

@@ -31,13 +31,18 @@ def operator_pods(cluster: Cluster) -> list[str]:
     return [pod.metadata.name for pod in found]
 
 
-@contextlib.contextmanager
-def hanging_api_server() -> Iterator[None]:
-    """It takes connections and answers nothing, which is worse than being gone."""
+@pytest.fixture
+def api_server() -> int:
+    """Its process."""
     bed = Bed()
     if not bed.exists or str(bed.kubeconfig) != os.environ["KUBECONFIG"]:
         pytest.skip("only on the test bed can a test stop the API server")
-    pid = next(process.pid for process in bed.processes() if process.name == "kube-apiserver")
+    return next(process.pid for process in bed.processes() if process.name == "kube-apiserver")
+
+
+@contextlib.contextmanager
+def hanging(pid: int) -> Iterator[None]:
+    """The server takes connections and answers nothing, which is worse than being gone."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -65,13 +70,13 @@ def direct_s3(cluster: Cluster) -> Any:
     return s3_client(f"http://{cluster.core.list_namespaced_pod('minio').items[0].status.pod_ip}:9000")
 
 
-def test_api_server_hangs_mid_run(namespace: Namespace) -> None:
+def test_api_server_hangs_mid_run(api_server: int, namespace: Namespace) -> None:
     """Training goes on meanwhile; the operator, which loses its lease over it, comes back."""
     name, s3 = "deaf", direct_s3(namespace.cluster)
     started = namespace.apply(make_long_job(name, 900, checkpoint__every="200step"))
     namespace.at_step(name, 200)
     pods = {n: (p.metadata.uid, p.status.container_statuses[0].restart_count) for n, p in namespace.pods(name).items()}
-    with hanging_api_server():
+    with hanging(api_server):
         before = wait_checkpoint(s3, started)
         time.sleep(HANG_SECONDS)  # the fault itself
         after = wait_checkpoint(s3, started)

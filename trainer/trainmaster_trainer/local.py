@@ -338,8 +338,9 @@ def _loopback() -> str:
 
 
 def _command(name: str) -> str:
-    """How a program of this environment is called from here: by its name only where the shell finds it."""
-    return name if shutil.which(name) else _near(str(Path(sys.executable).parent / name))
+    """How a program of this environment is called from here: by its name only where the shell finds this very one."""
+    own = Path(sys.executable).parent / name
+    return name if shutil.which(name) == str(own) else _near(str(own))
 
 
 def _near(path: str) -> str:

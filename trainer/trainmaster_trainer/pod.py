@@ -231,7 +231,6 @@ class Head:
                     f"Ray's head ended with status {self.children.exit_of(ray)}",
                     last_lines=_tail(self.ray_log),
                 )
-
             if stopping is None and silence(self.heartbeat) > patience:
                 return _failed(
                     FailureClass.STALLED,

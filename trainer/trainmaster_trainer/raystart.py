@@ -33,10 +33,11 @@ def be_patient() -> None:
 
 
 def start() -> None:
-    """`ray start`, but for the Ray Client server: a process that nobody here speaks to.
+    """`ray start` with patience, and without the Ray Client server: a process that nobody here speaks to.
 
     It comes wherever the client's libraries are installed, and no port means the default one.
     """
+    be_patient()
     from ray.scripts import scripts  # a second of imports that the driver, who wants patience too, can spare
 
     unwanted = ImportError("no Ray Client is wanted here")
@@ -45,5 +46,4 @@ def start() -> None:
 
 
 if __name__ == "__main__":
-    be_patient()
     start()

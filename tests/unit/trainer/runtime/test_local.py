@@ -117,7 +117,7 @@ def test_a_complete_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "kubectl apply -f job.yaml" in out
 
 
-def test_commands_are_named_as_the_shell_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_named_as_the_shell_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Path(sys.executable).parent
     monkeypatch.setenv("PATH", str(here))
     assert local._command("trainmaster") == "trainmaster"
@@ -125,6 +125,10 @@ def test_commands_are_named_as_the_shell_finds_them(monkeypatch: pytest.MonkeyPa
     assert local._command("trainmaster") == str(here / "trainmaster")
     monkeypatch.chdir(here.parent)
     assert local._command("trainmaster") == "bin/trainmaster"
+    stranger = tmp_path / "trainmaster"
+    stranger.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert local._command("trainmaster") == "bin/trainmaster", "another one of that name comes first"
 
 
 @pytest.mark.parametrize(

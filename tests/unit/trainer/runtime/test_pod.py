@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from trainmaster_api import names
@@ -206,6 +208,13 @@ class Scripted(Children):
         self.exits[pid] = -15
 
 
+class Deaf(Scripted):
+    """Nothing ends when it is told to."""
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        self.sent.append(number)
+
+
 RAY, DRIVER = 101, 102
 
 
@@ -260,8 +269,11 @@ def test_a_driver_that_hangs_while_it_stops_has_its_grace(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pods, "silence", lambda path: 601.0)
-    found = head(environment, Scripted({}, stop=True))._watch(RAY, DRIVER)
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(pods, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    found = head(environment, Deaf({}, stop=True))._watch(RAY, DRIVER)
     assert found.outcome is Outcome.STOPPED
+    assert "no time left" in found.message
 
 
 def test_the_heartbeat(tmp_path: Path) -> None:
@@ -284,7 +296,9 @@ def test_told_to_end_before_the_driver_could_listen(environment: dict[str, str])
 
 
 def test_what_the_driver_is_told(environment: dict[str, str], job: TrainingJob) -> None:
-    settings = head(environment, Scripted({})).driver_settings()
+    one = head(environment, Scripted({}))
+    settings = one.driver_settings()
+    assert settings.heartbeat_file == str(one.heartbeat), "where the launcher looks"
     assert (settings.attempt, settings.workers, settings.storage_uri) == (3, 2, "s3://bucket/prefix")
     assert settings.progress_url == "https://operator/v1/progress"
     assert settings.progress_ca == "", "an empty file is no CA"

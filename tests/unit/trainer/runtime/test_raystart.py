@@ -1,12 +1,15 @@
-"""A raylet that registers late is waited for."""
+"""A raylet that registers late is waited for, in pods and on a laptop; nothing is started that nobody needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ray._private import services
-from trainmaster_trainer import raystart
+from ray.scripts import scripts
+from trainmaster_trainer import group, raystart
+from trainmaster_trainer.settings import DriverSettings
 
 
 class Clock:
@@ -43,3 +46,37 @@ def test_later_than_ray_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_never(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="no node"):
         registers_after(1000, monkeypatch)()
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Ray's own function, put back afterwards."""
+    monkeypatch.setattr(services, "get_node", services.get_node)
+    return services.get_node
+
+
+def test_ray_start_in_a_pod(monkeypatch: pytest.MonkeyPatch, untouched: object) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def main() -> None:
+        seen.append((services.get_node is not untouched, scripts.get_ray_client_dependency_error() is not None))
+
+    monkeypatch.setattr(scripts, "get_ray_client_dependency_error", lambda: None)
+    monkeypatch.setattr(scripts, "main", main)
+    raystart.start()
+    assert seen == [(True, True)]
+
+
+def test_ray_init_on_a_laptop(monkeypatch: pytest.MonkeyPatch, untouched: object) -> None:
+    seen: list[bool] = []
+
+    class Ray:
+        @staticmethod
+        def init(**arguments: Any) -> None:
+            seen.append(services.get_node is not untouched)
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # is set by the start: give back what was there
+    monkeypatch.setattr(group, "ray", Ray)
+    files = {"job_file": "", "storage_uri": "", "base_dir": "", "scratch": "", "result_file": "", "token_file": ""}
+    group._start(DriverSettings(attempt=1, workers=2, **files), "token")
+    assert seen == [True]
