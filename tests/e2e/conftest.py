@@ -7,7 +7,6 @@ away are marked `alone` and run after the others.
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import json
 import os
@@ -24,13 +23,13 @@ from filelock import FileLock
 from kubernetes import client
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.e2e.kube import Cluster, Json, Namespace, load_example
+from tests.e2e.kube import Cluster, Json, Namespace
+from tests.jobs import CHECKPOINT_EVERY, FAULT_EPOCHS, load_example, of_cheap_steps
 
 ROOT = Path(__file__).parents[2]
 RELEASE, SYSTEM = "trainmaster", "trainmaster-system"
 SHARED = "trainmaster.dev/e2e-run"
 BUCKET = "trainmaster"
-CHECKPOINT_EVERY = 200
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "minioadmin", "AWS_SECRET_ACCESS_KEY": "minioadmin-secret"}
 STORAGE = {"uri": f"s3://{BUCKET}/e2e", "endpoint": "http://minio.minio:9000", "credentialsSecret": "minio"}
 
@@ -191,7 +190,7 @@ def make_job(name: str, **changes: Any) -> Json:
 
     Keyword arguments are dotted paths under spec with `__` for the dot: run__retries__max=1.
     """
-    job = copy.deepcopy(load_example("digits"))
+    job = load_example("digits")
     job["metadata"] = {"name": name}
     spec = job["spec"]
     spec["storage"] = dict(STORAGE)
@@ -207,22 +206,14 @@ def make_job(name: str, **changes: Any) -> Json:
 
 
 def make_fault_job(name: str, **changes: Any) -> Json:
-    """About 12 s of training on a quiet machine, 3,520 steps; whatever happens to it, its weights are `calm`'s."""
+    """Whatever happens to it, its weights are `calm`'s."""
     changes = {"checkpoint__every": f"{CHECKPOINT_EVERY}step", "checkpoint__keep": 2, **changes}
-    return make_long_job(name, 160, **changes)
+    return make_long_job(name, FAULT_EPOCHS, **changes)
 
 
 def make_long_job(name: str, epochs: int, **changes: Any) -> Json:
-    """A run of many cheap steps, with nothing that ends it early.
-
-    An epoch has 22 steps, and a quiet machine does about 300 a second.
-    """
-    job = make_job(name, training__loop__duration=f"{epochs}ep", **changes)
-    training = job["spec"]["training"]
-    training["model"] = {"name": "mlp", "args": {"hidden": [64], "dropout": 0.2}}
-    training["optimizer"] = {"name": "adamw", "lr": 0.002}
-    training["loop"].pop("earlyStopping", None)
-    return job
+    """A run of many cheap steps."""
+    return of_cheap_steps(make_job(name, **changes), epochs)
 
 
 def spread(name: str) -> Json:

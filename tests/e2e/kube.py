@@ -12,7 +12,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -254,13 +253,6 @@ def condition(job: Json, kind: str) -> Json:
 def holds(job: Json, kind: str) -> bool:
     """Whether a condition is True."""
     return condition(job, kind).get("status") == "True"
-
-
-def load_example(name: str) -> Json:
-    """A TrainingJob of examples/."""
-    path = Path(__file__).parents[2] / "examples" / name / "trainingjob.yaml"
-    job: Json = yaml.safe_load(path.read_text())
-    return job
 
 
 def dump(value: object) -> str:

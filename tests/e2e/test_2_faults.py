@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from trainmaster_api.names import worker_pod
 
-from tests.e2e.conftest import CHECKPOINT_EVERY, Calm, make_fault_job, wait_checkpoint, weights_digest
+from tests.e2e.conftest import Calm, make_fault_job, wait_checkpoint, weights_digest
 from tests.e2e.kube import Json, Namespace, progress, status
+from tests.jobs import CHECKPOINT_EVERY
 
 
 def attempt(job: Json, number: int) -> Json:

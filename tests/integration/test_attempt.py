@@ -27,8 +27,9 @@ from trainmaster_api.trainingjob import TrainingJob
 from trainmaster_api.validate import validate
 from trainmaster_trainer.children import descendants
 
-EXAMPLE = Path(__file__).parents[2] / "examples/digits/trainingjob.yaml"
-EVERY = 200
+from tests.jobs import CHECKPOINT_EVERY as EVERY
+from tests.jobs import Json, load_example, of_cheap_steps
+
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.skipif(
@@ -206,14 +207,18 @@ def training_process(pod: subprocess.Popen[bytes]) -> int | None:
     return None
 
 
+def make_data() -> Json:
+    data = of_cheap_steps(load_example("digits"))
+    data["spec"]["checkpoint"] = {"every": f"{EVERY}step", "keepBest": 0}
+    del data["spec"]["tracking"]
+    return data
+
+
 @pytest.fixture
 def attempts(tmp_path: Path, network: Network) -> Iterator[Callable[[int], Attempt]]:
-    data = yaml.safe_load(EXAMPLE.read_text())
+    data = make_data()
     data["metadata"]["uid"] = "uid-1"
-    data["spec"]["training"]["loop"]["duration"] = "120ep"
-    data["spec"]["checkpoint"] = {"every": f"{EVERY}step", "keepBest": 0}
     data["spec"]["storage"] = {"uri": str(tmp_path / "store")}
-    del data["spec"]["tracking"]
     job, problems = validate(data)
     assert job is not None, problems
     operator = Operator(network.gateway)
@@ -237,11 +242,7 @@ def attempts(tmp_path: Path, network: Network) -> Iterator[Callable[[int], Attem
 def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Weights of the same job on a laptop: the two forms must agree to the last bit."""
     folder = tmp_path_factory.mktemp("laptop")
-    data = yaml.safe_load(EXAMPLE.read_text())
-    data["spec"]["training"]["loop"]["duration"] = "120ep"
-    data["spec"]["checkpoint"] = {"every": f"{EVERY}step", "keepBest": 0}
-    del data["spec"]["tracking"]
-    (folder / "job.yaml").write_text(yaml.safe_dump(data))
+    (folder / "job.yaml").write_text(yaml.safe_dump(make_data()))
     done = subprocess.run(
         [sys.executable, "-m", "trainmaster_cli.main", "run", "job.yaml", "--plain"],
         cwd=folder, capture_output=True, text=True, timeout=500, check=False,

@@ -19,8 +19,9 @@ import pytest
 import yaml
 from trainmaster_trainer.children import descendants
 
-EXAMPLE = Path(__file__).parents[2] / "examples/digits/trainingjob.yaml"
-EVERY = 200
+from tests.jobs import CHECKPOINT_EVERY as EVERY
+from tests.jobs import load_example, of_cheap_steps
+
 pytestmark = pytest.mark.ray
 
 
@@ -50,8 +51,8 @@ class Laptop:
         return self.folder / "job.yaml"
 
     def write(self, **loop: Any) -> None:
-        job = yaml.safe_load(EXAMPLE.read_text())
-        job["spec"]["training"]["loop"] |= {"duration": "120ep", **loop}
+        job = of_cheap_steps(load_example("digits"))
+        job["spec"]["training"]["loop"] |= loop
         job["spec"]["checkpoint"] = {"every": f"{EVERY}step", "keepBest": 0}
         del job["spec"]["tracking"]
         self.file.write_text(yaml.safe_dump(job))
@@ -130,7 +131,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     assert "complete" in out
     found = re.search(r"test/accuracy ([0-9.]+)", out)
     assert found is not None
-    assert float(found[1]) >= 0.97
+    assert float(found[1]) >= 0.95
     assert "kubectl apply -f job.yaml" in out
     again = laptop.finish(laptop.start())
     assert "complete" in again

@@ -1,8 +1,7 @@
 """The channel between the driver and everybody in its attempt: JSON lines over TCP, opened with the attempt's token.
 
-Rank 0 sends reports, every rank sends its stacks when asked, a worker's launcher says that its pod is leaving, Ray
-Train's controller asks whether a failure may be recovered. The driver sends `stop` and `dump`. It costs no process,
-where a Ray actor would cost one of 110 MB.
+Rank 0 sends reports, every rank sends its stacks when asked, a worker's launcher says that its pod is leaving. The
+driver sends `stop` and `dump`. It costs no process, where a Ray actor would cost one of 110 MB.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Peer:
 
     @property
     def role(self) -> str:
-        """`rank`, `launcher` or `controller`."""
+        """`rank` or `launcher`."""
         return str(self.hello.get("role", ""))
 
 

@@ -103,7 +103,7 @@ class Driver:
             "token_file": self.settings.token_file,
             "in_cluster": bool(self.settings.ray_address),
         }
-        result = result_from_wire(fit(self.settings, self.job, config, self.token))
+        result = result_from_wire(fit(self.settings, self.job, config, self._may_recover))
         return self._finished(result)
 
     def _finished(self, result: Result) -> ExitMessage:
@@ -116,7 +116,7 @@ class Driver:
         return self.hub.ended(Outcome.STOPPED, f"saved at step {result.step} and stopped")
 
     def _ended_by(self, error: Exception) -> ExitMessage:
-        """The failure that the controller told of is the cause; what `fit` raised only follows from it."""
+        """The failure that Ray Train asked about is the cause; what `fit` raised only follows from it."""
         failure = self._failure
         if failure is None:
             lines = str(error).strip().splitlines()
@@ -140,15 +140,12 @@ class Driver:
             self.hub.report(report_from_wire(message))
         elif peer.role == "rank" and kind == "stacks":
             self.hub.stacks[int(message["rank"])] = [str(line) for line in message["lines"]]
-        elif peer.role == "controller" and kind == "failure":
-            return {"type": "decision", "recover": self._may_recover(Failure(**message["failure"]))}
         elif peer.role == "launcher" and kind == "leaving":
             return {"type": "left", "saved": self._save_before_leaving(message)}
         return None
 
     def _may_recover(self, failure: Failure) -> bool:
         """Whether Ray Train starts another group of workers."""
-        failure = Failure(**{**failure.__dict__, "failure_class": FailureClass(failure.failure_class)})
         self._failure = failure
         with self._interrupted:
             self._interrupted.notify_all()

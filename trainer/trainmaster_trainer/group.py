@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+from trainmaster_api.reasons import FailureClass
 from trainmaster_api.trainingjob import TrainingJob
 
-from .classify import group_failure
-from .control import ask
+from .classify import Failure, group_failure
 from .hub import Hub
-from .raycluster import WORKER_RESOURCE, is_listening
-from .raystart import be_patient
+from .raycluster import OBJECT_STORE_BYTES, WORKER_RESOURCE, is_listening
+from .raystart import start
 from .settings import DriverSettings
 from .worker import train_loop
 
 _TICK = 0.1
-_DECISION_SECONDS = 60.0
 
 
-class Decider(UserCallback):
-    """Runs in Ray Train's controller: asks the driver whether a failed group may be replaced.
+class _Policy(FailurePolicy):
+    """Asks the driver whether a group of workers that failed may be replaced."""
 
-    Ray Train retries whatever happens; raising here is its one way to end a run.
-    """
+    def __init__(self, may_recover: Callable[[Failure], bool]) -> None:
+        super().__init__(FailureConfig())  # its limits are not ours
+        self._may_recover = may_recover
 
-    def __init__(self, address: tuple[str, int], token: str) -> None:
-        self._address = address
-        self._token = token
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called with the errors of the ranks."""
-        failure = group_failure(worker_exceptions)
-        message = {"type": "failure", "failure": asdict(failure)}
-        answer = ask(self._address, self._token, "controller", message, _DECISION_SECONDS)
-        recover = answer["recover"] if answer else failure.recoverable
-        if not recover:
-            raise RuntimeError(failure.message)
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        """Called by the controller for every error of a rank, of a start, and of its own."""
+        return FailureDecision.RETRY if self._may_recover(cause(training_failed_error)) else FailureDecision.RAISE
 
 
 class _NoAutoscaler(FixedScalingPolicy):
@@ -62,20 +60,63 @@ class _NoAutoscaler(FixedScalingPolicy):
         """Nobody to send it to."""
 
 
+class _Group(WorkerGroup):
+    """The ranks, without a handle of the controller: it is no actor, and they have nothing to ask it."""
+
+    def _init_train_context_on_workers(self, workers: Any, sync_actor: Any, train_context_args: Any) -> None:
+        started = []
+        for number, worker in enumerate(workers):
+            own = {name: values[number] for name, values in train_context_args.items()}
+            started.append(
+                worker.actor.init_train_context.remote(
+                    train_run_context=self._train_run_context,
+                    distributed_context=worker.distributed_context,
+                    synchronization_actor=sync_actor,
+                    storage_context=self._storage_context,
+                    worker_callbacks=self._worker_callbacks_to_propagate,
+                    controller_actor=None,
+                    **own,
+                )
+            )
+        ray.get(started)
+
+
+class _Controller(TrainController):
+    worker_group_cls = _Group
+
+
 class _Trainer(DataParallelTrainer):
     """Without helpers that have nothing to do here, each a process of 115 MB that costs a second to start.
 
     One hands out Ray Data sets, which we have none of; one removes placement groups of dead controllers, but here the
-    whole cluster ends with the driver; one speaks to the autoscaler.
+    whole cluster ends with the driver; one speaks to the autoscaler. And the controller, which is an actor so that it
+    outlives its driver, runs in the driver: here neither is of use without the other.
     """
+
+    may_recover: Callable[[Failure], bool]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         arguments["scaling_policy"] = _NoAutoscaler(self.scaling_config)  # type: ignore[arg-type]
-        return super()._initialize_and_run_controller(**arguments)
+        arguments["failure_policy"] = _Policy(self.may_recover)
+        controller = _Controller(**arguments)
+        asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+        return controller.get_result()
 
     def _create_default_callbacks(self) -> list[Any]:
         found = super()._create_default_callbacks()
         return [one for one in found if not isinstance(one, DatasetsCallback | PlacementGroupCleanerCallback)]
+
+
+def cause(error: TrainingFailedError) -> Failure:
+    """What is behind an error of Ray Train's."""
+    if isinstance(error, WorkerGroupError):
+        return group_failure(error.worker_failures)
+    behind = error.controller_failure if isinstance(error, ControllerError) else error
+    if isinstance(behind, WorkerGroupStartupFailedError):
+        return Failure(FailureClass.WORKER_LOST, "a worker was lost while the ranks started", recoverable=True)
+    lines = str(behind).strip().splitlines()
+    message = f"Ray Train failed: {type(behind).__name__}: {lines[0] if lines else ''}"
+    return Failure(FailureClass.INTERNAL_ERROR, message, last_lines=lines[-12:])
 
 
 def connect(settings: DriverSettings, job: TrainingJob, token: str, hub: Hub) -> None:
@@ -91,8 +132,16 @@ def connect(settings: DriverSettings, job: TrainingJob, token: str, hub: Hub) ->
         _start(settings, token)
 
 
-def fit(settings: DriverSettings, job: TrainingJob, config: dict[str, Any], token: str) -> dict[str, Any]:
+def fit(
+    settings: DriverSettings, job: TrainingJob, config: dict[str, Any], may_recover: Callable[[Failure], bool]
+) -> dict[str, Any]:
     """Train with Ray Train; workers that are lost are replaced, from the newest checkpoint.
+
+    Args:
+        settings: Of the driver.
+        job: What to train.
+        config: Goes to `train_loop`.
+        may_recover: Asked for every failure; False ends the run.
 
     Returns:
         What rank 0 returned.
@@ -110,10 +159,9 @@ def fit(settings: DriverSettings, job: TrainingJob, config: dict[str, Any], toke
             name=f"{job.metadata.name}-{settings.attempt}",
             # Ray keeps nothing of ours there: checkpoints are ours alone
             storage_path=str(Path(settings.scratch) / "ray-train"),
-            failure_config=FailureConfig(max_failures=-1),
-            callbacks=[Decider(tuple(config["control"]), token)],  # type: ignore[list-item]
         ),
     )
+    trainer.may_recover = may_recover
     result: Any = trainer.fit()
     found: dict[str, Any] = result.return_value
     return found
@@ -140,17 +188,15 @@ def _join(address: str) -> None:
 
 def _start(settings: DriverSettings, token: str) -> None:
     os.environ["RAY_AUTH_TOKEN"] = token
-    be_patient()
-    ray.init(
-        address="local",
-        num_cpus=settings.workers,
-        num_gpus=0,
-        include_dashboard=False,
-        object_store_memory=80 * 2**20,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        _temp_dir=str(Path(settings.scratch) / "r"),
-    )
+    parameters = {
+        "num_cpus": settings.workers,
+        "num_gpus": 0,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "temp_dir": str(Path(settings.scratch) / "r"),  # short, because sockets lie there
+        "include_log_monitor": False,
+    }
+    node = start(head=True, parameters=parameters, ends_with_us=False)
+    ray.init(address=node.gcs_address, logging_level=logging.ERROR, log_to_driver=False)
 
 
 def _workers() -> int:

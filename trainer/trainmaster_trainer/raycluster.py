@@ -5,12 +5,14 @@ Only the standard library and the contract are imported, because the launcher mu
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainmaster_api import names
 from trainmaster_api.base import parse_quantity
@@ -70,25 +72,25 @@ def ray_environment(token_file: Path, scratch: Path, pod_ip: str, base: Mapping[
 
 
 def head_command(ip: str, scratch: Path, job: TrainingJob) -> list[str]:
-    """`ray start` of a head: no CPU is offered, so training stays on the workers."""
-    return [
-        *_command(ip, scratch, cpus=0, gpus=0, memory=job.spec.cluster.head.memory, resource=HEAD_RESOURCE),
-        "--head",
-        f"--port={names.PORT_GCS}",
-        "--include-dashboard=true",
-        "--dashboard-host=0.0.0.0",
-        f"--dashboard-port={names.PORT_DASHBOARD}",
-        "--no-monitor",  # no autoscaler: the operator makes the nodes
-    ]
+    """Starts a head: no CPU is offered, so training stays on the workers."""
+    return _command(
+        "head",
+        **_parameters(ip, scratch, cpus=0, gpus=0, memory=job.spec.cluster.head.memory, resource=HEAD_RESOURCE),
+        gcs_server_port=names.PORT_GCS,
+        dashboard_host="0.0.0.0",  # every request needs the attempt's token
+        dashboard_port=names.PORT_DASHBOARD,
+        include_log_monitor=False,  # the driver has a log of its own
+    )
 
 
 def worker_command(ip: str, scratch: Path, job: TrainingJob, head_ip: str) -> list[str]:
-    """`ray start` of a worker. One CPU is offered whatever the limit is: one training process per pod."""
+    """Starts a worker. One CPU is offered whatever the limit is: one training process per pod."""
     workers = job.spec.cluster.workers
-    return [
-        *_command(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE),
-        f"--address={head_ip}:{names.PORT_GCS}",
-    ]
+    return _command(
+        "worker",
+        **_parameters(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE),
+        gcs_address=f"{head_ip}:{names.PORT_GCS}",
+    )
 
 
 def interface_of(ip: str) -> str | None:
@@ -123,16 +125,27 @@ def write_token(path: Path, token: str) -> None:
         file.write(token)
 
 
-def _command(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: str) -> list[str]:
-    ray = [sys.executable, "-m", "trainmaster_trainer.raystart"]
-    return [
-        *ray, "start", "--block", f"--node-ip-address={ip}",
-        f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--memory={int(parse_quantity(memory) * 0.8)}",
-        f"--object-store-memory={OBJECT_STORE_BYTES}", f'--resources={{"{resource}": 1}}',
-        f"--node-manager-port={names.PORT_NODE_MANAGER}", f"--object-manager-port={names.PORT_OBJECT_MANAGER}",
-        f"--runtime-env-agent-port={names.PORT_RUNTIME_ENV_AGENT}",
-        f"--dashboard-agent-grpc-port={names.PORT_AGENT_GRPC}",
-        f"--dashboard-agent-listen-port={names.PORT_AGENT_HTTP}", f"--metrics-export-port={names.PORT_METRICS}",
-        f"--min-worker-port={names.PORT_WORKER_MIN}", f"--max-worker-port={names.PORT_WORKER_MAX}",
-        f"--temp-dir={scratch / 'ray'}", "--disable-usage-stats",
-    ]  # fmt: skip
+def _command(role: str, **parameters: Any) -> list[str]:
+    return [sys.executable, "-m", "trainmaster_trainer.raystart", role, json.dumps(parameters)]
+
+
+def _parameters(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: str) -> dict[str, Any]:
+    """Of Ray's `RayParams`."""
+    return {
+        "node_ip_address": ip,
+        "node_name": ip,
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "memory": int(parse_quantity(memory) * 0.8),
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "resources": {resource: 1},
+        "node_manager_port": names.PORT_NODE_MANAGER,
+        "object_manager_port": names.PORT_OBJECT_MANAGER,
+        "runtime_env_agent_port": names.PORT_RUNTIME_ENV_AGENT,
+        "metrics_agent_port": names.PORT_AGENT_GRPC,
+        "dashboard_agent_listen_port": names.PORT_AGENT_HTTP,
+        "metrics_export_port": names.PORT_METRICS,
+        "min_worker_port": names.PORT_WORKER_MIN,
+        "max_worker_port": names.PORT_WORKER_MAX,
+        "temp_dir": str(scratch / "ray"),
+    }

@@ -1,15 +1,56 @@
-"""`ray start` and `ray.init` for machines that are slow or busy: `python -m trainmaster_trainer.raystart start ...`."""
+"""Ray's own processes, as a pod and a laptop want them: `python -m trainmaster_trainer.raystart head|worker JSON`.
+
+What `ray start` does besides costs two seconds of CPU in every pod: its command line imports Ray Serve, pandas and
+FastAPI, and a head waits for its dashboard before anything else may start.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from ray._private import services
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+from ray._private.resource_isolation_config import ResourceIsolationConfig
+from ray._private.utils import write_ray_address
 
 PATIENCE_SECONDS = 120.0
 _TICK = 0.2
+_WATCH_SECONDS = 1.0
+_GRACEFUL = (0, signal.SIGTERM, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+class RayNode(Node):
+    """A Ray node whose dashboard comes when it is asked for, or never."""
+
+    def start_api_server(self, **options: Any) -> None:
+        """Not now: the raylet and the workers needn't wait for a dashboard."""
+
+    def start_dashboard(self) -> None:
+        """The dashboard, once all else runs. Without one, training goes on."""
+        super().start_api_server(include_dashboard=True, raise_on_failure=False)
+
+
+def start(head: bool, parameters: Mapping[str, Any], ends_with_us: bool) -> RayNode:
+    """Start the processes of a node, and wait until the raylet has registered.
+
+    Args:
+        head: With a GCS.
+        parameters: Of Ray's `RayParams`.
+        ends_with_us: End them when this process is told to end, after the GCS has heard of it.
+    """
+    be_patient()
+    ensure_token_if_auth_enabled(None, create_token_if_missing=False)
+    isolation = ResourceIsolationConfig(enable_resource_isolation=False)
+    params = RayParams(**parameters, resource_isolation_config=isolation, no_monitor=True)  # the operator makes nodes
+    return RayNode(params, head=head, shutdown_at_exit=ends_with_us, spawn_reaper=True)
 
 
 def be_patient() -> None:
@@ -17,13 +58,13 @@ def be_patient() -> None:
 
     Ray asks for the node in a loop and looks at its clock after each refusal; here the question itself waits.
     """
-    ask: Callable[[str, str], Any] = services.get_node
+    ask = services.get_node
 
     def get_node(gcs_address: str, node_id: str) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return ask(gcs_address, node_id)
+                return ask(gcs_address, node_id)  # type: ignore[no-untyped-call]
             except RuntimeError:
                 if time.monotonic() > deadline:
                     raise
@@ -32,18 +73,28 @@ def be_patient() -> None:
     services.get_node = get_node
 
 
-def start() -> None:
-    """`ray start` with patience, and without the Ray Client server: a process that nobody here speaks to.
+def main(arguments: list[str]) -> None:
+    """Start a node in a pod and stay; ends with status 1, and says why, when one of its processes has ended."""
+    head = arguments[0] == "head"
+    node = start(head, json.loads(arguments[1]), ends_with_us=True)
+    print(f"Ray's node {node.node_id} runs", flush=True)
+    write_ray_address(node.gcs_address, node.temp_dir)  # for who calls `ray status` in the pod
+    if head:
+        node.start_dashboard()
+    while not (ended := _ended(node)):
+        time.sleep(_WATCH_SECONDS)
+    print("Ray's processes ended:", *ended, sep="\n  ", flush=True)
+    node.kill_all_processes(check_alive=False, allow_graceful=False)
+    os._exit(1)
 
-    It comes wherever the client's libraries are installed, and no port means the default one.
-    """
-    be_patient()
-    from ray.scripts import scripts  # a second of imports that the driver, who wants patience too, can spare
 
-    unwanted = ImportError("no Ray Client is wanted here")
-    scripts.get_ray_client_dependency_error = lambda: unwanted  # type: ignore[attr-defined]
-    scripts.main()  # type: ignore[no-untyped-call]
+def _ended(node: Node) -> list[str]:
+    return [
+        f"{kind}: status {process.returncode}"
+        for kind, process in node.dead_processes()  # type: ignore[no-untyped-call]
+        if process.returncode not in _GRACEFUL
+    ]
 
 
 if __name__ == "__main__":
-    start()
+    main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(config: dict[str, Any], rank: int, world_size: int, pod: str) -> dict[str, Any]:
+    gc.disable()  # the loop turns it on again; looking for garbage among modules that load is a tenth of the start
     import torch
 
     from .context import Context

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray._private.parameter import RayParams
 from trainmaster_api import names
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
@@ -101,11 +102,23 @@ def test_the_launcher_imports_nothing_heavy() -> None:
 
 
 def test_the_head_offers_no_cpu_and_a_worker_one(job: TrainingJob, tmp_path: Path) -> None:
-    assert "--num-cpus=0" in head_command("10.0.0.1", tmp_path, job)
-    worker = worker_command("10.0.0.2", tmp_path, job, "10.0.0.1")
-    assert "--num-cpus=1" in worker
-    assert f"--address=10.0.0.1:{names.PORT_GCS}" in worker
-    assert f"--memory={int(2 * 2**30 * 0.8)}" in worker
+    *_, role, text = head_command("10.0.0.1", tmp_path, job)
+    head = json.loads(text)
+    assert (role, head["num_cpus"], head["gcs_server_port"]) == ("head", 0, names.PORT_GCS)
+    *_, role, text = worker_command("10.0.0.2", tmp_path, job, "10.0.0.1")
+    worker = json.loads(text)
+    assert (role, worker["num_cpus"], worker["gcs_address"]) == ("worker", 1, f"10.0.0.1:{names.PORT_GCS}")
+    assert worker["memory"] == int(2 * 2**30 * 0.8)
+
+
+def test_ray_knows_every_parameter(job: TrainingJob, tmp_path: Path) -> None:
+    """They are an interface of Ray's without a promise."""
+    for command in (
+        head_command("10.0.0.1", tmp_path, job),
+        worker_command("10.0.0.2", tmp_path, job, "10.0.0.1"),
+    ):
+        params = RayParams(**json.loads(command[-1]))
+        assert params.resources == {"trainmaster_head" if command[-2] == "head" else "trainmaster_worker": 1}
 
 
 def test_the_environment_is_ours_where_it_must_be(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from ray._private import services
-from ray.scripts import scripts
+from ray._private.node import Node
+from ray._private.parameter import RayParams
 from trainmaster_trainer import group, raystart
 from trainmaster_trainer.settings import DriverSettings
 
@@ -48,35 +50,62 @@ def test_never(monkeypatch: pytest.MonkeyPatch) -> None:
         registers_after(1000, monkeypatch)()
 
 
+class FakeNode:
+    """What `start` makes of its parameters, without processes."""
+
+    made: ClassVar[list[dict[str, Any]]] = []
+    gcs_address = "127.0.0.1:6379"
+
+    def __init__(self, params: RayParams, **options: Any) -> None:
+        self.made.append({"params": params, "patient": services.get_node is not UNTOUCHED, **options})
+
+
+UNTOUCHED = services.get_node
+
+
 @pytest.fixture
-def untouched(monkeypatch: pytest.MonkeyPatch) -> object:
-    """Ray's own function, put back afterwards."""
-    monkeypatch.setattr(services, "get_node", services.get_node)
-    return services.get_node
+def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    monkeypatch.setattr(services, "get_node", UNTOUCHED)  # put back afterwards
+    monkeypatch.setattr(raystart, "RayNode", FakeNode)
+    monkeypatch.setattr(FakeNode, "made", [])
+    return FakeNode.made
 
 
-def test_ray_start_in_a_pod(monkeypatch: pytest.MonkeyPatch, untouched: object) -> None:
-    seen: list[tuple[bool, bool]] = []
-
-    def main() -> None:
-        seen.append((services.get_node is not untouched, scripts.get_ray_client_dependency_error() is not None))
-
-    monkeypatch.setattr(scripts, "get_ray_client_dependency_error", lambda: None)
-    monkeypatch.setattr(scripts, "main", main)
-    raystart.start()
-    assert seen == [(True, True)]
+def test_in_a_pod(made: list[dict[str, Any]]) -> None:
+    raystart.start(head=False, parameters={"num_cpus": 1, "gcs_address": "10.0.0.1:6379"}, ends_with_us=True)
+    (node,) = made
+    params = node["params"]
+    assert (node["head"], node["patient"], node["shutdown_at_exit"]) == (False, True, True)
+    assert (params.num_cpus, params.no_monitor, params.ray_client_server_port) == (1, True, None)
 
 
-def test_ray_init_on_a_laptop(monkeypatch: pytest.MonkeyPatch, untouched: object) -> None:
-    seen: list[bool] = []
+def test_on_a_laptop(monkeypatch: pytest.MonkeyPatch, made: list[dict[str, Any]]) -> None:
+    asked: list[dict[str, Any]] = []
 
     class Ray:
         @staticmethod
         def init(**arguments: Any) -> None:
-            seen.append(services.get_node is not untouched)
+            asked.append(arguments)
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # is set by the start: give back what was there
     monkeypatch.setattr(group, "ray", Ray)
-    files = {"job_file": "", "storage_uri": "", "base_dir": "", "scratch": "", "result_file": "", "token_file": ""}
+    files = {"job_file": "", "storage_uri": "", "base_dir": "", "scratch": "/tmp", "result_file": "", "token_file": ""}
     group._start(DriverSettings(attempt=1, workers=2, **files), "token")
-    assert seen == [True]
+    assert [(node["head"], node["patient"]) for node in made] == [(True, True)]
+    assert asked[0]["address"] == FakeNode.gcs_address
+
+
+def test_a_process_that_ended_is_told_and_one_that_was_told_to_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = [("raylet", SimpleNamespace(returncode=-9)), ("log_monitor", SimpleNamespace(returncode=-15))]
+    node: Any = SimpleNamespace(dead_processes=lambda: ended)
+    assert raystart._ended(node) == ["raylet: status -9"]
+
+
+def test_the_dashboard_comes_last_and_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(Node, "start_api_server", lambda self, **options: seen.append(options))
+    node = raystart.RayNode.__new__(raystart.RayNode)
+    node.start_api_server(include_dashboard=True, raise_on_failure=True)
+    assert seen == []
+    node.start_dashboard()
+    assert seen == [{"include_dashboard": True, "raise_on_failure": False}]
