@@ -17,6 +17,22 @@ JOIN = (
     "print('rc', done.returncode)\n"
 )
 
+DASHBOARD = (
+    "import json, time, urllib.error, urllib.request\n"
+    "question = urllib.request.Request('http://{address}:8265/nodes?view=summary',"
+    " headers={{'Authorization': 'Bearer {token}'}})\n"
+    "for _ in range(120):\n"  # it starts after all else
+    "    try:\n"
+    "        nodes = json.load(urllib.request.urlopen(question, timeout=20))['data']['summary']\n"
+    "        print('nodes', len(nodes))\n"
+    "        break\n"
+    "    except urllib.error.HTTPError as error:\n"
+    "        print('refused', error.code)\n"
+    "        break\n"
+    "    except urllib.error.URLError:\n"
+    "        time.sleep(1)\n"
+)
+
 
 def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
     one = {"count": 1, "cpus": "250m", "memory": "3Gi"}
@@ -34,8 +50,13 @@ def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
     from trainmaster_api.names import head_address, ray_token
 
     right = head_address("right", namespace.name)
-    for key, expected in (("right", "rc 0"), ("left", "rc 1")):
-        code = JOIN.format(token=ray_token(ray_keys[key], 1), address=right)
+    for question, key, expected in (
+        (JOIN, "right", "rc 0"),
+        (JOIN, "left", "rc 1"),
+        (DASHBOARD, "right", "nodes 2"),
+        (DASHBOARD, "left", "refused 403"),
+    ):
+        code = question.format(token=ray_token(ray_keys[key], 1), address=right)
         out = namespace.execute("left-1-head", "python", "-c", code)
         assert expected in out, f"with the token of {key}: {out}"
 

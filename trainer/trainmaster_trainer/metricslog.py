@@ -24,15 +24,22 @@ class MetricsLog:
         self._lines: list[bytes] = []
         self._is_dirty = False
 
-    def resume(self, step: int) -> None:
-        """Take over the lines up to a step: what came after is done again, and so is the test at the end."""
+    def resume(self, step: int) -> dict[str, float]:
+        """Take over the lines up to a step: what came after is done again, and so is the test at the end.
+
+        Returns:
+            The newest value of each metric.
+        """
+        newest: dict[str, float] = {}
         for line in (self._store.get(METRICS) or b"").splitlines():
             try:
                 found = json.loads(line)
                 if found["step"] <= step and not any(name.startswith("test/") for name in found):
                     self._lines.append(line)
+                    newest |= {k: float(v) for k, v in found.items() if k not in ("step", "epoch") and v is not None}
             except (ValueError, KeyError, TypeError):
                 continue  # torn by a crash in the middle of a write
+        return newest
 
     def add(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Add a line; JSON has no word for a number that isn't finite but null."""

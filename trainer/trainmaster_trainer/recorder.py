@@ -72,7 +72,7 @@ class Recorder:
             storage = job.spec.storage
             state = newest_of(open_store(job.spec.run.resume_from, storage.endpoint, storage.region, os.environ))
         step = int(state.loop["step"]) if state else 0
-        self._log.resume(step)
+        self._metrics |= self._log.resume(step)  # known until the next validation, which may be an hour away
         self.report(ReportKind.RESUMED, step=step, checkpoint=self.manager.latest)
         return state
 

@@ -61,6 +61,10 @@ def test_a_complete_run_that_is_started_again_trains_no_step(tmp_path: Path) -> 
     recording = Recording()
     again = train(job, tmp_path, attempt=2, recording=recording)
     assert again.test_metrics == first.test_metrics
+    resumed = next(report for report in recording.reports if report.kind is ReportKind.RESUMED)
+    newest = [line for line in metrics(job, tmp_path) if "val/accuracy" in line][-1]
+    assert resumed.metrics["val/accuracy"] == newest["val/accuracy"], "known before the next validation"
+    assert not [name for name in resumed.metrics if name.startswith("test/") or name in ("step", "epoch")]
     assert not [report for report in recording.reports if report.kind is ReportKind.FIRST_STEP]
 
 
