@@ -51,3 +51,8 @@ def test_go_versions_compare_as_numbers(text: str, version: tuple[int, int]) -> 
 def test_an_unknown_tool_is_named_with_the_known_ones() -> None:
     with pytest.raises(BedError, match=r"etdc.*known: .*etcd"):
         builds.build("etdc")
+
+
+def test_compilers_share_half_of_the_memory() -> None:
+    assert builds.compiler_memory(24 * 2**30, cpus=2) == {"GOGC": "off", "GOMEMLIMIT": "6144MiB"}
+    assert builds.compiler_memory(8 * 2**30, cpus=8)["GOMEMLIMIT"] == "512MiB"
