@@ -252,17 +252,13 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return next(folder.glob("**/model/model.safetensors")).read_bytes()
 
 
-def test_everything_that_can_happen_to_workers(attempts: Callable[[int], Attempt], calm: bytes) -> None:
-    """A process is killed, a pod is told to end, a host loses power: one attempt, the same weights."""
+def test_everything_that_can_happen(attempts: Callable[[int], Attempt], calm: bytes) -> None:
+    """A process is killed, a pod is told to end, a host loses power, the head is told to end: the same weights."""
     one = attempts(1)
     wait(lambda: one.saved_step() >= EVERY, "the first checkpoint", unless=one)
     os.kill(wait(lambda: training_process(one.pods["worker1"]), "a training process"), signal.SIGKILL)
     wait(lambda: one.newest().state is TrainerState.RECOVERING, "the operator hears of it", unless=one)
-    wait(
-        lambda: one.newest().recoveries == 1 and one.newest().state is TrainerState.TRAINING,
-        "training again",
-        unless=one,
-    )
+    trains_again(one, 1)
     lost = one.newest().lost_steps
 
     step = one.saved_step()
@@ -271,28 +267,33 @@ def test_everything_that_can_happen_to_workers(attempts: Callable[[int], Attempt
     assert "after a checkpoint" in one.message("worker0").message
     assert one.saved_step() > step
     one.start(names.ROLE_WORKER, 0)
+    trains_again(one, 2)
+    assert one.newest().lost_steps == lost, "nothing is lost when a pod is told to end"
+
+    kill_all(one.pods["worker1"])
+    one.start(names.ROLE_WORKER, 1)
+    trains_again(one, 3)
+    saved = stop(one)
+    two = attempts(2)
+    assert two.pods["head0"].wait(400) == ExitCode.COMPLETE, two.log("head0")
+    assert two.message("head0").outcome is Outcome.COMPLETE
+    assert two.newest().resumed_from_step == saved
+    assert two.newest().lost_steps == 0
+    assert (two.run_dir() / "model/model.safetensors").read_bytes() == calm
+    for number in (1, 2):
+        assert (two.run_dir() / f"logs/a{number}/digits-{number}-head0.log").exists()
+
+
+def trains_again(one: Attempt, recoveries: int) -> None:
     wait(
-        lambda: one.newest().recoveries == 2 and one.newest().state is TrainerState.TRAINING,
+        lambda: one.newest().recoveries == recoveries and one.newest().state is TrainerState.TRAINING,
         "training again",
         unless=one,
     )
-    assert one.newest().lost_steps == lost, "nothing is lost when a pod is told to end"
-
-    step = one.saved_step()
-    wait(lambda: one.saved_step() > step, "another checkpoint", unless=one)
-    kill_all(one.pods["worker1"])
-    one.start(names.ROLE_WORKER, 1)
-    assert one.pods["head0"].wait(400) == ExitCode.COMPLETE, one.log("head0")
-    assert one.message("head0").outcome is Outcome.COMPLETE
-    assert one.newest().recoveries == 3
-    assert (one.run_dir() / "model/model.safetensors").read_bytes() == calm
-    assert (one.run_dir() / "logs/a1/digits-1-head0.log").exists()
 
 
-def test_stop_and_next_attempt(attempts: Callable[[int], Attempt], calm: bytes) -> None:
-    """SIGTERM to the head saves; workers end by themselves; the next attempt goes on from that step."""
-    one = attempts(1)
-    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint", unless=one)
+def stop(one: Attempt) -> int:
+    """SIGTERM to the head saves, and the workers end by themselves; the step that was saved."""
     one.pods["head0"].send_signal(signal.SIGTERM)
     assert one.pods["head0"].wait(60) == ExitCode.STOPPED
     stopped = one.message("head0").checkpoint
@@ -301,26 +302,4 @@ def test_stop_and_next_attempt(attempts: Callable[[int], Attempt], calm: bytes) 
     assert one.newest().checkpoint == stopped, "the operator was told before the end"
     for name in ("worker0", "worker1"):
         assert one.pods[name].wait(30) == ExitCode.FAILED
-    two = attempts(2)
-    assert two.pods["head0"].wait(400) == ExitCode.COMPLETE, two.log("head0")
-    assert two.newest().resumed_from_step == stopped.step
-    assert two.newest().lost_steps == 0
-    assert (two.run_dir() / "model/model.safetensors").read_bytes() == calm
-
-
-def test_wrong_data_ends_the_attempt(attempts: Callable[[int], Attempt]) -> None:
-    """Not retried, named by class and rank, without a stack."""
-    one = attempts(1)
-    one.end()
-    data = one.job.spec.training.data.model_copy(update={"source": "/nowhere/rows.csv", "target": "y"})
-    training = one.job.spec.training.model_copy(update={"data": data})
-    spec = one.job.spec.model_copy(update={"training": training})
-    one.job = one.job.model_copy(update={"spec": spec})
-    for role, index in ((names.ROLE_HEAD, 0), (names.ROLE_WORKER, 0), (names.ROLE_WORKER, 1)):
-        one.start(role, index)
-    assert one.pods["head0"].wait(240) == ExitCode.FAILED
-    found = one.message("head0")
-    assert found.failure_class == "DataError", found
-    assert "/nowhere/rows.csv" in found.message
-    assert "Traceback" not in found.message
-    assert found.rank is not None
+    return stopped.step

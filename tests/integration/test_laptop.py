@@ -160,7 +160,7 @@ def test_killed_twice(laptop: Laptop, calm: bytes) -> None:
     assert all(s >= EVERY and s % EVERY == 0 for s in resumed[1:])
 
 
-def test_interrupted(laptop: Laptop, calm: bytes) -> None:
+def test_interrupted_and_then_its_driver_is_killed(laptop: Laptop, calm: bytes) -> None:
     process = laptop.start()
     wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
     process.send_signal(signal.SIGINT)
@@ -170,19 +170,16 @@ def test_interrupted(laptop: Laptop, calm: bytes) -> None:
     assert shutil.which(again[1]), "the command can be typed as it stands"
     stopped = int(re.search(r"saved at step (\d+)", out)[1])  # type: ignore[index]
     assert laptop.saved_step() == stopped
-    out = laptop.finish(laptop.start())
-    assert f"goes on from step {stopped}" in out
-    assert laptop.weights() == calm
 
-
-def test_driver_killed(laptop: Laptop, calm: bytes) -> None:
     process = laptop.start()
-    wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
+    wait(lambda: laptop.saved_step() > stopped, "a checkpoint of the second start", unless=process)
     everything = descendants(process.pid)
     os.kill(driver_of(process.pid), signal.SIGKILL)
     out = laptop.finish(process, 1)
+    assert f"goes on from step {stopped}" in out
     assert "without a result" in out
     wait(lambda: not [p for p in everything if command_line(p).startswith("ray::")], "no Ray process is left", 60)
+
     laptop.finish(laptop.start())
     assert laptop.weights() == calm
 
