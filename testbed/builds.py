@@ -146,11 +146,12 @@ def build(*names: str) -> None:
 
 
 def compiler_memory(machine_bytes: int, cpus: int | None = None) -> dict[str, str]:
-    """Compilers collect no garbage before half of the machine's memory is used by as many of them as there are cores.
+    """Compilers collect no garbage before as many of them as there are cores use half of the machine's memory.
 
-    They are short-lived, and the collector is a third of their work.
+    They are short-lived, and the collector is a third of their work. The largest comes to 0.7 GiB; 2 GiB at most, for
+    machines that are containers with a limit of their own.
     """
-    each = machine_bytes // 2 // (cpus or os.cpu_count() or 1)
+    each = min(machine_bytes // 2 // (cpus or os.cpu_count() or 1), 2 * 2**30)
     return {"GOGC": "off", "GOMEMLIMIT": f"{each // 2**20}MiB"}
 
 

@@ -16,17 +16,15 @@ elif [ "$(uname -s)" != Linux ]; then cluster="left out: the test bed needs Linu
 elif [ "$(id -u)" != 0 ]; then cluster="left out: the test bed needs root (set KUBECONFIG to use your own cluster)"
 fi
 
-# After everything else, also after the training processes of the tests, to which Ray gives a niceness of 15. Where the
-# kernel weighs sessions against each other (autogroup), the session has a niceness of its own.
-lowest="nice -n 19 tools/lowest.sh"
 tools_pid= images_pid= up_by_us=
 if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
   say "test-bed tools and images build in the background, logs in $logs"
-  # each in a session of its own, so that a compiler ends with the build that started it
-  setsid $lowest $py -m testbed build >"$logs/tools.log" 2>&1 &
+  # each in a session of its own, so that a compiler ends with the build that started it; and after everything else,
+  # also after the training processes of the tests, to which Ray gives a niceness of 15
+  setsid tools/lowest.sh $py -m testbed build >"$logs/tools.log" 2>&1 &
   tools_pid=$!
   if [ "$cluster" = yes ]; then
-    setsid bash -c "tail -f /dev/null --pid=$tools_pid; exec $lowest $py -m testbed images build" >"$logs/images.log" 2>&1 &
+    setsid bash -c "tail -f /dev/null --pid=$tools_pid; exec tools/lowest.sh $py -m testbed images build" >"$logs/images.log" 2>&1 &
     images_pid=$!
   fi
 fi

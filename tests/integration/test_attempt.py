@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -163,6 +164,14 @@ class Attempt:
         self.pods[name] = pod
         return pod
 
+    def process(self, name: str, command: str) -> int | None:
+        """A process below a pod's launcher by a part of its command line."""
+        for pid in descendants(self.pods[name].pid):
+            with contextlib.suppress(OSError):
+                if command in Path(f"/proc/{pid}/cmdline").read_text():
+                    return pid
+        return None
+
     def message(self, name: str) -> ExitMessage:
         found = ExitMessage.decode((self.folder / f"{name}-{self.number}.json").read_text())
         assert found is not None
@@ -195,16 +204,6 @@ def kill_all(pod: subprocess.Popen[bytes]) -> None:
     for pid in descendants(pod.pid):
         os.kill(pid, signal.SIGKILL)
     pod.wait()
-
-
-def training_process(pod: subprocess.Popen[bytes]) -> int | None:
-    for pid in descendants(pod.pid):
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::RayTrainWorker"):
-                return pid
-        except OSError:
-            continue
-    return None
 
 
 def make_data() -> Json:
@@ -255,8 +254,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_everything_that_can_happen(attempts: Callable[[int], Attempt], calm: bytes) -> None:
     """A process is killed, a pod is told to end, a host loses power, the head is told to end: the same weights."""
     one = attempts(1)
-    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint", unless=one)
-    os.kill(wait(lambda: training_process(one.pods["worker1"]), "a training process"), signal.SIGKILL)
+    os.kill(wait(lambda: one.process("head0", "dashboard/dashboard.py"), "the dashboard"), signal.SIGKILL)
+    wait(lambda: one.saved_step() >= EVERY, "the first checkpoint, without a dashboard", unless=one)
+    os.kill(wait(lambda: one.process("worker1", "ray::RayTrainWorker"), "a training process"), signal.SIGKILL)
     wait(lambda: one.newest().state is TrainerState.RECOVERING, "the operator hears of it", unless=one)
     trains_again(one, 1)
     lost = one.newest().lost_steps
@@ -270,6 +270,8 @@ def test_everything_that_can_happen(attempts: Callable[[int], Attempt], calm: by
     trains_again(one, 2)
     assert one.newest().lost_steps == lost, "nothing is lost when a pod is told to end"
 
+    step = one.saved_step()
+    wait(lambda: one.saved_step() > step, "another checkpoint", unless=one)
     kill_all(one.pods["worker1"])
     one.start(names.ROLE_WORKER, 1)
     trains_again(one, 3)
@@ -303,3 +305,21 @@ def stop(one: Attempt) -> int:
     for name in ("worker0", "worker1"):
         assert one.pods[name].wait(30) == ExitCode.FAILED
     return stopped.step
+
+
+def test_wrong_data_ends_the_attempt(attempts: Callable[[int], Attempt]) -> None:
+    """Not retried, named by class and rank, without a stack."""
+    one = attempts(1)
+    one.end()
+    data = one.job.spec.training.data.model_copy(update={"source": "/nowhere/rows.csv", "target": "y"})
+    training = one.job.spec.training.model_copy(update={"data": data})
+    spec = one.job.spec.model_copy(update={"training": training})
+    one.job = one.job.model_copy(update={"spec": spec})
+    for role, index in ((names.ROLE_HEAD, 0), (names.ROLE_WORKER, 0), (names.ROLE_WORKER, 1)):
+        one.start(role, index)
+    assert one.pods["head0"].wait(240) == ExitCode.FAILED
+    found = one.message("head0")
+    assert found.failure_class == "DataError", found
+    assert "/nowhere/rows.csv" in found.message
+    assert "Traceback" not in found.message
+    assert found.rank is not None

@@ -91,7 +91,7 @@ class Driver:
     def _fit(self) -> ExitMessage:
         from .group import connect, fit
 
-        connect(self.settings, self.job, self.token, self.hub)
+        connect(self.settings, self.token)
         self._connected.set()
         self.hub.ray_ready()
         config = {

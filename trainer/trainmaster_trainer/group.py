@@ -26,7 +26,6 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.trainingjob import TrainingJob
 
 from .classify import Failure, group_failure
-from .hub import Hub
 from .raycluster import OBJECT_STORE_BYTES, WORKER_RESOURCE, is_listening
 from .raystart import start
 from .settings import DriverSettings
@@ -93,11 +92,13 @@ class _Trainer(DataParallelTrainer):
     outlives its driver, runs in the driver: here neither is of use without the other.
     """
 
-    may_recover: Callable[[Failure], bool]
+    def __init__(self, may_recover: Callable[[Failure], bool], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._may_recover = may_recover
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         arguments["scaling_policy"] = _NoAutoscaler(self.scaling_config)  # type: ignore[arg-type]
-        arguments["failure_policy"] = _Policy(self.may_recover)
+        arguments["failure_policy"] = _Policy(self._may_recover)
         controller = _Controller(**arguments)
         asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
@@ -119,7 +120,7 @@ def cause(error: TrainingFailedError) -> Failure:
     return Failure(FailureClass.INTERNAL_ERROR, message, last_lines=lines[-12:])
 
 
-def connect(settings: DriverSettings, job: TrainingJob, token: str, hub: Hub) -> None:
+def connect(settings: DriverSettings, token: str) -> None:
     """Join the cluster, or start one on this machine, and wait until every worker's node is there."""
     if settings.ray_address:
         host, port = settings.ray_address.rsplit(":", 1)
@@ -152,6 +153,7 @@ def fit(
     if settings.ray_address:
         resources[WORKER_RESOURCE] = 1
     trainer = _Trainer(
+        may_recover,
         train_loop,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=settings.workers, resources_per_worker=resources),
@@ -161,7 +163,6 @@ def fit(
             storage_path=str(Path(settings.scratch) / "ray-train"),
         ),
     )
-    trainer.may_recover = may_recover
     result: Any = trainer.fit()
     found: dict[str, Any] = result.return_value
     return found

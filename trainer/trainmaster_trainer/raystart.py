@@ -14,17 +14,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ray._private import services
+from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._private.resource_isolation_config import ResourceIsolationConfig
-from ray._private.utils import write_ray_address
 
 PATIENCE_SECONDS = 120.0
 _TICK = 0.2
 _WATCH_SECONDS = 1.0
-_GRACEFUL = (0, signal.SIGTERM, -signal.SIGTERM, 128 + signal.SIGTERM)
+_TOLD_TO_END = (0, signal.SIGTERM, -signal.SIGTERM, 128 + signal.SIGTERM)
+_DISPENSABLE = (ray_constants.PROCESS_TYPE_DASHBOARD, ray_constants.PROCESS_TYPE_LOG_MONITOR)
 
 
 class RayNode(Node):
@@ -74,11 +74,14 @@ def be_patient() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Start a node in a pod and stay; ends with status 1, and says why, when one of its processes has ended."""
+    """Start a node in a pod and stay.
+
+    Ends with status 1, and says why, when a process has ended without which there is no training. `ray start --block`
+    would end for the dashboard too.
+    """
     head = arguments[0] == "head"
     node = start(head, json.loads(arguments[1]), ends_with_us=True)
     print(f"Ray's node {node.node_id} runs", flush=True)
-    write_ray_address(node.gcs_address, node.temp_dir)  # for who calls `ray status` in the pod
     if head:
         node.start_dashboard()
     while not (ended := _ended(node)):
@@ -92,7 +95,7 @@ def _ended(node: Node) -> list[str]:
     return [
         f"{kind}: status {process.returncode}"
         for kind, process in node.dead_processes()  # type: ignore[no-untyped-call]
-        if process.returncode not in _GRACEFUL
+        if kind not in _DISPENSABLE and process.returncode not in _TOLD_TO_END
     ]
 
 

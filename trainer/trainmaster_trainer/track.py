@@ -75,7 +75,10 @@ class MlflowTrack:
         with self._lock:
             if step > self._logged_step or event["kind"] == "Validation":
                 self._logged_step = max(step, self._logged_step)
-                values = [(k, v, stamp, step) for k, v in event["metrics"].items() if math.isfinite(v)]
+                # a report repeats the last validation until the next one: that is no value of this step
+                measured = "" if event["kind"] == "Validation" else "train/"
+                found = {k: v for k, v in event["metrics"].items() if k.startswith(measured) and math.isfinite(v)}
+                values = [(k, v, stamp, step) for k, v in found.items()]
                 self._metrics = (self._metrics + values)[-_QUEUE:]
         if not self._thread.is_alive() and self._thread.ident is None:
             self._thread.start()

@@ -1,10 +1,14 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from testbed import builds
 from testbed.errors import BedError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -54,5 +58,19 @@ def test_an_unknown_tool_is_named_with_the_known_ones() -> None:
 
 
 def test_compilers_share_half_of_the_memory() -> None:
-    assert builds.compiler_memory(24 * 2**30, cpus=2) == {"GOGC": "off", "GOMEMLIMIT": "6144MiB"}
+    assert builds.compiler_memory(24 * 2**30, cpus=2) == {"GOGC": "off", "GOMEMLIMIT": "2048MiB"}
     assert builds.compiler_memory(8 * 2**30, cpus=8)["GOMEMLIMIT"] == "512MiB"
+
+
+def test_builds_come_after_everything_else() -> None:
+    command = [str(ROOT / "tools/lowest.sh"), sys.executable, "-c", "import os; print(os.nice(0))"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True).stdout == "19\n"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="this kernel doesn't group sessions: no autogroup"
+)
+def test_also_between_sessions() -> None:
+    command = [str(ROOT / "tools/lowest.sh"), "cat", "/proc/self/autogroup"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True).stdout
+    assert found.endswith("nice 19\n"), found

@@ -37,7 +37,8 @@ def attempt(uri: str, job: TrainingJob, store: Store, steps: range, end: ExitMes
     one = MlflowTrack(uri, "default/digits", str(Path(store.uri).parent / "artifacts"), job, hub, store)
     hub.listen(one.show)
     for step in steps:
-        hub.report(Report(ReportKind.STEP, step, 40, 0, metrics={"train/loss": 1 / step}))
+        known = {"train/loss": 1 / step, "val/loss": 9.0}  # the last validation's, until there is another
+        hub.report(Report(ReportKind.STEP, step, 40, 0, metrics=known))
     hub.report(Report(ReportKind.VALIDATION, steps[-1], 40, 0, metrics={"val/loss": 0.5}))
     one.close(end)
     return events
@@ -60,6 +61,8 @@ def test_one_run_over_two_attempts(tmp_path: Path, job: TrainingJob, store: Stor
     assert run.data.metrics["val/loss"] == 0.5
     history = client.get_metric_history(run_id, "train/loss")
     assert sorted({m.step for m in history}) == list(range(1, 41))
+    validations = client.get_metric_history(run_id, "val/loss")
+    assert [(m.step, m.value) for m in validations] == [(20, 0.5), (40, 0.5)], "only where one was made"
     assert [f.path for f in client.list_artifacts(run_id, "model")] == ["model/model.safetensors"]
 
 
