@@ -62,9 +62,9 @@ class Hub:
             listener(data)
 
     def to(self, state: TrainerState, message: str = "") -> None:
-        """A transition."""
+        """A transition; the same state again is news if there is something to say."""
         with self._lock:
-            if self.state is state:
+            if self.state is state and not message:
                 return
             self.state = state
             self.last_move = time.monotonic()

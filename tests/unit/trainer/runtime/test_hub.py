@@ -81,6 +81,17 @@ def test_failures_in_a_row_without_a_step(hub: Hub) -> None:
     assert [hub.recovering("x") for _ in range(3)] == [1, 2, 3]
 
 
+def test_a_group_that_is_lost_before_it_trains_is_news_too(hub: Hub) -> None:
+    events: list[Event] = []
+    hub.listen(events.append)
+    hub.recovering("rank 1 is gone")
+    before = hub.last_move = 0.0
+    hub.recovering("lost while the ranks started")
+    hub.to(TrainerState.RECOVERING)
+    assert [e["message"] for e in events] == ["rank 1 is gone", "lost while the ranks started"]
+    assert hub.last_move > before, "the new group has its own time to start"
+
+
 def test_stopping_is_not_undone_by_a_late_report(hub: Hub) -> None:
     hub.report(report(ReportKind.STEP, 10))
     hub.to(TrainerState.STOPPING)
