@@ -22,9 +22,10 @@ from .kube.errors import ApiError, ConflictError, NotFoundError
 from .kube.jobs import JobKey, JobStore
 from .kube.reflector import Reflector
 from .model.actions import CreatePod, Event
-from .model.plan import Plan, plan, write_delay
+from .model.plan import Plan, plan
 from .model.settings import Settings
 from .model.snapshot import PodView, Snapshot
+from .pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Reconciler:
         self._now = now
         self._actor = Actor(client, caches.pods, caches.services, settings)
         self._resolved: dict[JobKey, tuple[tuple[str, int], Any]] = {}
-        self._written_at: dict[JobKey, datetime] = {}
+        self._pace = Pace()
 
     async def __call__(self, key: JobKey) -> float | None:
         """Look at one job."""
@@ -99,7 +100,7 @@ class Reconciler:
     def forget(self, key: JobKey) -> None:
         """Drop what is remembered of a job that is gone."""
         self._resolved.pop(key, None)
-        self._written_at.pop(key, None)
+        self._pace.forget(key)
 
     def _observe(self, key: JobKey, raw: Object, outcome: Outcome) -> Snapshot:
         meta = raw["metadata"]
@@ -140,7 +141,7 @@ class Reconciler:
 
     async def _write(self, key: JobKey, raw: Object, decided: Plan) -> float | None:
         old, now = raw.get("status") or {}, self._now()
-        delay = write_delay(old, decided.status, self._written_at.get(key), now)
+        delay = self._pace.delay(key, old, decided.status, now)
         if delay is None or delay > 0:
             return _sooner(decided.requeue_after, delay)
         meta = {field: raw["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion")}
@@ -159,7 +160,7 @@ class Reconciler:
             self._caches.jobs.put(await self._client.get(TRAINING_JOBS, key.namespace, key.name))
             return 0.0
         self._caches.jobs.put(stored)
-        self._written_at[key] = now
+        self._pace.written(key, now)
         self._tell(key, raw, old, decided)
         for event in decided.events:
             await self._post(raw, event)

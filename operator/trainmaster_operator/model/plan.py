@@ -15,7 +15,7 @@ from . import attempts, checkpoint, completion, deadlines, failure, ledger, star
 from .actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService, Event
 from .draft import OVERDUE_SECONDS, Draft
 from .snapshot import Snapshot
-from .status import write_delay
+from .status import News, news, write_delay
 from .times import parse_time
 
 __all__ = [
@@ -26,7 +26,9 @@ __all__ = [
     "EnsureSecret",
     "EnsureService",
     "Event",
+    "News",
     "Plan",
+    "news",
     "plan",
     "write_delay",
 ]

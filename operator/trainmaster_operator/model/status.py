@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from trainmaster_api.reasons import ConditionType, FailureClass, Phase, Reason
@@ -124,6 +125,14 @@ def _text(draft: Draft, condition: Condition) -> str:
 # --- writes --------------------------------------------------------------------------------------------------------
 
 
+class News(Enum):
+    """What a status has to tell."""
+
+    TRANSITION = "a condition, an attempt, a phase: what users and their scripts wait for"
+    PROGRESS = "figures of a training"
+    STARTUP = "worker counts and stages of a job that doesn't train yet"
+
+
 def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime | None, now: datetime) -> float | None:
     """When the status is to be written.
 
@@ -136,13 +145,23 @@ def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime |
     Returns:
         None: it says the same already; 0: now; else seconds, because only figures moved on.
     """
+    found = news(old, new)
+    if found is None:
+        return None
+    if last_write is None or found is News.TRANSITION:
+        return 0.0
+    interval = WRITE_INTERVAL_SECONDS if found is News.PROGRESS else STARTUP_INTERVAL_SECONDS
+    return max(0.0, interval - (now - last_write).total_seconds())
+
+
+def news(old: dict[str, Any], new: dict[str, Any]) -> News | None:
+    """What a plan's status has that the written one hasn't; None if they are equal."""
     if old == new:
         return None
-    if last_write is None or _transitions(old) != _transitions(new):
-        return 0.0
+    if _transitions(old) != _transitions(new):
+        return News.TRANSITION
     speaks = old.get("progress") != new.get("progress") or old.get("lastCheckpoint") != new.get("lastCheckpoint")
-    interval = WRITE_INTERVAL_SECONDS if speaks else STARTUP_INTERVAL_SECONDS
-    return max(0.0, interval - (now - last_write).total_seconds())
+    return News.PROGRESS if speaks else News.STARTUP
 
 
 def _transitions(status: dict[str, Any]) -> tuple[Any, ...]:
