@@ -1,7 +1,8 @@
 """The channel between the driver and everybody in its attempt: JSON lines over TCP, opened with the attempt's token.
 
-Rank 0 sends reports, every rank sends its stacks when asked, a worker's launcher says that its pod is leaving. The
-driver sends `stop` and `dump`. It costs no process, where a Ray actor would cost one of 110 MB.
+Rank 0 sends reports and where it listens for the other ranks, every rank sends its stacks when asked, a worker's
+launcher says that its pod is leaving. The driver sends `stop`, `dump` and `met`. It costs no process, where a Ray actor
+would cost one of 110 MB.
 """
 
 from __future__ import annotations
@@ -158,6 +159,7 @@ class ControlClient:
         self.leaving = False
         """Whether the stop only makes room for a leaving pod."""
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._met: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
         self._socket = socket.create_connection(address, timeout=30)
         self._socket.settimeout(None)
         self._outgoing.put({"type": "hello", "token": token, "role": "rank", "rank": rank, **about})
@@ -173,6 +175,20 @@ class ControlClient:
     def report(self, report: Report) -> None:
         """Queue a report; never blocks."""
         self._outgoing.put(report_to_wire(report))
+
+    def meet(self, group: str, address: tuple[str, int] | None, timeout: float) -> tuple[str, int]:
+        """Tell the other ranks of `group` where rank 0 listens (rank 0), or learn it (`address` is None).
+
+        Raises:
+            TimeoutError: Nobody said it within `timeout` seconds.
+        """
+        self._outgoing.put({"type": "meet", "group": group, "address": address})
+        if address is not None:
+            return address
+        try:
+            return self._met.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f"rank 0 did not say within {timeout:.0f} s where it listens") from None
 
     def close(self) -> None:
         """Send what is queued, then close."""
@@ -196,6 +212,9 @@ class ControlClient:
                     if message["type"] == "stop":
                         self.leaving = bool(message.get("leaving"))
                         self._signal = Signal.STOP
+                    elif message["type"] == "met":
+                        host, port = message["address"]
+                        self._met.put((str(host), int(port)))
                     elif message["type"] == "dump":
                         self._outgoing.put({"type": "stacks", "rank": self._rank, "lines": stacks()})
         except OSError:

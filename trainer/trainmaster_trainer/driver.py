@@ -25,6 +25,7 @@ from .control import ControlServer, Message, Peer
 from .errors import TrainingError
 from .heartbeat import beat
 from .hub import Hub
+from .meeting import Meeting
 from .outlets import Outlets
 from .settings import DriverSettings
 from .store import Store, open_store
@@ -48,6 +49,7 @@ class Driver:
         self.run = self._open_run()
         self._stop_asked = threading.Event()
         self.outlets = Outlets(settings, self.job, self.hub, self.run, nobody_watches=self._stop_asked.set)
+        self._meeting = Meeting()
         self.control = ControlServer(
             settings.host if settings.ray_address else "127.0.0.1", settings.control_port, self.token, self._on_message
         )
@@ -138,6 +140,8 @@ class Driver:
         kind = message["type"]
         if peer.role == "rank" and kind == "report":
             self.hub.report(report_from_wire(message))
+        elif peer.role == "rank" and kind == "meet":
+            return self._meeting.on_message(peer, message)
         elif peer.role == "rank" and kind == "stacks":
             self.hub.stacks[int(message["rank"])] = [str(line) for line in message["lines"]]
         elif peer.role == "launcher" and kind == "leaving":

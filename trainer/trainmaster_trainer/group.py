@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-from ray.train.v2._internal.execution.worker_group import WorkerGroup
+from ray.train.v2._internal.execution.worker_group import state, worker_group
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
@@ -59,7 +60,29 @@ class _NoAutoscaler(FixedScalingPolicy):
         """Nobody to send it to."""
 
 
-class _Group(WorkerGroup):
+class _Name:
+    """In place of the actor through which the ranks of a group would meet: a name under which they do it with us.
+
+    That actor is a process of 115 MB on the head that costs 2 s of CPU for each group, for one message.
+    """
+
+    @classmethod
+    def options(cls, **options: Any) -> type[_Name]:
+        """Nothing to choose."""
+        return cls
+
+    @staticmethod
+    def remote(**arguments: Any) -> str:
+        """What the ranks get as their synchronization actor."""
+        return uuid.uuid4().hex
+
+
+# the only two places where a group makes and ends that actor; there is no setting for it
+worker_group.SynchronizationActor = _Name  # type: ignore[attr-defined, assignment]
+state._shutdown_sync_actor = lambda sync_actor: None
+
+
+class _Group(worker_group.WorkerGroup):
     """The ranks, without a handle of the controller: it is no actor, and they have nothing to ask it."""
 
     def _init_train_context_on_workers(self, workers: Any, sync_actor: Any, train_context_args: Any) -> None:

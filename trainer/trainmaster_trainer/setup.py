@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.trainingjob import Spec
 
 from .checkpoint import State
@@ -17,6 +16,7 @@ from .checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from .context import Context
 from .cursor import Cursor
 from .data import Prepared, load_data
+from .eager import DistributedDataParallel
 from .errors import ConfigurationError
 from .models import build_model
 from .optim import build_optimizer

@@ -16,6 +16,7 @@ from trainmaster_api.names import ENV_POD_NAME
 from trainmaster_api.trainingjob import TrainingJob
 
 from .classify import Interrupted, rank_error
+from .control import ControlClient
 from .wire import result_to_wire
 
 COLLECTIVE_TIMEOUT_SECONDS = 600
@@ -50,7 +51,6 @@ def _train(config: dict[str, Any], rank: int, world_size: int, pod: str) -> dict
     import torch
 
     from .context import Context
-    from .control import ControlClient
     from .loop import fit
     from .store import open_store
     from .threads import use_threads
@@ -65,7 +65,8 @@ def _train(config: dict[str, Any], rank: int, world_size: int, pod: str) -> dict
     storage = job.spec.storage
     store = open_store(config["storage_uri"], storage.endpoint, storage.region, os.environ)
     try:
-        with _process_group(rank, world_size, gpus=job.spec.cluster.workers.gpus if torch.cuda.is_available() else 0):
+        backend = "nccl" if job.spec.cluster.workers.gpus and torch.cuda.is_available() else "gloo"
+        with _process_group(rank, world_size, backend, control):
             result = fit(
                 Context(
                     job=job,
@@ -88,7 +89,7 @@ def _train(config: dict[str, Any], rank: int, world_size: int, pod: str) -> dict
 
 
 @contextmanager
-def _process_group(rank: int, world_size: int, gpus: int) -> Iterator[None]:
+def _process_group(rank: int, world_size: int, backend: str, control: ControlClient) -> Iterator[None]:
     """torch.distributed for the time of the block.
 
     Not Ray's TorchConfig: that imports torch in the driver and in the controller too, 2 s of CPU and 150 MB each.
@@ -99,21 +100,19 @@ def _process_group(rank: int, world_size: int, gpus: int) -> Iterator[None]:
     from datetime import timedelta
 
     import torch.distributed as dist
-    from ray.train.collective import broadcast_from_rank_zero
+    from ray.train.v2._internal.execution.context import get_train_context
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    store = None
-    address: tuple[str, int] | None = None
+    group = get_train_context().get_synchronization_actor()  # type: ignore[no-untyped-call]  # its name, see group.py
+    timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
     if rank == 0:
         host = _own_address()
         # port 0: bound by the store itself, so nobody can take it in between
         store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
-        address = (host, store.port)
-    address = broadcast_from_rank_zero(address)
-    timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
-    if store is None:
-        store = TCPStore(address[0], address[1], world_size, is_master=False, timeout=timeout)
-    backend = "nccl" if gpus else "gloo"
+        control.meet(group, (host, store.port), COLLECTIVE_TIMEOUT_SECONDS)
+    else:
+        host, port = control.meet(group, None, COLLECTIVE_TIMEOUT_SECONDS)
+        store = TCPStore(host, port, world_size, is_master=False, timeout=timeout)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     yield
     # Only after success: a failing rank keeps its connections, so that the others wait instead of failing too and

@@ -5,12 +5,14 @@ from __future__ import annotations
 import queue
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from trainmaster_api.messages import CheckpointRef
 from trainmaster_trainer.context import Report, ReportKind, Signal
 from trainmaster_trainer.control import ControlClient, ControlServer, Message, Peer, ask
+from trainmaster_trainer.meeting import Meeting
 from trainmaster_trainer.wire import report_from_wire
 
 TOKEN = "t" * 64
@@ -138,3 +140,38 @@ def test_a_lost_driver_never_blocks_a_report() -> None:
     report: Any = Report(ReportKind.STEP, 1, 2, 0)
     for _ in range(1000):
         one.report(report)
+
+
+# --- where ranks meet -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def meeting_server() -> Iterator[ControlServer]:
+    server = ControlServer("127.0.0.1", 0, TOKEN, Meeting().on_message)
+    yield server
+    server.close()
+
+
+def test_ranks_learn_where_rank_zero_listens_whoever_comes_first(meeting_server: ControlServer) -> None:
+    ranks = [client(meeting_server, rank=rank) for rank in range(3)]
+    with ThreadPoolExecutor() as pool:
+        early = pool.submit(ranks[1].meet, "g", None, 10)
+        assert ranks[0].meet("g", ("10.0.0.7", 4321), 10) == ("10.0.0.7", 4321)
+        assert early.result() == ("10.0.0.7", 4321)
+    assert ranks[2].meet("g", None, 10) == ("10.0.0.7", 4321)
+
+
+def test_a_group_never_meets_where_another_did(meeting_server: ControlServer) -> None:
+    """Not even if the old rank 0 speaks up in between."""
+    old, late, new, other = (client(meeting_server, rank=rank) for rank in (0, 0, 0, 1))
+    old.meet("one", ("10.0.0.7", 1), 10)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(other.meet, "two", None, 10)
+        late.meet("one", ("10.0.0.7", 2), 10)
+        new.meet("two", ("10.0.0.8", 3), 10)
+        assert asked.result() == ("10.0.0.8", 3)
+
+
+def test_a_meeting_that_nobody_opens_has_an_end(meeting_server: ControlServer) -> None:
+    with pytest.raises(TimeoutError, match="rank 0 did not say"):
+        client(meeting_server, rank=1).meet("g", None, 0.05)
