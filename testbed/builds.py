@@ -20,10 +20,19 @@ GOMOD = Path(__file__).parent / "gomod"
 KUBERNETES = "1.34.4"
 
 
-def _kubernetes_flags() -> str:
+def _stamp(prefix: str) -> str:
     major, minor, _ = KUBERNETES.split(".")
+    return f" -X {prefix}Major={major} -X {prefix}Minor={minor}"
+
+
+def _kubernetes_flags() -> str:
     stamp = "k8s.io/component-base/version.git"
-    return f"-s -w -X {stamp}Version=v{KUBERNETES} -X {stamp}Major={major} -X {stamp}Minor={minor}"
+    return f"-s -w -X {stamp}Version=v{KUBERNETES}{_stamp(stamp)}"
+
+
+def _helm_flags() -> str:
+    """Where it asks no cluster (template, lint), it takes this one for its version; else 1.20."""
+    return "-s -w" + "".join(_stamp(f"helm.sh/helm/v3/pkg/{where}.k8sVersion") for where in ("chartutil", "lint/rules"))
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,13 @@ TOOLS = {
     tool.name: tool
     for tool in (
         _kube("kube-apiserver", 200),
-        Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", 20),
+        Tool("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", 12),
         _kube("kube-controller-manager", 50),
         _kube("kube-scheduler", 5),
         _kube("kubelet", 20),
         _kube("kube-proxy", 6),
         _kube("kubectl", 8),
-        Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
+        Tool("helm", "kubernetes", "helm.sh/helm/v3/cmd/helm", 25, _helm_flags()),
         Tool("coredns", "coredns", ".", 60, in_image=True),
         Tool("minio", "minio", "github.com/minio/minio", 185, in_image=True),
         Tool(
