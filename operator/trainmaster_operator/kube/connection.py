@@ -99,10 +99,11 @@ class Connection:
 
 
 def _fence() -> aiohttp.TraceConfig:
-    """Asks the request's `trace_request_ctx`, if it has one, whether it may be sent, once it has its connection.
+    """Asks the request's `trace_request_ctx`, if it has one, whether it may be sent: last right before it is written.
 
-    A new connection takes a while, and a process may be stopped and wake up in that while: a question that was asked
-    before says nothing any more. From here on the request is written in one go.
+    A new connection takes a while, and so may the turn of the task that writes headers and body (both in one go). A
+    process may be stopped and wake up in that while: a question that was asked before says nothing any more. That
+    last one surfaces as a broken connection, and the repetition is asked again.
     """
 
     async def ask(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
@@ -112,4 +113,5 @@ def _fence() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(ask)
     trace.on_connection_reuseconn.append(ask)
+    trace.on_request_chunk_sent.append(ask)
     return trace

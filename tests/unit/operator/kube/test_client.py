@@ -1,5 +1,6 @@
 import asyncio
 import time
+from itertools import chain, repeat
 
 import pytest
 from trainmaster_operator.kube.client import PODS, Client
@@ -171,9 +172,25 @@ async def test_a_process_that_loses_the_lease_while_it_connects_sends_nothing() 
     assert api.requests == []
 
 
+@pytest.mark.parametrize("verb", ["create", "delete", "replace"])
+async def test_a_process_that_loses_the_lease_while_the_request_waits_to_be_written_sends_nothing(verb: str) -> None:
+    api = FakeApi()
+    api.put(PODS_IN_NS, "a")
+    answers = chain([True, True], repeat(False))
+    async with connect(api, may_write=lambda: next(answers)) as client:
+        writes = {
+            "create": lambda: client.create(PODS, "ns", pod()),
+            "delete": lambda: client.delete(PODS, "ns", "a", uid="x"),
+            "replace": lambda: client.replace(PODS, {**pod("a"), "metadata": {"name": "a", "namespace": "ns"}}),
+        }
+        with pytest.raises(FencedError):
+            await writes[verb]()
+    assert api.requests == []
+
+
 async def test_the_fence_is_asked_again_on_a_connection_that_is_used_again() -> None:
     api = FakeApi()
-    answers = iter([True, True, True, False])
+    answers = iter([True, True, True, True, False])
     async with connect(api, may_write=lambda: next(answers)) as client:
         await client.create(PODS, "ns", pod("a"))
         with pytest.raises(FencedError):
