@@ -1,5 +1,6 @@
 """One node: containerd, kubelet and kube-proxy in a network namespace and a cgroup of their own."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -179,15 +180,9 @@ class NodeRunner:
         unmount_below(self.home, self.bulk)
         cgroups.remove(self.node.cgroup)
         _remove_links_into(Path("/var/log/containers"), self.bulk)
-        self._remove_cni_results()
+        _remove_cni_results(self.home)
         for folder in (self.home, self.bulk):
             shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
-
-    def _remove_cni_results(self) -> None:
-        # Killed pods leave the record of their addresses in a folder that all of the machine shares.
-        for record in Path("/var/lib/cni/results").glob("*"):
-            if f'"{self.home}/' in record.read_text():
-                record.unlink()
 
 
 def ctr_command(socket: Path, *args: str) -> list[str]:
@@ -207,6 +202,15 @@ def unmount_below(*folders: Path) -> None:
         plain = point.encode().decode("unicode_escape")
         if any(plain.startswith(root) for root in roots):
             run(["umount", "-l", plain])
+
+
+def _remove_cni_results(home: Path, results: Path = Path("/var/lib/cni/results")) -> None:
+    # Killed pods leave the record of their addresses in a folder that all of the machine shares: another node, which
+    # is taken away at the same time, removes its own meanwhile.
+    for record in results.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if f'"{home}/' in record.read_text():
+                record.unlink()
 
 
 def _remove_shim_sockets(state: Path) -> None:
