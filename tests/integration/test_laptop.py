@@ -178,6 +178,8 @@ def test_interrupted_and_then_its_driver_is_killed(laptop: Laptop, calm: bytes) 
     process = laptop.start()
     wait(lambda: laptop.saved_step() > stopped, "a checkpoint of the second start", unless=process)
     everything = descendants(process.pid)
+    helpers = [p for p in everything if re.search("SynchronizationActor|TrainController", command_line(p))]
+    assert helpers == [], "ranks meet through the driver, and the controller is in it"
     os.kill(driver_of(process.pid), signal.SIGKILL)
     out = laptop.finish(process, 1)
     assert f"goes on from step {stopped}" in out

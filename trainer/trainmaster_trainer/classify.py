@@ -10,7 +10,7 @@ from typing import Any
 
 from trainmaster_api.reasons import FailureClass
 
-from .errors import TrainingError
+from .errors import NotMet, TrainingError
 
 _LINES = 12
 _NOT_OURS = re.compile(r"/site-packages/(ray|torch)/|/lib/python3[^/]*/(threading|concurrent|runpy)")
@@ -89,7 +89,8 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
         return RankError(message, FailureClass.GPU_OUT_OF_MEMORY, rank, pod, lines, peer=False)
     if _GPU_FAULT.search(text):
         return RankError(f"rank {rank}: {text}", FailureClass.GPU_FAULT, rank, pod, lines, peer=False)
-    if isinstance(error, RuntimeError | ConnectionError | OSError) and _PEER_GONE.search(text):
+    foreign = isinstance(error, RuntimeError | ConnectionError | OSError) and _PEER_GONE.search(text)
+    if foreign or isinstance(error, NotMet):
         message = f"rank {rank} lost its connection to another rank: {text}"
         return RankError(message, FailureClass.WORKER_LOST, rank, pod, lines, peer=True)
     return RankError(f"rank {rank}: {name}: {text}", FailureClass.INTERNAL_ERROR, rank, pod, lines, peer=False)

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .context import Report, Signal
+from .errors import NotMet
 from .wire import report_to_wire
 
 Message = dict[str, Any]
@@ -180,7 +181,7 @@ class ControlClient:
         """Tell the other ranks of `group` where rank 0 listens (rank 0), or learn it (`address` is None).
 
         Raises:
-            TimeoutError: Nobody said it within `timeout` seconds.
+            NotMet: Nobody said it within `timeout` seconds.
         """
         self._outgoing.put({"type": "meet", "group": group, "address": address})
         if address is not None:
@@ -188,7 +189,7 @@ class ControlClient:
         try:
             return self._met.get(timeout=timeout)
         except queue.Empty:
-            raise TimeoutError(f"rank 0 did not say within {timeout:.0f} s where it listens") from None
+            raise NotMet(f"rank 0 did not say within {timeout:.0f} s where it listens") from None
 
     def close(self) -> None:
         """Send what is queued, then close."""

@@ -68,7 +68,8 @@ def test_builds_come_after_everything_else() -> None:
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/autogroup").exists(), reason="this kernel doesn't group sessions: no autogroup"
+    not Path("/proc/self/autogroup").exists(),
+    reason="/proc/self/autogroup is not there: this kernel doesn't weigh sessions",
 )
 def test_also_between_sessions() -> None:
     command = [str(ROOT / "tools/lowest.sh"), "cat", "/proc/self/autogroup"]

@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from trainmaster_api.reasons import FailureClass
 from trainmaster_trainer.classify import Interrupted, RankError, group_failure, rank_error
-from trainmaster_trainer.errors import DataError, NonFiniteLoss, StorageDenied
+from trainmaster_trainer.errors import DataError, NonFiniteLoss, NotMet, StorageDenied
 
 
 def raised(error: BaseException) -> BaseException:
@@ -33,6 +33,7 @@ GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed b
         (MemoryError("can't allocate 12 GB"), FailureClass.HOST_OUT_OF_MEMORY, False),
         (RuntimeError(GLOO), FailureClass.WORKER_LOST, True),
         (ConnectionResetError("Connection reset by peer"), FailureClass.WORKER_LOST, True),
+        (NotMet("rank 0 did not say within 600 s where it listens"), FailureClass.WORKER_LOST, True),
         (RuntimeError("CUDA error: unspecified launch failure"), FailureClass.GPU_FAULT, False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), FailureClass.INTERNAL_ERROR, False),
         (KeyError("gloo"), FailureClass.INTERNAL_ERROR, False),

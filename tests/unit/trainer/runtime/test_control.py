@@ -12,6 +12,7 @@ import pytest
 from trainmaster_api.messages import CheckpointRef
 from trainmaster_trainer.context import Report, ReportKind, Signal
 from trainmaster_trainer.control import ControlClient, ControlServer, Message, Peer, ask
+from trainmaster_trainer.errors import NotMet
 from trainmaster_trainer.meeting import Meeting
 from trainmaster_trainer.wire import report_from_wire
 
@@ -173,5 +174,5 @@ def test_a_group_never_meets_where_another_did(meeting_server: ControlServer) ->
 
 
 def test_a_meeting_that_nobody_opens_has_an_end(meeting_server: ControlServer) -> None:
-    with pytest.raises(TimeoutError, match="rank 0 did not say"):
+    with pytest.raises(NotMet, match="rank 0 did not say"):
         client(meeting_server, rank=1).meet("g", None, 0.05)
