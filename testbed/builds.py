@@ -68,7 +68,7 @@ TOOLS = {
         _kube("kube-proxy", 6),
         _kube("kubectl", 8),
         Tool("helm", "kubernetes", "helm.sh/helm/v3/cmd/helm", 25, _helm_flags()),
-        Tool("coredns", "coredns", ".", 60, in_image=True),
+        Tool("coredns", "kubernetes", "./coredns", 20, in_image=True),
         Tool("minio", "minio", "github.com/minio/minio", 185, in_image=True),
         Tool(
             "kwok",
@@ -112,8 +112,9 @@ TESTED = (*BED, "kwok")
 def key(tool: Tool, gomod: Path = GOMOD) -> str:
     """A hash of everything that decides what the binary is, the toolchain aside."""
     digest = hashlib.sha256()
-    for part in ("go.mod", "go.sum", "main.go"):
-        source = gomod / tool.module / part
+    module = gomod / tool.module
+    own = sorted((module / tool.package).glob("*.go")) if tool.package.startswith(".") else []
+    for source in (module / "go.mod", module / "go.sum", *own):
         digest.update(source.read_bytes() if source.exists() else b"")
     digest.update(json.dumps([tool.package, tool.ldflags, tool.assets], sort_keys=True).encode())
     return digest.hexdigest()[:16]

@@ -28,6 +28,15 @@ def test_the_key_follows_what_goes_into_a_binary(gomod: Path) -> None:
     assert builds.key(etcd, gomod) != before
 
 
+def test_a_main_package_of_ours_counts_for_its_own_binary_only(gomod: Path) -> None:
+    etcd, coredns = builds.TOOLS["etcd"], builds.TOOLS["coredns"]
+    before = {tool.name: builds.key(tool, gomod) for tool in (etcd, coredns)}
+    with (gomod / "kubernetes" / "coredns" / "main.go").open("a") as main:
+        main.write("// another plugin")
+    assert builds.key(etcd, gomod) == before["etcd"]
+    assert builds.key(coredns, gomod) != before["coredns"]
+
+
 def test_tools_of_one_module_have_keys_of_their_own() -> None:
     keys = {builds.key(tool) for tool in builds.TOOLS.values()}
     assert len(keys) == len(builds.TOOLS)
