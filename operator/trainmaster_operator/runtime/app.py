@@ -9,7 +9,7 @@ import logging
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -87,15 +87,16 @@ class App:
         tokens = TokenReviewer(self._client, names.PROGRESS_AUDIENCE)
         endpoint = Endpoint(tokens, self.progress, self._head_of, self.elector.is_leader, leader, self.metrics)
         probes = health.application(self._health(), self.metrics)
+        context = certificates.server_context()
         async with (
             _serving(probes, config.http_port, None),
-            _serving(endpoint.application(), config.https_port, certificates.server_context()),
+            _serving(endpoint.application(), config.https_port, context),
             leader,
         ):
             await self._wait_for_crd()
-            await self._run_parts()
+            await self._run_parts(tls.follow(self._certificates, certificates, context, config.resync_seconds))
 
-    async def _run_parts(self) -> None:
+    async def _run_parts(self, certificates: Coroutine[Any, Any, None]) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -108,6 +109,7 @@ class App:
             asyncio.create_task(self.services.run(), name="services"),
             asyncio.create_task(self._lag.run(), name="loop lag"),
             asyncio.create_task(self._resync(), name="resync"),
+            asyncio.create_task(certificates, name="certificates"),
         ]
         try:
             done, _ = await asyncio.wait([stopped, work, election, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -122,14 +124,20 @@ class App:
             task.result()
             sys.exit(f"{task.get_name()} has ended: start the operator anew")
 
-    async def _certificates(self) -> tls.Certificates:
+    async def _certificates(self, have: tls.Certificates | None = None) -> tls.Certificates:
         config = self._config
         if config.tls_files is not None:
             made = tls.from_files(*config.tls_files)
         else:
-            made = await tls.ensure(self._client, config.own_namespace, config.tls_secret, config.progress_names)
+            where = (config.own_namespace, config.tls_secret)
+            made = await tls.ensure(self._client, *where, config.progress_names, have)
         if config.webhook:
-            await tls.publish(self._client, config.webhook, made.ca)
+            try:
+                await tls.publish(self._client, config.webhook, made.ca)
+            except NotFoundError:
+                if have is None:  # Helm makes it a moment after the Deployment: the next start finds it
+                    raise
+                logger.warning("the cluster has no ValidatingWebhookConfiguration %s any more", config.webhook)
         return made
 
     async def _wait_for_crd(self) -> None:

@@ -1,23 +1,25 @@
 """The certificate of the progress and admission endpoint.
 
 Jobs carry the CA in their Secret, so it must outlive the operator's process: it is kept in one Secret of the operator's
-namespace and made on the first start. A chart may give files instead (cert-manager).
+namespace and made on the first start. A chart may give files instead (cert-manager), which someone else renews.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ipaddress
 import logging
 import ssl
 import tempfile
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainmaster_operator.kube.client import SECRETS, WEBHOOKS, Client, Object
-from trainmaster_operator.kube.errors import AlreadyExistsError, NotFoundError
+from trainmaster_operator.kube.errors import AlreadyExistsError, ApiError, NotFoundError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -39,6 +41,11 @@ class Certificates:
     def server_context(self) -> ssl.SSLContext:
         """A context for a server."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.serve_in(context)
+        return context
+
+    def serve_in(self, context: ssl.SSLContext) -> None:
+        """Use these for every connection that the context accepts from now on."""
         # Python's ssl reads certificates from files only
         with tempfile.TemporaryDirectory() as folder:
             cert, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
@@ -46,7 +53,6 @@ class Certificates:
             key.touch(mode=0o600)
             key.write_text(self.key)
             context.load_cert_chain(cert, key)
-        return context
 
 
 def from_files(ca: Path, cert: Path, key: Path) -> Certificates:
@@ -54,17 +60,26 @@ def from_files(ca: Path, cert: Path, key: Path) -> Certificates:
     return Certificates(ca=ca.read_text(), cert=cert.read_text(), key=key.read_text())
 
 
-async def ensure(client: Client, namespace: str, secret: str, names: tuple[str, ...]) -> Certificates:
+async def ensure(
+    client: Client, namespace: str, secret: str, names: tuple[str, ...], have: Certificates | None = None
+) -> Certificates:
     """The certificates in the Secret; makes them if there are none, or if they don't cover the names.
 
     Replicas that start together agree: whoever comes second takes what the first one made.
+
+    Args:
+        client: Where the Secret is.
+        namespace: Of the Secret.
+        secret: Its name.
+        names: What the certificate has to cover.
+        have: What is served already: goes into a Secret that was deleted, because running jobs trust this CA.
     """
     try:
         body = await client.get(SECRETS, namespace, secret)
     except NotFoundError:
         try:
-            body = await client.create(SECRETS, namespace, _secret(namespace, secret, names, generate(names)))
-            logger.info("made a CA and a certificate for %s in secret %s/%s", ", ".join(names), namespace, secret)
+            body = await client.create(SECRETS, namespace, _secret(namespace, secret, names, have or generate(names)))
+            logger.info("wrote CA and certificate for %s to secret %s/%s", ", ".join(names), namespace, secret)
         except AlreadyExistsError:
             body = await client.get(SECRETS, namespace, secret)
     if body["metadata"].get("annotations", {}).get(NAMES_ANNOTATION) != ",".join(names):
@@ -86,6 +101,34 @@ async def publish(client: Client, webhook: str, ca: str) -> None:
         for config in configs:
             config["caBundle"] = bundle
         await client.replace(WEBHOOKS, body)
+
+
+async def follow(
+    look: Callable[[Certificates], Awaitable[Certificates]], now: Certificates, context: ssl.SSLContext, period: float
+) -> None:
+    """Serve what someone else renews. Returns when the CA has changed: peers and new jobs are told it at the start.
+
+    Args:
+        look: Gives the certificates as they are now, knowing those that are served.
+        now: What the context serves.
+        context: Of the running server.
+        period: Seconds between two looks.
+    """
+    while True:
+        await asyncio.sleep(period)
+        try:
+            found = await look(now)
+            if found == now:
+                continue
+            found.server_context()  # files that are half written, or a key that isn't the certificate's, end here
+            if found.ca != now.ca:
+                logger.warning("the CA has changed: jobs that run now trust the old one, their progress is dropped")
+                return
+            found.serve_in(context)
+            now = found
+            logger.info("serving the renewed certificate")
+        except (OSError, ApiError) as error:  # ssl.SSLError is an OSError
+            logger.warning("can't look for a renewed certificate, next look in %.0f s: %s", period, error)
 
 
 def _secret(namespace: str, name: str, names: tuple[str, ...], made: Certificates) -> Object:
