@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -124,6 +125,19 @@ class Store:
 
         return self._patiently(f"reading {path}", read)
 
+    def directories(self, prefix: str) -> list[str]:
+        """Names of the directories directly under a directory; on disk also of those that hold nothing."""
+
+        def read() -> list[str]:
+            try:
+                found = obstore.list_with_delimiter(self._client(), prefix=prefix.strip("/"))
+                return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return []
+
+        return self._patiently(f"listing {prefix}", read)
+
     def list(self, prefix: str = "") -> list[tuple[str, int]]:
         """(path, bytes) of every object under a directory."""
 
@@ -197,10 +211,14 @@ class Store:
             return
 
     def delete_directory(self, prefix: str) -> None:
-        """Delete everything under a directory."""
-        self.delete(*(path for path, _ in self.list(prefix)))
-        if not self.is_s3:
-            _remove_empty(self.root / prefix)
+        """Delete everything under a directory.
+
+        On disk also what is no object: a process that was killed while it wrote leaves `NAME#1`, which no list shows.
+        """
+        if self.is_s3:
+            self.delete(*(path for path, _ in self.list(prefix)))
+        else:
+            self._patiently(f"deleting {prefix}", lambda: _remove(self.root / prefix))
 
     def check(self) -> None:
         """Write, read and delete a small object, so that a wrong address or key shows before the first step.
@@ -281,8 +299,6 @@ def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, st
     return Store(str(Path(uri.removeprefix("file://")).absolute()))
 
 
-def _remove_empty(directory: Path) -> None:
-    if directory.is_dir():
-        for child in sorted(directory.rglob("*"), reverse=True):
-            child.rmdir()
-        directory.rmdir()
+def _remove(directory: Path) -> None:
+    with suppress(FileNotFoundError):  # somebody else deletes it too
+        shutil.rmtree(directory)

@@ -125,8 +125,7 @@ def _position(content: bytes) -> Position | None:
 
 def positions(store: Store) -> list[Position]:
     """Checkpoint directories of the run, newest first, committed or not."""
-    names = {path.split("/")[1] for path, _ in store.list(CHECKPOINTS) if path.count("/") >= 2}
-    return sorted(filter(None, map(parse_checkpoint_name, names)), reverse=True)
+    return sorted(filter(None, map(parse_checkpoint_name, store.directories(CHECKPOINTS))), reverse=True)
 
 
 def has_manifest(store: Store, position: Position) -> bool:

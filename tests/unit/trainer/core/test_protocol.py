@@ -243,6 +243,17 @@ def test_nothing_is_deleted_before_the_newer_one_is_committed(store: Store, monk
     assert order[removed[0]] == ("delete", f"{old}{MANIFEST}"), "and then the manifest goes first"
 
 
+@pytest.mark.parametrize("files", [["model#1"], ["model", "manifest.json#1"]])
+def test_what_a_kill_in_the_midst_of_a_write_left_is_swept_away(store: Store, files: list[str]) -> None:
+    """On disk an object is written beside its place and renamed; no list shows the half of it."""
+    place = Path(store.uri) / protocol.directory(1, 5)
+    place.mkdir(parents=True)
+    for file in files:
+        (place / file).write_bytes(b"x")
+    assert manager(store, attempt=2).resume(pytest.fail) is None
+    assert not place.exists()
+
+
 def test_the_sweep_at_the_end_takes_what_was_never_committed(store: Store) -> None:
     checkpoints = manager(store)
     checkpoints.resume(lambda text: None)

@@ -61,6 +61,8 @@ def test_what_is_written_can_be_read_listed_and_deleted(store: Store) -> None:
     assert [path for path, _ in store.list()] == ["a/b", "a/c/d", "ab"]
     store.delete("a/b", "never-there")
     assert store.get("a/b") is None
+    assert store.directories("a") == ["c"]
+    assert store.directories("never-there") == []
     store.delete_directory("a")
     store.delete_directory("never-there")
     assert store.list() == [("ab", 0)]
