@@ -129,12 +129,8 @@ class Store:
         """Names of the directories directly under a directory; on disk also of those that hold nothing."""
 
         def read() -> list[str]:
-            try:
-                found = obstore.list_with_delimiter(self._client(), prefix=prefix.strip("/"))
-                return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
-            except FileNotFoundError as error:
-                self._require_bucket(error)
-                return []
+            found = obstore.list_with_delimiter(self._client(), prefix=prefix.strip("/"))
+            return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
         return self._patiently(f"listing {prefix}", read)
 

@@ -72,7 +72,8 @@ async def ensure(
         namespace: Of the Secret.
         secret: Its name.
         names: What the certificate has to cover.
-        have: What is served already: goes into a Secret that was deleted, because running jobs trust this CA.
+        have: What is served already: stays if the Secret is for other names by now, and goes into one that was
+            deleted, because running jobs trust this CA.
     """
     try:
         body = await client.get(SECRETS, namespace, secret)
@@ -83,6 +84,8 @@ async def ensure(
         except AlreadyExistsError:
             body = await client.get(SECRETS, namespace, secret)
     if body["metadata"].get("annotations", {}).get(NAMES_ANNOTATION) != ",".join(names):
+        if have is not None:  # a replica with another name has come: two that correct each other would never end
+            return have
         # The service was renamed. Jobs that run now trust the old CA: their progress is dropped until they end.
         logger.warning("the certificate in %s/%s isn't for %s: making a new one", namespace, secret, ", ".join(names))
         fresh = _secret(namespace, secret, names, generate(names))
@@ -127,8 +130,8 @@ async def follow(
             found.serve_in(context)
             now = found
             logger.info("serving the renewed certificate")
-        except (OSError, ApiError) as error:  # ssl.SSLError is an OSError
-            logger.warning("can't look for a renewed certificate, next look in %.0f s: %s", period, error)
+        except (OSError, ApiError, KeyError, ValueError) as error:  # ssl.SSLError is an OSError; no such key, no base64
+            logger.warning("can't take a renewed certificate, next look in %.0f s: %r", period, error)
 
 
 def _secret(namespace: str, name: str, names: tuple[str, ...], made: Certificates) -> Object:

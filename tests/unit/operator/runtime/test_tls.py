@@ -121,3 +121,32 @@ async def test_a_secret_that_was_deleted_is_put_back_as_it_was() -> None:
         api.drop(SECRETS, "tls")
         assert await tls.ensure(client, "system", "tls", (HOST,), made) == made
         assert await tls.ensure(client, "system", "tls", (HOST,)) == made, "the next start finds it"
+
+
+async def test_a_secret_for_other_names_is_made_anew_at_the_start_only() -> None:
+    """While a release is renamed, replicas of both names run: each would undo what the other wrote."""
+    api = FakeApi()
+    async with connect(api) as client:
+        old = await tls.ensure(client, "system", "tls", (HOST,))
+        new = await tls.ensure(client, "system", "tls", ("renamed.svc",))
+        assert new != old
+        assert await tls.ensure(client, "system", "tls", (HOST,), old) == old
+        assert await tls.ensure(client, "system", "tls", ("renamed.svc",), new) == new
+
+
+@pytest.mark.parametrize("data", [{}, {"ca.crt": "x", "tls.crt": "x", "tls.key": "x"}])
+async def test_a_secret_that_someone_broke_ends_nothing(tmp_path: Path, data: dict[str, str]) -> None:
+    server = Server(issued(tmp_path, "first"))
+    api = FakeApi()
+    async with connect(api) as client:
+        api.put(SECRETS, "tls", data=data, metadata={"annotations": {tls.NAMES_ANNOTATION: HOST}})
+
+        async def look(now: tls.Certificates) -> tls.Certificates:
+            server.looked.put_nowait(None)
+            return await tls.ensure(client, "system", "tls", (HOST,), now)
+
+        server.look = look  # type: ignore[method-assign]
+        async with server.run() as following:
+            await server.looks()
+            assert not following.done()
+            assert await server.served() == der(server.first)

@@ -124,7 +124,9 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("use", [lambda s: s.check(), lambda s: s.get("x"), lambda s: s.list()])
+@pytest.mark.parametrize(
+    "use", [lambda s: s.check(), lambda s: s.get("x"), lambda s: s.list(), lambda s: s.directories("x")]
+)
 def test_a_missing_bucket_is_named_at_once(endpoint: str, use: Callable[[Store], object]) -> None:
     with pytest.raises(StorageDenied, match=rf"^bucket absent does not exist at {endpoint}; create it"):
         use(s3(endpoint, "s3://absent/p", patience=60))
