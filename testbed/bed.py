@@ -13,7 +13,6 @@ from testbed.builds import say
 from testbed.control_plane import ControlPlane, Endpoint
 from testbed.errors import BedError
 from testbed.node import NodeRunner, heal, partition
-from testbed.oci import image_name
 from testbed.plan import Node, Plan
 from testbed.procs import Proc, Processes
 
@@ -104,10 +103,7 @@ class Bed:
         self._record.write_text(json.dumps(record))
 
     def _images(self, with_addons: bool) -> None:
-        images.build_scratch(images.SCRATCH if with_addons else ("pause",))
-        wanted = [image_name(short) for short in images.SCRATCH if with_addons or short == "pause"]
-        wanted += [image_name(short) for short in images.OURS if with_addons and self.has_image(short)]
-        images.update_golden(wanted)
+        wanted = images.unpack(with_addons)
         for node in self.plan.nodes:
             images.clone_golden(self.runner(node).root)
         images.load_everywhere(self._running(), wanted)
@@ -115,10 +111,6 @@ class Bed:
     def _running(self) -> list[tuple[Path, Path]]:
         runners = [self.runner(node) for node in self.plan.nodes]
         return [(runner.socket, runner.root) for runner in runners if runner.processes.is_alive("containerd")]
-
-    def has_image(self, short: str) -> bool:
-        """Whether an image is built and so will be on the nodes."""
-        return image_name(short) in images.layout().digests()
 
     def _start(self, with_addons: bool) -> None:
         say("starting the control plane")
@@ -137,12 +129,12 @@ class Bed:
         kubectl = addons.kubectl_for(self.kubeconfig)
         first = self.plan.nodes[0].name
         addons.dns(kubectl, self.plan.dns_service, len(self.plan.nodes))
-        if self.has_image("trainer"):
+        if images.is_stored("trainer"):
             addons.mlflow(kubectl, first)
         say("waiting for CoreDNS and MinIO")
         addons.wait_deployment(kubectl, "kube-system", "coredns", 90)
         addons.minio(kubectl, self.kubeconfig, first)
-        if self.has_image("trainer"):
+        if images.is_stored("trainer"):
             say("waiting for MLflow (about 20 s)")
             addons.wait_mlflow(kubectl, self.kubeconfig)
         else:

@@ -27,11 +27,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("addons", help="deploy CoreDNS, MinIO and MLflow (part of `up`)")
     verbs.add_parser("kubeconfig", help="print the path of the kubeconfig")
     build = verbs.add_parser("build", help="build the tools that are missing in the cache")
-    build.add_argument("tool", nargs="*", help=f"by default those that tests need; all: {', '.join(builds.TOOLS)}")
+    build.add_argument("tool", nargs="*", help=f"by default what `up` needs; all: {', '.join(builds.TOOLS)}")
     picture = verbs.add_parser("images", help="build or load container images").add_subparsers(
-        dest="what", required=True, metavar="build|load"
+        dest="what", required=True, metavar="build|unpack|load"
     )
     picture.add_parser("build", help="build images/*/Dockerfile").add_argument("name", nargs="*")
+    picture.add_parser("unpack", help="unpack what is built, once for all nodes (part of `up`)")
     picture.add_parser("load", help="bring images to the running nodes").add_argument("reference", nargs="+")
     node = verbs.add_parser("node", help="faults, for tests")
     node.add_argument("fault", choices=("partition", "heal", "kill"))
@@ -71,7 +72,7 @@ def _run(args: argparse.Namespace) -> int:
         case "kubeconfig":
             print(_existing().kubeconfig)
         case "build":
-            builds.build(*(args.tool or builds.TESTED))
+            builds.build(*(args.tool or builds.BED))
         case "images":
             _images(args)
         case "node":
@@ -120,6 +121,11 @@ def _kubectl_nodes(bed: Bed) -> str:
 def _images(args: argparse.Namespace) -> None:
     if args.what == "load":
         _existing().load(args.reference)
+        return
+    if args.what == "unpack":
+        system.require_root()
+        system.ensure_packages()
+        images.unpack()
         return
     names = args.name or images.OURS
     if not system.is_linux_root() and shutil.which("docker"):

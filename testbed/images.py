@@ -83,6 +83,28 @@ def _build_one(dockerfile: Path, name: str) -> None:
     say(f"built {name} in {built - began:.0f} s, stored it in {time.monotonic() - built:.0f} s")
 
 
+def is_stored(short: str) -> bool:
+    """Whether an image is built and so will be on the nodes."""
+    return image_name(short) in layout().digests()
+
+
+def unpack(everything: bool = True) -> list[str]:
+    """Build the small images and bring the golden root up to date with all that are built.
+
+    Args:
+        everything: not only `pause`.
+
+    Returns:
+        The full names of what nodes will hold.
+    """
+    scratch = SCRATCH if everything else ("pause",)
+    build_scratch(scratch)
+    ours = [short for short in OURS if everything and is_stored(short)]
+    names = [image_name(short) for short in (*scratch, *ours)]
+    update_golden(names)
+    return names
+
+
 def _is_built(mark: Path, key: str, name: str) -> bool:
     return mark.exists() and mark.read_text() == key and name in layout().digests()
 

@@ -16,31 +16,37 @@ elif [ "$(uname -s)" != Linux ]; then cluster="left out: the test bed needs Linu
 elif [ "$(id -u)" != 0 ]; then cluster="left out: the test bed needs root (set KUBECONFIG to use your own cluster)"
 fi
 
-tools_pid= images_pid= up_by_us=
-if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
-  say "test-bed tools and images build in the background, logs in $logs"
-  # each in a session of its own, so that a compiler ends with the build that started it; and after everything else,
-  # also after the training processes of the tests, to which Ray gives a niceness of 15
-  setsid tools/lowest.sh $py -m testbed build >"$logs/tools.log" 2>&1 &
-  tools_pid=$!
-  if [ "$cluster" = yes ]; then
-    setsid bash -c "tail -f /dev/null --pid=$tools_pid; exec tools/lowest.sh $py -m testbed images build" >"$logs/images.log" 2>&1 &
-    images_pid=$!
-  fi
-fi
+background() { # name, command: in a session of its own, so that a compiler ends with the build that started it; and
+  # after everything else, also after the training processes of the tests, to which Ray gives a niceness of 15
+  setsid tools/lowest.sh bash -ec "$2" >"$logs/$1.log" 2>&1 &
+  echo $! >"$logs/$1.pid"
+}
+await() { # name, what for: show the log until the build has ended; again costs nothing
+  [ -f "$logs/$1.pid" ] || return 0
+  local pid
+  pid=$(cat "$logs/$1.pid")
+  say "waiting for the test bed's $2"
+  tail -n 3 -f --pid="$pid" "$logs/$1.log" 2>/dev/null || true
+  wait "$pid" || { cat "$logs/$1.log"; exit 1; }
+  rm "$logs/$1.pid"
+}
+up_by_us=
 finish() {
   status=$?
-  for pid in $images_pid $tools_pid; do kill -- "-$pid" 2>/dev/null || true; done
+  for pid in "$logs"/*.pid; do [ -f "$pid" ] && kill -- "-$(cat "$pid")" 2>/dev/null || true; done
   [ -n "$up_by_us" ] && { say "taking the cluster down"; $py -m testbed down; }
   exit $status
 }
 trap finish EXIT
-await() { # name, pid: show the log until the build has ended
-  [ -n "$2" ] || return 0
-  say "waiting for the test bed's $1"
-  tail -n 3 -f --pid="$2" "$logs/$1.log" 2>/dev/null || true
-  wait "$2" || { cat "$logs/$1.log"; exit 1; }
-}
+
+if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
+  say "test-bed tools and images build in the background, logs in $logs"
+  background tools "exec $py -m testbed build"
+  after_tools="tail -f /dev/null --pid=$(cat "$logs/tools.pid")"
+  # compilers want the cores and images the disk, so both together take little longer than one
+  [ "$cluster" = yes ] && background images "$py -m testbed images build; $after_tools; exec $py -m testbed images unpack"
+  background kwok "$after_tools; exec $py -m testbed build kwok"
+fi
 
 say "lint"
 tools/lint.sh
@@ -52,30 +58,30 @@ if [ "$(uname -s)" != Linux ]; then
   say "integration and cluster tests left out: kube-apiserver is built for Linux here"
   exit 0
 fi
-await tools "$tools_pid"
-tools_pid=
-say "integration tests: a real kube-apiserver"
-$py -m pytest tests/integration -q -m "not ray" -n 3 --durations=5
-if [ "$cluster" = yes ]; then
-  await images "$images_pid"
-  images_pid=
-fi
 say "integration tests: a real Ray on this machine"
 # a process for each file, because its tests are compared with one undisturbed run
 $py -m pytest tests/integration -q -m ray -n 2 --dist loadfile --durations=5
+await tools "Go tools"
+say "integration tests: a real kube-apiserver"
+$py -m pytest tests/integration -q -m "not ray and not kwok" -n 3 --durations=5
 
-case $cluster in
-  yes)
-    if ! $py -m testbed status >/dev/null 2>&1; then up_by_us=1; fi
-    say "cluster up"
-    $py -m testbed up
-    export KUBECONFIG; KUBECONFIG=$($py -m testbed kubeconfig)
-    ;;
-  given) ;;
-  *) say "cluster tests $cluster"; exit 0 ;;
-esac
-say "end-to-end tests, two side by side"
-$py -m pytest tests/e2e -q -m "not alone" -n 2 --dist loadscope --durations=20
-say "end-to-end tests that take the operator away"
-$py -m pytest tests/e2e -q -m alone --durations=10
+if [ "$cluster" = yes ]; then
+  await images images
+  if ! $py -m testbed status >/dev/null 2>&1; then up_by_us=1; fi
+  say "cluster up"
+  $py -m testbed up
+  export KUBECONFIG; KUBECONFIG=$($py -m testbed kubeconfig)
+fi
+if [ -n "${KUBECONFIG:-}" ]; then
+  say "end-to-end tests, two side by side"
+  $py -m pytest tests/e2e -q -m "not alone" -n 2 --dist loadscope --durations=20
+  say "end-to-end tests that take the operator away"
+  $py -m pytest tests/e2e -q -m alone --durations=10
+else
+  say "cluster tests $cluster"
+fi
+# what the benchmarks stand on comes last, because nothing else waits for it
+await kwok "fake nodes"
+say "integration tests: fake nodes"
+$py -m pytest tests/integration -q -m kwok
 say "all passed"
