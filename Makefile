@@ -17,10 +17,10 @@ setup: .venv/.installed  ## the Python environment, from requirements.lock
 demo: setup      ## train the digits example on this machine
 	@.venv/bin/trainmaster run examples/digits/trainingjob.yaml
 
-test: setup      ## everything: lint, unit, integration, end-to-end on a real cluster
+test:            ## everything: lint, unit, integration, end-to-end on a real cluster
 	@tools/test.sh
 
-test-fast: setup ## lint and unit tests: no root, no cluster
+test-fast:       ## lint and unit tests: no root, no cluster
 	@tools/test.sh --fast
 
 lint: setup      ## ruff, mypy --strict, the layer walls, generated files

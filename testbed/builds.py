@@ -1,4 +1,8 @@
-"""Build the pinned tools from Go modules, once per machine: the cache is keyed by what goes in."""
+"""Build the pinned tools from Go modules, once per machine: the cache is keyed by what goes in.
+
+``python3 -m testbed.builds`` builds what a bed needs. It takes nothing but a Python, so that compilers can start before
+the environment is there.
+"""
 
 import hashlib
 import json
@@ -253,3 +257,10 @@ def _go_in(where: Path) -> Path | None:
 def say(text: str) -> None:
     """A progress line."""
     print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        build(*BED)
+    except BedError as error:
+        raise SystemExit(f"error: {error}") from None

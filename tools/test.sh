@@ -39,9 +39,14 @@ finish() {
 }
 trap finish EXIT
 
-if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then
-  say "test-bed tools and images build in the background, logs in $logs"
-  background tools "exec $py -m testbed build"
+bed=
+if [ "$fast" != "--fast" ] && [ "$(uname -s)" = Linux ]; then bed=yes; fi
+if [ -n "$bed" ]; then
+  say "the test bed's tools build in the background, logs in $logs"
+  background tools "exec ${PYTHON:-python3} -m testbed.builds"
+fi
+make -s setup
+if [ -n "$bed" ]; then
   after_tools="tail -f /dev/null --pid=$(cat "$logs/tools.pid")"
   # compilers want the cores and images the disk, so both together take little longer than one
   [ "$cluster" = yes ] && background images "$py -m testbed images build; $after_tools; exec $py -m testbed images unpack"
@@ -58,9 +63,6 @@ if [ "$(uname -s)" != Linux ]; then
   say "integration and cluster tests left out: kube-apiserver is built for Linux here"
   exit 0
 fi
-say "integration tests: a real Ray on this machine"
-# a process for each file, because its tests are compared with one undisturbed run
-$py -m pytest tests/integration -q -m ray -n 2 --dist loadfile --durations=5
 await tools "Go tools"
 say "integration tests: a real kube-apiserver"
 $py -m pytest tests/integration -q -m "not ray and not kwok" -n 3 --durations=5
@@ -75,10 +77,12 @@ fi
 if [ -n "${KUBECONFIG:-}" ]; then
   say "end-to-end tests, two side by side"
   $py -m pytest tests/e2e -q -m "not alone" -n 2 --dist loadscope --durations=20
-  say "end-to-end tests that take the operator away"
-  $py -m pytest tests/e2e -q -m alone --durations=10
+  say "end-to-end tests that take the operator away, and beside them, because they mostly wait, a real Ray on this machine"
+  $py -m pytest tests/e2e tests/integration -q -m "alone or ray" -n 3 --dist loadscope --durations=10
 else
   say "cluster tests $cluster"
+  say "integration tests: a real Ray on this machine"
+  $py -m pytest tests/integration -q -m ray -n 2 --dist loadfile --durations=5
 fi
 # what the benchmarks stand on comes last, because nothing else waits for it
 await kwok "fake nodes"

@@ -1,7 +1,7 @@
 """Fixtures of the end-to-end tests: they run on whatever cluster KUBECONFIG names.
 
 Most of their time is waiting, so `make test` runs several side by side (pytest-xdist); those that take the operator
-away are marked `alone` and run after the others.
+away are marked `alone` and run after the others, one after the other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ STORAGE = {"uri": f"s3://{BUCKET}/e2e", "endpoint": "http://minio.minio:9000", "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here but the bed's own test needs a cluster."""
+    """Everything here but the bed's own test needs a cluster; the scheduler knows what takes the operator away."""
+    for item in items:
+        if item.get_closest_marker("alone") and item.path.name not in ByJob.ALONE:
+            raise pytest.UsageError(f"{item.nodeid} is marked `alone`: name its file in ByJob.ALONE")
     if os.environ.get("KUBECONFIG"):
         return
     reason = "KUBECONFIG names no cluster: `make cluster-up` prints the line to export"
@@ -69,15 +72,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 class ByJob(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Each test for itself, but those of a file that share one job or one bed go to the same process.
+    """Each test for itself, but those of a file that share one job, one bed or one Ray go to the same process.
 
     The mark `xdist_group` is for this; pytest-xdist 3.8 loses it under pytest 9.2.
     """
 
-    TOGETHER = ("test_1_digits.py", "test_images.py", "test_testbed.py")
+    TOGETHER = ("test_1_digits.py", "test_images.py", "test_testbed.py", "test_attempt.py", "test_laptop.py")
+    ALONE = ("test_3_operator.py", "test_7_chart.py")
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
+        if file.endswith(self.ALONE):
+            return "alone"
         return file if file.endswith(self.TOGETHER) else nodeid
 
 

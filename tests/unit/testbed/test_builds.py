@@ -84,3 +84,8 @@ def test_also_between_sessions() -> None:
     command = [str(ROOT / "tools/lowest.sh"), "cat", "/proc/self/autogroup"]
     found = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True).stdout
     assert found.endswith("nice 19\n"), found
+
+
+def test_tools_can_be_built_before_the_environment_is_there() -> None:
+    code = f"import sys; sys.path.insert(0, {str(builds.paths.REPO)!r}); import testbed.builds"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)  # -S: without site-packages
