@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from trainmaster_api.names import CONTAINER, worker_pod
 
 from testbed.bed import Bed
 from tests.e2e.conftest import SYSTEM, make_long_job, s3_client, wait_checkpoint
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.alone  # the operator is everybody's
 DEPLOYMENT = "trainmaster-operator"
 HANG_SECONDS = 30  # twice a lease, and longer than any request waits
 AWAY_SECONDS = 20  # the issue's figure: long enough that leases and watches run out
-EPOCHS = 1200  # of cheap steps: on quick cores 90 s, of which the faults take 80
+CHECKPOINT_EVERY = 50  # steps
+EPOCHS = 300  # of 22 cheap steps each, which would be over in 22 s on quick cores; the faults take 80
+SLOW, QUICK = "150m", "2"  # CPUs of a worker: 15 to 40 steps a second while the faults last, then all that there is
 
 
 def scale(cluster: Cluster, replicas: int) -> None:
@@ -51,11 +55,22 @@ class Steady:
 
     NAME = "steady"
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, s3: Any) -> None:
         self.namespace = namespace
-        self.job = namespace.apply(make_long_job(self.NAME, EPOCHS, checkpoint__every="200step"))
-        namespace.at_step(self.NAME, 200)
+        self.job = namespace.apply(make_long_job(self.NAME, EPOCHS, checkpoint__every=f"{CHECKPOINT_EVERY}step"))
+        wait_checkpoint(s3, self.job, step=CHECKPOINT_EVERY)
+        self.resize_workers(SLOW)
+        namespace.at_step(self.NAME, CHECKPOINT_EVERY)
         self.pods = self.look()
+
+    def resize_workers(self, cpus: str) -> None:
+        """Give the worker pods a limit in place, as a vertical autoscaler would."""
+        # the request below the limit: a pod may not become Guaranteed by a resize
+        resources = {"requests": {"cpu": "100m"}, "limits": {"cpu": cpus}}
+        limit = {"spec": {"containers": [{"name": CONTAINER, "resources": resources}]}}
+        for pod in (worker_pod(self.NAME, 1, index) for index in range(2)):
+            resize = ("patch", "pod", pod, "--subresource=resize", "-p", json.dumps(limit))
+            self.namespace.cluster.kubectl(*resize, "-n", self.namespace.name)
 
     def look(self) -> dict[str, tuple[str, int]]:
         """Its pods: UID and restarts."""
@@ -75,8 +90,11 @@ class Steady:
 
 
 @pytest.fixture(scope="module")
-def steady(shared_namespace: Namespace) -> Steady:
-    return Steady(shared_namespace)
+def steady(shared_namespace: Namespace, s3: Any) -> Steady:
+    server = json.loads(shared_namespace.cluster.kubectl("version", "-o", "json"))["serverVersion"]
+    if (int(server["major"]), int(server["minor"].rstrip("+"))) < (1, 33):
+        pytest.skip("a run that outlasts the faults is slowed down by resizing its pods, which needs Kubernetes 1.33")
+    return Steady(shared_namespace, s3)
 
 
 def test_operator_killed_mid_run(steady: Steady) -> None:
@@ -103,12 +121,13 @@ def test_api_server_hangs_mid_run(steady: Steady) -> None:
         before = wait_checkpoint(s3, steady.job)
         time.sleep(HANG_SECONDS)  # the fault itself
         after = wait_checkpoint(s3, steady.job)
-    assert after["step"] > before["step"] + 200, "training stood still"
+    assert after["step"] > before["step"] + CHECKPOINT_EVERY, "training stood still"
     steady.assert_catches_up(after["step"])
 
 
 def test_the_run_noticed_nothing_of_it(steady: Steady) -> None:
     namespace, name = steady.namespace, steady.NAME
+    steady.resize_workers(QUICK)
     job = namespace.complete(name, timeout=600)
     assert status(job)["attempt"] == 1
     assert status(job)["restarts"] == {"total": 0, "counted": 0, "recoveries": 0}
