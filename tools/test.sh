@@ -50,7 +50,10 @@ if [ -n "$bed" ]; then
   after_tools="tail -f /dev/null --pid=$(cat "$logs/tools.pid")"
   # compilers want the cores and images the disk, so both together take little longer than one
   [ "$cluster" = yes ] && background images "$py -m testbed images build; $after_tools; exec $py -m testbed images unpack"
-  background kwok "$after_tools; exec $py -m testbed build kwok"
+  # only the last of all tests waits for it
+  after_images=:
+  [ ! -f "$logs/images.pid" ] || after_images="tail -f /dev/null --pid=$(cat "$logs/images.pid")"
+  background kwok "$after_tools; $after_images; exec $py -m testbed build kwok"
 fi
 
 say "lint"

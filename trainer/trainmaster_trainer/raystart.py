@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray._private import ray_constants, services
@@ -22,6 +22,7 @@ from ray._private.resource_isolation_config import ResourceIsolationConfig
 
 PATIENCE_SECONDS = 120.0
 _TICK = 0.2
+_ASK = services.get_node
 _WATCH_SECONDS = 1.0
 _TOLD_TO_END = (0, signal.SIGTERM, -signal.SIGTERM, 128 + signal.SIGTERM)
 _DISPENSABLE = (ray_constants.PROCESS_TYPE_DASHBOARD, ray_constants.PROCESS_TYPE_LOG_MONITOR)
@@ -29,6 +30,11 @@ _DISPENSABLE = (ray_constants.PROCESS_TYPE_DASHBOARD, ray_constants.PROCESS_TYPE
 
 class RayNode(Node):
     """A Ray node whose dashboard comes when it is asked for, or never."""
+
+    def start_ray_processes(self) -> None:
+        """The raylet and what goes with it, which has more time to register than Ray gives it."""
+        super().start_ray_processes()  # type: ignore[no-untyped-call]
+        be_patient(lambda: _ended(self))
 
     def start_api_server(self, **options: Any) -> None:
         """Not now: the raylet and the workers needn't wait for a dashboard."""
@@ -45,27 +51,38 @@ def start(head: bool, parameters: Mapping[str, Any], ends_with_us: bool) -> RayN
         head: With a GCS.
         parameters: Of Ray's `RayParams`.
         ends_with_us: End them when this process is told to end, after the GCS has heard of it.
+
+    Raises:
+        NodeEndedError: One of them ended meanwhile.
     """
-    be_patient()
     ensure_token_if_auth_enabled(None, create_token_if_missing=False)
     isolation = ResourceIsolationConfig(enable_resource_isolation=False)
     params = RayParams(**parameters, resource_isolation_config=isolation, no_monitor=True)  # the operator makes nodes
     return RayNode(params, head=head, shutdown_at_exit=ends_with_us, spawn_reaper=True)
 
 
-def be_patient() -> None:
+class NodeEndedError(Exception):
+    """A process without which there is no node has ended while the node started."""
+
+
+def be_patient(ended: Callable[[], list[str]]) -> None:
     """Give a raylet that starts two minutes to register instead of 30 s, for which Ray has no setting.
 
-    Ray asks for the node in a loop and looks at its clock after each refusal; here the question itself waits.
+    Ray asks for the node in a loop and looks at its clock after each refusal, which takes 30 s; here the question
+    itself waits. Ray would also wait for a raylet that is dead; here the first refusal is the last then.
+
+    Args:
+        ended: Processes of the node that have ended, and how.
     """
-    ask = services.get_node
 
     def get_node(gcs_address: str, node_id: str) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return ask(gcs_address, node_id)  # type: ignore[no-untyped-call]
+                return _ASK(gcs_address, node_id)  # type: ignore[no-untyped-call]
             except RuntimeError:
+                if dead := ended():
+                    raise NodeEndedError(f"while Ray's node started, processes ended: {', '.join(dead)}") from None
                 if time.monotonic() > deadline:
                     raise
             time.sleep(_TICK)

@@ -13,6 +13,8 @@ from ray._private.parameter import RayParams
 from trainmaster_trainer import group, raystart
 from trainmaster_trainer.settings import DriverSettings
 
+UNTOUCHED = services.get_node
+
 
 class Clock:
     """Time that passes by sleeping."""
@@ -27,7 +29,9 @@ class Clock:
         self.now += seconds
 
 
-def registers_after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+def registers_after(
+    seconds: float, monkeypatch: pytest.MonkeyPatch, ends_after: float = float("inf")
+) -> Callable[[], object]:
     clock = Clock()
     monkeypatch.setattr(raystart, "time", clock)
 
@@ -36,9 +40,19 @@ def registers_after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Callable
             raise RuntimeError("no node with this id")
         return {"node_id": node_id}
 
-    monkeypatch.setattr(services, "get_node", get_node)
-    raystart.be_patient()
-    return lambda: services.get_node("1.2.3.4:6379", "n")
+    monkeypatch.setattr(raystart, "_ASK", get_node)
+    monkeypatch.setattr(services, "get_node", UNTOUCHED)  # put back afterwards
+    monkeypatch.setattr(raystart, "_ended", lambda node: ["raylet: status -6"] * (clock.now > 1000 + ends_after))
+    monkeypatch.setattr(Node, "start_ray_processes", lambda self: None)
+    raystart.RayNode.__new__(raystart.RayNode).start_ray_processes()
+
+    def ask() -> object:
+        try:
+            return services.get_node("1.2.3.4:6379", "n")
+        finally:
+            assert clock.now < 1000 + ends_after + 1, "waited for a dead raylet"
+
+    return ask
 
 
 def test_later_than_ray_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +64,11 @@ def test_never(monkeypatch: pytest.MonkeyPatch) -> None:
         registers_after(1000, monkeypatch)()
 
 
+def test_nobody_waits_for_a_raylet_that_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(raystart.NodeEndedError, match="raylet: status -6"):
+        registers_after(1000, monkeypatch, ends_after=10)()
+
+
 class FakeNode:
     """What `start` makes of its parameters, without processes."""
 
@@ -57,15 +76,11 @@ class FakeNode:
     gcs_address = "127.0.0.1:6379"
 
     def __init__(self, params: RayParams, **options: Any) -> None:
-        self.made.append({"params": params, "patient": services.get_node is not UNTOUCHED, **options})
-
-
-UNTOUCHED = services.get_node
+        self.made.append({"params": params, **options})
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    monkeypatch.setattr(services, "get_node", UNTOUCHED)  # put back afterwards
     monkeypatch.setattr(raystart, "RayNode", FakeNode)
     monkeypatch.setattr(FakeNode, "made", [])
     return FakeNode.made
@@ -75,7 +90,7 @@ def test_in_a_pod(made: list[dict[str, Any]]) -> None:
     raystart.start(head=False, parameters={"num_cpus": 1, "gcs_address": "10.0.0.1:6379"}, ends_with_us=True)
     (node,) = made
     params = node["params"]
-    assert (node["head"], node["patient"], node["shutdown_at_exit"]) == (False, True, True)
+    assert (node["head"], node["shutdown_at_exit"]) == (False, True)
     assert (params.num_cpus, params.no_monitor, params.ray_client_server_port) == (1, True, None)
 
 
@@ -91,7 +106,7 @@ def test_on_a_laptop(monkeypatch: pytest.MonkeyPatch, made: list[dict[str, Any]]
     monkeypatch.setattr(group, "ray", Ray)
     files = {"job_file": "", "storage_uri": "", "base_dir": "", "scratch": "/tmp", "result_file": "", "token_file": ""}
     group._start(DriverSettings(attempt=1, workers=2, **files), "token")
-    assert [(node["head"], node["patient"]) for node in made] == [(True, True)]
+    assert [node["head"] for node in made] == [True]
     assert asked[0]["address"] == FakeNode.gcs_address
 
 
