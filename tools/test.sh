@@ -21,7 +21,7 @@ background() { # name, command: in a session of its own, so that a compiler ends
   setsid tools/lowest.sh bash -ec "$2" >"$logs/$1.log" 2>&1 &
   echo $! >"$logs/$1.pid"
 }
-await() { # name, what for: show the log until the build has ended; again costs nothing
+await() { # name, what for: show the log until the build has ended
   [ -f "$logs/$1.pid" ] || return 0
   local pid
   pid=$(cat "$logs/$1.pid")
