@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from testbed import addons, builds, cgroups, images, network, paths, system
+from testbed import addons, builds, cgroups, golden, images, network, paths, system
 from testbed.builds import say
 from testbed.control_plane import ControlPlane, Endpoint
 from testbed.errors import BedError
@@ -103,9 +103,9 @@ class Bed:
         self._record.write_text(json.dumps(record))
 
     def _images(self, with_addons: bool) -> None:
-        wanted = images.unpack(with_addons)
+        wanted = golden.unpack(with_addons)
         for node in self.plan.nodes:
-            images.clone_golden(self.runner(node).root)
+            golden.clone(self.runner(node).root)
         images.load_everywhere(self._running(), wanted)
 
     def _running(self) -> list[tuple[Path, Path]]:
@@ -143,7 +143,7 @@ class Bed:
     def load(self, references: list[str]) -> None:
         """Bring images (names of the layout or buildah's store, or OCI archives) to every running node."""
         names = [name for reference in references for name in images.import_foreign(reference)]
-        images.update_golden(names)
+        golden.update(names)
         images.load_everywhere(self._running(), names)
 
     def down(self) -> None:

@@ -76,9 +76,9 @@ TOOLS = {
         Tool("minio", "minio", "github.com/minio/minio", 185, in_image=True),
         Tool(
             "kwok",
-            "kwok",
+            "kubernetes",
             "sigs.k8s.io/kwok/cmd/kwok",
-            75,
+            20,
             # without pod-complete: it would end the pods of a Job as soon as they run
             assets={
                 "node-initialize.yaml": f"{_STAGES}/node/fast/node-initialize.yaml",
@@ -108,7 +108,7 @@ CONTROL_PLANE = ("kube-apiserver", "etcd", "kubectl")
 BED = (
     "helm",
     *CONTROL_PLANE,
-    *("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "pause", "coredns", "minio"),
+    *("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "pause", "coredns", "kwok", "minio"),
 )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed import builds, images, kind, system
+from testbed import builds, golden, images, kind, system
 from testbed.bed import Bed
 from testbed.builds import say
 from testbed.errors import BedError
@@ -125,7 +125,7 @@ def _images(args: argparse.Namespace) -> None:
     if args.what == "unpack":
         system.require_root()
         system.ensure_packages()
-        images.unpack()
+        golden.unpack()
         return
     names = args.name or images.OURS
     if not system.is_linux_root() and shutil.which("docker"):

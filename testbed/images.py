@@ -7,23 +7,24 @@ the last, small layer.
 """
 
 import hashlib
+import json
 import os
-import re
-import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import builds, paths
+from testbed import builds, paths, tarsplit
 from testbed.builds import say
 from testbed.errors import BedError
 from testbed.node import ctr_command, unmount_below
 from testbed.oci import Layout, image_name
-from testbed.procs import Processes, run
+from testbed.procs import run
 
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 SCRATCH = ("pause", "coredns", "minio")
@@ -68,6 +69,32 @@ def build_ours(names: Iterable[str] = OURS) -> list[str]:
     return done
 
 
+@dataclass(frozen=True)
+class BuiltLayer:
+    """A layer in buildah's store."""
+
+    files: Path
+    """Its files, unpacked."""
+    record: Path
+    """What of the layer's archive isn't in the files."""
+
+
+def built_layers() -> dict[str, BuiltLayer]:
+    """What buildah's store holds, by the digest of the uncompressed layer."""
+    store = home() / "storage" / "root"
+    index = store / "overlay-layers" / "layers.json"
+    if not index.exists():
+        return {}
+    found = {
+        layer["diff-digest"]: BuiltLayer(
+            store / "overlay" / layer["id"] / "diff", index.with_name(f"{layer['id']}.tar-split.gz")
+        )
+        for layer in json.loads(index.read_text())
+        if "diff-digest" in layer
+    }
+    return {digest: layer for digest, layer in found.items() if layer.files.is_dir()}
+
+
 def _build_one(dockerfile: Path, name: str) -> None:
     began = time.monotonic()
     say(f"building {name}")
@@ -86,23 +113,6 @@ def _build_one(dockerfile: Path, name: str) -> None:
 def is_stored(short: str) -> bool:
     """Whether an image is built and so will be on the nodes."""
     return image_name(short) in layout().digests()
-
-
-def unpack(everything: bool = True) -> list[str]:
-    """Build the small images and bring the golden root up to date with all that are built.
-
-    Args:
-        everything: not only `pause`.
-
-    Returns:
-        The full names of what nodes will hold.
-    """
-    scratch = SCRATCH if everything else ("pause",)
-    build_scratch(scratch)
-    ours = [short for short in OURS if everything and is_stored(short)]
-    names = [image_name(short) for short in (*scratch, *ours)]
-    update_golden(names)
-    return names
 
 
 def _is_built(mark: Path, key: str, name: str) -> bool:
@@ -211,11 +221,25 @@ def _machine_options() -> list[str]:
 
 
 def _push(name: str) -> None:
+    _store_layers()
     # not `buildah push`: to a layout it compresses whatever one asks. What the layout already has is skipped.
     storage = home() / "storage"
     source = f"containers-storage:[overlay@{storage}/root+{storage}/run]{name}"
     target = f"oci:{layout().folder}:{name}"
     run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", source, target])
+
+
+def _store_layers() -> None:
+    """Bring the layers themselves into the layout, quicker than skopeo, which makes what can't be made like this."""
+    for digest, layer in built_layers().items():
+        target = layout().blob(digest)
+        if target.exists():
+            continue
+        partial = target.with_suffix(".partial")
+        with suppress(OSError, EOFError, LookupError, ValueError, zlib.error), partial.open("wb") as out:
+            if tarsplit.assemble(layer.record, layer.files, out) == digest:
+                partial.rename(target)
+        partial.unlink(missing_ok=True)
 
 
 def import_foreign(reference: str) -> list[str]:
@@ -226,44 +250,6 @@ def import_foreign(reference: str) -> list[str]:
         if image_name(reference) not in layout().digests():
             _push(image_name(reference))
         return [image_name(reference)]
-
-
-def golden() -> Path:
-    """A containerd root that holds every image, unpacked; nodes start from a hard-linked copy."""
-    return home() / "golden"
-
-
-def update_golden(names: Sequence[str]) -> None:
-    """Bring the golden root up to date; costs nothing when it is."""
-    with paths.locked(home() / "golden.lock"):
-        mark = home() / "golden.json"
-        want = {name: layout().descriptor(name)["digest"] for name in names}
-        have = dict(re.findall(r"^(\S+) (\S+)$", mark.read_text(), re.MULTILINE)) if mark.exists() else {}
-        if all(have.get(name) == digest for name, digest in want.items()):
-            return
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            _fill_golden(Path(folder), [name for name in names if have.get(name) != want[name]])
-        share_blobs(golden())
-        mark.write_text("".join(f"{name} {digest}\n" for name, digest in (have | want).items()))
-        say(f"golden image root is up to date after {time.monotonic() - began:.0f} s")
-
-
-def _fill_golden(state: Path, names: Iterable[str]) -> None:
-    socket, config = state / "containerd.sock", state / "config.toml"
-    config.write_text(
-        f'version = 2\nroot = "{golden()}"\nstate = "{state}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-        f'[grpc]\naddress = "{socket}"\n[plugins."io.containerd.internal.v1.opt"]\npath = "{state}/opt"\n'
-    )
-    processes = Processes(state, die_with_parent=True)
-    processes.start("containerd", ["containerd", "--config", str(config), "--log-level", "warn"])
-    try:
-        processes.wait_ready("containerd", socket.exists, 30)
-        for name in names:
-            load_into(socket, name)
-        collect_garbage(socket)
-    finally:
-        processes.stop("containerd")
 
 
 def share_blobs(root: Path) -> None:
@@ -277,26 +263,13 @@ def share_blobs(root: Path) -> None:
             linked.rename(blob)
 
 
-def clone_golden(target: Path) -> None:
-    """Give a node that never ran a containerd root with all images: links for data, copies for databases."""
-    with paths.locked(home() / "golden.lock"):
-        if target.exists() or not golden().exists():
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        run(["cp", "-al", str(golden()), str(target)])
-        for database in golden().rglob("*.db"):
-            copy = target / database.relative_to(golden())
-            copy.unlink()
-            shutil.copy2(database, copy)
-
-
 def load_into(socket: Path, name: str) -> int:
     """Import one image into a running containerd; sends only the blobs that it lacks.
 
     Returns:
         The number of bytes sent.
     """
-    without = _blobs_in(socket) - {layout().descriptor(name)["digest"]}
+    without = blobs_in(socket) - {layout().descriptor(name)["digest"]}
     child = subprocess.Popen(
         ctr_command(socket, "images", "import", "-"),
         stdin=subprocess.PIPE,
@@ -351,12 +324,13 @@ def load_everywhere(nodes: Sequence[tuple[Path, Path]], names: Sequence[str]) ->
         say(f"loaded {sent / 1e6:.1f} MB of image data in {time.monotonic() - began:.1f} s")
 
 
-def _blobs_in(socket: Path) -> set[str]:
+def blobs_in(socket: Path) -> set[str]:
+    """Digests of the blobs that a containerd knows."""
     return set(run(ctr_command(socket, "content", "ls", "--quiet")).split())
 
 
 def _missing_bytes(socket: Path, name: str) -> int:
-    missing = set(layout().blobs_of(name)) - _blobs_in(socket)
+    missing = set(layout().blobs_of(name)) - blobs_in(socket)
     return sum(layout().blob(digest).stat().st_size for digest in missing)
 
 

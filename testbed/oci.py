@@ -83,6 +83,10 @@ class Layout:
         manifest = json.loads(self.blob(top).read_text())
         return [top, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
 
+    def layers_of(self, name: str) -> list[str]:
+        """Digests of the image's layers, lowest first."""
+        return self.blobs_of(name)[2:]
+
     def add_scratch_image(self, name: str, files: Mapping[str, Path], entrypoint: Sequence[str]) -> None:
         """An image of nothing but some executables, made without any image tool."""
         layer = self._put_layer(files)

@@ -50,10 +50,6 @@ if [ -n "$bed" ]; then
   after_tools="tail -f /dev/null --pid=$(cat "$logs/tools.pid")"
   # compilers want the cores and images the disk, so both together take little longer than one
   [ "$cluster" = yes ] && background images "$py -m testbed images build; $after_tools; exec $py -m testbed images unpack"
-  # only the last of all tests waits for it
-  after_images=:
-  [ ! -f "$logs/images.pid" ] || after_images="tail -f /dev/null --pid=$(cat "$logs/images.pid")"
-  background kwok "$after_tools; $after_images; exec $py -m testbed build kwok"
 fi
 
 say "lint"
@@ -68,7 +64,7 @@ if [ "$(uname -s)" != Linux ]; then
 fi
 await tools "Go tools"
 say "integration tests: a real kube-apiserver"
-$py -m pytest tests/integration -q -m "not ray and not kwok" -n 3 --durations=5
+$py -m pytest tests/integration -q -m "not ray" -n 3 --durations=5
 
 if [ "$cluster" = yes ]; then
   await images images
@@ -87,8 +83,4 @@ else
   say "integration tests: a real Ray on this machine"
   $py -m pytest tests/integration -q -m ray -n 2 --dist loadfile --durations=5
 fi
-# what the benchmarks stand on comes last, because nothing else waits for it
-await kwok "fake nodes"
-say "integration tests: fake nodes"
-$py -m pytest tests/integration -q -m kwok
 say "all passed"

@@ -31,7 +31,6 @@ def test_another_identity_has_only_its_rights(control_plane: ControlPlane) -> No
         control_plane.kubectl("get", "secrets", f"--kubeconfig={nobody}")
 
 
-@pytest.mark.kwok
 def test_pods_run_on_fake_nodes() -> None:
     with ControlPlane(with_controller_manager=True, kwok_nodes=2) as plane:
         plane.kubectl("create", "deployment", "web", "--image=any", "--replicas=5")

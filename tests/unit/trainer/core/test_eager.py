@@ -29,8 +29,8 @@ def fit_twice(rank: int, world_size: int, job: TrainingJob, root: Path) -> None:
     assert _dynamo.config.optimize_ddp, "whoever asks later gets the real one"
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-@pytest.mark.parametrize("optimizer", [{"name": "adamw"}, {"name": "sgd", "momentum": 0.9}])
+# two ranks have DDP as well, for which it makes no difference which optimizer there is
+@pytest.mark.parametrize(("world_size", "optimizer"), [(2, {"name": "adamw"}), (1, {"name": "sgd", "momentum": 0.9})])
 def test_a_run_never_loads_the_compiler(tmp_path: Path, world_size: int, optimizer: dict[str, Any]) -> None:
     spawn(world_size, fit_twice, make_job(training__optimizer=optimizer), tmp_path)
 
