@@ -81,6 +81,8 @@ def _fill(state: Path, names: Iterable[str]) -> None:
     config.write_text(
         f'version = 2\nroot = "{folder()}"\nstate = "{state}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
         f'[grpc]\naddress = "{socket}"\n[plugins."io.containerd.internal.v1.opt"]\npath = "{state}/opt"\n'
+        # garbage is collected when we say so: until its image is there, nothing refers to a blob that was lent
+        '[plugins."io.containerd.gc.v1.scheduler"]\nstartup_delay = "24h"\n'
     )
     processes = Processes(state, die_with_parent=True)
     processes.start("containerd", ["containerd", "--config", str(config), "--log-level", "warn"])

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from testbed import golden, images, system
+from testbed.node import ctr_command
 from testbed.oci import Layout
+from testbed.procs import run, wait_until
 
 pytestmark = pytest.mark.skipif(not system.is_linux_root(), reason="containerd runs on Linux as root")
 NAME = "docker.io/x/a:dev"
@@ -79,6 +81,21 @@ def test_what_a_new_build_replaces_is_collected(own: Images) -> None:
     (file,) = own.unpacked()
     assert file.samefile(built)
     assert not own.blobs() & before
+
+
+def test_what_nothing_refers_to_yet_is_not_collected(own: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_late(socket: Path, name: str) -> int:
+        # as at the end of the image before: containerd would collect within a second or two
+        for lease in (("create", "--id", "x"), ("delete", "x")):
+            run(ctr_command(socket, "leases", *lease))
+        assert not wait_until(lambda: not images.blobs_in(socket), 3)
+        return load_into(socket, name)
+
+    load_into = images.load_into
+    monkeypatch.setattr(images, "load_into", load_late)
+    own.build("first")
+    golden.update([NAME])
+    assert len(own.blobs()) == 3
 
 
 @pytest.mark.parametrize("step", ["_upper", "lend_blobs", "_forget"])

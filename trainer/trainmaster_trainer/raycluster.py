@@ -139,6 +139,14 @@ def _parameters(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resou
         "memory": int(parse_quantity(memory) * 0.8),
         "object_store_memory": OBJECT_STORE_BYTES,
         "resources": {resource: 1},
+        **pod_ports(),
+        "temp_dir": str(scratch / "ray"),
+    }
+
+
+def pod_ports() -> dict[str, int]:
+    """Ray's ports in a pod, as Ray's `RayParams` calls them. All are set, so that nothing waits to be told one."""
+    return {
         "node_manager_port": names.PORT_NODE_MANAGER,
         "object_manager_port": names.PORT_OBJECT_MANAGER,
         "runtime_env_agent_port": names.PORT_RUNTIME_ENV_AGENT,
@@ -147,5 +155,4 @@ def _parameters(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resou
         "metrics_export_port": names.PORT_METRICS,
         "min_worker_port": names.PORT_WORKER_MIN,
         "max_worker_port": names.PORT_WORKER_MAX,
-        "temp_dir": str(scratch / "ray"),
     }

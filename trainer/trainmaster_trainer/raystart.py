@@ -36,6 +36,23 @@ class RayNode(Node):
         super().start_ray_processes()  # type: ignore[no-untyped-call]
         be_patient(lambda: _ended(self))
 
+    def start_raylet(self, *arguments: Any, **options: Any) -> None:
+        """With the one port of its agents that Ray doesn't pass on, where it is set.
+
+        A raylet that knows them all waits for none of the files in which its agents write them down: it registers
+        without its agents, and doesn't end where they take longer than the 15 s that Ray gives them.
+        """
+        port, plain = self.dashboard_agent_listen_port, services.start_ray_process
+
+        def start_ray_process(command: list[str], *rest: Any, **named: Any) -> Any:
+            return plain([*command, f"--dashboard_agent_listen_port={port}"], *rest, **named)
+
+        services.start_ray_process = start_ray_process if port else plain
+        try:
+            super().start_raylet(*arguments, **options)
+        finally:
+            services.start_ray_process = plain
+
     def start_api_server(self, **options: Any) -> None:
         """Not now: the raylet and the workers needn't wait for a dashboard."""
 
