@@ -68,10 +68,10 @@ class Sample:
 
 
 def run(repeats: int, *, quick: bool) -> Result:
-    """Each fault in turn, at least three times unless it is a quick run."""
+    """Each fault in turn, once where it is a quick run."""
     taken: dict[str, list[Sample]] = {fault.name: [] for fault in FAULTS}
     with _namespace() as namespace:
-        for repeat in range(1 if quick else max(3, repeats)):
+        for repeat in range(1 if quick else repeats):
             for index, fault in enumerate(FAULTS):
                 found = _measure(namespace, f"r{repeat}-{index}", fault)
                 taken[fault.name].append(found)
