@@ -35,6 +35,7 @@ finish() {
   status=$?
   for pid in "$logs"/*.pid; do [ -f "$pid" ] && kill -- "-$(cat "$pid")" 2>/dev/null || true; done
   [ -n "$up_by_us" ] && { say "taking the cluster down"; $py -m testbed down; }
+  [ $status != 0 ] || rm -r "$logs"
   exit $status
 }
 trap finish EXIT
