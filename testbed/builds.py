@@ -64,16 +64,16 @@ _STAGES = "kustomize/stage"
 TOOLS = {
     tool.name: tool
     for tool in (
-        _kube("kube-apiserver", 200),
+        _kube("kube-apiserver", 125),
         Tool("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", 12),
         _kube("kube-controller-manager", 50),
         _kube("kube-scheduler", 5),
         _kube("kubelet", 20),
         _kube("kube-proxy", 6),
         _kube("kubectl", 8),
-        Tool("helm", "kubernetes", "helm.sh/helm/v3/cmd/helm", 25, _helm_flags()),
+        Tool("helm", "kubernetes", "helm.sh/helm/v3/cmd/helm", 100, _helm_flags()),
         Tool("coredns", "kubernetes", "./coredns", 20, in_image=True),
-        Tool("minio", "minio", "github.com/minio/minio", 185, in_image=True),
+        Tool("minio", "minio", "github.com/minio/minio", 150, in_image=True),
         Tool(
             "kwok",
             "kubernetes",
