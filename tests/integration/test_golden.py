@@ -33,6 +33,7 @@ class Images:
         file = store / "overlay" / text / "diff" / "some" / "file"
         file.parent.mkdir(parents=True)
         file.write_text(text)
+        file.parent.parent.chmod(0o555)  # as buildah's own folder is
         record = store / "overlay-layers" / "layers.json"
         record.parent.mkdir(exist_ok=True)
         record.write_text(json.dumps([{"id": text, "diff-digest": layer}]))
@@ -60,6 +61,7 @@ def test_layers_and_blobs_are_the_files_that_were_built(own: Images) -> None:
     golden.update([NAME])
     (file,) = own.unpacked()
     assert file.samefile(built)
+    assert file.parent.parent.stat().st_mode & 0o777 == 0o755, "the root of a container"
     assert {blob.name for blob in own.blobs()} == {d.removeprefix("sha256:") for d in own.layout.blobs_of(NAME)}
     assert all(blob.samefile(own.layout.blobs / blob.name) for blob in own.blobs())
 
