@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from trainmaster_trainer.store import Changed, Store
+from trainmaster_trainer.storage.store import Changed, Store
 
 WRITERS = 4
 

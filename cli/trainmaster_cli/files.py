@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainmaster_api.documents import validate_text
-from trainmaster_api.trainingjob import TrainingJob
-from trainmaster_api.validate import Problem, format_problems
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.validation.validate import Problem, format_problems
+from trainmaster_api.validation.yaml_reader import validate_text
 
 from .errors import UserError
 

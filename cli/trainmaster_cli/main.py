@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{options.file} holds {len(found)} TrainingJobs; `run` takes one")
     if options.file == "-":
         raise UserError("`run` needs a file: the run's identity and relative paths depend on it")
-    from trainmaster_trainer.local import main as run_local
+    from trainmaster_trainer.driver.local import main as run_local
 
     return run_local(options)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import yaml
-from trainmaster_api.trainingjob import TrainingJob
-from trainmaster_operator import build
-from trainmaster_operator.model.settings import Settings
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_operator import manifests
+from trainmaster_operator.policy.settings import Settings
 
 from .errors import UserError
 
@@ -37,14 +37,14 @@ def render_job(job: TrainingJob, namespace: str | None, image: str | None) -> st
     update = {"uid": _UID, "namespace": namespace or job.metadata.namespace}
     placed = job.model_copy(update={"metadata": job.metadata.model_copy(update=update), "status": None})
     settings = replace(_OPERATOR, image=image) if image else _OPERATOR
-    resolved, problems = build.resolve(placed.wire(), settings)
+    resolved, problems = manifests.resolve(placed.wire(), settings)
     if resolved is None:
         raise UserError("; ".join(str(problem) for problem in problems))
     objects = [
-        build.secret(resolved, settings, _RAY_KEY),
-        build.service(resolved),
-        build.head(resolved, _FIRST_ATTEMPT),
-        *(build.worker(resolved, _FIRST_ATTEMPT, index) for index in range(resolved.spec.cluster.workers.count)),
+        manifests.secret(resolved, settings, _RAY_KEY),
+        manifests.service(resolved),
+        manifests.head(resolved, _FIRST_ATTEMPT),
+        *(manifests.worker(resolved, _FIRST_ATTEMPT, index) for index in range(resolved.spec.cluster.workers.count)),
     ]
     return "".join(f"---\n{_dump(found)}" for found in objects)
 

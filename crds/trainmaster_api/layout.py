@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import Model
+from .types import Model
 
 SPEC = "spec.json"
 CHECKPOINTS = "checkpoints"

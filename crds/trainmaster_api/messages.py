@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from .base import Model
 from .reasons import FailureClass
+from .types import Model
 
 EXIT_MESSAGE_LIMIT = 4096  # the kubelet cuts a termination message here
 PROGRESS_LIMIT = 64 * 1024

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Model
 from .reasons import FailureClass, Phase
+from .types import Model
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 

@@ -11,7 +11,7 @@ sys.modules |= dict.fromkeys(("kubernetes", "kubernetes_asyncio", "pykube"))  # 
 
 import kopf  # noqa: E402
 
-from trainmaster_operator.runtime import app, hooks  # noqa: E402
+from trainmaster_operator.runtime import app, kopf_adapter  # noqa: E402
 from trainmaster_operator.runtime.config import parse  # noqa: E402
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     config = parse()
     form = kopf.LogFormat.JSON if config.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=config.verbose, log_format=form)
-    hooks.quiet()
+    kopf_adapter.quiet()
     try:
         asyncio.run(app.main(config))
     except kopf.LoginError as error:

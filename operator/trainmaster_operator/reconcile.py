@@ -15,17 +15,17 @@ from typing import Any, Protocol
 from trainmaster_api import names
 from trainmaster_api.messages import ProgressMessage
 
-from . import build
-from .act import Actor, Outcome, post_event
+from . import manifests
+from .executor import Actor, Outcome, post_event
 from .kube.client import TRAINING_JOBS, Client, Object
 from .kube.errors import ApiError, ConflictError, NotFoundError
-from .kube.jobs import JobKey, JobStore
 from .kube.reflector import Reflector
-from .model.actions import CreatePod, Event
-from .model.plan import Plan, plan
-from .model.settings import Settings
-from .model.snapshot import PodView, Snapshot
-from .pace import Pace
+from .kube.trainingjob_cache import JobKey, JobStore
+from .policy.actions import CreatePod, Event
+from .policy.plan import Plan, plan
+from .policy.settings import Settings
+from .policy.snapshot import PodView, Snapshot
+from .status_throttle import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Reconciler:
         meta = raw["metadata"]
         identity = meta["uid"], meta.get("generation", 0)
         if self._resolved.get(key, (None,))[0] != identity:
-            self._resolved[key] = identity, build.resolve(raw, self._settings)
+            self._resolved[key] = identity, manifests.resolve(raw, self._settings)
         job, problems = self._resolved[key][1]
         service = names.head_service(key.name)
         owners = [owner for name, owner in self._caches.services.get(key) if name == service]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainmaster_api.names import LABEL_JOB
-from trainmaster_api.trainingjob import TrainingJob
-from trainmaster_operator import build
-from trainmaster_operator.model.settings import Settings
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_operator import manifests
+from trainmaster_operator.policy.settings import Settings
 
 from testbed import builds
 from testbed.control_plane import ControlPlane, free_port
@@ -67,7 +67,10 @@ def arms() -> dict[str, Arm]:
 # -- the floor: a plain client makes the pods itself -----------------------------------------------------------------
 def _floor_workload() -> Workload:
     def objects(index: int) -> Iterable[tuple[str, Json]]:
-        pods = [build.head(jobs[index], 1), *(build.worker(jobs[index], 1, worker) for worker in range(WORKERS))]
+        pods = [
+            manifests.head(jobs[index], 1),
+            *(manifests.worker(jobs[index], 1, worker) for worker in range(WORKERS)),
+        ]
         for pod in pods:
             # nobody owns them: there is no TrainingJob
             yield PODS, {**pod, "metadata": {**pod["metadata"], "ownerReferences": []}}
@@ -83,7 +86,7 @@ class _Resolved(dict[int, TrainingJob]):
     """Jobs as the operator resolves them: the floor makes the very pods that the operator makes."""
 
     def __missing__(self, index: int) -> TrainingJob:
-        job, problems = build.resolve(training_job(index), Settings())
+        job, problems = manifests.resolve(training_job(index), Settings())
         assert job is not None, problems
         return job
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 from torch.utils.data import DataLoader, TensorDataset
 from trainmaster_api.messages import Outcome
-from trainmaster_api.trainingjob import TrainingJob
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_trainer.backends.torch.loop import fit
+from trainmaster_trainer.backends.torch.optim import build_optimizer
 from trainmaster_trainer.context import Context, Report, ReportKind, Signal
 from trainmaster_trainer.data import Prepared, load_data
-from trainmaster_trainer.loop import fit
 from trainmaster_trainer.models import build_model
-from trainmaster_trainer.optim import build_optimizer
-from trainmaster_trainer.store import open_store
+from trainmaster_trainer.storage.store import open_store
 
 WARM_SHARE = 0.1  # of the steps; they are not counted
 BATCH, LR, WEIGHT_DECAY, CLIP, WARMUP_SHARE, LOG_EVERY = 32, 1e-3, 0.01, 1.0, 0.05, 50

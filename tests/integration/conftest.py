@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from trainmaster_api.crd import FILE
+from trainmaster_api.generate.crd import FILE
 
 from testbed.control_plane import ControlPlane
 from testbed.errors import BedError

@@ -24,9 +24,9 @@ import yaml
 from trainmaster_api import names
 from trainmaster_api.layout import Pointer
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome, ProgressMessage, TrainerState
-from trainmaster_api.trainingjob import TrainingJob
-from trainmaster_api.validate import validate
-from trainmaster_trainer.children import descendants
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.validation.validate import validate
+from trainmaster_trainer.processes import descendants
 
 from tests.jobs import CHECKPOINT_EVERY as EVERY
 from tests.jobs import Json, load_example, of_cheap_steps

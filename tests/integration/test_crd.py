@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trainmaster_api.rules import FIXED
-from trainmaster_api.schema import apply_defaults, structural
-from trainmaster_api.validate import validate
-from trainmaster_api.variants import all_rules
+from trainmaster_api.validation.rules import FIXED
+from trainmaster_api.validation.schema import apply_defaults, structural
+from trainmaster_api.validation.validate import validate
+from trainmaster_api.validation.variants import all_rules
 
 from testbed.control_plane import ControlPlane
 from testbed.errors import BedError

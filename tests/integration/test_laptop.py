@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from trainmaster_trainer.children import descendants
+from trainmaster_trainer.processes import descendants
 
 from tests.jobs import CHECKPOINT_EVERY as EVERY
 from tests.jobs import load_example, of_cheap_steps
@@ -108,7 +108,7 @@ def training_processes(pid: int) -> list[int]:
 
 
 def driver_of(pid: int) -> int:
-    return next(p for p in descendants(pid) if "trainmaster_trainer.driver" in command_line(p))
+    return next(p for p in descendants(pid) if "trainmaster_trainer.driver.attempt" in command_line(p))
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.names import LABEL_JOB
 from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Resource
 from trainmaster_operator.kube.errors import ApiError
-from trainmaster_operator.kube.jobs import JobKey, JobStore
 from trainmaster_operator.kube.reflector import Reflector
-from trainmaster_operator.model.settings import Settings
-from trainmaster_operator.model.snapshot import PodView
+from trainmaster_operator.kube.trainingjob_cache import JobKey, JobStore
+from trainmaster_operator.policy.settings import Settings
+from trainmaster_operator.policy.snapshot import PodView
 from trainmaster_operator.reconcile import Caches, Reconciler
 
 from tests.integration.operator_harness import Bed, Object, job

@@ -15,17 +15,7 @@ from trainmaster_api.messages import CheckpointRef, ProgressMessage, TrainerStat
 from trainmaster_api.names import PROGRESS_AUDIENCE
 from trainmaster_operator.kube.client import SECRETS, Resource
 
-from tests.integration.operator_harness import (
-    Bed,
-    Object,
-    Operator,
-    audit,
-    job,
-    leads,
-    scrape,
-    size,
-    writes,
-)
+from tests.integration.operator_harness import Bed, Object, Operator, audit, job, leads, scrape, size, writes
 
 
 async def two(here: Bed) -> tuple[Operator, Operator]:

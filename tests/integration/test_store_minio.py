@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 from trainmaster_trainer.errors import StorageDenied
-from trainmaster_trainer.store import Changed, Store
+from trainmaster_trainer.storage.store import Changed, Store
 
 from testbed import builds
 from tests.contention import count_together

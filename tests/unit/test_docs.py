@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from trainmaster_api import reasons
-from trainmaster_api.schema import node_at, structural
+from trainmaster_api.validation.schema import node_at, structural
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from trainmaster_api.messages import CheckpointRef, Outcome
-from trainmaster_api.trainingjob import TrainingJob
+from trainmaster_api.spec.job import TrainingJob
 
 if TYPE_CHECKING:  # the driver and the launcher use this module too, and must not pay for torch
     import torch
 
-    from .store import Store
+    from .storage.store import Store
 
 
 class Signal(StrEnum):

@@ -12,7 +12,7 @@ import time
 from trainmaster_operator.kube.client import TRAINING_JOBS, Client
 from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.errors import ApiError
-from trainmaster_operator.runtime.hooks import login
+from trainmaster_operator.runtime.kopf_adapter import login
 
 NAMESPACE = os.environ["SMOKE_NAMESPACE"]
 # a failed test leaves its job to be looked at, so each run has a name of its own

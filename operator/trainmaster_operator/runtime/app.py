@@ -19,18 +19,18 @@ from trainmaster_api.messages import ProgressMessage
 from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Object, Resource
 from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.errors import NotFoundError
-from trainmaster_operator.kube.jobs import JobKey, JobStore, key_of
 from trainmaster_operator.kube.lease import Elector, LeaseTimes
 from trainmaster_operator.kube.reflector import Reflector
 from trainmaster_operator.kube.tokens import TokenReviewer
-from trainmaster_operator.model.snapshot import PodView
+from trainmaster_operator.kube.trainingjob_cache import JobKey, JobStore, key_of
+from trainmaster_operator.policy.snapshot import PodView
 from trainmaster_operator.reconcile import Caches, Reconciler
 
-from . import health, hooks, resync, tls
+from . import health, kopf_adapter, resync, tls
 from .config import Config
 from .endpoint import Endpoint
+from .leader_proxy import LeaderPeer
 from .metrics import Metrics
-from .peer import LeaderPeer
 from .progress import ProgressStore
 from .queue import KeyedQueue
 
@@ -70,7 +70,7 @@ class App:
         self.pods = self._reflector(PODS, PodView.from_pod)
         self.services = self._reflector(SERVICES, _service_view)
         self._reconciler: Reconciler | None = None
-        self._kopf = hooks.KopfThread(self._seen, self._deleted, config.namespaces)
+        self._kopf = kopf_adapter.KopfThread(self._seen, self._deleted, config.namespaces)
         self._lag = health.LoopLag()
 
     async def run(self) -> None:
@@ -251,7 +251,7 @@ async def main(config: Config) -> None:
     """Run one replica."""
     # with the replica's name, so that an audit log tells who wrote
     agent = f"trainmaster-operator/{__version__} ({config.pod_name})"
-    async with Connection(hooks.login, user_agent=agent) as connection:
+    async with Connection(kopf_adapter.login, user_agent=agent) as connection:
         await App(config, connection).run()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from trainmaster_operator.model.settings import Settings
+from trainmaster_operator.policy.settings import Settings
 
 PREFIX = "TRAINMASTER_"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import orjson
 from aiohttp import web
-from trainmaster_api.admission import admit
 from trainmaster_api.messages import PROGRESS_LIMIT, ProgressMessage
 from trainmaster_api.names import PROGRESS_PATH
+from trainmaster_api.validation.admission import admit
 
 from trainmaster_operator.kube.errors import ApiError
-from trainmaster_operator.kube.jobs import JobKey
 from trainmaster_operator.kube.ratelimit import TokenBucket
 from trainmaster_operator.kube.tokens import TokenReviewer
+from trainmaster_operator.kube.trainingjob_cache import JobKey
 
+from .leader_proxy import HANDED_ON, LeaderPeer
 from .metrics import Metrics
-from .peer import HANDED_ON, LeaderPeer
 from .progress import ProgressStore
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from trainmaster_api.messages import ProgressMessage
 
-from trainmaster_operator.kube.jobs import JobKey
+from trainmaster_operator.kube.trainingjob_cache import JobKey
 
 # Status isn't written more often than this for progress alone, so there is no use in looking more often.
 COALESCE_SECONDS = 10.0

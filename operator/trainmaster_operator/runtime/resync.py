@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from trainmaster_operator.kube.client import TRAINING_JOBS, Client
 from trainmaster_operator.kube.errors import ApiError, NotFoundError
-from trainmaster_operator.kube.jobs import JobKey, JobStore, key_of, version_of
+from trainmaster_operator.kube.trainingjob_cache import JobKey, JobStore, key_of, version_of
 
 logger = logging.getLogger(__name__)
 

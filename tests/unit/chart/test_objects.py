@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from trainmaster_api import GROUP, PLURAL, __version__
-from trainmaster_api.validate import validate
-from trainmaster_operator.model.settings import Settings
+from trainmaster_api.validation.validate import validate
+from trainmaster_operator.policy.settings import Settings
 from trainmaster_operator.runtime import config
 from trainmaster_operator.runtime.endpoint import ADMIT_PATH
 

@@ -126,9 +126,9 @@ def test_render_refuses_what_validate_refuses(tmp_path, capsys):
 
 def fake_trainer(monkeypatch) -> list:
     calls: list = []
-    module = types.ModuleType("trainmaster_trainer.local")
+    module = types.ModuleType("trainmaster_trainer.driver.local")
     module.main = lambda options: calls.append(options) or 75  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "trainmaster_trainer.local", module)
+    monkeypatch.setitem(sys.modules, "trainmaster_trainer.driver.local", module)
     return calls
 
 

@@ -11,8 +11,8 @@ from trainmaster_api.layout import BEST, LATEST, Manifest
 from trainmaster_api.messages import CheckpointRef
 
 from trainmaster_trainer.errors import ConfigurationError
-from trainmaster_trainer.schedule import higher_is_better
-from trainmaster_trainer.store import Store
+from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tasks.metrics import higher_is_better
 
 from . import protocol
 from .protocol import Position, Torn

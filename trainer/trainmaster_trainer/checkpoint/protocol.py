@@ -19,7 +19,7 @@ from trainmaster_api.layout import (
 )
 
 from trainmaster_trainer.errors import Fenced, TrainingError
-from trainmaster_trainer.store import Changed, Store
+from trainmaster_trainer.storage.store import Changed, Store
 
 Position = tuple[int, int]  # (attempt, step): the newer attempt wins, then the later step
 

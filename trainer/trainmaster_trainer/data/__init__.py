@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainmaster_api.trainingjob import TrainingJob
+from trainmaster_api.spec.job import TrainingJob
 
 from .prepared import Prepared, Rows, prepare
 from .sklearn_sets import load_sklearn

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from trainmaster_api.training import Classification, Data, Regression
+from trainmaster_api.spec.training import Classification, Data, Regression
 
-from trainmaster_trainer.cursor import Indices
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
+from .order import Indices
 from .source import Files
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tiff")

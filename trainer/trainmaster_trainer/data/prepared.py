@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from trainmaster_api.training import Classification, Training
+from trainmaster_api.spec.training import Classification, Training
 
-from trainmaster_trainer.cursor import Indices, split_rows
 from trainmaster_trainer.errors import ConfigurationError, DataError
+
+from .order import Indices, split_rows
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from trainmaster_api.platform import Storage
+from trainmaster_api.spec.platform import Storage
 
 from trainmaster_trainer.errors import DataError
-from trainmaster_trainer.store import Store, open_store
+from trainmaster_trainer.storage.store import Store, open_store
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pandas as pd
 import torch
-from trainmaster_api.training import Classification, Data, Regression
+from trainmaster_api.spec.training import Classification, Data, Regression
 
 from trainmaster_trainer.errors import DataError
 

@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 from trainmaster_api.messages import CheckpointRef, ProgressMessage, TrainerState
 from trainmaster_operator.kube.errors import UnreachableError
-from trainmaster_operator.kube.jobs import JobKey
 from trainmaster_operator.kube.tokens import TokenIdentity
+from trainmaster_operator.kube.trainingjob_cache import JobKey
 from trainmaster_operator.runtime import tls
 from trainmaster_operator.runtime.endpoint import Endpoint
+from trainmaster_operator.runtime.leader_proxy import LeaderPeer
 from trainmaster_operator.runtime.metrics import Metrics
-from trainmaster_operator.runtime.peer import LeaderPeer
 from trainmaster_operator.runtime.progress import COALESCE_SECONDS, ProgressStore
 
 from testbed.control_plane import free_port

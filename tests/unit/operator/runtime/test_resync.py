@@ -1,4 +1,4 @@
-from trainmaster_operator.kube.jobs import JobKey, JobStore
+from trainmaster_operator.kube.trainingjob_cache import JobKey, JobStore
 from trainmaster_operator.runtime import resync
 
 from tests.unit.operator.kube.fake_api import FakeApi, connect

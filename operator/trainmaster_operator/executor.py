@@ -1,0 +1,198 @@
+"""Carries out a plan's actions. Each may be carried out twice, by a process that died in between or by two replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from trainmaster_api.spec.job import TrainingJob
+
+from . import manifests
+from .kube.client import EVENTS, PODS, SECRETS, SERVICES, TRAINING_JOBS, Client, Object, Resource
+from .kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, InvalidError, NotFoundError
+from .kube.reflector import Reflector
+from .kube.trainingjob_cache import JobKey
+from .policy.actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService, Event
+from .policy.settings import Settings
+from .policy.snapshot import Conflict, PodView, Rejection, Snapshot
+from .policy.times import format_time
+
+PARALLEL = 32
+REMEMBERED_DELETES = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What acting ran into, for the next plan to see."""
+
+    rejections: tuple[Rejection, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    secret_existed: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.rejections or self.conflicts or self.secret_existed)
+
+    def merged(self, other: Outcome) -> Outcome:
+        """Both."""
+        return Outcome(
+            self.rejections + other.rejections,
+            self.conflicts + other.conflicts,
+            self.secret_existed or other.secret_existed,
+        )
+
+
+class Actor:
+    """Creates and deletes what a plan says, and puts the answers into the caches at once."""
+
+    def __init__(
+        self,
+        client: Client,
+        pods: Reflector[JobKey, PodView],
+        services: Reflector[JobKey, tuple[str, str]],
+        settings: Settings,
+    ) -> None:
+        self._client = client
+        self._pods = pods
+        self._services = services
+        self._settings = settings
+        # Deletes that were accepted, by UID with their grace: the cache may show the pod unmarked for a while yet.
+        self._deleted: OrderedDict[str, int | None] = OrderedDict()
+
+    async def act(self, snapshot: Snapshot, actions: Iterable[Action]) -> Outcome:
+        """Do everything: what pods need first, then the pods in parallel.
+
+        Raises:
+            ApiError: the first of the errors that aren't observations, after all actions have been tried.
+        """
+        todo = [action for action in actions if not (isinstance(action, EnsureSecret) and snapshot.secret_existed)]
+        first = [action for action in todo if isinstance(action, EnsureSecret | EnsureService)]
+        rest = [action for action in todo if not isinstance(action, EnsureSecret | EnsureService)]
+        outcome = await self._all(self._do(snapshot, action) for action in first)
+        # a name that is taken or a Secret of unknown content changes the plan for the pods
+        return outcome if outcome else await self._all(self._do(snapshot, action) for action in rest)
+
+    async def _all(self, calls: Iterable[Coroutine[Any, Any, Outcome]]) -> Outcome:
+        slots = asyncio.Semaphore(PARALLEL)
+
+        async def one(call: Coroutine[Any, Any, Outcome]) -> Outcome:
+            async with slots:
+                return await call
+
+        outcome = Outcome()
+        errors: list[BaseException] = []
+        for result in await asyncio.gather(*(one(call) for call in calls), return_exceptions=True):
+            if isinstance(result, BaseException):
+                errors.append(result)
+            else:
+                outcome = outcome.merged(result)
+        if errors:
+            raise errors[0]
+        return outcome
+
+    async def _do(self, snapshot: Snapshot, action: Action) -> Outcome:
+        namespace = snapshot.raw["metadata"]["namespace"]
+        match action:
+            case EnsureSecret():
+                return await self._secret(snapshot, namespace)
+            case EnsureService():
+                body = manifests.service(_job(snapshot))
+                return await self._create(SERVICES, namespace, body, snapshot.uid, self._services)
+            case CreatePod():
+                return await self._pod(snapshot, namespace, action)
+            case DeletePod():
+                await self._delete_pod(namespace, action)
+            case DeleteJob():
+                # gone: someone else deleted it, and may have made it anew
+                with contextlib.suppress(NotFoundError, ConflictError):
+                    await self._client.delete(
+                        TRAINING_JOBS, namespace, snapshot.name, uid=action.uid, propagation="Background"
+                    )
+        return Outcome()
+
+    async def _secret(self, snapshot: Snapshot, namespace: str) -> Outcome:
+        body = manifests.secret(_job(snapshot), self._settings, secrets.token_hex(32))
+        try:
+            await self._client.create(SECRETS, namespace, body)
+        except AlreadyExistsError:
+            # Whose it is can't be asked: the operator has no right to read Secrets. The launcher compares the UID.
+            return Outcome(secret_existed=True)
+        return Outcome()
+
+    async def _pod(self, snapshot: Snapshot, namespace: str, action: CreatePod) -> Outcome:
+        job = _job(snapshot)
+        if action.index is None:
+            body = manifests.head(job, action.attempt)
+        else:
+            body = manifests.worker(job, action.attempt, action.index)
+        try:
+            return await self._create(PODS, namespace, body, snapshot.uid, self._pods)
+        except (ForbiddenError, InvalidError) as error:
+            return Outcome(rejections=(Rejection(action.name, error.code, error.message),))
+
+    async def _create(
+        self, resource: Resource, namespace: str, body: Object, owner: str, cache: Reflector[JobKey, Any]
+    ) -> Outcome:
+        """Create; an object that is there already is ours (an answer got lost) or a conflict."""
+        try:
+            stored = await self._client.create(resource, namespace, body)
+        except AlreadyExistsError:
+            stored = await self._client.get(resource, namespace, body["metadata"]["name"])
+            holder = _controller(stored)
+            if holder.get("uid") != owner:
+                who = f"{holder['kind']}/{holder['name']}" if holder else ""
+                return Outcome(conflicts=(Conflict(resource.kind, stored["metadata"]["name"], who),))
+        cache.observe(stored)
+        return Outcome()
+
+    async def _delete_pod(self, namespace: str, action: DeletePod) -> None:
+        if self._deleted.get(action.uid, -1) == action.grace:
+            return
+        try:
+            answer = await self._client.delete(PODS, namespace, action.name, uid=action.uid, grace=action.grace)
+        except (NotFoundError, ConflictError):
+            answer = {}  # it is gone, whoever has its name by now
+        self._deleted[action.uid] = action.grace
+        if len(self._deleted) > REMEMBERED_DELETES:
+            self._deleted.popitem(last=False)
+        if answer.get("kind") == PODS.kind:
+            self._pods.observe(answer)
+
+
+async def post_event(client: Client, reference: Object, event: Event, now: datetime) -> None:
+    """Post a Kubernetes Event on the TrainingJob; the same one twice is one."""
+    digest = hashlib.sha256(f"{reference['uid']}/{event.reason}/{event.message}".encode()).hexdigest()[:16]
+    time = format_time(now)
+    body = {
+        "apiVersion": "v1",
+        "kind": EVENTS.kind,
+        "metadata": {"name": f"{reference['name']}.{digest}", "namespace": reference["namespace"]},
+        "involvedObject": reference,
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:1024],
+        "source": {"component": "trainmaster-operator"},
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+    try:
+        await client.create(EVENTS, reference["namespace"], body)
+    except AlreadyExistsError:
+        return
+
+
+def _job(snapshot: Snapshot) -> TrainingJob:
+    assert snapshot.job is not None, "a plan creates nothing for a job that isn't valid"
+    return snapshot.job
+
+
+def _controller(body: Object) -> Object:
+    owners: list[Object] = body["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), {})

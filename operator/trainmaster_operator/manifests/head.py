@@ -1,0 +1,35 @@
+"""The head pod: Ray's head and the driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainmaster_api import names
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.platform import PodTemplate
+
+from .pod import Shape, pod
+
+# The last progress message and the logs go out after the save.
+AFTER_SAVE_SECONDS = 15
+
+
+def head(job: TrainingJob, attempt: int) -> dict[str, Any]:
+    """The head pod of an attempt. `job` is resolved; `attempt` counts from 1."""
+    name, spec = job.metadata.name, job.spec.cluster.head
+    shape = Shape(
+        name=names.head_pod(name, attempt),
+        role=names.ROLE_HEAD,
+        attempt=attempt,
+        index=None,
+        cpus=spec.cpus,
+        memory=spec.memory,
+        gpus=0,
+        grace=job.spec.run.stop_grace_seconds + AFTER_SAVE_SECONDS,
+        template=spec.template or PodTemplate(),
+    )
+    manifest = pod(job, shape)
+    # with both a pod behind a headless Service has a host name of its own: workers find the head of their attempt only
+    manifest["spec"]["hostname"] = names.head_pod(name, attempt)
+    manifest["spec"]["subdomain"] = names.head_service(name)
+    return manifest

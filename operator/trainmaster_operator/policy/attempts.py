@@ -1,0 +1,110 @@
+"""The book of attempts: one entry begins with the pods of an attempt and ends with its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from trainmaster_api.messages import ExitMessage, Outcome
+from trainmaster_api.reasons import FAILURE_RULES, ConditionType, FailureClass, Reason, Retry
+from trainmaster_api.status import AttemptStatus
+
+from .checkpoint import take_checkpoint, take_result
+from .context import KEPT_ATTEMPTS, Draft, WhyNot
+from .snapshot import PodView
+from .times import format_time, parse_time
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ended.
+
+    Attributes:
+        failure: why, exactly if the result is Failed.
+        message: one or two sentences.
+        pod: the pod that it is about.
+        said: the launcher's message, if it left one.
+    """
+
+    result: Literal["Complete", "Failed", "Suspended"]
+    message: str
+    failure: FailureClass | None = None
+    pod: PodView | None = None
+    said: ExitMessage | None = None
+
+    @classmethod
+    def failed(
+        cls, failure: FailureClass, message: str, pod: PodView | None = None, said: ExitMessage | None = None
+    ) -> Verdict:
+        """A failure of that class."""
+        return cls("Failed", message, failure, pod, said)
+
+
+def adopt(draft: Draft) -> bool:
+    """Pods of an attempt that the status doesn't know yet: the operator ended between creating them and writing so."""
+    newest = max((pod.attempt for pod in draft.pods), default=0)
+    if newest > draft.status.attempt:
+        created = [parse_time(pod.created) for pod in draft.pods if pod.attempt == newest]
+        begin(draft, newest, min([moment for moment in created if moment] or [draft.now]))
+    return False
+
+
+def begin(draft: Draft, attempt: int, start: datetime) -> None:
+    """Open the entry of an attempt whose pods have been created, or are by this very plan."""
+    before = draft.record
+    restarts = draft.status.restarts
+    counted = restarts.counted + int(is_counted(before))
+    record = AttemptStatus(attempt=attempt, start_time=format_time(start))
+    draft.set(
+        attempt=attempt,
+        attempts=[*draft.status.attempts, record][-KEPT_ATTEMPTS:],
+        restarts=restarts.model_copy(update={"total": attempt - 1, "counted": counted}),
+        start_time=draft.status.start_time or format_time(start),
+        ledger=None,
+    )
+    resumed = draft.reason(ConditionType.SUSPENDED) in (Reason.SUSPENDED, Reason.SUSPENDING, Reason.RESUMED)
+    draft.say(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
+    draft.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, f"The pods of attempt {attempt} are starting.")
+    draft.say(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
+    if draft.condition(ConditionType.CHECKPOINTED) is None:
+        draft.say(ConditionType.CHECKPOINTED, False, Reason.NO_CHECKPOINT, "There is no checkpoint yet.")
+
+
+def end(draft: Draft, verdict: Verdict) -> None:
+    """Close the newest attempt's entry with its result.
+
+    The pods stay for now: they are deleted only by a plan that has read the result in the written status, because a
+    crash in between would lose it.
+    """
+    said, pod = verdict.said, verdict.pod
+    if said:
+        take_checkpoint(draft, said.checkpoint)
+        take_result(draft, said)
+    exit_code = pod.exit.code if pod and pod.exit else None
+    draft.amend(
+        end_time=format_time(draft.now),
+        result=verdict.result,
+        failure_class=verdict.failure,
+        message=verdict.message[:4096],
+        node=pod.node if pod and verdict.failure else "",
+        rank=said.rank if said else None,
+        exit_code=exit_code if verdict.failure else None,
+        last_lines=said.last_lines[-20:] if said and said.outcome == Outcome.FAILED else [],
+    )
+    reason = _reason(verdict)
+    attempt = draft.status.attempt
+    draft.say(ConditionType.PROVISIONED, False, reason, f"Attempt {attempt} has ended.")
+    draft.say(ConditionType.RUNNING, False, reason, f"Attempt {attempt} has ended: {verdict.message}")
+    draft.wake_in(0)
+
+
+def is_counted(record: AttemptStatus | None) -> bool:
+    """Whether the attempt's end counts against run.retries.max."""
+    return bool(record and record.failure_class and FAILURE_RULES[record.failure_class].retry is Retry.COUNTED)
+
+
+def _reason(verdict: Verdict) -> WhyNot:
+    if verdict.failure:
+        return verdict.failure
+    return Reason.TRAINING_COMPLETE if verdict.result == "Complete" else Reason.STOPPED

@@ -1,0 +1,146 @@
+"""The plan: from what was observed to what is to be done, and to the status that says so.
+
+A plan reads the steps below from top to bottom; a step that returns True has the last word. Every policy has a file of
+its own. Nothing here has a clock, does I/O or draws a random number, so the same snapshot always gives the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from . import (
+    attempts,
+    checkpoint,
+    completion,
+    deadlines,
+    failure_policy,
+    startup,
+    startup_timings,
+    status,
+    suspend,
+    ttl,
+)
+from .actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService, Event
+from .context import OVERDUE_SECONDS, Draft
+from .snapshot import Snapshot
+from .status import News, news, write_delay
+from .times import parse_time
+
+__all__ = [
+    "Action",
+    "CreatePod",
+    "DeleteJob",
+    "DeletePod",
+    "EnsureSecret",
+    "EnsureService",
+    "Event",
+    "News",
+    "Plan",
+    "news",
+    "plan",
+    "write_delay",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done now.
+
+    Attributes:
+        actions: in this order: what outlives attempts first, then pods. All pods of an attempt stand in one plan and
+            may be created in parallel, once the Secret and the Service are there.
+        status: the complete desired status. It is written only after every action has succeeded, because the next
+            plan trusts it: a written attempt is one whose pods have all been created.
+        requeue_after: seconds until the plan would change by itself; None: not without an event.
+        events: to be sent after the status was written; empty if it needn't be written.
+    """
+
+    actions: tuple[Action, ...]
+    status: dict[str, Any]
+    requeue_after: float | None = None
+    events: tuple[Event, ...] = ()
+
+
+def plan(snapshot: Snapshot, now: datetime) -> Plan:
+    """What is to be done about a job.
+
+    Args:
+        snapshot: what was observed of it.
+        now: present time, with a time zone.
+    """
+    if snapshot.raw["metadata"].get("deletionTimestamp"):
+        return Plan((), snapshot.raw.get("status") or {})  # the garbage collector does the rest
+    draft = Draft.of(snapshot, now)
+    for step in STEPS:
+        if step(draft):
+            break
+    _withdraw(draft)
+    _watch_ends(draft)
+    if snapshot.job is not None:
+        deadlines.watch(draft)
+    status.derive(draft)
+    return Plan(tuple(draft.actions), draft.status.wire(), draft.wake, status.events(draft))
+
+
+def _finished(draft: Draft) -> bool:
+    """A job that has ended: what runs is deleted, what explains stays, and the job goes when its time is over."""
+    if not completion.clean_up(draft):
+        return False
+    ttl.expire(draft)
+    return True
+
+
+def _ended(draft: Draft) -> bool:
+    """The end of the open attempt. It is written down before anything that proves it is deleted."""
+    if draft.live is None:
+        return False
+    verdict = failure_policy.verdict(draft, suspend.stopping(draft))
+    if verdict is None:
+        return False
+    attempts.end(draft, verdict)
+    return completion.complete(draft) or failure_policy.decide(draft) or True
+
+
+def _between(draft: Draft) -> bool:
+    """Between two attempts: the old pods go, and after a failure some time passes. True while it lasts."""
+    left, waits = startup.clear_away(draft), failure_policy.back_off(draft)
+    return left or waits
+
+
+def _withdraw(draft: Draft) -> None:
+    """An attempt without a head is not written down while an obstacle keeps the head from being created.
+
+    Written, it would read as an attempt that has lost its head.
+    """
+    created = any(isinstance(action, CreatePod) and action.role == "head" for action in draft.actions)
+    if draft.live and draft.written is None and draft.head is None and not created:
+        old = draft.old
+        draft.set(attempt=old.attempt, attempts=old.attempts, restarts=old.restarts, start_time=old.start_time)
+
+
+def _watch_ends(draft: Draft) -> None:
+    """A pod that doesn't go makes no event: look again when its node must be taken for dead."""
+    for pod in draft.pods:
+        until = parse_time(pod.deleting)
+        if until and not draft.overdue(pod):
+            draft.wake_at(until + timedelta(seconds=OVERDUE_SECONDS))
+
+
+STEPS: tuple[Callable[[Draft], bool], ...] = (
+    startup.accept,
+    attempts.adopt,
+    checkpoint.follow,
+    startup_timings.account,
+    _finished,
+    _ended,
+    suspend.stop,
+    deadlines.enforce,
+    failure_policy.decide,
+    suspend.suspend,
+    _between,
+    startup.start,
+    startup.provision,
+)

@@ -1,0 +1,215 @@
+"""What was observed of one TrainingJob at one moment."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainmaster_api.messages import ExitMessage, ProgressMessage
+from trainmaster_api.names import CONTAINER, LABEL_ATTEMPT, LABEL_INDEX, LABEL_ROLE
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.validation.validate import Problem
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the trainer container ended.
+
+    Attributes:
+        code: exit code; 137 and 143 are SIGKILL and SIGTERM.
+        reason: the kubelet's word: Completed, Error, OOMKilled, StartError, ContainerStatusUnknown ...
+        message: the termination message as it is; `result` decodes it.
+        finished_at: RFC 3339.
+    """
+
+    code: int
+    reason: str = ""
+    message: str = ""
+    finished_at: str = ""
+
+    @property
+    def result(self) -> ExitMessage | None:
+        """The launcher's message, or None if the container ended without one."""
+        return ExitMessage.decode(self.message) if self.message.startswith("{") else None
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """What the plan needs of a pod: about half a kilobyte instead of ten.
+
+    Attributes:
+        attempt: from its label; 0 if the label is missing or no number.
+        index: of a worker, from 0.
+        owner_uid: UID of the controller; empty: nobody's.
+        phase: Pending, Running, Succeeded, Failed, Unknown.
+        reason: `status.reason`: Evicted, NodeShutdown, UnexpectedAdmissionError ...
+        message: `status.message` that goes with it.
+        ready: the Ready condition.
+        ready_changed: when it last became what it is.
+        scheduled_at: when it got a node.
+        unschedulable: the scheduler's message while it finds no node.
+        disruption: reason of the DisruptionTarget condition: EvictionByEvictionAPI, DeletionByTaintManager ...
+        deleting: deletionTimestamp, which lies the grace period after the request.
+        waiting: reason why the container waits: ContainerCreating, ErrImagePull, CreateContainerConfigError ...
+        waiting_message: the kubelet's message to it.
+        exit: how the container ended.
+    """
+
+    uid: str
+    name: str
+    attempt: int
+    role: str
+    index: int | None = None
+    owner_uid: str = ""
+    created: str = ""
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    ready: bool = False
+    ready_changed: str = ""
+    node: str = ""
+    scheduled_at: str = ""
+    unschedulable: str = ""
+    disruption: str = ""
+    deleting: str = ""
+    waiting: str = ""
+    waiting_message: str = ""
+    started_at: str = ""
+    exit: Exit | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any more, though the object is still there."""
+        return self.phase in ("Succeeded", "Failed") or self.exit is not None
+
+    @classmethod
+    def from_pod(cls, pod: Object) -> PodView:
+        """Trim a pod as the API serves it."""
+        meta, status = pod["metadata"], pod.get("status") or {}
+        labels = meta.get("labels") or {}
+        conditions = {item["type"]: item for item in status.get("conditions") or ()}
+        scheduled = conditions.get("PodScheduled", {})
+        bound = scheduled.get("status") == "True"
+        state = _trainer_state(status)
+        waiting, terminated = state.get("waiting") or {}, state.get("terminated")
+        started = (state.get("running") or terminated or {}).get("startedAt") or ""
+        return cls(
+            uid=meta["uid"],
+            name=meta["name"],
+            attempt=_number(labels.get(LABEL_ATTEMPT)) or 0,
+            role=sys.intern(labels.get(LABEL_ROLE, "")),
+            index=_number(labels.get(LABEL_INDEX)),
+            owner_uid=sys.intern(_controller(meta)),
+            created=meta.get("creationTimestamp") or "",
+            phase=sys.intern(status.get("phase") or "Pending"),
+            reason=sys.intern(status.get("reason") or ""),
+            message=status.get("message") or "",
+            ready=conditions.get("Ready", {}).get("status") == "True",
+            ready_changed=conditions.get("Ready", {}).get("lastTransitionTime") or "",
+            node=sys.intern((pod.get("spec") or {}).get("nodeName") or ""),
+            scheduled_at=(scheduled.get("lastTransitionTime") or "") if bound else "",
+            unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+            disruption=_disruption(conditions),
+            deleting=meta.get("deletionTimestamp") or "",
+            waiting=sys.intern(waiting.get("reason") or ""),
+            waiting_message=waiting.get("message") or "",
+            started_at=started,
+            exit=_exit(terminated) if terminated else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The API server refused a pod: 403 or 422 to its creation."""
+
+    pod: str
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An object of a name that the job needs, which belongs to somebody else."""
+
+    kind: str
+    name: str
+    owner: str = ""
+    """Who has it, as `Kind/name` or a UID; empty: nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that `plan` looks at.
+
+    The last three fields say what acting on an earlier plan ran into. Whoever acts plans once more with them at once,
+    acts on that second plan, and forgets them.
+
+    Attributes:
+        raw: the TrainingJob as the API serves it, `status` included.
+        job: the same, validated and with the operator's defaults filled in; None: there are problems.
+        problems: what is wrong with it, all at once.
+        pods: views of the pods with the job's label in its namespace, whoever owns them.
+        service_owner: UID of the controller of the Service `<job>-head`; "": it has none; None: no such Service.
+        progress: the trainer's newest message of this job's UID.
+        gone: last views of pods that have vanished lately, as far as remembered: a head that ended and was removed
+            between two looks left its result there. May be empty.
+        rejections: pods that the API server refused.
+        conflicts: objects of other owners, found by a 409.
+        secret_existed: EnsureSecret met a Secret that was there before.
+    """
+
+    raw: Object
+    job: TrainingJob | None
+    problems: tuple[Problem, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    service_owner: str | None = None
+    progress: ProgressMessage | None = None
+    gone: tuple[PodView, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    conflicts: tuple[Conflict, ...] = field(default=())
+    secret_existed: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the job."""
+        return str(self.raw["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """UID of the job."""
+        return str(self.raw["metadata"]["uid"])
+
+
+def _trainer_state(status: Object) -> Object:
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") == CONTAINER:
+            return container.get("state") or {}
+    return {}
+
+
+def _exit(terminated: Object) -> Exit:
+    return Exit(
+        code=terminated.get("exitCode", 0),
+        reason=sys.intern(terminated.get("reason") or ""),
+        message=terminated.get("message") or "",
+        finished_at=terminated.get("finishedAt") or "",
+    )
+
+
+def _controller(meta: Object) -> str:
+    for owner in meta.get("ownerReferences") or ():
+        if owner.get("controller"):
+            return str(owner["uid"])
+    return ""
+
+
+def _disruption(conditions: dict[str, Object]) -> str:
+    target = conditions.get("DisruptionTarget", {})
+    return sys.intern(target.get("reason", "")) if target.get("status") == "True" else ""
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() else None

@@ -1,0 +1,172 @@
+"""The status as a whole: the derived columns, the events that tell of it, and when it is worth a write."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from trainmaster_api.reasons import ConditionType, FailureClass, Phase, Reason
+from trainmaster_api.status import Condition
+
+from .actions import Event
+from .context import Draft
+
+WRITE_INTERVAL_SECONDS = 10.0
+# Before the training speaks there are only worker counts and stages, and many jobs may start at once.
+STARTUP_INTERVAL_SECONDS = 30.0
+
+# Reasons of Provisioned=False that need somebody to act.
+_OBSTACLES = {
+    FailureClass.UNSCHEDULABLE,
+    FailureClass.IMAGE_PULL,
+    FailureClass.INVALID_CONFIGURATION,
+    FailureClass.POD_REJECTED,
+}
+
+
+def derive(draft: Draft) -> None:
+    """Phase, reason and worker counts for the printed columns; every condition speaks of the newest spec.
+
+    `kubectl wait` takes no notice of a condition that speaks of an older one.
+    """
+    seen = draft.status.observed_generation
+    if any(item.observed_generation != seen for item in draft.status.conditions):
+        newest = [item.model_copy(update={"observed_generation": seen}) for item in draft.status.conditions]
+        draft.set(conditions=newest)
+    phase, reason = _phase(draft)
+    draft.set(phase=phase, reason=reason)
+    if draft.snapshot.job is not None:
+        desired = draft.job.spec.cluster.workers.count
+        ready = sum(pod.ready and not pod.ended for pod in draft.workers.values()) if draft.live else 0
+        workers = draft.status.workers.model_copy(update={"desired": desired, "ready": ready})
+        draft.set(workers=workers, workers_ready=f"{ready}/{desired}")
+
+
+def _phase(draft: Draft) -> tuple[Phase, str]:
+    reason = draft.reason
+    if draft.holds(ConditionType.COMPLETE):
+        return Phase.COMPLETE, reason(ConditionType.COMPLETE)
+    if draft.holds(ConditionType.FAILED):
+        return Phase.FAILED, reason(ConditionType.FAILED)
+    accepted = draft.condition(ConditionType.ACCEPTED)
+    if accepted and accepted.status == "False":
+        return Phase.PENDING, accepted.reason
+    if draft.holds(ConditionType.SUSPENDED):
+        return Phase.SUSPENDED, reason(ConditionType.SUSPENDED)
+    if reason(ConditionType.SUSPENDED) == Reason.SUSPENDING:
+        return Phase.SUSPENDING, Reason.SUSPENDING.value
+    if reason(ConditionType.DEGRADED) == Reason.NAME_CONFLICT and draft.holds(ConditionType.DEGRADED):
+        return Phase.PENDING, Reason.NAME_CONFLICT.value
+    if draft.holds(ConditionType.RUNNING):
+        return Phase.RUNNING, reason(ConditionType.RUNNING)
+    if reason(ConditionType.PROVISIONED) in _OBSTACLES:
+        return Phase.PENDING, reason(ConditionType.PROVISIONED)
+    if not draft.status.attempts:
+        return Phase.PENDING, reason(ConditionType.RUNNING)
+    if _after_failure(draft) or reason(ConditionType.RUNNING) == Reason.RECOVERING:
+        return Phase.RESTARTING, reason(ConditionType.RUNNING)
+    provisioned = draft.holds(ConditionType.PROVISIONED)
+    return Phase.STARTING, reason(ConditionType.RUNNING if provisioned else ConditionType.PROVISIONED)
+
+
+def _after_failure(draft: Draft) -> bool:
+    """Whether the attempt that counts now follows a failure, or is itself one that another follows."""
+    records = draft.status.attempts
+    before = records[-2] if draft.live and len(records) > 1 else records[-1]
+    return before.result == "Failed"
+
+
+def events(draft: Draft) -> tuple[Event, ...]:
+    """Events for what changed against the written status: few, each one something that a user waits for."""
+    found = []
+    for kind, word in _NEWS:
+        new = draft.condition(kind)
+        if new is not None and _is_news(draft, new, word):
+            found.append(Event(word, new.reason, _text(draft, new)))
+    return tuple(found)
+
+
+_NEWS: tuple[tuple[ConditionType, Any], ...] = (
+    (ConditionType.COMPLETE, "Normal"),
+    (ConditionType.FAILED, "Warning"),
+    (ConditionType.ACCEPTED, "Warning"),
+    (ConditionType.DEGRADED, "Warning"),
+    (ConditionType.PROVISIONED, "Warning"),
+    (ConditionType.SUSPENDED, "Normal"),
+    (ConditionType.RUNNING, "Warning"),
+)
+
+
+def _is_news(draft: Draft, new: Condition, word: str) -> bool:
+    old = next((item for item in draft.old.conditions if item.type == new.type), None)
+    changed = old is None or (old.status, old.reason) != (new.status, new.reason)
+    match new.type:
+        case ConditionType.COMPLETE | ConditionType.FAILED:
+            return changed and new.status == "True"
+        case ConditionType.DEGRADED:  # an image that can't be pulled is told of by Provisioned
+            return changed and new.status == "True" and new.reason == Reason.NAME_CONFLICT
+        case ConditionType.ACCEPTED:
+            return new.status == "False" and (old is None or old.message != new.message)
+        case ConditionType.PROVISIONED:
+            return changed and new.reason in _OBSTACLES and draft.live is not None
+        case ConditionType.SUSPENDED:
+            return changed and (new.status == "True" or new.reason == Reason.RESUMED)
+        case _:
+            return changed and new.reason == Reason.BACKING_OFF
+
+
+def _text(draft: Draft, condition: Condition) -> str:
+    if condition.reason == Reason.RESUMED:
+        return f"Resumed with attempt {draft.status.attempt}."
+    return condition.message[:1000]
+
+
+# --- writes --------------------------------------------------------------------------------------------------------
+
+
+class News(Enum):
+    """What a status has to tell."""
+
+    TRANSITION = "a condition, an attempt, a phase: what users and their scripts wait for"
+    PROGRESS = "figures of a training"
+    STARTUP = "worker counts and stages of a job that doesn't train yet"
+
+
+def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime | None, now: datetime) -> float | None:
+    """When the status is to be written.
+
+    Args:
+        old: status as written, from the newest body of the job; {} if there is none.
+        new: status of the plan.
+        last_write: when this process last wrote it; None: never.
+        now: the same clock.
+
+    Returns:
+        None: it says the same already; 0: now; else seconds, because only figures moved on.
+    """
+    found = news(old, new)
+    if found is None:
+        return None
+    if last_write is None or found is News.TRANSITION:
+        return 0.0
+    interval = WRITE_INTERVAL_SECONDS if found is News.PROGRESS else STARTUP_INTERVAL_SECONDS
+    return max(0.0, interval - (now - last_write).total_seconds())
+
+
+def news(old: dict[str, Any], new: dict[str, Any]) -> News | None:
+    """What a plan's status has that the written one hasn't; None if they are equal."""
+    if old == new:
+        return None
+    if _transitions(old) != _transitions(new):
+        return News.TRANSITION
+    speaks = old.get("progress") != new.get("progress") or old.get("lastCheckpoint") != new.get("lastCheckpoint")
+    return News.PROGRESS if speaks else News.STARTUP
+
+
+def _transitions(status: dict[str, Any]) -> tuple[Any, ...]:
+    """What a user waits for; everything else is figures."""
+    conditions = [(item["type"], item["status"], item["reason"]) for item in status.get("conditions") or ()]
+    attempts = [(record["attempt"], record.get("endTime")) for record in status.get("attempts") or ()]
+    plain = [status.get(key) for key in ("phase", "reason", "attempt", "restarts", "completionTime")]
+    return (conditions, attempts, *plain)

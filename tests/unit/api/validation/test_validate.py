@@ -1,0 +1,139 @@
+"""Sentences of validate(): one table of mistakes, each with the line that a user reads."""
+
+import pytest
+from trainmaster_api.validation.validate import Problem, format_problems, validate
+
+from tests.unit.api.samples import REMOVE, TABLE, VIT, job
+
+
+def lines(document) -> list[str]:
+    found, problems = validate(document)
+    assert (found is None) == bool(problems)
+    return [str(problem) for problem in problems]
+
+
+MISTAKES = [
+    ({"spec.training.loop.duration": "20"}, 'duration = "20": must be text such as 20ep, 1000step'),
+    ({"spec.training.loop.duration": 20}, "duration = 20: must be text such as 20ep, 1000step"),
+    ({"spec.training.schedule": {"name": "cosine", "warmup": 0}}, "in YAML, text that looks like this needs quotes"),
+    ({"spec.training.data.batchSize": 0}, "batchSize = 0: must be a whole number of at least 1 and at most 1000000"),
+    ({"spec.training.data.batchSize": "64"}, 'batchSize = "64": must be a whole number'),
+    ({"spec.training.data.batchSize": True}, "batchSize = true: must be a whole number"),
+    ({"spec.training.data.batchSize": 1.5}, "batchSize = 1.5: must be a whole number"),
+    ({"spec.training.data.normalize": "yes"}, 'normalize = "yes": must be true or false'),
+    ({"spec.training.data.batchsize": 8}, "spec.training.data.batchsize = 8: unknown field; did you mean `batchSize`?"),
+    ({"spec.training.data.batch_size": 8}, "did you mean `batchSize`?"),
+    ({"spec.workers": 2}, "did you mean spec.cluster.workers?"),
+    ({"spec.xyzzy": {}}, "unknown field: known here are training, tracking, storage, checkpoint, cluster, run"),
+    ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
+    ({"spec.training.model": {"name": "vti"}}, 'model.name = "vti": must be one of cnn, mlp, vit; did you mean `vit`?'),
+    ({"spec.training.model": {}}, "spec.training.model.name: is required: one of cnn, mlp, vit"),
+    ({"spec.training.model": "mlp"}, 'spec.training.model = "mlp": must be a mapping with the fields name, args'),
+    ({"spec.training.model": None}, "spec.training.model: is empty"),
+    ({"spec.training.model": REMOVE}, "spec.training.model: is required: a mapping with the fields name, args"),
+    ({"spec.training.framework": "jax"}, 'framework = "jax": must be torch'),
+    ({"spec.training": []}, "spec.training = []: must be a mapping with the fields framework, task"),
+    ({"spec": REMOVE}, "spec: is required"),
+    ({"metadata": REMOVE}, "metadata: is required"),
+    ({"metadata.name": REMOVE}, "metadata.name: is required"),
+    ({"metadata.name": "Digits"}, 'metadata.name = "Digits": must begin with a letter, have only lower-case'),
+    ({"kind": "Job"}, 'kind = "Job": must be TrainingJob'),
+    ({"apiVersion": REMOVE}, "apiVersion: is missing: trainmaster.dev/v1alpha1"),
+    ({"spec.training.optimizer": {"name": "adamw", "betas": [0.9]}}, "must be a list of 2 items, each a number of"),
+    ({"spec.training.optimizer": {"name": "adamw", "betas": [0.9, 1]}}, "betas[1] = 1: must be a number of at least 0"),
+    ({"spec.training.optimizer": {"name": "adamw", "lr": "fast"}}, 'lr = "fast": must be a number above 0'),
+    ({"spec.training.loop.clipNorm": float("nan")}, "clipNorm = NaN: must be a number above 0"),
+    ({"spec.training.loop.clipNorm": float("inf")}, "clipNorm = Infinity: must be a number above 0"),
+    ({"spec.storage.uri": "gs://bucket"}, 'uri = "gs://bucket": must be text such as s3://bucket/prefix'),
+    ({"spec.storage.uri": "s3://Bucket"}, "must be text such as s3://bucket/prefix"),
+    ({"spec.storage.uri": "runs"}, "must be text such as s3://bucket/prefix"),
+    ({"spec.cluster.workers.cpus": 1.5}, "cpus = 1.5: must be a quantity such as 500m, 2, 2Gi"),
+    ({"spec.cluster.workers.memory": "2GB"}, 'memory = "2GB": must be a quantity such as 500m, 2, 2Gi'),
+    ({"spec.cluster.workers.template": {"labels": {"a": 1}}}, "labels.a = 1: must be text"),
+    ({"spec.cluster.workers.template": {"tolerations": ["x"]}}, 'tolerations[0] = "x": must be a mapping'),
+    ({"spec.run.retries.max": -1}, "max = -1: must be a whole number of at least 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), MISTAKES, ids=[expected[:40] for _, expected in MISTAKES])
+def test_each_mistake_is_one_line(change, expected):
+    found = lines(job(change))
+    assert len(found) == 1, found
+    assert expected in found[0]
+
+
+def test_a_misspelt_argument_is_compared_with_those_of_its_own_model():
+    (line,) = lines(job(VIT, {"spec.training.model.args.dpeth": 2}))
+    assert line == "spec.training.model.args.dpeth = 2: unknown field; did you mean `depth`?"
+    (line,) = lines(job(VIT, {"spec.training.model.args.zzz": 2}))
+    assert line.endswith("known here are dropout, dim, depth, heads, patch, mlpRatio")
+
+
+def test_all_problems_at_once_of_the_schema_and_of_the_rules():
+    found = lines(
+        job(
+            TABLE,
+            {
+                "metadata.name": "Digits",
+                "spec.training.data.target": REMOVE,
+                "spec.training.data.split": {"train": 0.5},
+                "spec.training.loop.duration": "long",
+                "spec.checkpoint.metric": "val/rmse",
+                "spec.cluster.workers.count": 3,
+                "spec.foo": 1,
+            },
+        )
+    )
+    paths = {line.partition(":")[0].partition(" =")[0] for line in found}
+    assert paths == {
+        "metadata.name",
+        "spec.training.data.target",
+        "spec.training.data.split",
+        "spec.training.loop.duration",
+        "spec.checkpoint.metric",
+        "spec.training.data.batchSize",
+        "spec.foo",
+    }
+    assert len(found) == len(paths)
+
+
+def test_a_rule_is_silent_about_what_is_wrong_already():
+    (line,) = lines(job({"spec.cluster.workers.count": 0}))
+    assert line.startswith("spec.cluster.workers.count = 0")
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 3, True, {1: 2}, {"spec": {1: {}}}])
+def test_what_is_no_job_is_refused_in_a_sentence(document):
+    found = lines(document)
+    assert found
+    assert all(line.strip() for line in found)
+
+
+def test_a_document_that_contains_itself_is_refused():
+    document = job()
+    document["spec"]["cluster"] = document
+    assert "can't be written as JSON" in lines(document)[0]
+
+
+def test_null_stands_for_the_default_only_where_there_is_one():
+    found, problems = validate(job({"spec.training.loop": None, "spec.run": {"suspend": None}}))
+    assert not problems
+    assert found is not None
+    assert found.spec.training.loop.duration == "10ep"
+    (line,) = lines(job({"spec.storage.uri": None}))
+    assert line.startswith("spec.storage.uri: is empty: text such as s3://bucket/prefix")
+
+
+def test_status_is_the_operators_and_no_part_of_validation():
+    assert validate(job({"status": {"nonsense": 1}}))[1] == []
+
+
+def test_a_whole_number_is_a_quantity():
+    found, _ = validate(job({"spec.cluster.workers.cpus": 2}))
+    assert found is not None
+    assert found.spec.cluster.workers.cpus == "2"
+
+
+def test_format_names_file_and_line():
+    problems = [Problem("spec.a", "must be", '"x"', "a number", line=7), Problem("", "is no job")]
+    assert format_problems(problems, "job.yaml") == 'job.yaml:7: spec.a = "x": must be a number\njob.yaml: is no job'

@@ -1,0 +1,111 @@
+"""Every object that the operator creates, as files that a reviewer can read.
+
+`REGENERATE=1 pytest tests/unit/operator/build` writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from trainmaster_operator import manifests
+from trainmaster_operator.policy.settings import Settings
+
+GOLDEN = Path(__file__).parent / "golden"
+SETTINGS = Settings(
+    image="trainer:1",
+    storage_uri="s3://runs/all",
+    storage_endpoint="http://minio:9000",
+    storage_credentials_secret="minio",
+    mlflow_uri="http://mlflow:5000",
+    progress_url="https://operator.system.svc:8443/v1/progress",
+    progress_ca="-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n",
+)
+PLAIN: dict[str, Any] = {
+    "apiVersion": "trainmaster.dev/v1alpha1",
+    "kind": "TrainingJob",
+    "metadata": {"name": "digits", "namespace": "team", "uid": "0f3c"},
+    "spec": {
+        "training": {
+            "task": {"type": "classification", "numClasses": 10},
+            "data": {"source": "sklearn:digits"},
+            "model": {"name": "mlp"},
+        },
+        "tracking": {"mlflow": {}},
+        "cluster": {"workers": {"count": 2}},
+    },
+}
+TEMPLATE: dict[str, Any] = {
+    "labels": {"team": "vision", "trainmaster.dev/role": "intruder"},
+    "annotations": {"note": "x"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}],
+    "serviceAccountName": "trainer",
+    "priorityClassName": "low",
+    "imagePullSecrets": ["pull"],
+    "env": {"NCCL_DEBUG": "INFO", "TRAINMASTER_ROLE": "intruder", "POD_IP": "intruder"},
+    "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+}
+SHAPED: dict[str, Any] = {
+    **PLAIN,
+    "spec": {
+        "training": PLAIN["spec"]["training"],
+        "storage": {"uri": "s3://mine/x", "region": "eu-central-1"},
+        "cluster": {
+            "image": "mine:2",
+            "workers": {"count": 1, "gpus": 2, "cpus": "8", "memory": "64Gi", "template": TEMPLATE},
+            "head": {"memory": "4Gi", "template": {"nodeSelector": {"role": "cpu"}}},
+        },
+        "run": {"stopGraceSeconds": 300},
+    },
+}
+
+
+def resolved(document: dict[str, Any]) -> Any:
+    job, problems = manifests.resolve(document, SETTINGS)
+    assert problems == ()
+    return job
+
+
+MANIFESTS = {
+    "secret": lambda: manifests.secret(resolved(PLAIN), SETTINGS, "key"),
+    "service": lambda: manifests.service(resolved(PLAIN)),
+    "head": lambda: manifests.head(resolved(PLAIN), 1),
+    "worker": lambda: manifests.worker(resolved(PLAIN), 3, 1),
+    "head-shaped": lambda: manifests.head(resolved(SHAPED), 2),
+    "worker-shaped": lambda: manifests.worker(resolved(SHAPED), 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifest_is_what_the_file_says(name: str) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    found = MANIFESTS[name]()
+    if os.environ.get("REGENERATE"):
+        path.write_text(yaml.safe_dump(found, sort_keys=False, width=120))
+    assert found == yaml.safe_load(path.read_text())
+
+
+def test_no_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.yaml")} == set(MANIFESTS)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_the_job_owns_it(name: str) -> None:
+    (owner,) = MANIFESTS[name]()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("TrainingJob", "digits", "0f3c", True)
+
+
+def test_builders_share_nothing() -> None:
+    """A caller may change what it got."""
+    job = resolved(SHAPED)
+    first = manifests.worker(job, 1, 0)
+    first["spec"]["containers"][0]["env"].clear()
+    first["spec"]["tolerations"].clear()
+    first["spec"]["volumes"].clear()
+    first["metadata"]["labels"].clear()
+    assert manifests.worker(job, 1, 0) == MANIFESTS["worker-shaped"]()

@@ -1,0 +1,71 @@
+"""Learning rates as functions of the step, and the patience behind early stopping and plateau."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trainmaster_api.spec.training import Constant, Cosine, Linear, Plateau
+from trainmaster_trainer.backends.torch.schedule import Patience, factor, higher_is_better, steps_of
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"), [("3ep", 66), ("1000step", 1000), ("5%", 50), ("0", 0), ("0%", 0), ("100%", 1000)]
+)
+def test_durations(duration: str, expected: int) -> None:
+    assert steps_of(duration, steps_per_epoch=22, total_steps=1000) == expected
+
+
+@given(st.sampled_from([Cosine(min_lr_ratio=0.1), Linear(min_lr_ratio=0.1)]), st.integers(1, 500), st.integers(0, 100))
+def test_up_to_the_peak_and_down_to_the_floor(schedule: Cosine | Linear, total: int, share: int) -> None:
+    warmup = total * share // 100
+    schedule = schedule.model_copy(update={"warmup": f"{warmup}step"})
+    values = [factor(schedule, step, total, 10) for step in range(total + 1)]
+    peak = warmup if warmup == total else values.index(max(values))
+    assert all(a < b for a, b in pairwise(values[:warmup])), "rises while warming up"
+    assert values[max(warmup - 1, 0)] == pytest.approx(1.0)
+    assert all(a >= b for a, b in pairwise(values[peak:])), "and falls from there"
+    assert min(values[peak:]) >= 0.1 - 1e-9
+    if warmup < total:
+        assert values[total] == pytest.approx(0.1)
+
+
+def test_shapes_halfway() -> None:
+    assert factor(Cosine(warmup="0"), 50, 100, 10) == pytest.approx(0.5)
+    assert factor(Cosine(warmup="0"), 25, 100, 10) == pytest.approx(0.8535534)
+    assert factor(Linear(warmup="0"), 25, 100, 10) == pytest.approx(0.75)
+    assert factor(Constant(warmup="2ep"), 9, 100, 10) == pytest.approx(0.5)
+    assert factor(Constant(), 99, 100, 10) == factor(Plateau(), 99, 100, 10) == 1.0
+
+
+def test_directions() -> None:
+    assert not any(map(higher_is_better, ["val/loss", "val/rmse", "val/mae"]))
+    assert all(map(higher_is_better, ["val/accuracy", "val/f1", "val/r2"]))
+
+
+def feed(patience: Patience, values: list[float]) -> list[bool]:
+    return [patience.update({patience.metric: value}) for value in values]
+
+
+def test_patience_counts_validations_without_gain() -> None:
+    assert feed(Patience("val/loss", 2), [3, 2, 2, 2.5, 1, 1, 1]) == [False, False, False, True, False, False, True]
+    assert feed(Patience("val/accuracy", 1), [0.5, 0.6, 0.6]) == [False, False, True]
+
+
+def test_a_gain_must_be_more_than_min_delta() -> None:
+    assert feed(Patience("val/loss", 1, min_delta=0.5), [3.0, 2.6]) == [False, True]
+    assert feed(Patience("val/loss", 1, min_delta=0.5), [3.0, 2.4]) == [False, False]
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=30), st.data())
+def test_a_resumed_patience_decides_alike(values: list[float], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(values)))
+    whole = Patience("val/loss", 3)
+    expected = feed(whole, values)
+    before, after = Patience("val/loss", 3), Patience("val/loss", 3)
+    start = feed(before, values[:cut])
+    after.restore(json.loads(json.dumps(before.state())))
+    assert start + feed(after, values[cut:]) == expected

@@ -1,0 +1,55 @@
+"""The order of samples is a function of seed and step, and of nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from trainmaster_trainer.data.order import Cursor, split_rows
+
+rows = st.integers(8, 300)
+seeds = st.integers(0, 2**31 - 1)
+
+
+@given(rows, seeds, st.sampled_from([(0.8, 0.1), (0.5, 0.25), (0.34, 0.33)]))
+def test_splits_cover_every_row_once(count: int, seed: int, shares: tuple[float, float]) -> None:
+    parts = split_rows(count, *shares, seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(count))
+    assert abs(len(parts[1]) - count * shares[1]) <= 0.5
+    again = split_rows(count, *shares, seed)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
+
+
+@given(rows, st.integers(1, 8), seeds, st.integers(0, 5))
+def test_an_epoch_sees_every_row_at_most_once_and_leaves_out_less_than_a_batch(
+    count: int, batch: int, seed: int, epoch: int
+) -> None:
+    numbers = np.arange(count) * 7 + 3  # rows of a split aren't 0..n
+    cursor = Cursor(numbers, batch, seed)
+    first = epoch * cursor.steps_per_epoch
+    seen = np.concatenate([cursor.indices(first + step) for step in range(cursor.steps_per_epoch)])
+    assert len(set(seen.tolist())) == len(seen)
+    assert set(seen.tolist()) <= set(numbers.tolist())
+    assert count - len(seen) < batch
+    assert cursor.epoch(first) == cursor.epoch(first + cursor.steps_per_epoch - 1) == epoch
+
+
+@given(rows, seeds, st.integers(0, 500), st.sampled_from([1, 2, 4, 8]))
+def test_workers_share_a_step_without_changing_it(count: int, seed: int, step: int, world_size: int) -> None:
+    numbers = np.arange(count)
+    alone = Cursor(numbers, 8, seed).indices(step)
+    shares = [Cursor(numbers, 8, seed).indices(step, rank, world_size) for rank in range(world_size)]
+    assert np.array_equal(np.concatenate(shares), alone)
+
+
+@given(rows, seeds, st.lists(st.integers(0, 400), min_size=1, max_size=6))
+def test_a_position_depends_on_no_position_before_it(count: int, seed: int, steps: list[int]) -> None:
+    used = Cursor(np.arange(count), 8, seed)
+    for step in steps:
+        assert np.array_equal(used.indices(step), Cursor(np.arange(count), 8, seed).indices(step))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    numbers = np.arange(64)
+    orders = {tuple(Cursor(numbers, 64, seed).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9

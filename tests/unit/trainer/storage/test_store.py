@@ -1,0 +1,244 @@
+"""One store, two kinds: what callers rely on, on disk and on an S3 server; and what it says when it can't."""
+
+from __future__ import annotations
+
+import http.server
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+from trainmaster_trainer.errors import StorageDenied, StorageUnavailable
+from trainmaster_trainer.storage.errors import Fault, Kind, read_s3
+from trainmaster_trainer.storage.store import LOCK, Changed, Store, open_store
+
+from tests.contention import count_together
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["disk", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "disk":
+        return Store(str(tmp_path / "run"))
+    endpoint = request.getfixturevalue("endpoint")
+    make_bucket(endpoint, "data")
+    return s3(endpoint, f"s3://data/{tmp_path.name}")
+
+
+def s3(endpoint: str, uri: str = "s3://data/p", patience: float = 5.0) -> Store:
+    return Store(uri, endpoint, access_key="id", secret_key="secret", patience=patience)
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id="id", aws_secret_access_key="secret", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket=name)
+
+
+def test_what_is_written_can_be_read_listed_and_deleted(store: Store) -> None:
+    assert store.get("a/b") is None
+    assert store.list() == []
+    store.put("a/b", b"one")
+    store.put("a/c/d", b"three")
+    store.put("ab", b"")
+    assert store.get("a/b") == b"one"
+    assert store.list("a") == [("a/b", 3), ("a/c/d", 5)]
+    assert [path for path, _ in store.list()] == ["a/b", "a/c/d", "ab"]
+    store.delete("a/b", "never-there")
+    assert store.get("a/b") is None
+    assert store.directories("a") == ["c"]
+    assert store.directories("never-there") == []
+    store.delete_directory("a")
+    store.delete_directory("never-there")
+    assert store.list() == [("ab", 0)]
+
+
+def test_files_go_up_and_come_down(store: Store, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_bytes(bytes(range(256)) * 100)
+    store.upload(source, "x/file")
+    store.download("x/file", target)
+    assert target.read_bytes() == source.read_bytes()
+    with pytest.raises(FileNotFoundError, match="x/none"):
+        store.download("x/none", target)
+
+
+def test_a_conditional_write_happens_only_on_the_version_that_was_read(store: Store) -> None:
+    store.put_if("p", b"1", None)
+    with pytest.raises(Changed):
+        store.put_if("p", b"again", None)
+    first = store.get_versioned("p")
+    assert first is not None
+    store.put_if("p", b"2", first[1])
+    with pytest.raises(Changed):
+        store.put_if("p", b"3", first[1])
+    assert store.get("p") == b"2"
+    assert [path for path, _ in store.list()] == ["p"], "nothing else is left behind"
+
+
+def test_of_many_conditional_writers_each_round_has_one_winner(tmp_path: Path) -> None:
+    """On disk; moto's conditional PUT is not atomic, so S3 has its turn with MinIO, in the integration tests."""
+    assert count_together(Store(str(tmp_path)), 12) == 12
+
+
+def test_it_can_be_pickled_and_rooted_deeper(store: Store) -> None:
+    store.put("a/b/c", b"x")
+    deeper: Store = pickle.loads(pickle.dumps(store.under("/a/b/")))
+    assert deeper.get("c") == b"x"
+
+
+def test_the_probe_leaves_nothing(store: Store) -> None:
+    store.check()
+    assert store.list() == []
+
+
+def test_the_lock_is_no_object(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.put_if("p", b"1", None)
+    assert (tmp_path / LOCK).exists()
+    assert [path for path, _ in store.list()] == ["p"]
+
+
+def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+    store = open_store("s3://data/p/", "http://h:1", "eu-west-1", keys)
+    assert (store.bucket, store.uri, store.access_key, store.secret_key) == ("data", "s3://data/p", "id", "secret")
+    assert open_store("file:///x/y", None, "us-east-1", {}).root == Path("/x/y")
+    monkeypatch.chdir(tmp_path)
+    assert open_store("runs", None, "us-east-1", {}).root == tmp_path / "runs"
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "use", [lambda s: s.check(), lambda s: s.get("x"), lambda s: s.list(), lambda s: s.directories("x")]
+)
+def test_a_missing_bucket_is_named_at_once(endpoint: str, use: Callable[[Store], object]) -> None:
+    with pytest.raises(StorageDenied, match=rf"^bucket absent does not exist at {endpoint}; create it"):
+        use(s3(endpoint, "s3://absent/p", patience=60))
+
+
+def test_a_directory_that_may_not_be_written_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageDenied, match=r"file/run: not a directory while writing .*correct storage\.uri"):
+        Store(str(tmp_path / "file" / "run")).check()
+
+
+def test_a_server_that_stays_away_ends_the_patience() -> None:
+    port = free_port()
+    with pytest.raises(StorageUnavailable) as caught:
+        s3(f"http://127.0.0.1:{port}", patience=0.5).put("LATEST", b"")
+    assert str(caught.value) == (
+        f"http://127.0.0.1:{port} gave no answer for 0 s while writing LATEST in bucket data: connection refused; "
+        "check storage.endpoint and the server"
+    )
+
+
+def test_an_outage_passes_unnoticed() -> None:
+    """Nobody listens when the write begins; the server comes up while it is tried again."""
+    port = free_port()
+    with ThreadPoolExecutor(1) as thread:
+        written = thread.submit(s3(f"http://127.0.0.1:{port}", patience=60).put, "x", b"1")
+        with pytest.raises(TimeoutError):
+            written.result(timeout=0.6)
+        with answering([200], port) as (_, asked):
+            written.result(timeout=60)
+    assert asked == ["/data/p/x"]
+
+
+def test_a_server_that_is_overloaded_is_asked_again() -> None:
+    with answering([503, 503, 503, 500, 200]) as (address, asked):
+        s3(address, patience=30).put("x", b"1")
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refusal_is_not_asked_again(status: int) -> None:
+    with answering([status]) as (address, asked), pytest.raises(StorageDenied, match="refused key id while writing x"):
+        s3(address, patience=30).put("x", b"1")
+    assert len(asked) == 1
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class answering:  # noqa: N801 - reads as a sentence
+    """A server that gives these statuses, one a request."""
+
+    def __init__(self, statuses: list[int], port: int = 0) -> None:
+        asked: list[str] = []
+        left = iter(statuses)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                asked.append(self.path)
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(next(left))
+                self.send_header("ETag", '"1"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                """Quiet."""
+
+        self.asked = asked
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+    def __enter__(self) -> tuple[str, list[str]]:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_address[1]}", self.asked
+
+    def __exit__(self, *error: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+OTHER_REGION = "the bucket is in another region; correct storage.region"
+
+
+def said(status: int, code: str) -> str:
+    """How obstore words an answer of MinIO."""
+    return (
+        f"The operation lacked the necessary privileges: Error performing PUT http://m/b/x in 743µs - Server returned "
+        f'non-2xx status code: {status} Oh: <?xml version="1.0"?>\n<Error><Code>{code}</Code></Error>\n\nDebug source:'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (said(404, "NoSuchBucket"), Fault(Kind.NO_BUCKET, "NoSuchBucket")),
+        (
+            said(403, "SignatureDoesNotMatch"),
+            Fault(Kind.REFUSED, "the secret key doesn't belong to that key id (SignatureDoesNotMatch)"),
+        ),
+        (said(403, "InvalidAccessKeyId"), Fault(Kind.REFUSED, "it doesn't know that key id (InvalidAccessKeyId)")),
+        (said(400, "InvalidBucketName"), Fault(Kind.REFUSED, "InvalidBucketName")),
+        (said(503, "SlowDown"), Fault(Kind.NO_ANSWER, "it answers SlowDown")),
+        ("x status code: 429 Too Many", Fault(Kind.NO_ANSWER, "it answers with HTTP status 429")),
+        ("PUT http://169.254.169.254/latest/api/token: sending request", Fault(Kind.NO_KEYS, "no keys")),
+        ("Received redirect without LOCATION", Fault(Kind.REFUSED, OTHER_REGION)),
+        ("error sending request\n Connect(\"dns error\", ...)", Fault(Kind.NO_ANSWER, "its name can't be resolved")),
+        ("kind: Timeout, source: TimedOut", Fault(Kind.NO_ANSWER, "no answer in time")),
+        ("something new\nDebug source: {", Fault(Kind.NO_ANSWER, "something new")),
+    ],
+)  # fmt: skip
+def test_what_an_error_means(text: str, expected: Fault) -> None:
+    assert read_s3(text) == expected

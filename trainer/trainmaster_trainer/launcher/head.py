@@ -1,0 +1,136 @@
+"""The head's launcher: supervises Ray's head and the driver."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+from trainmaster_api import names
+from trainmaster_api.messages import ExitMessage, Outcome
+from trainmaster_api.reasons import FailureClass
+
+from trainmaster_trainer.cluster import commands
+from trainmaster_trainer.ipc.heartbeat import silence
+from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.processes import Children
+
+from .ending import failed, tail
+from .identity import Pod
+from .oom import OomWatch
+
+_TICK = 0.25
+
+
+class Head:
+    """Starts Ray's head and the driver, and ends with the driver's result."""
+
+    def __init__(self, pod: Pod, children: Children) -> None:
+        self.pod = pod
+        self.children = children
+        self.oom = OomWatch()
+        self.result_file = pod.scratch / "result.json"
+        self.heartbeat = pod.scratch / "heartbeat"
+        self.log_file = pod.scratch / "driver.log"
+        self.ray_log = pod.scratch / "ray-start.log"
+
+    def run(self) -> ExitMessage:
+        """Until the driver has ended, or Ray's head has."""
+        pod, children = self.pod, self.children
+        environment = pod.ray_environment()
+        for left in (self.result_file, self.heartbeat):
+            left.unlink(missing_ok=True)
+        with self.ray_log.open("wb") as log:
+            ray = children.start(commands.head_command(pod.ip, pod.scratch, pod.job), environment, log)
+        settings = pod.scratch / "driver.json"
+        self.driver_settings().write(settings)
+        command = [sys.executable, "-m", "trainmaster_trainer.driver.attempt", str(settings)]
+        with self.log_file.open("wb") as log:
+            driver = children.start(command, environment, log)
+        with self.log_file.open("rb") as self._log:
+            message = self._watch(ray, driver)
+            children.end(driver, 0)
+            children.end(ray, 0)
+            self._pass_on()
+        return message
+
+    def _pass_on(self) -> None:
+        """What the driver printed goes to our own output; the file is what the driver keeps in storage."""
+        sys.stdout.buffer.write(self._log.read())
+        sys.stdout.buffer.flush()
+
+    def driver_settings(self) -> DriverSettings:
+        """What the driver is told."""
+        pod, spec = self.pod, self.pod.job.spec
+        mlflow = spec.tracking.mlflow
+        url = (pod.run_dir / names.KEY_PROGRESS_URL).read_text().strip() if self._has(names.KEY_PROGRESS_URL) else ""
+        return DriverSettings(
+            job_file=str(pod.run_dir / names.KEY_JOB),
+            attempt=pod.attempt,
+            workers=spec.cluster.workers.count,
+            storage_uri=spec.storage.uri or "",
+            base_dir=str(Path.cwd()),
+            scratch=str(pod.scratch),
+            result_file=str(self.result_file),
+            token_file=str(pod.token_file),
+            host=pod.ip,
+            control_port=names.PORT_CONTROL,
+            ray_address=f"{pod.ip}:{names.PORT_GCS}",
+            pod=pod.name,
+            heartbeat_file=str(self.heartbeat),
+            log_file=str(self.log_file),
+            mlflow_uri=(mlflow.uri or "") if mlflow else "",
+            mlflow_experiment=(mlflow.experiment or "") if mlflow else "",
+            progress_url=url,
+            progress_ca=str(pod.run_dir / names.KEY_PROGRESS_CA) if self._has(names.KEY_PROGRESS_CA) else "",
+            progress_token=pod.environment.get("TRAINMASTER_TOKEN_FILE", f"{names.TOKEN_DIR}/token"),
+            grace_seconds=spec.run.stop_grace_seconds,
+        )
+
+    def _has(self, key: str) -> bool:
+        path = self.pod.run_dir / key
+        return path.is_file() and path.stat().st_size > 0
+
+    def _watch(self, ray: int, driver: int) -> ExitMessage:
+        stopping: float | None = None
+        patience = self.pod.job.spec.run.stall_seconds
+        while True:
+            self._pass_on()
+            if self.children.wait(_TICK) and stopping is None:
+                stopping = time.monotonic() + self.pod.job.spec.run.stop_grace_seconds + 5
+                self.children.signal(driver, signal.SIGTERM)
+            code = self.children.exit_of(driver)
+            if code is not None:
+                return self._result(code, stopping is not None)
+            if stopping is not None and time.monotonic() > stopping:
+                return ExitMessage(outcome=Outcome.STOPPED, message="stopped without a new checkpoint: no time left")
+            if self.children.exit_of(ray) is not None:
+                # the driver loses its cluster with it and can't say so
+                return failed(
+                    FailureClass.HEAD_LOST,
+                    f"Ray's head ended with status {self.children.exit_of(ray)}",
+                    last_lines=tail(self.ray_log),
+                )
+            if stopping is None and silence(self.heartbeat) > patience:
+                return failed(
+                    FailureClass.STALLED,
+                    f"the driver hangs: no sign of life for {patience} s",
+                    last_lines=tail(self.log_file),
+                )
+
+    def _result(self, code: int, stopping: bool) -> ExitMessage:
+        text = self.result_file.read_text() if self.result_file.exists() else ""
+        message = ExitMessage.decode(text) if text else None
+        if message is not None:
+            return message
+        if stopping:
+            return ExitMessage(outcome=Outcome.STOPPED, message="stopped before training began")
+        if self.oom.happened():
+            limit = self.pod.job.spec.cluster.head.memory
+            return failed(
+                FailureClass.HOST_OUT_OF_MEMORY,
+                f"the head reached its memory limit of {limit}; raise cluster.head.memory",
+            )
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        return failed(FailureClass.INTERNAL_ERROR, f"the driver ended with {how} and without a result")

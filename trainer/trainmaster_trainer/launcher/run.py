@@ -1,0 +1,32 @@
+"""What a launcher does in its pod, as head or as worker. See docs/contract.md for what it promises.
+
+Nothing heavy is imported, so that Ray starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+
+from trainmaster_api import names
+from trainmaster_api.reasons import FailureClass
+
+from trainmaster_trainer.cluster import commands
+from trainmaster_trainer.processes import Children
+
+from .ending import end, failed
+from .head import Head
+from .identity import Pod, Refused, termination_path
+from .worker import Worker
+
+
+def run() -> int:
+    """Run the pod's role to its end. Returns the exit code; the termination message says the rest."""
+    try:
+        pod = Pod.read(os.environ)
+    except Refused as refusal:
+        message = failed(FailureClass.INVALID_CONFIGURATION, str(refusal))
+        return end(message, termination_path(os.environ))
+    commands.write_token(pod.token_file, pod.token)
+    children = Children()
+    message = Head(pod, children).run() if pod.role == names.ROLE_HEAD else Worker(pod, children).run()
+    return end(message, pod.termination)

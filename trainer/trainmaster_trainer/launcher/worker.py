@@ -1,0 +1,97 @@
+"""A worker's launcher: supervises a Ray node, and lets the driver save before it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+from trainmaster_api import names
+from trainmaster_api.messages import ExitMessage, Outcome
+from trainmaster_api.reasons import FailureClass
+
+from trainmaster_trainer.cluster import commands
+from trainmaster_trainer.ipc.channel import ask
+from trainmaster_trainer.processes import Children
+
+from .ending import failed, tail
+from .identity import Pod
+from .oom import OomWatch
+
+HEAD_GONE_SECONDS = 10.0
+_TICK = 0.25
+_GOODBYE_SECONDS = 3.0
+
+
+class Worker:
+    """Joins the head and stays until it is told to end, the head is gone, or memory ran out."""
+
+    def __init__(self, pod: Pod, children: Children) -> None:
+        self.pod = pod
+        self.children = children
+        self.oom = OomWatch()
+        self.ray_log = pod.scratch / "ray-start.log"
+        self._head_listens = False
+        self.head = pod.environment.get(names.ENV_HEAD_ADDRESS) or names.attempt_head_address(
+            pod.job.metadata.name, pod.attempt, pod.job.metadata.namespace
+        )
+
+    def run(self) -> ExitMessage:
+        """Until the end of the attempt."""
+        while True:
+            head_ip = self._wait_for_head()
+            if head_ip is None:
+                return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
+            with self.ray_log.open("ab") as log:
+                command = commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, head_ip)
+                ray = self.children.start(command, self.pod.ray_environment(), log)
+            message = self._stay(ray, head_ip)
+            # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
+            self.children.end(ray, _GOODBYE_SECONDS if self._head_listens else 0)
+            if message is not None:
+                return message
+
+    def _wait_for_head(self) -> str | None:
+        """Address of the head once it listens; None: told to end."""
+        while True:
+            with contextlib.suppress(OSError):
+                ip = socket.getaddrinfo(self.head, None, socket.AF_INET)[0][4][0]
+                if isinstance(ip, str) and commands.is_listening(ip, names.PORT_GCS):
+                    return ip
+            if self.children.wait(_TICK):
+                return None
+
+    def _stay(self, ray: int, head_ip: str) -> ExitMessage | None:
+        """None: Ray couldn't join and is to be started again."""
+        seen = time.monotonic()
+        while True:
+            if self.children.wait(_TICK):
+                return self._leave(head_ip)
+            if self.oom.happened():
+                return self._out_of_memory()
+            now = time.monotonic()
+            alive = commands.is_listening(head_ip, names.PORT_GCS) if now - seen > 1 else True
+            if alive and now - seen > 1:
+                seen = now
+            if now - seen > HEAD_GONE_SECONDS:
+                return failed(FailureClass.HEAD_LOST, f"the head at {self.head} is gone")
+            if self.children.exit_of(ray) is not None and alive:
+                print("Ray ended; joining again:", *tail(self.ray_log), sep="\n  ", flush=True)
+                return self._leave(head_ip) if self.children.wait(1.0) else None
+
+    def _leave(self, head_ip: str) -> ExitMessage:
+        """The driver saves first, if it is still there; then there is nothing here worth waiting for."""
+        message = {"type": "leaving", "pod": self.pod.name, "ip": self.pod.ip}
+        grace = float(self.pod.job.spec.run.stop_grace_seconds)
+        answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, "launcher", message, grace)
+        self._head_listens = answer is not None
+        saved = "after a checkpoint" if answer and answer.get("saved") else "without a checkpoint"
+        return ExitMessage(outcome=Outcome.STOPPED, message=f"told to end; left {saved}", pod=self.pod.name)
+
+    def _out_of_memory(self) -> ExitMessage:
+        limit = self.pod.job.spec.cluster.workers.memory
+        return failed(
+            FailureClass.HOST_OUT_OF_MEMORY,
+            f"worker {self.pod.index} reached its memory limit of {limit}; raise cluster.workers.memory",
+            pod=self.pod.name,
+        )

@@ -1,0 +1,85 @@
+"""Keeps events.jsonl and the driver's log in the run's storage, from a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+from trainmaster_api.layout import EVENTS, LOGS
+
+from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.storage.store import Store
+
+from .state import Event
+
+_KEPT = {"state", "ray_ready", "leaving", "warning", "mlflow", "result"}
+_KEPT_REPORTS = {"Resumed", "Loaded", "FirstStep", "Checkpoint", "Warning", "Done"}
+_PAUSE = 5.0
+_LOG_PAUSE = 30.0
+_LOG_LIMIT = 8 * 2**20
+_LAST_SECONDS = 20.0
+
+
+class Keeper:
+    """Writes whole files, because S3 can't append: at most every 5 s, and once more at the end."""
+
+    def __init__(self, run: Store, attempt: int, pod: str, log_file: str) -> None:
+        """Start.
+
+        Args:
+            run: Store of the run.
+            attempt: Number of the attempt.
+            pod: Name of this pod; empty on a laptop.
+            log_file: What to keep as log; empty: nothing.
+        """
+        self._run = run
+        self._attempt = attempt
+        self._log_path = f"{LOGS}/a{attempt}/{pod or 'driver'}.log"
+        self._log_file = Path(log_file) if log_file else None
+        self._lines: list[bytes] = []
+        self._new = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
+        self._thread.start()
+
+    def show(self, event: Event) -> None:
+        """Keep an event, if it is worth it."""
+        if event["event"] in _KEPT or event.get("kind") in _KEPT_REPORTS:
+            fields = {key: value for key, value in event.items() if value not in ("", None, {}, [])}
+            self._lines.append(json.dumps({"attempt": self._attempt, **fields}).encode())
+            self._new.set()
+
+    def close(self) -> None:
+        """Write the rest; gives up after 20 s."""
+        self._closed.set()
+        self._new.set()
+        self._thread.join(timeout=_LAST_SECONDS)
+
+    def _loop(self) -> None:
+        before: bytes | None = None
+        log_time = time.monotonic()
+        while True:
+            self._new.wait(_LOG_PAUSE)
+            self._new.clear()
+            closed = self._closed.is_set()
+            try:
+                if before is None:
+                    before = self._run.get(EVENTS) or b""
+                self._run.put(EVENTS, before + b"".join(line + b"\n" for line in list(self._lines)))
+                if closed or time.monotonic() - log_time > _LOG_PAUSE:
+                    log_time = time.monotonic()
+                    self._put_log()
+            except TrainingError as error:  # storage that is away for minutes ends the run elsewhere, with its class
+                print(f"events.jsonl can't be written: {error}", flush=True)
+            if closed:
+                return
+            self._closed.wait(_PAUSE)
+
+    def _put_log(self) -> None:
+        if self._log_file is not None and self._log_file.exists():
+            with self._log_file.open("rb") as file:
+                size = self._log_file.stat().st_size
+                file.seek(max(0, size - _LOG_LIMIT))
+                self._run.put(self._log_path, file.read())

@@ -1,0 +1,301 @@
+"""One store for S3 and disk: small, patient, pickle-safe, with the conditional writes that fence and pointers need."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import LocalStore, S3Store
+
+from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
+
+from .errors import Fault, Kind, read_disk, read_s3
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 120.0  # an outage of a minute passes unnoticed; a longer one ends the attempt
+LOCK = ".lock"  # in a store on disk: what stands in for S3's conditional writes
+
+
+class Changed(Exception):  # noqa: N818 - an answer, not an error
+    """A conditional write found another version than expected."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A directory on disk or under an S3 bucket; paths are relative to it and use `/`.
+
+    Holds its configuration only and opens the connection lazily, so it can be pickled to other processes.
+
+    Attributes:
+        uri: `s3://bucket/prefix` or an absolute path.
+        endpoint: S3 endpoint, None for AWS.
+        region: S3 region.
+        access_key: S3 key id; None: the environment or the machine's identity decides.
+        secret_key: S3 secret.
+        patience: Seconds that an outage may last before StorageUnavailable.
+    """
+
+    uri: str
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = None
+    patience: float = PATIENCE_SECONDS
+
+    # -- opening ------------------------------------------------------------------------------------------------
+    @property
+    def is_s3(self) -> bool:
+        """Whether it is S3, else disk."""
+        return self.uri.startswith("s3://")
+
+    @property
+    def bucket(self) -> str:
+        """Bucket of an S3 store."""
+        return urlsplit(self.uri).netloc
+
+    @property
+    def root(self) -> Path:
+        """Directory of a store on disk."""
+        return Path(self.uri)
+
+    def under(self, path: str) -> Store:
+        """The store rooted at a directory of this one."""
+        return replace(self, uri=f"{self.uri.rstrip('/')}/{path.strip('/')}")
+
+    def _client(self) -> S3Store | LocalStore:
+        found: S3Store | LocalStore | None = _CLIENTS.get(self)
+        if found is None:
+            found = self._open()
+            _CLIENTS[self] = found
+        return found
+
+    def _open(self) -> S3Store | LocalStore:
+        if not self.is_s3:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return LocalStore(self.root)
+        split = urlsplit(self.uri)
+        keys: dict[str, Any] = {}
+        if self.access_key:
+            keys = {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
+        return S3Store(
+            split.netloc,
+            prefix=split.path.strip("/") or None,
+            endpoint=self.endpoint.rstrip("/") if self.endpoint else None,
+            region=self.region,
+            virtual_hosted_style_request=False,
+            client_options={
+                "allow_http": True,
+                "connect_timeout": timedelta(seconds=5),
+                "timeout": timedelta(seconds=120),
+            },
+            # our own loop is the patient one: it knows which answers are final
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+            **keys,
+        )
+
+    # -- reading ------------------------------------------------------------------------------------------------
+    def get(self, path: str) -> bytes | None:
+        """Content of an object, None where there is none."""
+        found = self.get_versioned(path)
+        return found[0] if found else None
+
+    def get_versioned(self, path: str) -> tuple[bytes, str] | None:
+        """Content and version, for a later `put_if`."""
+
+        def read() -> tuple[bytes, str] | None:
+            try:
+                answer = obstore.get(self._client(), path)
+                content = bytes(answer.bytes())
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return None
+            # on disk the content is the version: inodes and times are used again, contents are what matters
+            return content, str(answer.meta["e_tag"]) if self.is_s3 else hashlib.sha256(content).hexdigest()
+
+        return self._patiently(f"reading {path}", read)
+
+    def directories(self, prefix: str) -> list[str]:
+        """Names of the directories directly under a directory; on disk also of those that hold nothing."""
+
+        def read() -> list[str]:
+            found = obstore.list_with_delimiter(self._client(), prefix=prefix.strip("/"))
+            return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+
+        return self._patiently(f"listing {prefix}", read)
+
+    def list(self, prefix: str = "") -> list[tuple[str, int]]:
+        """(path, bytes) of every object under a directory."""
+
+        def read() -> list[tuple[str, int]]:
+            try:
+                pages = obstore.list(self._client(), prefix=prefix.strip("/") or None)
+                return sorted((meta["path"], meta["size"]) for page in pages for meta in page if meta["path"] != LOCK)
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return []
+
+        return self._patiently(f"listing {prefix or 'the files'}", read)
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy an object to a file."""
+        data = self.get(path)
+        if data is None:
+            raise FileNotFoundError(f"{self.uri}/{path}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object whole: readers see the old one or the new one."""
+        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, data))
+
+    def upload(self, source: Path, path: str) -> None:
+        """Write a file; large ones go in parts."""
+        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, source))
+
+    def put_if(self, path: str, data: bytes, version: str | None) -> None:
+        """Write only if the object still has this version (None: only if there is none).
+
+        Raises:
+            Changed: Somebody else wrote in between. After an outage this may have been our own write whose answer
+                was lost: callers read again and compare.
+        """
+        swap = self._swap_on_s3 if self.is_s3 else self._swap_on_disk
+        self._patiently(f"writing {path}", lambda: swap(path, data, version))
+
+    def _swap_on_s3(self, path: str, data: bytes, version: str | None) -> None:
+        mode: Any = "create" if version is None else {"e_tag": version}
+        try:
+            obstore.put(self._client(), path, data, mode=mode, use_multipart=False)
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise Changed(path) from error
+
+    def _swap_on_disk(self, path: str, data: bytes, version: str | None) -> None:
+        with self._locked():
+            found = self.get_versioned(path)
+            if (found[1] if found else None) != version:
+                raise Changed(path)
+            obstore.put(self._client(), path, data)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / LOCK).open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def delete(self, *paths: str) -> None:
+        """Delete objects; those that are gone already are no error."""
+        for path in paths:
+            self._patiently(f"deleting {path}", lambda path=path: self._delete(path))  # type: ignore[misc]
+
+    def _delete(self, path: str) -> None:
+        try:
+            obstore.delete(self._client(), path)
+        except FileNotFoundError:
+            return
+
+    def delete_directory(self, prefix: str) -> None:
+        """Delete everything under a directory.
+
+        On disk also what is no object: a process that was killed while it wrote leaves `NAME#1`, which no list shows.
+        """
+        if self.is_s3:
+            self.delete(*(path for path, _ in self.list(prefix)))
+        else:
+            self._patiently(f"deleting {prefix}", lambda: _remove(self.root / prefix))
+
+    def check(self) -> None:
+        """Write, read and delete a small object, so that a wrong address or key shows before the first step.
+
+        Raises:
+            StorageDenied: No such bucket, wrong key, or no permission.
+            StorageUnavailable: No answer for longer than the patience.
+        """
+        path = f".probe-{os.getpid()}-{time.monotonic_ns()}"
+        self.put(path, b"probe")
+        if self.get(path) != b"probe":
+            raise StorageUnavailable(f"{self.uri}: what was written can't be read back")
+        self.delete(path)
+
+    # -- patience -----------------------------------------------------------------------------------------------
+    def _patiently(self, doing: str, call: Callable[[], T]) -> T:
+        deadline, pause = time.monotonic() + self.patience, 0.25
+        while True:
+            try:
+                return call()
+            except (BaseError, OSError) as error:
+                fault = read_s3(str(error)) if self.is_s3 else read_disk(error)
+                is_final = fault.kind is not Kind.NO_ANSWER or not self.is_s3
+                if is_final or time.monotonic() + pause > deadline:
+                    raise self._failure(fault, doing) from error
+                time.sleep(pause)  # back-off; there is nothing to wait on but time
+                pause = min(pause * 2, 5.0)
+
+    def _require_bucket(self, error: FileNotFoundError) -> None:
+        """An object that isn't there is an answer; a bucket that isn't there is an error."""
+        if self.is_s3:
+            fault = read_s3(str(error))
+            if fault.kind is Kind.NO_BUCKET:
+                raise self._failure(fault, "reading") from error
+
+    def _failure(self, fault: Fault, doing: str) -> TrainingError:
+        if not self.is_s3:
+            text = f"{self.uri}: {fault.reason} while {doing}"
+            if fault.kind is Kind.REFUSED:
+                return StorageDenied(f"{text}; correct storage.uri or its permissions")
+            return StorageUnavailable(text)
+        where, bucket = self.endpoint or f"S3 in {self.region}", self.bucket
+        if fault.kind is Kind.NO_BUCKET:
+            return StorageDenied(
+                f"bucket {bucket} does not exist at {where}; create it, or correct its name in the job"
+            )
+        if fault.kind is Kind.NO_KEYS:
+            return StorageDenied(
+                f"there is no key for bucket {bucket} at {where}: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+                "in the Secret that storage.credentialsSecret names, on a laptop in the environment"
+            )
+        if fault.kind is Kind.REFUSED:
+            key = f"key {self.access_key}" if self.access_key else "this machine's identity"
+            return StorageDenied(
+                f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; "
+                "check the bucket and the keys in storage.credentialsSecret"
+            )
+        return StorageUnavailable(
+            f"{where} gave no answer for {self.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
+            "check storage.endpoint and the server"
+        )
+
+
+_CLIENTS: dict[Store, S3Store | LocalStore] = {}
+
+
+def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, str]) -> Store:
+    """The store behind a storage URI, with the keys of the environment.
+
+    Args:
+        uri: `s3://bucket/prefix`, `file:///path` or an absolute path.
+        endpoint: S3 endpoint, None for AWS.
+        region: S3 region.
+        env: Environment with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, where needed.
+    """
+    if uri.startswith("s3://"):
+        return Store(uri.rstrip("/"), endpoint, region, env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
+    return Store(str(Path(uri.removeprefix("file://")).absolute()))
+
+
+def _remove(directory: Path) -> None:
+    with suppress(FileNotFoundError):  # somebody else deletes it too
+        shutil.rmtree(directory)
