@@ -20,9 +20,9 @@ from .kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, Inva
 from .kube.reflector import Reflector
 from .kube.trainingjob_cache import JobKey
 from .policy.actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService, Event
+from .policy.format import format_time
 from .policy.settings import Settings
 from .policy.snapshot import Conflict, PodView, Rejection, Snapshot
-from .policy.times import format_time
 
 PARALLEL = 32
 REMEMBERED_DELETES = 10_000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.reasons import CONDITION_MEANINGS, FAILURE_RULES, REASON_MEANINGS, Phase, Retry
-from trainmaster_api.spec.training import METRICS
+from trainmaster_api.spec.task import METRICS
 from trainmaster_api.validation.describe import accepted_by
 from trainmaster_api.validation.rules import FIXED
 from trainmaster_api.validation.schema import Schema, structural

@@ -10,7 +10,11 @@ from pydantic.alias_generators import to_camel
 from trainmaster_api.status import Status
 from trainmaster_api.types import MAX_NAME_LENGTH, NAME_PATTERN, Model
 
-from .platform import Checkpoint, Cluster, Run, Storage, Tracking
+from .checkpoint import Checkpoint
+from .cluster import Cluster
+from .run import Run
+from .storage import Storage
+from .tracking import Tracking
 from .training import Training
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainmaster_api.spec.training import SKLEARN_SETS
+from trainmaster_api.spec.data import SKLEARN_SETS
 
 from .rule import Rule, cel_list
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from trainmaster_api.spec.training import METRICS, SKLEARN_ROWS
+from trainmaster_api.spec.data import SKLEARN_ROWS
+from trainmaster_api.spec.task import METRICS
 from trainmaster_api.types import MAX_NAME_LENGTH, NAME_PATTERN, parse_count
 
 from .dataset_rules import DATA_RULES, SKLEARN_CLASSES, SKLEARN_REGRESSIONS

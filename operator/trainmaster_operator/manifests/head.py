@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trainmaster_api import names
+from trainmaster_api.spec.cluster import PodTemplate
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.spec.platform import PodTemplate
 
 from .pod import Shape, pod
 

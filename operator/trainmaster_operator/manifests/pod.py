@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainmaster_api import names
+from trainmaster_api.spec.cluster import PodTemplate
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.spec.platform import PodTemplate, Storage
+from trainmaster_api.spec.storage import Storage
 from trainmaster_api.types import parse_quantity
 
 from .meta import metadata, resolved

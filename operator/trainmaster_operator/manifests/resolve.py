@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trainmaster_api.spec.job import Spec, TrainingJob
-from trainmaster_api.spec.platform import Mlflow, Storage
+from trainmaster_api.spec.storage import Storage
+from trainmaster_api.spec.tracking import Mlflow
 from trainmaster_api.validation.validate import Problem, validate
 
 from trainmaster_operator.policy.settings import Settings

@@ -11,9 +11,9 @@ from trainmaster_api.reasons import FAILURE_RULES, ConditionType, FailureClass, 
 from trainmaster_api.status import AttemptStatus
 
 from .checkpoint import take_checkpoint, take_result
-from .context import KEPT_ATTEMPTS, Draft, WhyNot
+from .context import KEPT_ATTEMPTS, PlanContext, WhyNot
+from .format import format_time, parse_time
 from .snapshot import PodView
-from .times import format_time, parse_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,37 +41,37 @@ class Verdict:
         return cls("Failed", message, failure, pod, said)
 
 
-def adopt(draft: Draft) -> bool:
+def adopt(context: PlanContext) -> bool:
     """Pods of an attempt that the status doesn't know yet: the operator ended between creating them and writing so."""
-    newest = max((pod.attempt for pod in draft.pods), default=0)
-    if newest > draft.status.attempt:
-        created = [parse_time(pod.created) for pod in draft.pods if pod.attempt == newest]
-        begin(draft, newest, min([moment for moment in created if moment] or [draft.now]))
+    newest = max((pod.attempt for pod in context.pods), default=0)
+    if newest > context.status.attempt:
+        created = [parse_time(pod.created) for pod in context.pods if pod.attempt == newest]
+        begin(context, newest, min([moment for moment in created if moment] or [context.now]))
     return False
 
 
-def begin(draft: Draft, attempt: int, start: datetime) -> None:
+def begin(context: PlanContext, attempt: int, start: datetime) -> None:
     """Open the entry of an attempt whose pods have been created, or are by this very plan."""
-    before = draft.record
-    restarts = draft.status.restarts
+    before = context.record
+    restarts = context.status.restarts
     counted = restarts.counted + int(is_counted(before))
     record = AttemptStatus(attempt=attempt, start_time=format_time(start))
-    draft.set(
+    context.set(
         attempt=attempt,
-        attempts=[*draft.status.attempts, record][-KEPT_ATTEMPTS:],
+        attempts=[*context.status.attempts, record][-KEPT_ATTEMPTS:],
         restarts=restarts.model_copy(update={"total": attempt - 1, "counted": counted}),
-        start_time=draft.status.start_time or format_time(start),
+        start_time=context.status.start_time or format_time(start),
         ledger=None,
     )
-    resumed = draft.reason(ConditionType.SUSPENDED) in (Reason.SUSPENDED, Reason.SUSPENDING, Reason.RESUMED)
-    draft.say(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
-    draft.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, f"The pods of attempt {attempt} are starting.")
-    draft.say(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
-    if draft.condition(ConditionType.CHECKPOINTED) is None:
-        draft.say(ConditionType.CHECKPOINTED, False, Reason.NO_CHECKPOINT, "There is no checkpoint yet.")
+    resumed = context.reason(ConditionType.SUSPENDED) in (Reason.SUSPENDED, Reason.SUSPENDING, Reason.RESUMED)
+    context.say(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
+    context.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, f"The pods of attempt {attempt} are starting.")
+    context.say(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
+    if context.condition(ConditionType.CHECKPOINTED) is None:
+        context.say(ConditionType.CHECKPOINTED, False, Reason.NO_CHECKPOINT, "There is no checkpoint yet.")
 
 
-def end(draft: Draft, verdict: Verdict) -> None:
+def end(context: PlanContext, verdict: Verdict) -> None:
     """Close the newest attempt's entry with its result.
 
     The pods stay for now: they are deleted only by a plan that has read the result in the written status, because a
@@ -79,11 +79,11 @@ def end(draft: Draft, verdict: Verdict) -> None:
     """
     said, pod = verdict.said, verdict.pod
     if said:
-        take_checkpoint(draft, said.checkpoint)
-        take_result(draft, said)
+        take_checkpoint(context, said.checkpoint)
+        take_result(context, said)
     exit_code = pod.exit.code if pod and pod.exit else None
-    draft.amend(
-        end_time=format_time(draft.now),
+    context.amend(
+        end_time=format_time(context.now),
         result=verdict.result,
         failure_class=verdict.failure,
         message=verdict.message[:4096],
@@ -93,10 +93,10 @@ def end(draft: Draft, verdict: Verdict) -> None:
         last_lines=said.last_lines[-20:] if said and said.outcome == Outcome.FAILED else [],
     )
     reason = _reason(verdict)
-    attempt = draft.status.attempt
-    draft.say(ConditionType.PROVISIONED, False, reason, f"Attempt {attempt} has ended.")
-    draft.say(ConditionType.RUNNING, False, reason, f"Attempt {attempt} has ended: {verdict.message}")
-    draft.wake_in(0)
+    attempt = context.status.attempt
+    context.say(ConditionType.PROVISIONED, False, reason, f"Attempt {attempt} has ended.")
+    context.say(ConditionType.RUNNING, False, reason, f"Attempt {attempt} has ended: {verdict.message}")
+    context.wake_in(0)
 
 
 def is_counted(record: AttemptStatus | None) -> bool:

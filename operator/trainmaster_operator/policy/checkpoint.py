@@ -7,9 +7,8 @@ from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, Progre
 from trainmaster_api.reasons import ConditionType, Reason
 from trainmaster_api.status import AttemptStatus, CheckpointStatus, Progress, Status
 
-from .columns import eta_text, metric_text, percent_text
-from .context import Draft
-from .times import parse_time
+from .context import PlanContext
+from .format import eta_text, metric_text, parse_time, percent_text
 
 _RUNNING = {
     TrainerState.TRAINING: (True, Reason.TRAINING, "Training."),
@@ -24,47 +23,47 @@ _RUNNING = {
 }
 
 
-def follow(draft: Draft) -> bool:
+def follow(context: PlanContext) -> bool:
     """Take over the trainer's newest message, if it speaks of the newest attempt."""
-    meta = draft.job.metadata
-    uri = draft.job.spec.storage.uri or ""
-    draft.set(run_uri=run_uri(uri, meta.namespace, meta.name, meta.uid))
-    message = draft.snapshot.progress
-    record = draft.record
-    if message is None or message.uid != meta.uid or message.attempt != draft.status.attempt or record is None:
+    meta = context.job.metadata
+    uri = context.job.spec.storage.uri or ""
+    context.set(run_uri=run_uri(uri, meta.namespace, meta.name, meta.uid))
+    message = context.snapshot.progress
+    record = context.record
+    if message is None or message.uid != meta.uid or message.attempt != context.status.attempt or record is None:
         return False
-    take_checkpoint(draft, message.checkpoint)
-    draft.set(mlflow_run=message.mlflow_run or draft.status.mlflow_run)
-    _take_attempt(draft, message, record)
-    if draft.live:  # a late message of an attempt that has ended brings its last checkpoint, but no life
-        draft.set(progress=_progress(message))
+    take_checkpoint(context, message.checkpoint)
+    context.set(mlflow_run=message.mlflow_run or context.status.mlflow_run)
+    _take_attempt(context, message, record)
+    if context.live:  # a late message of an attempt that has ended brings its last checkpoint, but no life
+        context.set(progress=_progress(message))
         holds, reason, text = _RUNNING[message.state]
-        draft.say(ConditionType.RUNNING, holds, reason, text)
+        context.say(ConditionType.RUNNING, holds, reason, text)
     return False
 
 
-def take_checkpoint(draft: Draft, found: CheckpointRef | None) -> None:
+def take_checkpoint(context: PlanContext, found: CheckpointRef | None) -> None:
     """The newest committed checkpoint, by (attempt, step); never an older one."""
-    known = draft.status.last_checkpoint
+    known = context.status.last_checkpoint
     if found is None or (known and (known.attempt, known.step) >= (found.attempt, found.step)):
         return
-    draft.set(last_checkpoint=CheckpointStatus(**found.model_dump()))
-    draft.say(
+    context.set(last_checkpoint=CheckpointStatus(**found.model_dump()))
+    context.say(
         ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, f"Step {found.step} of attempt {found.attempt}."
     )
 
 
-def take_result(draft: Draft, said: ExitMessage) -> None:
+def take_result(context: PlanContext, said: ExitMessage) -> None:
     """What the launcher's last message knows more than the last progress message."""
-    progress = draft.status.progress or Progress()
+    progress = context.status.progress or Progress()
     step = progress.step if said.step is None else said.step
     update = {"step": step, "percent": percent_text(step, progress.total_steps), "eta_seconds": None, "eta": ""}
     if said.outcome == Outcome.COMPLETE:
         update |= {"percent": "100%", "total_steps": max(progress.total_steps, step)}
-        draft.set(test_metrics=said.test_metrics, model_uri=said.model_uri)
-    draft.set(progress=progress.model_copy(update=update), mlflow_run=said.mlflow_run or draft.status.mlflow_run)
-    if draft.record:
-        draft.amend(last_step=max(step, draft.record.last_step or 0))
+        context.set(test_metrics=said.test_metrics, model_uri=said.model_uri)
+    context.set(progress=progress.model_copy(update=update), mlflow_run=said.mlflow_run or context.status.mlflow_run)
+    if context.record:
+        context.amend(last_step=max(step, context.record.last_step or 0))
 
 
 def last_step_before(status: Status, attempt: int) -> int | None:
@@ -88,13 +87,13 @@ def _progress(message: ProgressMessage) -> Progress:
     )
 
 
-def _take_attempt(draft: Draft, message: ProgressMessage, record: AttemptStatus) -> None:
+def _take_attempt(context: PlanContext, message: ProgressMessage, record: AttemptStatus) -> None:
     """What the attempt began with and what was lost. Everything is computed anew from the entries and the message."""
-    written = draft.find(draft.old, record.attempt)
+    written = context.find(context.old, record.attempt)
     new_recoveries = message.recoveries - (written.recoveries if written else 0)
     if new_recoveries > 0:
-        total = draft.old.restarts.recoveries + new_recoveries
-        draft.set(restarts=draft.status.restarts.model_copy(update={"recoveries": total}))
+        total = context.old.restarts.recoveries + new_recoveries
+        context.set(restarts=context.status.restarts.model_copy(update={"recoveries": total}))
     fields: dict[str, object] = {
         "last_step": max(message.step, record.last_step or 0),
         "recoveries": max(message.recoveries, record.recoveries),
@@ -104,15 +103,15 @@ def _take_attempt(draft: Draft, message: ProgressMessage, record: AttemptStatus)
         fields["resumed_from_step"] = began
     if began is not None or message.first_step_time:
         start = fields.get("resumed_from_step", record.resumed_from_step) or 0
-        done = last_step_before(draft.status, record.attempt) or 0
+        done = last_step_before(context.status, record.attempt) or 0
         assert isinstance(start, int)
         fields["lost_steps"] = max(0, done - start) + message.lost_steps
-    fields["recovery_seconds"] = record.recovery_seconds or _recovery_seconds(draft, message, record)
-    draft.amend(**fields)
+    fields["recovery_seconds"] = record.recovery_seconds or _recovery_seconds(context, message, record)
+    context.amend(**fields)
 
 
-def _recovery_seconds(draft: Draft, message: ProgressMessage, record: AttemptStatus) -> int | None:
-    before = draft.find(draft.status, record.attempt - 1)
+def _recovery_seconds(context: PlanContext, message: ProgressMessage, record: AttemptStatus) -> int | None:
+    before = context.find(context.status, record.attempt - 1)
     first = parse_time(message.first_step_time)
     ended = parse_time(before.end_time) if before and before.result == "Failed" else None
     return max(0, round((first - ended).total_seconds())) if first and ended else None

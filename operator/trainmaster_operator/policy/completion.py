@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from trainmaster_api.reasons import ConditionType, FailureClass, Reason
 
-from .context import Draft
+from .context import PlanContext
 from .failure_policy import speaks_of_head
+from .format import format_time
 from .snapshot import PodView
-from .times import format_time
 
 
-def complete(draft: Draft) -> bool:
+def complete(context: PlanContext) -> bool:
     """The newest attempt ended with the model: so has the job."""
-    record = draft.record
-    if record is None or record.result != "Complete" or draft.finished:
+    record = context.record
+    if record is None or record.result != "Complete" or context.finished:
         return False
-    draft.say(ConditionType.COMPLETE, True, Reason.TRAINING_COMPLETE, record.message)
-    draft.set(completion_time=format_time(draft.now), dashboard="")
-    draft.wake_in(0)
+    context.say(ConditionType.COMPLETE, True, Reason.TRAINING_COMPLETE, record.message)
+    context.set(completion_time=format_time(context.now), dashboard="")
+    context.wake_in(0)
     return True
 
 
-def clean_up(draft: Draft) -> bool:
+def clean_up(context: PlanContext) -> bool:
     """What runs is deleted; what explains the end stays. True if the job has finished: then nothing else happens."""
-    if not draft.finished:
+    if not context.finished:
         return False
-    head = draft.head
-    alive = head is not None and not head.ended and not draft.overdue(head)
-    saving = alive and draft.reason(ConditionType.FAILED) in _SAVES
-    for pod in draft.pods:
+    head = context.head
+    alive = head is not None and not head.ended and not context.overdue(head)
+    saving = alive and context.reason(ConditionType.FAILED) in _SAVES
+    for pod in context.pods:
         if saving and pod is head:
-            draft.delete(pod, grace=None)
-        elif not (saving and pod in draft.current) and not _kept(draft, pod):
-            draft.delete(pod)
+            context.delete(pod, grace=None)
+        elif not (saving and pod in context.current) and not _kept(context, pod):
+            context.delete(pod)
     return True
 
 
@@ -40,9 +40,9 @@ def clean_up(draft: Draft) -> bool:
 _SAVES = {FailureClass.DEADLINE_EXCEEDED.value}
 
 
-def _kept(draft: Draft, pod: PodView) -> bool:
+def _kept(context: PlanContext, pod: PodView) -> bool:
     """The head's log is the run's log; a worker that failed by itself explains the failure."""
-    if pod.attempt != draft.status.attempt or not pod.ended:
+    if pod.attempt != context.status.attempt or not pod.ended:
         return False
     if pod.role == "head":
         return True

@@ -12,8 +12,8 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.status import AttemptStatus, Condition, Status
 
 from .actions import Action, DeletePod
+from .format import format_time, parse_time
 from .snapshot import PodView, Snapshot
-from .times import format_time, parse_time
 
 # A pod that is still there so long after its grace period has a kubelet that doesn't answer.
 OVERDUE_SECONDS = 30
@@ -28,7 +28,7 @@ _CLASSES = {item.value for item in FailureClass}
 
 
 @dataclass(slots=True)
-class Draft:
+class PlanContext:
     """One plan in the making.
 
     Attributes:
@@ -48,7 +48,7 @@ class Draft:
     wake: float | None = None
 
     @classmethod
-    def of(cls, snapshot: Snapshot, now: datetime) -> Draft:
+    def of(cls, snapshot: Snapshot, now: datetime) -> PlanContext:
         """An empty sheet."""
         old = read_status(snapshot.raw.get("status") or {})
         ours = tuple(pod for pod in snapshot.pods if pod.owner_uid == snapshot.uid)

@@ -10,10 +10,10 @@ from trainmaster_api.reasons import FAILURE_RULES, ConditionType, FailureClass, 
 from trainmaster_api.status import AttemptStatus
 
 from .attempts import Verdict, is_counted
-from .context import Draft
+from .context import PlanContext
+from .format import format_time, parse_time
 from .pod_failures import cause_of_exit, disruption_of
 from .snapshot import PodView
-from .times import format_time, parse_time
 
 BACKOFF_SECONDS = 10
 BACKOFF_LIMIT_SECONDS = 300
@@ -23,75 +23,75 @@ SETTLE_SECONDS = 3
 ORDERLY_SECONDS = 15
 
 
-def verdict(draft: Draft, stopping: bool) -> Verdict | None:
+def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
     """How the newest attempt has ended, or None while it lives.
 
     Args:
-        draft: The work sheet; its newest attempt is open.
+        context: The work sheet; its newest attempt is open.
         stopping: We asked the head to stop: its orderly end is no failure.
     """
-    head = draft.head
+    head = context.head
     if head is None:
-        return _vanished(draft, stopping) if draft.written else None
+        return _vanished(context, stopping) if context.written else None
     if head.ended:
-        return _head_ended(draft, head, stopping)
-    if draft.overdue(head):
+        return _head_ended(context, head, stopping)
+    if context.overdue(head):
         return Verdict("Suspended", "The head's node is lost.") if stopping else _node_lost(head)
     # a head that is about to end takes its workers along: their ends say nothing then
-    return None if stopping or head.deleting else _first_failure(draft) or _silent(draft, head)
+    return None if stopping or head.deleting else _first_failure(context) or _silent(context, head)
 
 
-def decide(draft: Draft) -> bool:
+def decide(context: PlanContext) -> bool:
     """After a failure: the job fails, or it goes on after a back-off. True if it has failed."""
-    record = draft.record
-    if record is None or record.failure_class is None or draft.finished:
+    record = context.record
+    if record is None or record.failure_class is None or context.finished:
         return False
-    rule, budget = FAILURE_RULES[record.failure_class], draft.job.spec.run.retries.max
+    rule, budget = FAILURE_RULES[record.failure_class], context.job.spec.run.retries.max
     if rule.retry is Retry.NEVER:
-        fail(draft, record.failure_class, record.message)
-    elif rule.retry is Retry.COUNTED and draft.status.restarts.counted >= budget:
+        fail(context, record.failure_class, record.message)
+    elif rule.retry is Retry.COUNTED and context.status.restarts.counted >= budget:
         used = f"run.retries.max = {budget} is used up by attempt {record.attempt}" if budget else "run.retries.max = 0"
-        fail(draft, record.failure_class, f"{record.message} ({used}.)")
-    return draft.finished
+        fail(context, record.failure_class, f"{record.message} ({used}.)")
+    return context.finished
 
 
-def fail(draft: Draft, failure: FailureClass, message: str) -> None:
+def fail(context: PlanContext, failure: FailureClass, message: str) -> None:
     """The job has failed, for good."""
     advice = FAILURE_RULES[failure].advice
     text = message if advice in message else f"{_sentence(message)} To do: {advice}."
-    draft.say(ConditionType.FAILED, True, failure, text)
-    draft.say(ConditionType.RUNNING, False, failure, "The job has failed.")
-    draft.set(completion_time=format_time(draft.now), dashboard="")
-    draft.wake_in(0)
+    context.say(ConditionType.FAILED, True, failure, text)
+    context.say(ConditionType.RUNNING, False, failure, "The job has failed.")
+    context.set(completion_time=format_time(context.now), dashboard="")
+    context.wake_in(0)
 
 
-def back_off(draft: Draft) -> bool:
+def back_off(context: PlanContext) -> bool:
     """Wait before the attempt after a failure. True while it waits."""
-    record = draft.record
+    record = context.record
     ended = parse_time(record.end_time) if record else None
     if record is None or record.failure_class is None or ended is None:
         return False
-    start = ended + timedelta(seconds=backoff_seconds(draft, record))
-    if draft.now >= start:
+    start = ended + timedelta(seconds=backoff_seconds(context, record))
+    if context.now >= start:
         return False
     cost = "counted" if is_counted(record) else "not counted"
     message = (
         f"Attempt {record.attempt} failed ({record.failure_class.value}, {cost}): {_sentence(record.message)} "
         f"The next one starts at {format_time(start)}."
     )
-    draft.say(ConditionType.RUNNING, False, Reason.BACKING_OFF, message)
-    draft.wake_at(start)
+    context.say(ConditionType.RUNNING, False, Reason.BACKING_OFF, message)
+    context.wake_at(start)
     return True
 
 
-def backoff_seconds(draft: Draft, last: AttemptStatus) -> int:
+def backoff_seconds(context: PlanContext, last: AttemptStatus) -> int:
     """10 s, doubled for each failure in a row without a new checkpoint, at most 5 minutes.
 
     It follows from the status alone, so a restart of the operator changes nothing.
     """
-    saved = draft.status.last_checkpoint.attempt if draft.status.last_checkpoint else 0
+    saved = context.status.last_checkpoint.attempt if context.status.last_checkpoint else 0
     row = 0
-    for record in reversed(draft.status.attempts):
+    for record in reversed(context.status.attempts):
         if record.result != "Failed" or record.attempt <= saved:
             break
         row += 1
@@ -103,33 +103,33 @@ def backoff_seconds(draft: Draft, last: AttemptStatus) -> int:
 # --- the head ------------------------------------------------------------------------------------------------------
 
 
-def _vanished(draft: Draft, stopping: bool) -> Verdict:
+def _vanished(context: PlanContext, stopping: bool) -> Verdict:
     """The head pod is no more. What it last looked like may be remembered; else the conditions tell."""
-    last = next((p for p in draft.snapshot.gone if p.role == "head" and p.attempt == draft.status.attempt), None)
+    last = next((p for p in context.snapshot.gone if p.role == "head" and p.attempt == context.status.attempt), None)
     if last and last.exit:
-        return _head_ended(draft, last, stopping)
+        return _head_ended(context, last, stopping)
     if stopping:
         return Verdict("Suspended", "Stopped as asked.")
     known = disruption_of(last) if last else None
     if known:
         return Verdict.failed(known[0], known[1], last)
-    if _was_stopping(draft) or (last and last.deleting):
+    if _was_stopping(context) or (last and last.deleting):
         return Verdict.failed(FailureClass.PREEMPTED, "The head pod was deleted; it was asked to save and stop.", last)
     return Verdict.failed(FailureClass.HEAD_LOST, "The head pod vanished without a result.", last)
 
 
-def _was_stopping(draft: Draft) -> bool:
+def _was_stopping(context: PlanContext) -> bool:
     """Whether the written status says that the head was being deleted, or its last message said so."""
-    written = any(c.type == ConditionType.RUNNING and c.reason == Reason.STOPPED for c in draft.old.conditions)
-    return written or draft.reason(ConditionType.RUNNING) == Reason.STOPPED
+    written = any(c.type == ConditionType.RUNNING and c.reason == Reason.STOPPED for c in context.old.conditions)
+    return written or context.reason(ConditionType.RUNNING) == Reason.STOPPED
 
 
-def _head_ended(draft: Draft, head: PodView, stopping: bool) -> Verdict:
+def _head_ended(context: PlanContext, head: PodView, stopping: bool) -> Verdict:
     said = head.exit.result if head.exit else None
     if said and said.outcome == Outcome.COMPLETE:
         return Verdict("Complete", said.message or "The training is complete.", pod=head, said=said)
     if said and said.outcome == Outcome.FAILED:
-        return _worker_knows_better(draft, said) or _said_failed(head, said, draft)
+        return _worker_knows_better(context, said) or _said_failed(head, said, context)
     if stopping:
         return Verdict("Suspended", said.message if said and said.message else "Stopped as asked.", said=said)
     known = disruption_of(head)
@@ -138,23 +138,23 @@ def _head_ended(draft: Draft, head: PodView, stopping: bool) -> Verdict:
     if said or head.deleting:
         text = "The head pod was deleted: it saved and stopped." if said else "The head pod was deleted."
         return Verdict.failed(FailureClass.PREEMPTED, text, head, said)
-    failure, message = cause_of_exit(head, draft.job.spec.cluster.head.memory)
+    failure, message = cause_of_exit(head, context.job.spec.cluster.head.memory)
     return Verdict.failed(failure or FailureClass.HEAD_LOST, message, head)
 
 
-def _worker_knows_better(draft: Draft, said: ExitMessage) -> Verdict | None:
+def _worker_knows_better(context: PlanContext, said: ExitMessage) -> Verdict | None:
     """The head saw a worker go; the worker may have said why."""
     if said.failure_class is not FailureClass.WORKER_LOST:
         return None
-    verdicts = (_worker_ended(draft, pod) for pod in draft.workers.values() if pod.ended and not pod.deleting)
+    verdicts = (_worker_ended(context, pod) for pod in context.workers.values() if pod.ended and not pod.deleting)
     return next((v for v in verdicts if v and v.failure is not FailureClass.WORKER_LOST), None)
 
 
-def _said_failed(pod: PodView, said: ExitMessage, draft: Draft) -> Verdict:
+def _said_failed(pod: PodView, said: ExitMessage, context: PlanContext) -> Verdict:
     failure = said.failure_class or FailureClass.INTERNAL_ERROR
     message = said.message or f"Pod {pod.name}: {FAILURE_RULES[failure].meaning}."
     # the head names the pod where it began; its node is worth more than the head's
-    origin = next((p for p in draft.current if p.name == said.pod), pod)
+    origin = next((p for p in context.current if p.name == said.pod), pod)
     if origin is not pod:
         return Verdict("Failed", message, failure, _with_exit(origin, pod), said)
     return Verdict.failed(failure, message, pod, said)
@@ -165,7 +165,7 @@ def _with_exit(origin: PodView, head: PodView) -> PodView:
     return origin if origin.exit else replace(origin, exit=head.exit)
 
 
-def _silent(draft: Draft, head: PodView) -> Verdict | None:
+def _silent(context: PlanContext, head: PodView) -> Verdict | None:
     """A head that runs, was ready once, and answers nobody any more: neither the kubelet nor, by progress, us.
 
     The driver looks after the training processes, but nobody in the pod looks after a driver or a Ray head that hangs.
@@ -173,11 +173,11 @@ def _silent(draft: Draft, head: PodView) -> Verdict | None:
     started, changed = parse_time(head.started_at), parse_time(head.ready_changed)
     if head.ready or not started or not changed or changed <= started:
         return None
-    message, limit = draft.snapshot.progress, draft.job.spec.run.stall_seconds
-    spoke = parse_time(message.time) if message and message.attempt == draft.status.attempt else None
-    left = limit - (draft.now - max(changed, spoke or changed)).total_seconds()
+    message, limit = context.snapshot.progress, context.job.spec.run.stall_seconds
+    spoke = parse_time(message.time) if message and message.attempt == context.status.attempt else None
+    left = limit - (context.now - max(changed, spoke or changed)).total_seconds()
     if left > 0:
-        draft.wake_in(left)
+        context.wake_in(left)
         return None
     text = f"Pod {head.name} has not been ready for {limit} s and says nothing: its driver or its Ray node hangs."
     return Verdict.failed(FailureClass.STALLED, text, head)
@@ -186,19 +186,19 @@ def _silent(draft: Draft, head: PodView) -> Verdict | None:
 # --- the workers ---------------------------------------------------------------------------------------------------
 
 
-def _first_failure(draft: Draft) -> Verdict | None:
+def _first_failure(context: PlanContext) -> Verdict | None:
     """The worker that ended first and by itself, unless it can be replaced."""
-    ended = [pod for pod in draft.workers.values() if pod.ended and not replaceable(draft, pod)]
+    ended = [pod for pod in context.workers.values() if pod.ended and not replaceable(context, pod)]
     ended.sort(key=lambda pod: (pod.exit.finished_at if pod.exit else "", pod.index or 0))
     for pod in ended:
-        found = _worker_ended(draft, pod)
+        found = _worker_ended(context, pod)
         if found:
             return found
-    overdue = [pod for pod in draft.workers.values() if draft.overdue(pod)]
+    overdue = [pod for pod in context.workers.values() if context.overdue(pod)]
     return _node_lost(overdue[0]) if overdue else None
 
 
-def replaceable(draft: Draft, pod: PodView) -> bool:
+def replaceable(context: PlanContext, pod: PodView) -> bool:
     """Whether the same attempt goes on with a new pod in this worker's place."""
     if pod.deleting or not pod.ended:
         return True
@@ -209,7 +209,7 @@ def replaceable(draft: Draft, pod: PodView) -> bool:
     if said is None:
         return False
     if speaks_of_head(said):
-        return draft.since(pod.exit.finished_at if pod.exit else None) >= ORDERLY_SECONDS
+        return context.since(pod.exit.finished_at if pod.exit else None) >= ORDERLY_SECONDS
     return bool(said.failure_class and FAILURE_RULES[said.failure_class].retry is Retry.FREE)
 
 
@@ -221,18 +221,18 @@ def speaks_of_head(said: ExitMessage) -> bool:
     return said.outcome != Outcome.FAILED or said.failure_class is FailureClass.HEAD_LOST
 
 
-def _worker_ended(draft: Draft, pod: PodView) -> Verdict | None:
+def _worker_ended(context: PlanContext, pod: PodView) -> Verdict | None:
     said = pod.exit.result if pod.exit else None
-    age = draft.since(pod.exit.finished_at if pod.exit else None)
+    age = context.since(pod.exit.finished_at if pod.exit else None)
     if said and speaks_of_head(said):
-        draft.wake_in(ORDERLY_SECONDS - age)
+        context.wake_in(ORDERLY_SECONDS - age)
         return None
     if said:
-        return _said_failed(pod, said, draft)
+        return _said_failed(pod, said, context)
     known = disruption_of(pod)
-    failure, message = known or cause_of_exit(pod, draft.job.spec.cluster.workers.memory)
+    failure, message = known or cause_of_exit(pod, context.job.spec.cluster.workers.memory)
     if failure is None and age < SETTLE_SECONDS:
-        draft.wake_in(SETTLE_SECONDS - age)
+        context.wake_in(SETTLE_SECONDS - age)
         return None
     return Verdict.failed(failure or FailureClass.WORKER_LOST, message, pod)
 

@@ -24,10 +24,10 @@ from . import (
     ttl,
 )
 from .actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService, Event
-from .context import OVERDUE_SECONDS, Draft
+from .context import OVERDUE_SECONDS, PlanContext
+from .format import parse_time
 from .snapshot import Snapshot
 from .status import News, news, write_delay
-from .times import parse_time
 
 __all__ = [
     "Action",
@@ -73,63 +73,63 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     """
     if snapshot.raw["metadata"].get("deletionTimestamp"):
         return Plan((), snapshot.raw.get("status") or {})  # the garbage collector does the rest
-    draft = Draft.of(snapshot, now)
+    context = PlanContext.of(snapshot, now)
     for step in STEPS:
-        if step(draft):
+        if step(context):
             break
-    _withdraw(draft)
-    _watch_ends(draft)
+    _withdraw(context)
+    _watch_ends(context)
     if snapshot.job is not None:
-        deadlines.watch(draft)
-    status.derive(draft)
-    return Plan(tuple(draft.actions), draft.status.wire(), draft.wake, status.events(draft))
+        deadlines.watch(context)
+    status.derive(context)
+    return Plan(tuple(context.actions), context.status.wire(), context.wake, status.events(context))
 
 
-def _finished(draft: Draft) -> bool:
+def _finished(context: PlanContext) -> bool:
     """A job that has ended: what runs is deleted, what explains stays, and the job goes when its time is over."""
-    if not completion.clean_up(draft):
+    if not completion.clean_up(context):
         return False
-    ttl.expire(draft)
+    ttl.expire(context)
     return True
 
 
-def _ended(draft: Draft) -> bool:
+def _ended(context: PlanContext) -> bool:
     """The end of the open attempt. It is written down before anything that proves it is deleted."""
-    if draft.live is None:
+    if context.live is None:
         return False
-    verdict = failure_policy.verdict(draft, suspend.stopping(draft))
+    verdict = failure_policy.verdict(context, suspend.stopping(context))
     if verdict is None:
         return False
-    attempts.end(draft, verdict)
-    return completion.complete(draft) or failure_policy.decide(draft) or True
+    attempts.end(context, verdict)
+    return completion.complete(context) or failure_policy.decide(context) or True
 
 
-def _between(draft: Draft) -> bool:
+def _between(context: PlanContext) -> bool:
     """Between two attempts: the old pods go, and after a failure some time passes. True while it lasts."""
-    left, waits = startup.clear_away(draft), failure_policy.back_off(draft)
+    left, waits = startup.clear_away(context), failure_policy.back_off(context)
     return left or waits
 
 
-def _withdraw(draft: Draft) -> None:
+def _withdraw(context: PlanContext) -> None:
     """An attempt without a head is not written down while an obstacle keeps the head from being created.
 
     Written, it would read as an attempt that has lost its head.
     """
-    created = any(isinstance(action, CreatePod) and action.role == "head" for action in draft.actions)
-    if draft.live and draft.written is None and draft.head is None and not created:
-        old = draft.old
-        draft.set(attempt=old.attempt, attempts=old.attempts, restarts=old.restarts, start_time=old.start_time)
+    created = any(isinstance(action, CreatePod) and action.role == "head" for action in context.actions)
+    if context.live and context.written is None and context.head is None and not created:
+        old = context.old
+        context.set(attempt=old.attempt, attempts=old.attempts, restarts=old.restarts, start_time=old.start_time)
 
 
-def _watch_ends(draft: Draft) -> None:
+def _watch_ends(context: PlanContext) -> None:
     """A pod that doesn't go makes no event: look again when its node must be taken for dead."""
-    for pod in draft.pods:
+    for pod in context.pods:
         until = parse_time(pod.deleting)
-        if until and not draft.overdue(pod):
-            draft.wake_at(until + timedelta(seconds=OVERDUE_SECONDS))
+        if until and not context.overdue(pod):
+            context.wake_at(until + timedelta(seconds=OVERDUE_SECONDS))
 
 
-STEPS: tuple[Callable[[Draft], bool], ...] = (
+STEPS: tuple[Callable[[PlanContext], bool], ...] = (
     startup.accept,
     attempts.adopt,
     checkpoint.follow,

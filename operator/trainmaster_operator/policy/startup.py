@@ -7,7 +7,7 @@ from trainmaster_api.reasons import ConditionType, FailureClass, Reason
 
 from .actions import CreatePod, EnsureSecret, EnsureService
 from .attempts import Verdict, begin, end
-from .context import Draft
+from .context import PlanContext
 from .failure_policy import decide, replaceable
 from .snapshot import PodView, Rejection
 from .waiting import Waiting, waiting_for
@@ -21,210 +21,209 @@ FORERUNNER_SECONDS = 5
 REPLACE_SECONDS = 10
 
 
-def accept(draft: Draft) -> bool:
+def accept(context: PlanContext) -> bool:
     """Say whether the specification is valid. True if it isn't: nothing else can be done then."""
-    problems = draft.snapshot.problems
-    if problems or draft.snapshot.job is None:
+    problems = context.snapshot.problems
+    if problems or context.snapshot.job is None:
         text = "\n".join(str(problem) for problem in problems)
-        draft.say(ConditionType.ACCEPTED, False, Reason.INVALID_SPEC, text[:32000])
+        context.say(ConditionType.ACCEPTED, False, Reason.INVALID_SPEC, text[:32000])
         return True
-    draft.say(ConditionType.ACCEPTED, True, Reason.SPEC_VALID)
+    context.say(ConditionType.ACCEPTED, True, Reason.SPEC_VALID)
     return False
 
 
-def clear_away(draft: Draft) -> bool:
+def clear_away(context: PlanContext) -> bool:
     """Delete what is left of earlier attempts. True while it is there: attempts don't overlap.
 
     A pod on a node that doesn't answer is not waited for: its attempt is fenced off from storage and from the new
     head.
     """
-    open_attempt = draft.status.attempt if draft.live else draft.status.attempt + 1
-    left = [pod for pod in draft.pods if pod.attempt < open_attempt]
+    open_attempt = context.status.attempt if context.live else context.status.attempt + 1
+    left = [pod for pod in context.pods if pod.attempt < open_attempt]
     for pod in left:
-        draft.delete(pod)
-    waited = [pod for pod in left if not draft.overdue(pod)]
-    if draft.live or not waited:
+        context.delete(pod)
+    waited = [pod for pod in left if not context.overdue(pod)]
+    if context.live or not waited:
         return False
-    text = f"Waiting for {len(waited)} pods of attempt {draft.status.attempt} to end, {waited[0].name} among them."
-    draft.say(ConditionType.RUNNING, False, Reason.WAITING_FOR_OLD_PODS, text)
+    text = f"Waiting for {len(waited)} pods of attempt {context.status.attempt} to end, {waited[0].name} among them."
+    context.say(ConditionType.RUNNING, False, Reason.WAITING_FOR_OLD_PODS, text)
     return True
 
 
-def start(draft: Draft) -> bool:
+def start(context: PlanContext) -> bool:
     """Create all pods of the next attempt at once. True if there is an obstacle."""
-    if draft.live:
+    if context.live:
         return False
-    attempt = draft.status.attempt + 1
-    if _conflict(draft, attempt, fresh=True) or _forerunner(draft):
+    attempt = context.status.attempt + 1
+    if _conflict(context, attempt, fresh=True) or _forerunner(context):
         return True
-    if draft.snapshot.rejections and not _only_quota(draft):
-        begin(draft, attempt, draft.now)
-        return _rejected(draft)
-    if draft.snapshot.rejections:
-        return _rejected(draft)
-    begin(draft, attempt, draft.now)
+    if context.snapshot.rejections and not _only_quota(context):
+        begin(context, attempt, context.now)
+        return _rejected(context)
+    if context.snapshot.rejections:
+        return _rejected(context)
+    begin(context, attempt, context.now)
     return False
 
 
-def provision(draft: Draft) -> bool:
+def provision(context: PlanContext) -> bool:
     """Keep the open attempt's pods: create what is missing, replace workers, say what they wait for."""
-    if _conflict(draft, draft.status.attempt, fresh=draft.written is None):
+    if _conflict(context, context.status.attempt, fresh=context.written is None):
         return True
-    if draft.snapshot.rejections:
-        return _rejected(draft)
-    head = draft.head
+    if context.snapshot.rejections:
+        return _rejected(context)
+    head = context.head
     if head and head.deleting:
-        draft.say(ConditionType.RUNNING, False, Reason.STOPPED, "The head pod is being deleted: it saves and stops.")
+        context.say(ConditionType.RUNNING, False, Reason.STOPPED, "The head pod is being deleted: it saves and stops.")
         return False
-    _create_missing(draft)
-    _replace_workers(draft)
-    return _say_provisioned(draft)
+    _create_missing(context)
+    _replace_workers(context)
+    return _say_provisioned(context)
 
 
 # --- obstacles -----------------------------------------------------------------------------------------------------
 
 
-def _conflict(draft: Draft, attempt: int, fresh: bool) -> bool:
+def _conflict(context: PlanContext, attempt: int, fresh: bool) -> bool:
     """Somebody else has a name that the attempt needs: nothing of it is touched, and nothing is created beside it.
 
     A fresh attempt also waits for every pod that carries the job's label, as those of a deleted job of the same name
     do: the Service would lead to their head.
     """
-    name, snapshot = draft.snapshot.name, draft.snapshot
+    name, snapshot = context.snapshot.name, context.snapshot
     needed = {names.head_pod(name, attempt)}
-    needed |= {names.worker_pod(name, attempt, i) for i in range(draft.job.spec.cluster.workers.count)}
-    taken = [f"Pod {pod.name}" for pod in draft.foreign if pod.name in needed or (fresh and pod.role)]
+    needed |= {names.worker_pod(name, attempt, i) for i in range(context.job.spec.cluster.workers.count)}
+    taken = [f"Pod {pod.name}" for pod in context.foreign if pod.name in needed or (fresh and pod.role)]
     if snapshot.service_owner not in (None, snapshot.uid):
         taken.append(f"Service {names.head_service(name)}")
     taken += [f"{conflict.kind} {conflict.name}" for conflict in snapshot.conflicts]
     if not taken:
-        if draft.reason(ConditionType.DEGRADED) == Reason.NAME_CONFLICT:
-            draft.say(ConditionType.DEGRADED, False, Reason.HEALTHY)
+        if context.reason(ConditionType.DEGRADED) == Reason.NAME_CONFLICT:
+            context.say(ConditionType.DEGRADED, False, Reason.HEALTHY)
         return False
     text = (
         f"{', '.join(sorted(set(taken))[:5])} belongs to somebody else, perhaps to a deleted job of the same name; "
         "it is left alone. Delete it, or give this job another name."
     )
-    draft.say(ConditionType.DEGRADED, True, Reason.NAME_CONFLICT, text)
-    draft.wake_in(CONFLICT_RETRY_SECONDS)
+    context.say(ConditionType.DEGRADED, True, Reason.NAME_CONFLICT, text)
+    context.wake_in(CONFLICT_RETRY_SECONDS)
     return True
 
 
-def _forerunner(draft: Draft) -> bool:
-    age = draft.since(draft.snapshot.raw["metadata"].get("creationTimestamp"))
-    if not draft.snapshot.secret_existed or draft.old.attempt or age >= FORERUNNER_SECONDS:
+def _forerunner(context: PlanContext) -> bool:
+    age = context.since(context.snapshot.raw["metadata"].get("creationTimestamp"))
+    if not context.snapshot.secret_existed or context.old.attempt or age >= FORERUNNER_SECONDS:
         return False
-    draft.wake_in(FORERUNNER_SECONDS - age)
+    context.wake_in(FORERUNNER_SECONDS - age)
     return True
 
 
-def _only_quota(draft: Draft) -> bool:
-    return all("exceeded quota" in rejection.message for rejection in draft.snapshot.rejections)
+def _only_quota(context: PlanContext) -> bool:
+    return all("exceeded quota" in rejection.message for rejection in context.snapshot.rejections)
 
 
-def _rejected(draft: Draft) -> bool:
+def _rejected(context: PlanContext) -> bool:
     """The API server refused a pod. A quota may have room later; anything else needs another specification."""
-    rejection: Rejection = draft.snapshot.rejections[0]
+    rejection: Rejection = context.snapshot.rejections[0]
     text = f"The API server refused pod {rejection.pod}: {rejection.message[:1000]}"
-    if _only_quota(draft):
+    if _only_quota(context):
         advice = "; raise the quota of the namespace, or lower what cluster.workers asks for"
-        draft.say(ConditionType.PROVISIONED, False, FailureClass.POD_REJECTED, text + advice)
-        draft.wake_in(QUOTA_RETRY_SECONDS)
+        context.say(ConditionType.PROVISIONED, False, FailureClass.POD_REJECTED, text + advice)
+        context.wake_in(QUOTA_RETRY_SECONDS)
         return True
-    end(draft, Verdict.failed(FailureClass.POD_REJECTED, text))
-    decide(draft)
+    end(context, Verdict.failed(FailureClass.POD_REJECTED, text))
+    decide(context)
     return True
 
 
 # --- pods ----------------------------------------------------------------------------------------------------------
 
 
-def _create_missing(draft: Draft) -> None:
+def _create_missing(context: PlanContext) -> None:
     """Pods without an object. In an attempt that is written down the head is never among them: its end is a result."""
-    job, attempt = draft.job, draft.status.attempt
-    if draft.snapshot.service_owner is None:
-        draft.act(EnsureService(names.head_service(draft.snapshot.name)))
-    if draft.written is None:
-        draft.actions.insert(0, EnsureSecret(names.run_secret(draft.snapshot.name)))
-    if draft.head is None:
-        draft.act(CreatePod(names.head_pod(job.metadata.name, attempt), "head", attempt))
+    job, attempt = context.job, context.status.attempt
+    if context.snapshot.service_owner is None:
+        context.act(EnsureService(names.head_service(context.snapshot.name)))
+    if context.written is None:
+        context.actions.insert(0, EnsureSecret(names.run_secret(context.snapshot.name)))
+    if context.head is None:
+        context.act(CreatePod(names.head_pod(job.metadata.name, attempt), "head", attempt))
     for index in range(job.spec.cluster.workers.count):
-        if index not in draft.workers:
-            draft.act(CreatePod(names.worker_pod(job.metadata.name, attempt, index), "worker", attempt, index))
+        if index not in context.workers:
+            context.act(CreatePod(names.worker_pod(job.metadata.name, attempt, index), "worker", attempt, index))
 
 
-def _replace_workers(draft: Draft) -> None:
+def _replace_workers(context: PlanContext) -> None:
     """Workers that were taken away make room for others of the same name."""
-    for pod in draft.workers.values():
-        if not pod.ended or pod.deleting or not replaceable(draft, pod):
+    for pod in context.workers.values():
+        if not pod.ended or pod.deleting or not replaceable(context, pod):
             continue
-        age = draft.since(pod.created)
+        age = context.since(pod.created)
         if age < REPLACE_SECONDS:
-            draft.wake_in(REPLACE_SECONDS - age)
+            context.wake_in(REPLACE_SECONDS - age)
         else:
-            draft.delete(pod)
+            context.delete(pod)
 
 
 # --- what it waits for ---------------------------------------------------------------------------------------------
 
 
-def _say_provisioned(draft: Draft) -> bool:
-    desired = draft.job.spec.cluster.workers.count
-    lost = _lost_workers(draft)
-    pods = draft.current
+def _say_provisioned(context: PlanContext) -> bool:
+    desired = context.job.spec.cluster.workers.count
+    lost = _lost_workers(context)
+    pods = context.current
     if not lost and len(pods) == desired + 1 and all(pod.ready for pod in pods):
         text = f"The head and {desired} workers are ready."
-        draft.say(ConditionType.PROVISIONED, True, Reason.PODS_READY, text)
-        _recovered(draft)
-        where = (
-            f"kubectl -n {draft.job.metadata.namespace} port-forward service/{names.head_service(draft.snapshot.name)}"
-        )
-        draft.set(dashboard=f"{where} {names.PORT_DASHBOARD}")
+        context.say(ConditionType.PROVISIONED, True, Reason.PODS_READY, text)
+        _recovered(context)
+        service = names.head_service(context.snapshot.name)
+        where = f"kubectl -n {context.job.metadata.namespace} port-forward service/{service}"
+        context.set(dashboard=f"{where} {names.PORT_DASHBOARD}")
         return False
-    wait = waiting_for(draft, [pod for pod in pods if not pod.ended and not pod.deleting])
+    wait = waiting_for(context, [pod for pod in pods if not pod.ended and not pod.deleting])
     if wait:
-        return _waits(draft, wait)
-    _recovered(draft)
+        return _waits(context, wait)
+    _recovered(context)
     if lost:
         text = f"{', '.join(lost[:5])} is being replaced; the attempt goes on."
-        draft.say(ConditionType.PROVISIONED, False, Reason.REPLACING_WORKER, text)
-    elif not draft.holds(ConditionType.PROVISIONED):  # a Ready that flickers changes nothing
-        text = f"The pods of attempt {draft.status.attempt} are starting."
-        draft.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
+        context.say(ConditionType.PROVISIONED, False, Reason.REPLACING_WORKER, text)
+    elif not context.holds(ConditionType.PROVISIONED):  # a Ready that flickers changes nothing
+        text = f"The pods of attempt {context.status.attempt} are starting."
+        context.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
     return False
 
 
-def _lost_workers(draft: Draft) -> list[str]:
+def _lost_workers(context: PlanContext) -> list[str]:
     """Workers of a written attempt that are gone, going, or about to be replaced."""
-    if draft.written is None:
+    if context.written is None:
         return []
-    name, attempt = draft.snapshot.name, draft.status.attempt
+    name, attempt = context.snapshot.name, context.status.attempt
 
     def is_lost(pod: PodView | None) -> bool:
         return pod is None or bool(pod.deleting) or pod.ended
 
-    indices = range(draft.job.spec.cluster.workers.count)
-    return [names.worker_pod(name, attempt, index) for index in indices if is_lost(draft.workers.get(index))]
+    indices = range(context.job.spec.cluster.workers.count)
+    return [names.worker_pod(name, attempt, index) for index in indices if is_lost(context.workers.get(index))]
 
 
-def _waits(draft: Draft, wait: Waiting) -> bool:
+def _waits(context: PlanContext, wait: Waiting) -> bool:
     """Something stands in the way: say what, and fail if it won't go away by itself."""
     if wait.image:
-        first_seen = draft.condition(ConditionType.DEGRADED)
+        first_seen = context.condition(ConditionType.DEGRADED)
         seen = first_seen if first_seen and first_seen.reason == FailureClass.IMAGE_PULL else None
-        since = draft.since(seen.last_transition_time) if seen and seen.status == "True" else 0.0
+        since = context.since(seen.last_transition_time) if seen and seen.status == "True" else 0.0
         if since >= wait.patience:
-            end(draft, Verdict.failed(FailureClass.IMAGE_PULL, wait.message, wait.pod))
-            _recovered(draft)
-            return decide(draft)
-        draft.say(ConditionType.DEGRADED, True, FailureClass.IMAGE_PULL, wait.message)
-        draft.wake_in(wait.patience - since)
+            end(context, Verdict.failed(FailureClass.IMAGE_PULL, wait.message, wait.pod))
+            _recovered(context)
+            return decide(context)
+        context.say(ConditionType.DEGRADED, True, FailureClass.IMAGE_PULL, wait.message)
+        context.wake_in(wait.patience - since)
     else:
-        _recovered(draft)
-    draft.say(ConditionType.PROVISIONED, False, wait.reason, wait.message)
+        _recovered(context)
+    context.say(ConditionType.PROVISIONED, False, wait.reason, wait.message)
     return False
 
 
-def _recovered(draft: Draft) -> None:
-    if draft.holds(ConditionType.DEGRADED):
-        draft.say(ConditionType.DEGRADED, False, Reason.HEALTHY)
+def _recovered(context: PlanContext) -> None:
+    if context.holds(ConditionType.DEGRADED):
+        context.say(ConditionType.DEGRADED, False, Reason.HEALTHY)

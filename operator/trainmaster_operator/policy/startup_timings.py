@@ -7,21 +7,21 @@ from datetime import datetime
 
 from trainmaster_api.status import Ledger
 
-from .context import Draft
-from .times import parse_time
+from .context import PlanContext
+from .format import parse_time
 
 
-def account(draft: Draft) -> bool:
+def account(context: PlanContext) -> bool:
     """Fill in the stages as they become known. A stage that is known stays: a worker replaced later doesn't count."""
-    record = draft.live
+    record = context.live
     start = parse_time(record.start_time) if record else None
     if start is None:
         return False
-    known = (draft.status.ledger or Ledger()).model_dump(by_alias=False)
-    pods, message = draft.current, draft.snapshot.progress
-    if message and (message.attempt != draft.status.attempt or message.uid != draft.snapshot.uid):
+    known = (context.status.ledger or Ledger()).model_dump(by_alias=False)
+    pods, message = context.current, context.snapshot.progress
+    if message and (message.attempt != context.status.attempt or message.uid != context.snapshot.uid):
         message = None
-    complete = len(pods) == draft.job.spec.cluster.workers.count + 1
+    complete = len(pods) == context.job.spec.cluster.workers.count + 1
     found = {
         "scheduled_seconds": _last([pod.scheduled_at for pod in pods]) if complete else None,
         "started_seconds": _last([pod.started_at for pod in pods]) if complete else None,
@@ -38,7 +38,7 @@ def account(draft: Draft) -> bool:
             ceiling = min((known[later] or math.inf for later in stages[index + 1 :]), default=math.inf)
             known[stage] = min(ceiling, max(floor, round((moment - start).total_seconds(), 1)))
     if any(value is not None for value in known.values()):
-        draft.set(ledger=Ledger(**known))
+        context.set(ledger=Ledger(**known))
     return False
 
 

@@ -10,7 +10,7 @@ from trainmaster_api.reasons import ConditionType, FailureClass, Phase, Reason
 from trainmaster_api.status import Condition
 
 from .actions import Event
-from .context import Draft
+from .context import PlanContext
 
 WRITE_INTERVAL_SECONDS = 10.0
 # Before the training speaks there are only worker counts and stages, and many jobs may start at once.
@@ -25,65 +25,65 @@ _OBSTACLES = {
 }
 
 
-def derive(draft: Draft) -> None:
+def derive(context: PlanContext) -> None:
     """Phase, reason and worker counts for the printed columns; every condition speaks of the newest spec.
 
     `kubectl wait` takes no notice of a condition that speaks of an older one.
     """
-    seen = draft.status.observed_generation
-    if any(item.observed_generation != seen for item in draft.status.conditions):
-        newest = [item.model_copy(update={"observed_generation": seen}) for item in draft.status.conditions]
-        draft.set(conditions=newest)
-    phase, reason = _phase(draft)
-    draft.set(phase=phase, reason=reason)
-    if draft.snapshot.job is not None:
-        desired = draft.job.spec.cluster.workers.count
-        ready = sum(pod.ready and not pod.ended for pod in draft.workers.values()) if draft.live else 0
-        workers = draft.status.workers.model_copy(update={"desired": desired, "ready": ready})
-        draft.set(workers=workers, workers_ready=f"{ready}/{desired}")
+    seen = context.status.observed_generation
+    if any(item.observed_generation != seen for item in context.status.conditions):
+        newest = [item.model_copy(update={"observed_generation": seen}) for item in context.status.conditions]
+        context.set(conditions=newest)
+    phase, reason = _phase(context)
+    context.set(phase=phase, reason=reason)
+    if context.snapshot.job is not None:
+        desired = context.job.spec.cluster.workers.count
+        ready = sum(pod.ready and not pod.ended for pod in context.workers.values()) if context.live else 0
+        workers = context.status.workers.model_copy(update={"desired": desired, "ready": ready})
+        context.set(workers=workers, workers_ready=f"{ready}/{desired}")
 
 
-def _phase(draft: Draft) -> tuple[Phase, str]:
-    reason = draft.reason
-    if draft.holds(ConditionType.COMPLETE):
+def _phase(context: PlanContext) -> tuple[Phase, str]:
+    reason = context.reason
+    if context.holds(ConditionType.COMPLETE):
         return Phase.COMPLETE, reason(ConditionType.COMPLETE)
-    if draft.holds(ConditionType.FAILED):
+    if context.holds(ConditionType.FAILED):
         return Phase.FAILED, reason(ConditionType.FAILED)
-    accepted = draft.condition(ConditionType.ACCEPTED)
+    accepted = context.condition(ConditionType.ACCEPTED)
     if accepted and accepted.status == "False":
         return Phase.PENDING, accepted.reason
-    if draft.holds(ConditionType.SUSPENDED):
+    if context.holds(ConditionType.SUSPENDED):
         return Phase.SUSPENDED, reason(ConditionType.SUSPENDED)
     if reason(ConditionType.SUSPENDED) == Reason.SUSPENDING:
         return Phase.SUSPENDING, Reason.SUSPENDING.value
-    if reason(ConditionType.DEGRADED) == Reason.NAME_CONFLICT and draft.holds(ConditionType.DEGRADED):
+    if reason(ConditionType.DEGRADED) == Reason.NAME_CONFLICT and context.holds(ConditionType.DEGRADED):
         return Phase.PENDING, Reason.NAME_CONFLICT.value
-    if draft.holds(ConditionType.RUNNING):
+    if context.holds(ConditionType.RUNNING):
         return Phase.RUNNING, reason(ConditionType.RUNNING)
     if reason(ConditionType.PROVISIONED) in _OBSTACLES:
         return Phase.PENDING, reason(ConditionType.PROVISIONED)
-    if not draft.status.attempts:
+    if not context.status.attempts:
         return Phase.PENDING, reason(ConditionType.RUNNING)
-    if _after_failure(draft) or reason(ConditionType.RUNNING) == Reason.RECOVERING:
+    if _after_failure(context) or reason(ConditionType.RUNNING) == Reason.RECOVERING:
         return Phase.RESTARTING, reason(ConditionType.RUNNING)
-    provisioned = draft.holds(ConditionType.PROVISIONED)
+    provisioned = context.holds(ConditionType.PROVISIONED)
     return Phase.STARTING, reason(ConditionType.RUNNING if provisioned else ConditionType.PROVISIONED)
 
 
-def _after_failure(draft: Draft) -> bool:
+def _after_failure(context: PlanContext) -> bool:
     """Whether the attempt that counts now follows a failure, or is itself one that another follows."""
-    records = draft.status.attempts
-    before = records[-2] if draft.live and len(records) > 1 else records[-1]
+    records = context.status.attempts
+    before = records[-2] if context.live and len(records) > 1 else records[-1]
     return before.result == "Failed"
 
 
-def events(draft: Draft) -> tuple[Event, ...]:
+def events(context: PlanContext) -> tuple[Event, ...]:
     """Events for what changed against the written status: few, each one something that a user waits for."""
     found = []
     for kind, word in _NEWS:
-        new = draft.condition(kind)
-        if new is not None and _is_news(draft, new, word):
-            found.append(Event(word, new.reason, _text(draft, new)))
+        new = context.condition(kind)
+        if new is not None and _is_news(context, new, word):
+            found.append(Event(word, new.reason, _text(context, new)))
     return tuple(found)
 
 
@@ -98,8 +98,8 @@ _NEWS: tuple[tuple[ConditionType, Any], ...] = (
 )
 
 
-def _is_news(draft: Draft, new: Condition, word: str) -> bool:
-    old = next((item for item in draft.old.conditions if item.type == new.type), None)
+def _is_news(context: PlanContext, new: Condition, word: str) -> bool:
+    old = next((item for item in context.old.conditions if item.type == new.type), None)
     changed = old is None or (old.status, old.reason) != (new.status, new.reason)
     match new.type:
         case ConditionType.COMPLETE | ConditionType.FAILED:
@@ -109,16 +109,16 @@ def _is_news(draft: Draft, new: Condition, word: str) -> bool:
         case ConditionType.ACCEPTED:
             return new.status == "False" and (old is None or old.message != new.message)
         case ConditionType.PROVISIONED:
-            return changed and new.reason in _OBSTACLES and draft.live is not None
+            return changed and new.reason in _OBSTACLES and context.live is not None
         case ConditionType.SUSPENDED:
             return changed and (new.status == "True" or new.reason == Reason.RESUMED)
         case _:
             return changed and new.reason == Reason.BACKING_OFF
 
 
-def _text(draft: Draft, condition: Condition) -> str:
+def _text(context: PlanContext, condition: Condition) -> str:
     if condition.reason == Reason.RESUMED:
-        return f"Resumed with attempt {draft.status.attempt}."
+        return f"Resumed with attempt {context.status.attempt}."
     return condition.message[:1000]
 
 

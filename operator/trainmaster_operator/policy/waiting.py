@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trainmaster_api.reasons import FailureClass
 
-from .context import Draft
+from .context import PlanContext
 from .snapshot import PodView
 
 IMAGE_PATIENCE_SECONDS = 60
@@ -44,21 +44,21 @@ class Waiting:
     patience: float = 0.0
 
 
-def waiting_for(draft: Draft, pods: Sequence[PodView]) -> Waiting | None:
+def waiting_for(context: PlanContext, pods: Sequence[PodView]) -> Waiting | None:
     """The most telling obstacle of some pods that run or are to run."""
     order = sorted(pods, key=lambda pod: (pod.role, pod.index or 0))
     for find in (_image, _configuration, _unschedulable):
         for pod in order:
-            found = find(draft, pod)
+            found = find(context, pod)
             if found:
                 return found
     return None
 
 
-def _image(draft: Draft, pod: PodView) -> Waiting | None:
+def _image(context: PlanContext, pod: PodView) -> Waiting | None:
     if pod.waiting not in _IMAGE_NEVER | _IMAGE_PULL:
         return None
-    cluster = draft.job.spec.cluster
+    cluster = context.job.spec.cluster
     part = "head" if pod.role == "head" else "workers"
     advice = f"check cluster.image and, for a private registry, cluster.{part}.template.imagePullSecrets"
     if pod.waiting == "ErrImageNeverPull":
@@ -67,20 +67,20 @@ def _image(draft: Draft, pod: PodView) -> Waiting | None:
         advice = "correct cluster.image"
     detail = _short(pod.waiting_message) or pod.waiting
     text = f"Pod {pod.name} can't pull the image {cluster.image}: {detail}; {advice}."
-    patience = KNOWN_IMAGE_PATIENCE_SECONDS if draft.status.progress else IMAGE_PATIENCE_SECONDS
+    patience = KNOWN_IMAGE_PATIENCE_SECONDS if context.status.progress else IMAGE_PATIENCE_SECONDS
     if pod.waiting in _IMAGE_NEVER:
         patience = 0
     return Waiting(pod, FailureClass.IMAGE_PULL, text, image=True, patience=patience)
 
 
-def _configuration(draft: Draft, pod: PodView) -> Waiting | None:
+def _configuration(context: PlanContext, pod: PodView) -> Waiting | None:
     if pod.waiting not in _CONFIG:
         return None
-    detail, name = _short(pod.waiting_message) or pod.waiting, draft.job.spec.storage.credentials_secret
+    detail, name = _short(pod.waiting_message) or pod.waiting, context.job.spec.storage.credentials_secret
     if name and f'secret "{name}" not found' in detail:
         text = (
             f"Pod {pod.name} waits for the Secret {name} that storage.credentialsSecret names, with the keys "
-            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: create it in namespace {draft.job.metadata.namespace}, or "
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: create it in namespace {context.job.metadata.namespace}, or "
             "correct storage.credentialsSecret."
         )
     else:
@@ -89,14 +89,14 @@ def _configuration(draft: Draft, pod: PodView) -> Waiting | None:
     return Waiting(pod, FailureClass.INVALID_CONFIGURATION, text)
 
 
-def _unschedulable(draft: Draft, pod: PodView) -> Waiting | None:
+def _unschedulable(context: PlanContext, pod: PodView) -> Waiting | None:
     if not pod.unschedulable or pod.node:
         return None
-    age = draft.since(pod.created)
+    age = context.since(pod.created)
     if age < SCHEDULER_SECONDS:
-        draft.wake_in(SCHEDULER_SECONDS - age)
+        context.wake_in(SCHEDULER_SECONDS - age)
         return None
-    cluster = draft.job.spec.cluster
+    cluster = context.job.spec.cluster
     part, asks = "head", f"{cluster.head.cpus} CPUs, {cluster.head.memory} of memory"
     if pod.role != "head":
         part, asks = "workers", f"{cluster.workers.cpus} CPUs, {cluster.workers.memory} of memory"

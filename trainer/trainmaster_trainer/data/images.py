@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from trainmaster_api.spec.training import Classification, Data, Regression
+from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.task import Classification, Regression
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from trainmaster_api.spec.training import Classification, Training
+from trainmaster_api.spec.task import Classification
+from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from trainmaster_api.spec.training import Classification, Regression
+from trainmaster_api.spec.task import Classification, Regression
 
 from .prepared import TensorRows
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from trainmaster_api.spec.platform import Storage
+from trainmaster_api.spec.storage import Storage
 
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store, open_store

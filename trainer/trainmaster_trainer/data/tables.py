@@ -8,7 +8,8 @@ import io
 import numpy as np
 import pandas as pd
 import torch
-from trainmaster_api.spec.training import Classification, Data, Regression
+from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.task import Classification, Regression
 
 from trainmaster_trainer.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from torch import nn
-from trainmaster_api.spec.training import Cnn, Mlp, Vit
+from trainmaster_api.spec.model import Cnn, Mlp, Vit
 
 from trainmaster_trainer.errors import ConfigurationError
 

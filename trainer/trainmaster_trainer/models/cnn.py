@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
-from trainmaster_api.spec.training import CnnArgs
+from trainmaster_api.spec.model import CnnArgs
 
 from .mlp import ACTIVATIONS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
-from trainmaster_api.spec.training import MlpArgs
+from trainmaster_api.spec.model import MlpArgs
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 

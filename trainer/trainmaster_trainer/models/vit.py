@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from trainmaster_api.spec.training import VitArgs
+from trainmaster_api.spec.model import VitArgs
 
 
 class Block(nn.Module):

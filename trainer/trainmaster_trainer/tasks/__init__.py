@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainmaster_api.spec.training import Classification, Regression
+from trainmaster_api.spec.task import Classification, Regression
 
 from .base import Task
 from .classification import ClassificationTask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from trainmaster_api.spec.training import Classification
+from trainmaster_api.spec.task import Classification
 
 
 class ClassificationTask:

@@ -14,9 +14,9 @@ from typing import Any
 from trainmaster_api.messages import ProgressMessage
 from trainmaster_operator.manifests import resolve
 from trainmaster_operator.policy.actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService
+from trainmaster_operator.policy.format import format_time
 from trainmaster_operator.policy.plan import plan, write_delay
 from trainmaster_operator.policy.snapshot import Conflict, Exit, PodView, Snapshot
-from trainmaster_operator.policy.times import format_time
 
 from .wrappers import SETTINGS, T0, UID, raw_job
 

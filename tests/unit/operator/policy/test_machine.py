@@ -17,7 +17,7 @@ from trainmaster_api import names
 from trainmaster_api.messages import ExitCode, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.status import Status
-from trainmaster_operator.policy.times import format_time, parse_time
+from trainmaster_operator.policy.format import format_time, parse_time
 
 from .sim import Cluster, CrashError, Operator
 from .wrappers import NAME, checkpoint, pod, progress, raw_job, said

@@ -9,7 +9,7 @@ import pytest
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import ConditionType, FailureClass, Phase, Reason
 from trainmaster_api.status import Status
-from trainmaster_operator.policy.columns import eta_text, metric_text, percent_text
+from trainmaster_operator.policy.format import eta_text, metric_text, percent_text
 from trainmaster_operator.policy.plan import plan, write_delay
 from trainmaster_operator.policy.snapshot import Exit, PodView
 

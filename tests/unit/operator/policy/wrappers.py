@@ -11,10 +11,10 @@ from trainmaster_api import names
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_operator.manifests import resolve
+from trainmaster_operator.policy.format import format_time
 from trainmaster_operator.policy.plan import CreatePod, DeletePod, Plan, plan
 from trainmaster_operator.policy.settings import Settings
 from trainmaster_operator.policy.snapshot import Exit, PodView, Snapshot
-from trainmaster_operator.policy.times import format_time
 
 T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(image="trainer:1", storage_uri="s3://runs/all")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from trainmaster_api.spec import training
+from trainmaster_api.spec import optimizer as specs
 
 from .no_dynamo import SGD, AdamW
 
 
-def build_optimizer(spec: training.AdamW | training.Sgd, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(spec: specs.AdamW | specs.Sgd, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW or SGD over two groups: matrices decay, vectors (biases, norms) don't."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
@@ -19,7 +19,7 @@ def build_optimizer(spec: training.AdamW | training.Sgd, model: nn.Module) -> to
     ]
     groups = [group for group in groups if group["params"]]
     # fused: one kernel for all tensors, and the only form that takes found_inf without a host sync
-    if isinstance(spec, training.AdamW):
+    if isinstance(spec, specs.AdamW):
         beta1, beta2 = spec.betas
         return AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=spec.eps, fused=True)
     return SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from trainmaster_api.spec.training import Constant, Cosine, Linear, Plateau
+from trainmaster_api.spec.schedule import Constant, Cosine, Linear, Plateau
 from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.tasks.metrics import higher_is_better

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trainmaster_api.spec.training import Constant, Cosine, Linear, Plateau
+from trainmaster_api.spec.schedule import Constant, Cosine, Linear, Plateau
 from trainmaster_trainer.backends.torch.schedule import Patience, factor, higher_is_better, steps_of
 
 
