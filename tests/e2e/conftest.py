@@ -269,6 +269,23 @@ def wait_checkpoint(s3: Any, job: Json, *, step: int = 1, attempt: int = 1, time
     raise AssertionError(f"{key}: no checkpoint of attempt {attempt} at step {step} after {timeout:.0f} s: {pointer}")
 
 
+def events(s3: Any, job: Json) -> list[Json]:
+    """What the driver recorded in events.jsonl, in order."""
+    return [json.loads(line) for line in read(s3, run_prefix(job) + "events.jsonl").splitlines()]
+
+
+def assert_resumed_from_newest(s3: Any, job: Json, *, resumes: int) -> None:
+    """Every resume went back to the newest checkpoint that was committed until then, and to no other."""
+    committed, seen = 0, 0
+    for event in events(s3, job):
+        if event.get("kind") == "Checkpoint":
+            committed = max(committed, event["step"])
+        elif event.get("kind") == "Resumed" and event.get("step"):
+            seen += 1
+            assert event["step"] == committed, f"resumed from step {event['step']}, committed was {committed}"
+    assert seen == resumes
+
+
 def weights_digest(s3: Any, job: Json) -> str:
     """SHA-256 of the final model's weights file."""
     prefix = run_prefix(job) + "model/"

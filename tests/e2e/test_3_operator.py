@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiException
 from trainmaster_api.names import CONTAINER, worker_pod
 
 from testbed.bed import Bed
@@ -97,14 +98,18 @@ def steady(shared_namespace: Namespace, s3: Any) -> Steady:
     return Steady(shared_namespace, s3)
 
 
-def test_operator_killed_mid_run(steady: Steady) -> None:
-    cluster, before = steady.namespace.cluster, steady.step()
+def test_operator_killed_mid_run(steady: Steady, s3: Any) -> None:
+    cluster = steady.namespace.cluster
     scale(cluster, 0)
-    for pod in operator_pods(cluster):
-        cluster.core.delete_namespaced_pod(pod, SYSTEM, grace_period_seconds=0)
-    time.sleep(AWAY_SECONDS)  # the fault itself: the operator is away for this long
+    while pods := operator_pods(cluster):  # the old ReplicaSet may make one more before it hears of the scale
+        for pod in pods:
+            with contextlib.suppress(ApiException):  # deleted meanwhile
+                cluster.core.delete_namespaced_pod(pod, SYSTEM, grace_period_seconds=0)
     frozen = steady.step()
-    assert frozen <= before + 5000
+    before = wait_checkpoint(s3, steady.job)
+    time.sleep(AWAY_SECONDS)  # the fault itself: the operator is away for this long
+    assert steady.step() == frozen, "the status moved without an operator"
+    assert wait_checkpoint(s3, steady.job)["step"] > before["step"], "training stood still"
     scale(cluster, 1)
     steady.assert_catches_up(frozen)
 

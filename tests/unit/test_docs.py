@@ -38,6 +38,29 @@ def test_links_lead_somewhere(page: str, target: str) -> None:
     assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
 
 
+def promises() -> list[tuple[str, str]]:
+    """Every (file, test or empty) that the table of guarantees names."""
+    return re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", (ROOT / "docs" / "guarantees.md").read_text())
+
+
+@pytest.mark.parametrize(("path", "test"), promises())
+def test_guarantees_name_tests_that_exist(path: str, test: str) -> None:
+    target = ROOT / path
+    files = sorted(target.rglob("test_*.py")) if target.is_dir() else [target]
+    assert files, f"docs/guarantees.md names {path}, which holds no test"
+    for file in files:
+        assert file.is_file(), f"docs/guarantees.md names {path}, which doesn't exist"
+    if test:
+        assert f"def {test}(" in target.read_text(), f"docs/guarantees.md names {test}, which {path} doesn't have"
+
+
+def test_guarantees_are_all_proved() -> None:
+    rows = [line for line in (ROOT / "docs" / "guarantees.md").read_text().splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 10
+    for row in rows:
+        assert "`tests/" in row, f"no test proves: {row}"
+
+
 def test_lifecycle_names_real_classes_and_costs() -> None:
     text = (ROOT / "docs" / "lifecycle.md").read_text()
     named = {str(c) for c in reasons.FailureClass if f"`{c}`" in text}
