@@ -30,7 +30,7 @@ def test_sigkill_a_training_process(shared_namespace: Namespace, calm: Calm, s3:
     job = ns.complete(name)
     assert status(job)["attempt"] == 1
     assert status(job)["restarts"]["recoveries"] == 1
-    assert 0 < attempt(job, 1)["lostSteps"] < MOST_LOST
+    assert attempt(job, 1)["lostSteps"] < MOST_LOST
     assert_resumed_from_newest(s3, job, resumes=1)
     assert weights_digest(s3, job) == calm.digest(s3)
 
