@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
 
 from .part import Family, Part, Shipped
 
@@ -55,7 +55,7 @@ class VitArgs(Model):
     @model_validator(mode="after")
     def _heads_share_dim(self) -> Self:
         if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+            raise rule_error(f"dim {self.dim} must be a multiple of heads {self.heads}")
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
 
 from .part import FROM_NAME, Family, Part, Shipped
 
@@ -34,7 +34,7 @@ class SgdArgs(Model):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs momentum above 0")
+            raise rule_error("nesterov needs momentum above 0")
         return self
 
 
