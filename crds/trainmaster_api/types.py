@@ -53,9 +53,12 @@ def rule_error(message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{message}", {"message": message})
 
 
+EXACTLY_ONE_WORDS = "needs exactly one of"
+
+
 def exactly_one_words(fields: tuple[str, ...]) -> str:
     """What a model with `EXACTLY_ONE` wants, a clause."""
-    return f"needs exactly one of {', '.join(fields)}"
+    return f"{EXACTLY_ONE_WORDS} {', '.join(fields)}"
 
 
 class Model(BaseModel):

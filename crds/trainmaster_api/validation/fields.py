@@ -36,8 +36,8 @@ class Place:
 
     @property
     def node(self) -> Schema | None:
-        """Schema of what belongs at the path; None: unknown. Only the owner's schema is made for it."""
-        return node_at(schema_of(self.owner), self.rest) if self.rest else None
+        """Schema of what belongs at the path; None: unknown. Only this object's schema, or its owner's, is made."""
+        return _node(self.owner, self.rest)
 
 
 def locate(document: Any, location: tuple[int | str, ...]) -> Place:
@@ -47,10 +47,11 @@ def locate(document: Any, location: tuple[int | str, ...]) -> Place:
     model: type[Model] | None = TrainingJob
     value = document
     for step in location:
-        if isinstance(step, int):
+        if isinstance(step, int) and not isinstance(value, dict):
             path, rest = f"{path}[{step}]", f"{rest}[{step}]"
             value = value[step] if isinstance(value, list) and step < len(value) else None
             continue
+        step = str(step)
         path = f"{path}.{step}" if path else step
         if model is not None:
             owner, rest = model, step
@@ -99,7 +100,7 @@ def drop_nulls(value: Any, model: type[Model], path: str = "") -> tuple[Any, lis
             kept[key], found = drop_nulls(item, below, where) if below is not None else (item, [])
             problems += found
         elif not has_default(info):
-            accepted = accepted_by(schema_of(model)["properties"][key])
+            accepted = accepted_by(_node(model, key))
             problems.append(Problem(where, "is empty", accepted=accepted, hint="leave it out or give it a value"))
     return kept, problems
 
@@ -135,6 +136,15 @@ def model_of(annotation: Any) -> type[Model] | None:
         return annotation
     found = (model_of(part) for part in get_args(annotation))
     return next((model for model in found if model is not None), None)
+
+
+def _node(owner: type[Model], rest: str) -> Schema | None:
+    info = fields_of(owner).get(rest)
+    if info is not None and isinstance(info.annotation, type) and issubclass(info.annotation, Model):
+        return schema_of(info.annotation)
+    if not rest or owner is TrainingJob:  # whose status has no one schema
+        return None
+    return node_at(schema_of(owner), rest)
 
 
 def _below(model: type[Model], key: str, value: Any) -> type[Model] | None:

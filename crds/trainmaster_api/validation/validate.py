@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.types import EXACTLY_ONE_WORDS
 
 from .checks import CHECKS
 from .constraints import CONSTRAINTS, NAME_MESSAGE, value_of
@@ -109,12 +110,21 @@ def _not_finite(value: Any, path: str) -> Iterator[Problem]:
 
 
 def _distinct(problems: list[Problem]) -> list[Problem]:
-    """Drop a second problem of the same path, and what follows from a problem further up."""
+    """Drop a second problem of the same path, and what only follows from another problem."""
     found: dict[tuple[str, str], Problem] = {}
     for problem in problems:
         found.setdefault((problem.path, problem.message), problem)
     empty = {path for path, message in found if message == "is empty"}
-    return [problem for problem in found.values() if problem.message != "is required" or problem.path not in empty]
+    bad = {path for path, _ in found}
+
+    def follows(problem: Problem) -> bool:
+        if problem.message == "is required":  # a null was taken out, or the name that would have a default is unknown
+            return problem.path in empty or f"{problem.path.rpartition('.')[0]}.name" in bad - {problem.path}
+        return problem.message.startswith(EXACTLY_ONE_WORDS) and bool(
+            empty & {f"{problem.path}.{key}" for key in ("name", "class", "source")}
+        )
+
+    return [problem for problem in found.values() if not follows(problem)]
 
 
 # --- what pydantic found -------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def parse_documents(text: str) -> list[Document]:
     except (RecursionError, ValueError) as error:  # ValueError: characters and numbers that YAML's reader gives up on
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         found.append(Document(None, [Problem("", f"can't be read as YAML: {reason}")]))
-    return found or [Document(None, [Problem("", f"contains no {KIND}")])]
+    return found or [Document(None, [Problem("", f"there is no {KIND} in it")])]
 
 
 def validate_text(text: str) -> list[tuple[TrainingJob | None, list[Problem]]]:
