@@ -173,7 +173,7 @@ def _unknown_field(place: Place, value: Any) -> Problem:
     if near:
         return Problem(place.path, "unknown field", shown(value), hint=f"did you mean `{known[near[0]]}`?")
     hint = _elsewhere(place.path, name)
-    accepted = f"known here are {', '.join(known.values())}" if known else "nothing is known here"
+    accepted = f"known fields are {', '.join(known.values())}" if known else "there are none here"
     return Problem(place.path, "unknown field", shown(value), accepted, hint)
 
 

@@ -24,7 +24,7 @@ MISTAKES = [
     ({"spec.training.data.batchsize": 8}, "spec.training.data.batchsize = 8: unknown field; did you mean `batchSize`?"),
     ({"spec.training.data.batch_size": 8}, "did you mean `batchSize`?"),
     ({"spec.workers": 2}, "did you mean spec.cluster.workers?"),
-    ({"spec.xyzzy": {}}, "unknown field: known here are training, tracking, storage, checkpoint, cluster, run"),
+    ({"spec.xyzzy": {}}, "unknown field: known fields are training, tracking, storage, checkpoint, cluster, run"),
     ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
     (
         {"spec.training.model": {"name": "vti"}},
@@ -43,7 +43,7 @@ MISTAKES = [
     ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be a whole number"),
     ({"spec.training.model": {"name": "mlp", "args": []}}, "args = []: must be a mapping"),
     ({"spec.training.model": {"class": "a:B", "args": {"x": [float("nan")]}}}, "args.x[0] = NaN: must be a finite"),
-    ({"spec.training.schedule": {"name": "cosine", "args": {"factor": 1}}}, "nothing is known here; did you mean spec"),
+    ({"spec.training.schedule": {"name": "cosine", "args": {"factor": 1}}}, "there are none here; did you mean spec"),
     ({"spec.training.optimizer": {"class": "a:B"}}, "spec.training.optimizer.lr: is required: a number above 0"),
     (
         {"spec.training.optimizer": {"name": "sgd", "momentum": 0.9}},
@@ -62,6 +62,8 @@ MISTAKES = [
     ({"metadata": REMOVE}, "metadata: is required"),
     ({"metadata.name": REMOVE}, "metadata.name: is required"),
     ({"metadata.name": "Digits"}, 'metadata.name = "Digits": must begin with a letter, have only lower-case'),
+    ({"metadata.lables": {"a": "b"}}, "metadata: has no field `lables` in Kubernetes; did you mean `labels`?"),
+    ({"metadata.labels": {"a": 1}}, "metadata.labels.a = 1: must be text"),
     ({"kind": "Job"}, 'kind = "Job": must be TrainingJob'),
     ({"apiVersion": REMOVE}, "apiVersion: is missing: trainmaster.dev/v1alpha1"),
     (
@@ -97,7 +99,7 @@ def test_a_misspelt_argument_is_compared_with_those_of_its_own_model():
     (line,) = lines(job(VIT, {"spec.training.model.args.dpeth": 2}))
     assert line == "spec.training.model.args.dpeth = 2: unknown field; did you mean `depth`?"
     (line,) = lines(job(VIT, {"spec.training.model.args.zzz": 2}))
-    assert line.endswith("known here are dim, depth, heads, patch, mlpRatio, dropout")
+    assert line.endswith("known fields are dim, depth, heads, patch, mlpRatio, dropout")
 
 
 def test_all_problems_at_once_of_the_schema_and_of_the_rules():
@@ -152,6 +154,7 @@ def test_null_stands_for_the_default_only_where_there_is_one():
     assert not problems
     assert found is not None
     assert found.spec.training.loop.duration == "10ep"
+    assert lines(job({"metadata.labels": None, "metadata.creationTimestamp": None})) == []
     (line,) = lines(job({"spec.storage.uri": None}))
     assert line.startswith("spec.storage.uri: is empty: text such as s3://bucket/prefix")
 
