@@ -78,7 +78,8 @@ def api_page() -> str:
         "",
         "## Fields that fix the run's identity",
         "",
-        "All others may be changed once the job exists.",
+        "All others may be changed once the job exists; a job that was refused (`InvalidSpec`) before its first "
+        "attempt may be corrected in any way.",
         "",
         *_table(("Field", "Rule"), ((f"`spec.{rule.field}`", rule.message) for rule in TRANSITIONS)),
         "## Status",

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from trainmaster_api.reasons import Reason
 from trainmaster_api.spec.loop import Loop
 from trainmaster_api.spec.training import Training
 from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, parse_count
@@ -161,7 +162,7 @@ class Fixed:
 
     @property
     def cel(self) -> str:
-        """Return the CEL over `self` and `oldSelf`, the new and the old spec; an absent field equals an absent one."""
+        """Return the CEL over `self` and `oldSelf`, the new and the old job; an absent field equals an absent one."""
         compared = [(f"{self.field}.{part}", not optional) for part, optional in self.parts]
         return " && ".join(_same(path, always=always) for path, always in compared or [(self.field, self.always)])
 
@@ -189,7 +190,7 @@ class Grows:
     @property
     def cel(self) -> str:
         """Return the CEL. Numbers without leading zeros compare by length, then as text: int() costs too much there."""
-        new, old = f"self.{cel_path(self.field)}", f"oldSelf.{cel_path(self.field)}"
+        new, old = (f"{job}.spec.{cel_path(self.field)}" for job in ("self", "oldSelf"))
         return (
             f"{new}.endsWith('step') == {old}.endsWith('step') && "
             f"({new}.size() > {old}.size() || ({new}.size() == {old}.size() && {new} >= {old}))"
@@ -227,6 +228,18 @@ TRANSITIONS: tuple[Fixed | Grows, ...] = (
 )
 
 
+# A job that was refused before its first attempt has no run yet: it may be corrected in any way.
+NOT_BEGUN_CEL = (
+    f"(has(oldSelf.status) && has(oldSelf.status.reason) && oldSelf.status.reason == '{Reason.INVALID_SPEC}' && "
+    "(!has(oldSelf.status.attempt) || oldSelf.status.attempt == 0))"
+)
+
+
+def has_not_begun(job: Any) -> bool:
+    """Return whether a job, as the API server has it, was refused before its first attempt."""
+    return bool(value_of(job, "status.reason") == Reason.INVALID_SPEC and not value_of(job, "status.attempt"))
+
+
 def value_of(value: Any, path: str) -> Any:
     """Return what is at a dotted path below a mapping; None if nothing is."""
     for step in path.split(".") if path else ():
@@ -235,5 +248,5 @@ def value_of(value: Any, path: str) -> Any:
 
 
 def _same(path: str, *, always: bool) -> str:
-    new, old = f"self.{cel_path(path)}", f"oldSelf.{cel_path(path)}"
+    new, old = (f"{job}.spec.{cel_path(path)}" for job in ("self", "oldSelf"))
     return f"{new} == {old}" if always else f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
