@@ -12,6 +12,9 @@ def lines(document) -> list[str]:
     return [str(problem) for problem in problems]
 
 
+ODD, TWO = "spec.training.data.batchSize", "spec.cluster.workers.count"
+SCHEDULE, METRICS = "spec.training.schedule", "spec.training.task.metrics"
+LATE = {"name": "cosine", "warmup": "11ep"}
 MISTAKES = [
     ({"spec.training.loop.duration": "20"}, 'duration = "20": must be text such as 20ep, 1000step'),
     ({"spec.training.loop.duration": 20}, "duration = 20: must be text such as 20ep, 1000step"),
@@ -49,6 +52,7 @@ MISTAKES = [
         {"spec.training.optimizer": {"name": "sgd", "momentum": 0.9}},
         "did you mean spec.training.optimizer.args.mom",
     ),
+    ({"spec.training.schedule": {"name": "plateau", "metric": "val/loss"}}, "did you mean spec.training.schedule.args"),
     ({"spec.training.task.labelSmoothing": 0.1}, "did you mean spec.training.task.loss.args.labelSmoothing?"),
     (
         {"spec.training.model": "mlp"},
@@ -130,9 +134,24 @@ def test_all_problems_at_once_of_the_schema_and_of_the_rules():
     assert len(found) == len(paths)
 
 
-def test_a_rule_is_silent_about_what_is_wrong_already():
-    (line,) = lines(job({"spec.cluster.workers.count": 0}))
-    assert line.startswith("spec.cluster.workers.count = 0")
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("spec.cluster.workers.count", {"spec.cluster.workers.count": 0}),
+        # each of these has a default or a stand-in that would break a rule
+        ("spec.training.loop.gradientAccumulation", {"spec.training.loop.gradientAccumulation": 0, ODD: 33, TWO: 2}),
+        ("spec.training.loop.duration", {"spec.training.loop.duration": "long", SCHEDULE: LATE}),
+        ("spec.training.data.split.train", {"spec.training.data.split": {"train": "x", "test": 0.5}}),
+        ("spec.training.data.source", {"spec.training.data": {"source": 3, "target": "label", "features": ["a"]}}),
+        ("spec.training.task.name", {"spec.training.task": {"name": "other"}, "spec.checkpoint.metric": "val/rmse"}),
+        ("spec.training.model.name", {"spec.training.model.name": "cmn", "spec.training.data.source": "sklearn:iris"}),
+        ("spec.training.task.metrics[0].name", {METRICS: [{"name": "x"}], "spec.checkpoint.metric": "val/x"}),
+    ],
+)
+def test_a_rule_is_silent_about_what_is_wrong_already(path, change):
+    task = {"spec.training.task.numClasses": 3} if "iris" in str(change) else {}
+    (line,) = lines(job(task, change))
+    assert line.startswith(path)
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 3, True, {1: 2}, {"spec": {1: {}}}])
