@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.spec.job import Spec
 
 from trainmaster_trainer.checkpoint import State
@@ -21,7 +22,6 @@ from trainmaster_trainer.models import build_model
 from trainmaster_trainer.tasks import Task, build_task
 from trainmaster_trainer.tasks.regression import RegressionTask
 
-from .no_dynamo import DistributedDataParallel
 from .optim import build_optimizer
 from .schedule import Patience, factor, steps_of
 
@@ -35,6 +35,7 @@ class Setup:
         replica: The same weights behind DDP where there is more than one rank: trained.
         lr_scale: What plateau has made of the peak learning rate.
         bad_steps: Device scalar: steps since the first whose gradients weren't finite, that one included; else 0.
+        grad_norm: Device scalar: norm of the last step's gradients, before clipping.
         share: Device scalar: weight of a micro-batch in its step.
         loss_sum: Device scalar: loss of this rank's micro-batches since it was last logged, added up.
         loss_steps: How many steps that is.
@@ -53,6 +54,7 @@ class Setup:
     plateau: Patience | None
     bad_steps: Tensor
     loss_sum: Tensor
+    grad_norm: Tensor
     share: Tensor
     step: int = 0
     loss_steps: int = 0
@@ -148,6 +150,7 @@ def build(context: Context) -> Setup:
         plateau=Patience(schedule.metric, schedule.patience) if schedule.name == "plateau" else None,
         bad_steps=torch.zeros((), device=context.device),
         loss_sum=torch.zeros((), device=context.device),
+        grad_norm=torch.zeros((), device=context.device),
         share=torch.tensor(1 / training.loop.gradient_accumulation, device=context.device),
         parameters=[p for p in model.parameters() if p.requires_grad],
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trainmaster_api.messages import Outcome
 
 from trainmaster_trainer.context import Context, ReportKind, Result
@@ -18,11 +19,9 @@ from .builder import Setup, build, gather_ranks, share_state
 from .control_point import Pulse
 from .evaluate import evaluate
 from .finish import finish
-from .optim import clip_, set_lr, total_norm
+from .optim import LARGEST, set_lr, step_unless_bad
 from .recorder import Recorder
 from .schedule import steps_of
-
-LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
 def fit(context: Context) -> Result:
@@ -70,7 +69,7 @@ def fit(context: Context) -> Result:
             is_validated = setup.step % validate_every == 0 or setup.step == setup.total_steps
             if is_validated or setup.step % recorder.log_every == 0:
                 raise_if_bad(setup)  # the loss is read here anyway
-                recorder.log({"train/loss": mean_train_loss(setup), "train/lr": setup.lr()})
+                recorder.log(train_metrics(setup))
             if is_validated:
                 metrics = validate(setup)
                 recorder.log(metrics, ReportKind.VALIDATION)
@@ -114,15 +113,13 @@ def train_step(setup: Setup) -> None:
         setup.loss_sum += loss.detach()
 
     # DDP has averaged the gradients over the ranks, so all of them see the same norm and take the same decision
-    gradients = [p.grad for p in setup.parameters if p.grad is not None]
-    norm = total_norm(gradients)
+    norm = setup.grad_norm = get_total_norm([p.grad for p in setup.parameters if p.grad is not None])
     if loop.clip_norm is not None:
-        clip_(gradients, norm, loop.clip_norm)
+        clip_grads_with_norm_(setup.parameters, loop.clip_norm, norm)
     setup.bad_steps += (norm <= LARGEST).logical_not() | (setup.bad_steps > 0)
 
     set_lr(setup.optimizer, setup.lr())
-    setup.optimizer.found_inf = setup.bad_steps.clamp(max=1)  # type: ignore[attr-defined]  # GradScaler's flag
-    setup.optimizer.step()
+    step_unless_bad(setup.optimizer, setup.bad_steps)
     for parameter in setup.parameters:
         parameter.grad = None
     setup.loss_steps += 1
@@ -174,6 +171,15 @@ def validate(setup: Setup) -> dict[str, float]:
         if schedule.name == "plateau":
             setup.lr_scale = max(setup.lr_scale * schedule.factor, schedule.min_lr_ratio)
     return metrics
+
+
+def train_metrics(setup: Setup) -> dict[str, float]:
+    """Return what is logged of training: the mean loss since the last line, and of this step rate and gradient norm."""
+    return {
+        "train/loss": mean_train_loss(setup),
+        "train/lr": setup.lr(),
+        "train/grad_norm": float(setup.grad_norm),  # before clipping: it shows whether clipNorm clips
+    }
 
 
 def mean_train_loss(setup: Setup) -> float:

@@ -1,4 +1,4 @@
-"""The optimizer: fused, no decay on biases and norms, and able to skip a non-finite step on the device."""
+"""The optimizer: no decay on biases and norms, and a way to leave out a non-finite step."""
 
 from __future__ import annotations
 
@@ -6,37 +6,50 @@ import torch
 from torch import Tensor, nn
 from trainmaster_api.spec import optimizer as specs
 
-from .no_dynamo import SGD, AdamW
+LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
 def build_optimizer(spec: specs.AdamW | specs.Sgd, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or SGD over two groups: matrices decay, vectors (biases, norms) don't."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": spec.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """Return AdamW or SGD over the model's parameters, fused."""
+    groups = parameter_groups(model, spec.weight_decay)
     # fused: one kernel for all tensors, and the only form that takes found_inf without a host sync
     if isinstance(spec, specs.AdamW):
         beta1, beta2 = spec.betas
-        return AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=spec.eps, fused=True)
-    return SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+        return torch.optim.AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=spec.eps, fused=True)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
 
 
-def total_norm(gradients: list[Tensor]) -> Tensor:
-    """Global norm of gradients on one device, a scalar there.
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Return two groups of parameters: matrices decay, vectors (biases, norms) don't. An empty group is left out."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
-    The same numbers as `torch.nn.utils.get_total_norm`, without its grouping by device and type, which takes three
-    times as long as the norm itself where tensors are small.
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether `optimizer.step()` itself leaves weights and moments alone while `optimizer.found_inf` is 1.
+
+    `found_inf` is how `torch.amp.GradScaler` tells a fused kernel to do nothing, without reading the flag on the host.
+    Only torch's own optimizers do that, and only fused; a subclass may have a `step` of its own.
     """
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # type: ignore[no-any-return]
+    return type(optimizer).__module__.startswith("torch.optim.") and bool(optimizer.defaults.get("fused"))
 
 
-def clip_(gradients: list[Tensor], norm: Tensor, most: float) -> None:
-    """Scale gradients in place so that their norm is at most `most`, as `torch.nn.utils.clip_grads_with_norm_` does."""
-    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+def step_unless_bad(optimizer: torch.optim.Optimizer, bad_steps: Tensor) -> None:
+    """Make the update, unless `bad_steps` (a device scalar) is above 0: then no weight and no moment changes.
+
+    For an optimizer without a fused kernel the host has to look, which waits for the device once per step. That is the
+    price of the guarantee; on a CPU it is nothing.
+    """
+    if skips_on_device(optimizer):
+        optimizer.found_inf = bad_steps.clamp(max=1)  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not bool(bad_steps):
+        optimizer.step()
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
