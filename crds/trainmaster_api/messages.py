@@ -138,6 +138,10 @@ class ProgressMessage(Model):
     """Workers lost and replaced within this attempt."""
     lost_steps: Annotated[int, Field(ge=0)] = 0
     """Steps done twice because of those."""
+    step_time: str | None = None
+    """When the last step was finished, RFC 3339."""
+    note: Annotated[str, Field(max_length=512)] = ""
+    """What a save waits for while training goes on; empty: nothing."""
     ray_ready_time: str | None = None
     """When all workers had joined, RFC 3339."""
     loaded_time: str | None = None
