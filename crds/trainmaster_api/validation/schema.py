@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from trainmaster_api.spec import part
 from trainmaster_api.spec.job import TrainingJob
 
 Schema = dict[str, Any]
+FROM_NAME = next(iter(part.FROM_NAME))
 
 # JSON Schema keywords that mean the same in a structural schema; the others are translated or left out.
 _SAME = (
     "type", "description", "enum", "pattern", "format", "minLength", "maxLength", "minItems", "maxItems",
     "minProperties", "maxProperties", "minimum", "maximum", "examples",
-    "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+    "x-exactly-one-of", "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 )  # fmt: skip
 
 
@@ -131,17 +133,14 @@ class _Builder:
 
     def convert(self, source: Schema, path: str) -> Schema:
         source = self._resolve(source)
-        if "discriminator" in source:
-            node = self._merge_union(source, path)
-        else:
-            node = {key: source[key] for key in _SAME if key in source}
-            if "const" in source:
-                node["enum"] = [source["const"]]
-            _bounds(source, node)
-            self._children(source, node, path)
+        node = {key: source[key] for key in _SAME if key in source}
+        if "const" in source:
+            node["enum"] = [source["const"]]
+        _bounds(source, node)
+        self._children(source, node, path)
         if "description" in node:
             node["description"] = " ".join(node["description"].split())
-        if source.get("default") is not None:
+        if source.get("default") is not None and FROM_NAME not in source:
             node["default"] = self._default(source, node)
         return node
 
@@ -162,8 +161,9 @@ class _Builder:
             node["properties"] = {
                 name: self.convert(child, f"{path}.{name}") for name, child in source["properties"].items()
             }
-            if source.get("required"):
-                node["required"] = list(source["required"])
+            required = [name for name in source.get("required", ()) if FROM_NAME not in source["properties"][name]]
+            if required:
+                node["required"] = required
         extra = source.get("additionalProperties")
         if isinstance(extra, dict):
             node["additionalProperties"] = self.convert(extra, f"{path}.*")
@@ -171,30 +171,11 @@ class _Builder:
             node["x-kubernetes-preserve-unknown-fields"] = True
 
     def _default(self, source: Schema, node: Schema) -> Any:
-        """An object's default is `{}` (or its variant's tag): the defaults inside it do the rest."""
-        if "discriminator" in source:
-            tag = source["discriminator"]["propertyName"]
-            return {tag: source["default"][tag]}
-        return {} if node["type"] == "object" else source["default"]
-
-    def _merge_union(self, source: Schema, path: str) -> Schema:
-        tag = source["discriminator"]["propertyName"]
-        mapping = source["discriminator"]["mapping"]
-        variants = {name: self.convert({"$ref": reference}, path) for name, reference in mapping.items()}
-        for variant in variants.values():
-            variant["properties"][tag].pop("default", None)
-            variant["required"] = [tag, *variant.get("required", ())]
-        fields: dict[str, list[str]] = {name: [] for name in variants}
-        required: dict[str, list[str]] = {name: [] for name in variants}
-        merged = _merge(variants, path, fields, required)
-        merged["description"] = source.get("description", merged["description"])
-        merged["properties"][tag]["enum"] = list(variants)
-        self.unions.append(Union(path, tag, _frozen(fields), _frozen(required)))
-        return merged
-
-
-def _frozen(lists: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(paths) for name, paths in lists.items()}
+        """An object's default is `{}`, or its name: the defaults inside it do the rest."""
+        if node["type"] != "object":
+            return source["default"]
+        named = source.get("x-exactly-one-of", ())
+        return {key: value for key, value in source["default"].items() if key in named and value is not None}
 
 
 def _bounds(source: Schema, node: Schema) -> None:
@@ -202,76 +183,3 @@ def _bounds(source: Schema, node: Schema) -> None:
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if exclusive in source:
             node[bound], node[exclusive] = source[exclusive], True
-
-
-def _merge(
-    variants: dict[str, Schema],
-    path: str,
-    fields: dict[str, list[str]],
-    required: dict[str, list[str]],
-    below: str = "",
-) -> Schema:
-    """One object schema with the properties of all variants; notes whose is what that not all have."""
-    first = next(iter(variants.values()))
-    merged: Schema = {"type": "object", "description": first["description"], "properties": {}}
-    names = dict.fromkeys(name for variant in variants.values() for name in variant["properties"])
-    for name in names:
-        owners = {
-            tag: variant["properties"][name] for tag, variant in variants.items() if name in variant["properties"]
-        }
-        where = f"{below}{name}"
-        if len(owners) == len(variants) and all("properties" in owner for owner in owners.values()):
-            merged["properties"][name] = _merge(owners, path, fields, required, f"{where}.")
-            _share_default(merged["properties"][name], owners)
-        else:
-            merged["properties"][name] = _merge_scalar(owners, f"{path}.{where}", shared=len(owners) == len(variants))
-        if len(owners) < len(variants):
-            for tag in owners:
-                fields[tag].append(where)
-                if name in variants[tag].get("required", ()):
-                    required[tag].append(where)
-    common = [name for name in names if all(name in variant.get("required", ()) for variant in variants.values())]
-    if common:
-        merged["required"] = common
-    return merged
-
-
-def _merge_scalar(owners: dict[str, Schema], path: str, *, shared: bool) -> Schema:
-    bare = [
-        {key: value for key, value in owner.items() if key not in ("description", "default", "enum")}
-        for owner in owners.values()
-    ]
-    if any(other != bare[0] for other in bare):
-        raise ValueError(f"{path}: its bounds differ between variants, which one schema can't say")
-    merged = {**bare[0]}
-    choices = dict.fromkeys(choice for owner in owners.values() for choice in owner.get("enum", ()))
-    if choices:
-        merged["enum"] = list(choices)
-    merged["description"] = _merge_descriptions(owners, shared=shared)
-    if shared:
-        _share_default(merged, owners)
-    return merged
-
-
-def _share_default(merged: Schema, owners: dict[str, Schema]) -> None:
-    """A default is kept only where every variant has it: the API server doesn't know the variant when it fills in."""
-    defaults = [owner.get("default") for owner in owners.values()]
-    if defaults[0] is not None and all(default == defaults[0] for default in defaults):
-        merged["default"] = defaults[0]
-
-
-def _merge_descriptions(owners: dict[str, Schema], *, shared: bool) -> str:
-    """Says whose field it is, and the defaults that the schema can't carry."""
-    texts = {tag: owner["description"] for tag, owner in owners.items()}
-    if len(set(texts.values())) > 1:
-        text = " ".join(f"{tag}: {text}" for tag, text in texts.items())
-    elif shared:
-        text = next(iter(texts.values()))
-    else:
-        text = f"{', '.join(texts)}: {next(iter(texts.values()))}"
-    defaults = {tag: json.dumps(owner["default"]) for tag, owner in owners.items() if "default" in owner}
-    if defaults and not (shared and len(set(defaults.values())) == 1):
-        if len(set(defaults.values())) == 1:
-            return f"{text} Default: {next(iter(defaults.values()))}."
-        return f"{text} Default: {', '.join(f'{value} ({tag})' for tag, value in defaults.items())}."
-    return text

@@ -14,7 +14,7 @@ _JOB: dict[str, Any] = {
     "metadata": {"name": "sample", "namespace": "default"},
     "spec": {
         "training": {
-            "task": {"type": "classification", "numClasses": 10},
+            "task": {"name": "classification", "numClasses": 10},
             "data": {"source": "sklearn:digits"},
             "model": {"name": "mlp"},
         }
@@ -25,7 +25,7 @@ TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.t
 VIT: Changes = {"spec.training.model": {"name": "vit", "args": {"patch": 2}}}
 REGRESSION: Changes = {
     "spec.training.data.source": "sklearn:diabetes",
-    "spec.training.task": {"type": "regression"},
+    "spec.training.task": {"name": "regression"},
 }
 THREE: Changes = {"spec.training.task.numClasses": 3}
 SGD: Changes = {"spec.training.optimizer": {"name": "sgd"}}

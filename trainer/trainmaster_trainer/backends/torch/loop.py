@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trainmaster_api.messages import Outcome
+from trainmaster_api.spec.schedule import PlateauArgs
 
 from trainmaster_trainer.context import Context, ReportKind, Result
 from trainmaster_trainer.errors import NonFiniteLoss
@@ -168,8 +169,7 @@ def validate(setup: Setup) -> dict[str, float]:
         setup.stopped_early = True
     if setup.plateau is not None and setup.plateau.update(metrics):
         schedule = setup.spec.training.schedule
-        if schedule.name == "plateau":
-            setup.lr_scale = max(setup.lr_scale * schedule.factor, schedule.min_lr_ratio)
+        setup.lr_scale = max(setup.lr_scale * schedule.typed_args(PlateauArgs).factor, schedule.min_lr_ratio)
     return metrics
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from trainmaster_api.spec import optimizer as specs
+from trainmaster_api.spec.optimizer import AdamWArgs, Optimizer, SgdArgs
+
+from trainmaster_trainer.errors import ConfigurationError
 
 LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
-def build_optimizer(spec: specs.AdamW | specs.Sgd, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """Return AdamW or SGD over the model's parameters, fused."""
-    groups = parameter_groups(model, spec.weight_decay)
+    groups = parameter_groups(model, spec.weight_decay or 0.0)
     # fused: one kernel for all tensors, and the only form that takes found_inf without a host sync
-    if isinstance(spec, specs.AdamW):
-        beta1, beta2 = spec.betas
-        return torch.optim.AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=spec.eps, fused=True)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+    if spec.name == "adamw":
+        adamw = spec.typed_args(AdamWArgs)
+        beta1, beta2 = adamw.betas
+        return torch.optim.AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=adamw.eps, fused=True)
+    if spec.name != "sgd":
+        raise ConfigurationError(f"optimizer {spec.label} is not one that this version can build")
+    sgd = spec.typed_args(SgdArgs)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=sgd.momentum, nesterov=sgd.nesterov, fused=True)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
