@@ -21,7 +21,7 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
     context = setup.context
     best_step = setup.step
     if context.rank == 0:
-        recorder.manager.wait()
+        recorder.wait()
         best = recorder.manager.load_best(lambda text: recorder.report(ReportKind.WARNING, message=text))
         if best is not None:
             (_, best_step), state = best

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from trainmaster_api.spec.optimizer import AdamWArgs, Optimizer, SgdArgs
+from trainmaster_api.spec.optimizer import Optimizer
 
 from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.references import call, resolve
+from trainmaster_trainer.registry import Registry
 
+OPTIMIZERS: Registry[Callable[[Optimizer, list[dict[str, Any]]], torch.optim.Optimizer]] = Registry(
+    "optimizer", f"{__package__}.optimizers", "trainmaster.optimizers"
+)
 LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
-def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW or SGD over the model's parameters, fused."""
-    groups = parameter_groups(model, spec.weight_decay or 0.0)
-    # fused: one kernel for all tensors, and the only form that takes found_inf without a host sync
-    if spec.name == "adamw":
-        adamw = spec.typed_args(AdamWArgs)
-        beta1, beta2 = adamw.betas
-        return torch.optim.AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=adamw.eps, fused=True)
-    if spec.name != "sgd":
-        raise ConfigurationError(f"optimizer {spec.label} is not one that this version can build")
-    sgd = spec.typed_args(SgdArgs)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=sgd.momentum, nesterov=sgd.nesterov, fused=True)
+def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over the model's parameters.
+
+    A class or an entry point is called with the parameters, `lr`, `weight_decay` if `weightDecay` is given, and `args`.
+
+    Raises:
+        ConfigurationError: There is none of that name, its arguments don't fit, or it isn't an optimizer.
+    """
+    groups = parameter_groups(model, part.weight_decay)
+    if not groups:
+        raise ConfigurationError("model: has no parameter to train")
+    if OPTIMIZERS.is_shipped(part.name) and part.name is not None:
+        return OPTIMIZERS.get(part.name, "optimizer.name")(part, groups)
+    target = (
+        resolve(part.reference, "optimizer.class")
+        if part.reference
+        else OPTIMIZERS.get(part.name or "", "optimizer.name")
+    )
+    decay = {} if part.weight_decay is None else {"weight_decay": part.weight_decay}
+    found = call(target, part.label, "optimizer", {"lr": part.lr, **decay, **part.args}, groups)
+    if not isinstance(found, torch.optim.Optimizer):
+        raise ConfigurationError(
+            f"optimizer {part.label} made a {type(found).__name__}; expected a torch.optim.Optimizer"
+        )
+    closure = inspect.signature(found.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigurationError(
+            f"optimizer {part.label} needs a closure that computes the loss again; a step here computes it once"
+        )
+    return found
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Return two groups of parameters: matrices decay, vectors (biases, norms) don't. An empty group is left out."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+def parameter_groups(model: nn.Module, weight_decay: float | None) -> list[dict[str, Any]]:
+    """Return groups of parameters: matrices decay, vectors (biases, norms) don't; None: one group, the class decides."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if weight_decay is None:
+        return [{"params": trained}] if trained else []
     groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -13,7 +13,6 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.backends.torch import loop
 from trainmaster_trainer.backends.torch.builder import Setup, build
 from trainmaster_trainer.backends.torch.optim import skips_on_device
-from trainmaster_trainer.backends.torch.schedule import factor
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import NonFiniteLoss
 
@@ -57,9 +56,7 @@ def test_the_weights_are_those_of_a_plain_loop_to_the_bit(tmp_path: Path, clip: 
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         for group in optimizer.param_groups:
-            group["lr"] = spec.optimizer.lr * factor(
-                spec.schedule, step, setup.total_steps, setup.cursor.steps_per_epoch
-            )
+            group["lr"] = spec.optimizer.lr * setup.schedule.share(step)
         optimizer.step()
         loop.train_step(setup)
     assert torch.equal(parameters(setup), parameters(theirs))
@@ -85,7 +82,6 @@ def test_accumulation_is_the_big_batch(tmp_path: Path, micro_batches: int) -> No
     torch.testing.assert_close(small.loss_sum * small.share, big.loss_sum, atol=1e-6, rtol=0)
 
 
-<<<<<<< HEAD
 class Lion(torch.optim.Optimizer):
     """A user's optimizer: plain Python, and it has never heard of `found_inf`."""
 
@@ -127,13 +123,6 @@ OPTIMIZERS = {
 def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, name: str) -> None:
     setup = built(tmp_path, training__loop={"clipNorm": 1.0})
     setup.optimizer = OPTIMIZERS[name](setup.parameters)
-=======
-@pytest.mark.parametrize(
-    "optimizer", [{"name": "adamw"}, {"name": "sgd"}, {"name": "sgd", "args": {"momentum": 0.9, "nesterov": True}}]
-)
-def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, optimizer: dict) -> None:
-    setup = built(tmp_path, training__optimizer=optimizer, training__loop={"clipNorm": 1.0})
->>>>>>> 0018664ee7240bea14536564734f4ee713f4715b
     for _ in range(5):
         loop.train_step(setup)
     before, moments = parameters(setup).clone(), str(setup.optimizer.state_dict()["state"])
