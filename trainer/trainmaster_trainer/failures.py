@@ -1,4 +1,4 @@
-"""From an exception to a class of the published list, a sentence and the lines that help. Imports no Ray and no torch."""
+"""From an exception to a class of the published list, a sentence and the lines that help. Without Ray and torch."""
 
 from __future__ import annotations
 
@@ -103,10 +103,9 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
         return RankError(message, FailureClass.WORKER_LOST, rank, pod, lines, peer=True)
     if whose.is_users:
         at = f" ({whose.place})" if whose.place else ""
-        return RankError(
-            f"rank {rank}: {name}: {text}{at}", FailureClass.USER_CODE_ERROR, rank, pod, [*whose.lines, *lines][-_LINES:],
-            peer=False,
-        )  # fmt: skip
+        shown = [*whose.lines, *lines[len(whose.lines) - _LINES :]]  # the user's own line first, then how it ended
+        message = f"rank {rank}: {name}: {text}{at}"
+        return RankError(message, FailureClass.USER_CODE_ERROR, rank, pod, shown, peer=False)
     return RankError(f"rank {rank}: {name}: {text}", FailureClass.INTERNAL_ERROR, rank, pod, lines, peer=False)
 
 
@@ -148,7 +147,7 @@ _RUNS_USER_CODE = (
 _STANDARD = tuple(
     str(Path(folder).resolve()) for key in ("stdlib", "platstdlib") if (folder := sysconfig.get_paths().get(key))
 )
-_INSTALLED = tuple(str(Path(folder).resolve()) for folder in {*site.getsitepackages(), sysconfig.get_paths()["purelib"]})
+_INSTALLED = tuple(str(Path(each).resolve()) for each in {*site.getsitepackages(), sysconfig.get_paths()["purelib"]})
 
 
 def _blame(error: BaseException) -> _Blame:
@@ -167,7 +166,9 @@ def _blame(error: BaseException) -> _Blame:
     if not USER_PACKAGES or not ours:
         return _Blame(False)
     caller = str(frames[ours[-1]][0].f_globals.get("__name__", ""))
-    if ours[-1] == len(frames) - 1:  # raised in our own line, or in C called from it: only `call` calls the user's there
+    if (
+        ours[-1] == len(frames) - 1
+    ):  # raised in our own line, or in C called from it: only `call` calls the user's there
         return _Blame(caller == "trainmaster_trainer.references")
     return _Blame(caller.startswith(_RUNS_USER_CODE))
 

@@ -1,7 +1,7 @@
 """References to code, `package.module:Name`: found, checked against the arguments of the spec, called.
 
-What can be said before the user's code runs is a `ConfigurationError` with the path in the spec and the nearest name. An
-exception from inside that code is left as it is: the traceback says whose it is (failures.py).
+What can be said before the user's code runs is a `ConfigurationError` with the path in the spec and the nearest name.
+An exception from inside that code is left as it is: the traceback says whose it is (failures.py).
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def resolve(reference: str, path: str) -> Any:
     return found
 
 
-def call(target: Callable[..., Any], label: str, path: str, args: Mapping[str, Any], *first: Any, **offered: Any) -> Any:
+def call(
+    target: Callable[..., Any], label: str, path: str, args: Mapping[str, Any], *first: Any, **offered: Any
+) -> Any:
     """Call a user's class or function with the arguments of the spec.
 
     Args:

@@ -1,8 +1,8 @@
 """Names and what they make: one way to look them up for every kind of part.
 
 What we ship is found by where it is: a kind of part has a package, each module in it is an entry, and the module's
-name is the entry's. So adding one is adding a file. What others ship is found as an entry point of an installed package;
-such names contain a `/`, so ours can be checked strictly. Nothing is imported before it is asked for.
+name is the entry's. So adding one is adding a file. What others ship is found as an entry point of an installed
+package; such names contain a `/`, so ours can be checked strictly. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from trainmaster_api.reasons import FailureClass
-from trainmaster_trainer.errors import DataError, NonFiniteLoss, NotMet, StorageDenied
 from trainmaster_trainer import references
+from trainmaster_trainer.errors import DataError, NonFiniteLoss, NotMet, StorageDenied
 from trainmaster_trainer.failures import Interrupted, RankError, group_failure, rank_error
-
 
 LOOP = "trainmaster_trainer.backends.torch.loop"
 TORCH = "torch.nn.modules.module"
@@ -166,8 +165,8 @@ UNUSED = RuntimeError("Expected to have finished reduction in the prior iteratio
     [
         ("raised in the user's own line", (LOOP, TORCH, USER), KeyError("x"), {"my_pkg"}, "UserCodeError"),
         ("in torch, called from the user's forward", (LOOP, TORCH, USER, TORCH), SHAPES, {"my_pkg"}, "UserCodeError"),
-        ("in a library, called from the user's data", ("trainmaster_trainer.data.own", USER, "numpy.core"), ValueError(),
-         {"my_pkg"}, "UserCodeError"),
+        ("in a library, called from the user's data", ("trainmaster_trainer.data.own", USER, "numpy.core"),
+         ValueError(), {"my_pkg"}, "UserCodeError"),
         ("in our code, called by the user's", (LOOP, USER, "trainmaster_trainer.models.mlp"), TypeError(), {"my_pkg"},
          "UserCodeError"),
         ("a file of the job that no reference names", (LOOP, TORCH, "helpers"), ValueError(), {"my_pkg"},
@@ -183,7 +182,8 @@ UNUSED = RuntimeError("Expected to have finished reduction in the prior iteratio
         ("a program that ends itself", ("trainmaster_trainer.backends.script.run", "runpy", "__main__"), SystemExit(3),
          set(), "UserCodeError"),
         # ---- and what isn't
-        ("a shipped model that doesn't fit: we should have said so", (LOOP, TORCH, "trainmaster_trainer.models.cnn", TORCH),
+        ("a shipped model that doesn't fit: we should have said so",
+         (LOOP, TORCH, "trainmaster_trainer.models.cnn", TORCH),
          SHAPES, set(), "InternalError"),
         ("a fault in the loop, in a job with user code", (LOOP,), AttributeError("'Setup' has no 'x'"), {"my_pkg"},
          "InternalError"),
@@ -198,20 +198,31 @@ UNUSED = RuntimeError("Expected to have finished reduction in the prior iteratio
         ("the same without a frame of torch's", (LOOP, TORCH, USER), RuntimeError(GLOO), {"my_pkg"}, "WorkerLost"),
         ("the user's database refuses", ("trainmaster_trainer.data.own", USER, "urllib3.connection"),
          ConnectionRefusedError("Connection refused"), {"my_pkg"}, "UserCodeError"),
-        ("the user's own socket", ("trainmaster_trainer.data.own", USER), ConnectionResetError("Connection reset by peer"),
-         {"my_pkg"}, "UserCodeError"),
+        ("the user's own socket", ("trainmaster_trainer.data.own", USER),
+         ConnectionResetError("Connection reset by peer"), {"my_pkg"}, "UserCodeError"),
     ],
 )  # fmt: skip
 def test_whose_fault_it_is(
-    monkeypatch: pytest.MonkeyPatch, why: str, modules: tuple[str, ...], error: BaseException, references_to: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    modules: tuple[str, ...],
+    error: BaseException,
+    references_to: set[str],
     expected: str,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(references, "USER_PACKAGES", references_to)
     monkeypatch.setattr("trainmaster_trainer.failures.USER_PACKAGES", references_to)
     error.__traceback__ = None  # that of another case
     found = rank_error(raised(error, *modules), 0, "")
     assert found.failure_class == expected, why
     assert found.peer is (expected == "WorkerLost")
+
+
+def test_a_deep_traceback_still_begins_with_the_users_own_line() -> None:
+    found = rank_error(raised(ValueError("boom"), LOOP, USER, *["somebody.elses.library"] * 20), 1, "")
+    assert "my_pkg.models.py" in found.last_lines[0]
+    assert len(found.last_lines) == 12
+    assert found.last_lines[-1] == "ValueError: boom"
 
 
 def test_a_users_error_begins_with_the_users_own_line() -> None:

@@ -99,13 +99,13 @@ def own_rows(data: Data, task: Task, base_dir: Path) -> Rows:
     target = resolve(data.reference, "data.class")
     found = call(target, data.label, "data", data.args, base_dir=base_dir)
     if hasattr(found, "batch") and hasattr(found, "shape"):
-        for name, default in (("labels", []), ("features", [])):
+        for name in ("labels", "features"):
             if not hasattr(found, name):
-                setattr(found, name, default)
+                setattr(found, name, list[str]())
         return found  # type: ignore[no-any-return]
     if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
         raise ConfigurationError(
-            f"data.class {data.label}: needs __len__ and __getitem__, which gives (sample, target); an iterable dataset "
-            "has no position to go on from after a stop"
+            f"data.class {data.label}: needs __len__ and __getitem__, which gives (sample, target); an iterable "
+            "dataset has no position to go on from after a stop"
         )
     return DatasetRows(found, data.label, task)

@@ -29,12 +29,8 @@ def build_model(part: ModelPart, input_shape: Shape, outputs: int) -> nn.Module:
         if problem is not None:
             raise ConfigurationError(f"model.{problem[0]} {problem[1]}")
         return MODELS.get(part.name, "model.name")(part, input_shape, outputs)
-    target = (
-        resolve(part.reference, "model.class") if part.reference else MODELS.get(part.name or "", "model.name")
-    )
-    found = call(
-        target, part.label, "model", part.args, input_shape=input_shape, outputs=outputs, num_classes=outputs
-    )
+    target = resolve(part.reference, "model.class") if part.reference else MODELS.get(part.name or "", "model.name")
+    found = call(target, part.label, "model", part.args, input_shape=input_shape, outputs=outputs, num_classes=outputs)
     if not isinstance(found, nn.Module):
         raise ConfigurationError(f"model {part.label} made a {type(found).__name__}; expected a torch.nn.Module")
     return found

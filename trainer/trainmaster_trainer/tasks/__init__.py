@@ -38,7 +38,7 @@ def build_task(spec: TaskSpec, classes: int, unit: Unit | None = None) -> Task:
     kind = KINDS.get(spec.name, "task.name")(spec, classes, unit or Unit())
     # those that every task of this kind has come first, so that a job's own metric can't take their place
     parts = {key: MetricPart(name=key) for key in METRICS[spec.name] if key != "loss"}
-    paths = {key: "task.metrics" for key in parts}
+    paths = dict.fromkeys(parts, "task.metrics")
     for index, part in enumerate(spec.metrics):
         if part.key not in parts:
             parts[part.key], paths[part.key] = part, f"task.metrics[{index}]"
@@ -60,4 +60,6 @@ def _metric(part: MetricPart, key: str, path: str, kind: Kind) -> Callable[[], M
         return metric_factory(resolve(part.reference, f"{path}.class"), part, key, path, kind)
     assert part.name is not None
     found = METRICS_BY_NAME.get(part.name, f"{path}.name")
-    return (lambda: found(kind)) if METRICS_BY_NAME.is_shipped(part.name) else metric_factory(found, part, key, path, kind)
+    return (
+        (lambda: found(kind)) if METRICS_BY_NAME.is_shipped(part.name) else metric_factory(found, part, key, path, kind)
+    )

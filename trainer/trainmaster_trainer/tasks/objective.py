@@ -1,4 +1,4 @@
-"""Which of two values of a metric is the better one: decided here, for early stopping, plateau and the best checkpoint."""
+"""Which of two values of a metric is the better one, for early stopping, plateau and the best checkpoint alike."""
 
 from __future__ import annotations
 

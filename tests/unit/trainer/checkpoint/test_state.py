@@ -38,7 +38,9 @@ def fresh(root: Path) -> Setup:
 
 def through_bytes(setup: Setup) -> State:
     return State.from_files(
-        State.capture(setup.model, setup.optimizer, gather_ranks(setup), setup.loop_state(), setup.parts_state()).files()
+        State.capture(
+            setup.model, setup.optimizer, gather_ranks(setup), setup.loop_state(), setup.parts_state()
+        ).files()
     )
 
 

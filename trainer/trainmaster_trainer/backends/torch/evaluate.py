@@ -1,4 +1,4 @@
-"""Evaluation of a split: metric objects see this rank's batches and are merged, so the figures are those of one pass."""
+"""Evaluation of a split: metric objects see this rank's batches and are merged: the figures are those of one pass."""
 
 from __future__ import annotations
 

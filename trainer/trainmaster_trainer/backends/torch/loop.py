@@ -158,7 +158,7 @@ def warm_up(setup: Setup) -> None:
                 require_output(setup, output, len(x))
                 loss = setup.task.loss.training(output, y)
             require_loss(setup, loss)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             setup.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         for buffer, before in buffers:
@@ -190,7 +190,7 @@ def require_loss(setup: Setup, loss: object) -> None:
 
 
 def validate(setup: Setup) -> dict[str, float]:
-    """Return metrics of the validation split, after early stopping and schedule have seen them; the same on every rank."""
+    """Return metrics of the validation split, seen by early stopping and schedule; the same on all ranks."""
     context = setup.context
     share_buffers(setup)
     with autocast(setup):

@@ -53,7 +53,7 @@ def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float | None) -> list[dict[str, Any]]:
-    """Return groups of parameters: matrices decay, vectors (biases, norms) don't; None: one group, the class decides."""
+    """Return groups: matrices decay, vectors (biases, norms) don't; without a decay one group: the class decides."""
     trained = [p for p in model.parameters() if p.requires_grad]
     if weight_decay is None:
         return [{"params": trained}] if trained else []

@@ -89,4 +89,5 @@ def _own(part: SchedulePart, **offered: int) -> Shape:
         shape = partial(target, **bound(target, part.label, "schedule", part.args, 0, **offered))
     if not callable(shape):
         raise ConfigurationError(f"schedule {part.label}: its objects can't be called with a step")
-    return shape
+    found: Shape = shape
+    return found

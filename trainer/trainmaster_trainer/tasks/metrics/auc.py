@@ -45,7 +45,7 @@ def _area(scores: Tensor, is_positive: Tensor) -> float:
     negatives = len(is_positive) - positives
     if not positives or not negatives:
         return math.nan
-    _, group, sizes = scores.unique(return_inverse=True, return_counts=True)
+    _, group, sizes = torch.unique(scores, return_inverse=True, return_counts=True)
     ends = sizes.cumsum(0).double()
     ranks = (ends - (sizes.double() - 1) / 2)[group]
     u = float(ranks[is_positive].sum()) - positives * (positives + 1) / 2

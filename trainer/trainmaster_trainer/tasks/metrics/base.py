@@ -92,7 +92,7 @@ def _all_reduce(states: list[tuple[dict[str, Tensor], str]], device: torch.devic
         return
     total = torch.cat(flat)
     dist.all_reduce(total)
-    for (holder, name), part in zip(states, total.split([len(f) for f in flat]), strict=True):
+    for (holder, name), part in zip(states, torch.split(total, [len(f) for f in flat]), strict=True):
         holder[name] = part.reshape(holder[name].shape).to(holder[name].dtype)
 
 
