@@ -19,7 +19,8 @@ from .registry import did_you_mean
 
 USER_PACKAGES: set[str] = set()
 """Top-level packages that a reference of this process named: what fails inside them is the user's."""
-_folders: list[Path] = []
+FOLDERS: list[Path] = []
+"""Folders of jobs in which references find modules."""
 
 
 def use_folder(folder: Path) -> None:
@@ -29,8 +30,8 @@ def use_folder(folder: Path) -> None:
     (a `queue.py` beside the job must not reach torch). Called in a rank only.
     """
     folder = folder.absolute()
-    if folder not in _folders:
-        _folders.append(folder)
+    if folder not in FOLDERS:
+        FOLDERS.append(folder)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         importlib.invalidate_caches()
@@ -38,7 +39,7 @@ def use_folder(folder: Path) -> None:
 
 def is_in_job_folder(filename: str) -> bool:
     """Return whether a source file is in a folder that references were resolved in."""
-    return any(Path(filename).is_relative_to(folder) for folder in _folders)
+    return any(Path(filename).is_relative_to(folder) for folder in FOLDERS)
 
 
 def resolve(reference: str, path: str) -> Any:
@@ -60,7 +61,7 @@ def resolve(reference: str, path: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports is not
-        where = ", ".join(str(folder) for folder in _folders) or "the job's folder"
+        where = ", ".join(str(folder) for folder in FOLDERS) or "the job's folder"
         raise ConfigurationError(
             f"{path} {reference}: there is no module {error.name!r}{did_you_mean(error.name, _modules())} in {where} "
             "or among the installed packages"
@@ -127,7 +128,7 @@ def bound(
 
 def _require_not_shadowed(top: str, reference: str, path: str) -> None:
     """Refuse a module of the job's folder in whose place Python would import another one."""
-    for folder in _folders:
+    for folder in FOLDERS:
         own = next((each for each in (folder / f"{top}.py", folder / top) if each.exists()), None)
         if own is None or (own.is_dir() and not any(own.rglob("*.py"))):
             continue
@@ -143,7 +144,7 @@ def _require_not_shadowed(top: str, reference: str, path: str) -> None:
 def _modules() -> list[str]:
     """Return the modules of the job's folders, dotted, for the nearest name."""
     found = set()
-    for folder in _folders:
+    for folder in FOLDERS:
         for file in [*folder.glob("*.py"), *folder.glob("*/*.py"), *folder.glob("*/*/*.py")]:
             parts = file.relative_to(folder).with_suffix("").parts
             found |= {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
