@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError
-from .registry import did_you_mean
+from .errors import ConfigurationError, did_you_mean
 
 USER_PACKAGES: set[str] = set()
 """Top-level packages that a reference of this process named: what fails inside them is the user's."""

@@ -7,15 +7,14 @@ package; such names contain a `/`, so ours can be checked strictly. Nothing is i
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, did_you_mean
+from .references import USER_PACKAGES
 
 T = TypeVar("T")
 
@@ -58,7 +57,13 @@ class Registry(Generic[T]):
         if name in self.names:
             found = getattr(importlib.import_module(f"{self.package}.{name}"), self.attribute)
         elif (point := self.installed.get(name)) is not None:
-            found = point.load()
+            USER_PACKAGES.add(point.module.partition(".")[0])
+            try:
+                found = point.load()
+            except AttributeError as error:
+                raise ConfigurationError(
+                    f"{path}: the entry point {name} = {point.value} leads nowhere: {error}"
+                ) from None
         else:
             known = sorted([*self.names, *self.installed])
             raise ConfigurationError(
@@ -70,9 +75,3 @@ class Registry(Generic[T]):
     def is_shipped(self, name: str | None) -> bool:
         """Return whether a name is one of ours."""
         return name in self.names
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -25,7 +25,9 @@ WEIGHTS, SPEC, DATA = "model.safetensors", "training.json", "data.json"
 def package(store: Store, training: Training, data: Prepared, weights: dict[str, Tensor], outputs: int) -> str:
     """Write model/ and return its address. `outputs`: numbers that the model returns for a sample."""
     # a copy each: weights that a model uses twice share memory, which the format refuses
-    store.put(f"{MODEL}/{WEIGHTS}", save({name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}))
+    store.put(
+        f"{MODEL}/{WEIGHTS}", save({name: tensor.detach().clone().contiguous() for name, tensor in weights.items()})
+    )
     store.put(f"{MODEL}/{SPEC}", json.dumps(training.wire(), indent=1).encode())
     store.put(f"{MODEL}/{DATA}", json.dumps({**data.description(), "outputs": outputs}, indent=1).encode())
     return f"{store.uri}/{MODEL}"

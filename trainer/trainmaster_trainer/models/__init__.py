@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from torch import nn
@@ -30,6 +31,8 @@ def build_model(part: ModelPart, input_shape: Shape, outputs: int) -> nn.Module:
             raise ConfigurationError(f"model.{problem[0]} {problem[1]}")
         return MODELS.get(part.name, "model.name")(part, input_shape, outputs)
     target = resolve(part.reference, "model.class") if part.reference else MODELS.get(part.name or "", "model.name")
+    if inspect.isclass(target) and not issubclass(target, nn.Module):
+        raise ConfigurationError(f"model {part.label} is no subclass of torch.nn.Module")
     found = call(target, part.label, "model", part.args, input_shape=input_shape, outputs=outputs, num_classes=outputs)
     if not isinstance(found, nn.Module):
         raise ConfigurationError(f"model {part.label} made a {type(found).__name__}; expected a torch.nn.Module")

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from trainmaster_trainer.errors import ConfigurationError
-from trainmaster_trainer.registry import did_you_mean
+from trainmaster_trainer.errors import ConfigurationError, did_you_mean
 
 from .losses.base import Loss
 from .mean_loss import MeanLoss

@@ -189,7 +189,9 @@ def test_training_goes_on_while_storage_hangs_and_says_so(
     looks: list[int] = []
     real = Recorder.look
     monkeypatch.setattr(Recorder, "look", lambda self: (looks.append(self.setup.step), real(self)))
-    job = make_job(training__loop={"duration": "20ep", "seed": 3}, checkpoint={"every": "10step", "keep": 100, "keepBest": 0})
+    job = make_job(
+        training__loop={"duration": "20ep", "seed": 3}, checkpoint={"every": "10step", "keep": 100, "keepBest": 0}
+    )
     train(job, tmp_path, recording=recording)
     steps = sorted(
         int(path.split("/")[1][-7:]) for path, _ in run_store(job, tmp_path).list("checkpoints")

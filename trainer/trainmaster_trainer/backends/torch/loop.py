@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trainmaster_api.messages import Outcome
 
+from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 from trainmaster_trainer.context import Context, ReportKind, Result
 from trainmaster_trainer.errors import NonFiniteLoss, UserCodeError
 
@@ -149,9 +150,7 @@ def warm_up(setup: Setup) -> None:
     """
     rows = setup.cursor.indices(setup.step, setup.context.rank, setup.context.world_size)
     x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
-    device = setup.context.device
-    buffers = [(buffer, buffer.clone()) for buffer in setup.buffers()]  # the statistics of batch norm must not see it
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws here and must not be seen
+    with unseen(setup):
         for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
             with autocast(setup):
                 output = setup.replica(x)
@@ -160,6 +159,16 @@ def warm_up(setup: Setup) -> None:
             require_loss(setup, loss)
             loss.backward()  # type: ignore[no-untyped-call]
             setup.optimizer.zero_grad(set_to_none=True)
+
+
+@contextlib.contextmanager
+def unseen(setup: Setup) -> Iterator[None]:
+    """Undo what a forward leaves behind besides gradients: draws of dropout, statistics of batch norm."""
+    loss = setup.task.loss.module
+    buffers = [(b, b.clone()) for module in (setup.model, loss) if module is not None for b in module.buffers()]
+    drawn = get_rng(setup.context.device)
+    yield
+    set_rng(drawn, setup.context.device)
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)

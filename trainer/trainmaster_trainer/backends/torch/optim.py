@@ -38,6 +38,8 @@ def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         if part.reference
         else OPTIMIZERS.get(part.name or "", "optimizer.name")
     )
+    if inspect.isclass(target) and not issubclass(target, torch.optim.Optimizer):
+        raise ConfigurationError(f"optimizer {part.label} is no subclass of torch.optim.Optimizer")
     decay = {} if part.weight_decay is None else {"weight_decay": part.weight_decay}
     found = call(target, part.label, "optimizer", {"lr": part.lr, **decay, **part.args}, groups)
     if not isinstance(found, torch.optim.Optimizer):
