@@ -40,7 +40,7 @@ def validate(options: argparse.Namespace) -> int:
     code = OK
     for name in options.files:
         try:
-            found = check_file(name)
+            found = check_file(name, imports=not options.no_imports)
         except UserError as error:
             print(f"trainmaster: {error}", file=sys.stderr)
             code = BAD_INPUT
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     """Train on this machine. A wrong file is found before anything heavy is imported."""
     from .files import check_file, print_problems
 
-    found = check_file(options.file)
+    found = check_file(options.file, imports=True)
     bad = [checked for checked in found if checked.job is None]
     for checked in bad:
         print_problems(options.file, checked.problems)
@@ -142,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("validate", help="say all that is wrong with a file", description=validate.__doc__)
     command.add_argument("files", metavar="FILE", nargs="+", help="TrainingJobs; `-`: standard input")
+    command.add_argument("--no-imports", action="store_true", help="don't import the code that `class` refers to")
     command.set_defaults(command=validate)
 
     command = commands.add_parser("render", help="print what the operator would create", description=render.__doc__)

@@ -48,9 +48,17 @@ Quantity = Annotated[
 ]
 
 
+def rule_error(message: str) -> PydanticCustomError:
+    """Return what a validator raises: `message` is a clause that follows the path of the field."""
+    return PydanticCustomError("rule", "{message}", {"message": message})
+
+
+EXACTLY_ONE_WORDS = "needs exactly one of"
+
+
 def exactly_one_words(fields: tuple[str, ...]) -> str:
     """What a model with `EXACTLY_ONE` wants, a clause."""
-    return f"needs exactly one of {', '.join(fields)}"
+    return f"{EXACTLY_ONE_WORDS} {', '.join(fields)}"
 
 
 class Model(BaseModel):
@@ -85,7 +93,7 @@ class Model(BaseModel):
             keys = {info.alias or name: name for name, info in type(self).model_fields.items()}
             found = [key for key in wanted if getattr(self, keys[key]) is not None]
             if len(found) != 1:
-                raise PydanticCustomError("exactly_one", "{words}", {"words": exactly_one_words(wanted)})
+                raise rule_error(exactly_one_words(wanted))
         return self
 
     def wire(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
 
-from .part import Family, Part, Shipped
+from .part import Call, Family, Part, Shipped
 
 
 class MlpArgs(Model):
@@ -55,7 +55,7 @@ class VitArgs(Model):
     @model_validator(mode="after")
     def _heads_share_dim(self) -> Self:
         if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+            raise rule_error(f"dim {self.dim} must be a multiple of heads {self.heads}")
         return self
 
 
@@ -64,6 +64,11 @@ MODELS = Family(
     Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features."),
     Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
     Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
+    call=Call(
+        offered=("input_shape", "outputs", "num_classes"),
+        words="A class or a function that gives a `torch.nn.Module`. It gets `args`, and where its signature has them "
+        "`input_shape` (of one sample) and `outputs` or `num_classes` (numbers that it returns for a sample).",
+    ),
 )
 
 

@@ -8,13 +8,14 @@ code, `package.module:Name`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
 REFERENCE_PATTERN = (
@@ -54,18 +55,39 @@ class Shipped:
     needs_images: bool = False
 
 
+@dataclass(frozen=True)
+class Call:
+    """How the trainer calls a class or a function that isn't ours: with `args` by name, and besides with these.
+
+    Attributes:
+        positional: Number of positional arguments that a class is given first.
+        function_positional: The same for a function.
+        offered: Arguments that are given where the signature has them and `args` doesn't.
+        fields: Argument -> field of the part that it comes from, if that is set.
+        words: What it is and gets, for the reference.
+    """
+
+    positional: int = 0
+    function_positional: int = 0
+    offered: tuple[str, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
+
+
 class Family:
     """The names that we ship for one kind of part."""
 
-    def __init__(self, kind: str, *shipped: Shipped, group: str = "") -> None:
+    def __init__(self, kind: str, *shipped: Shipped, call: Call, group: str = "") -> None:
         """Describe a kind of part.
 
         Args:
             kind: Word for it in sentences: `model`, `optimizer`.
             shipped: The names.
+            call: How a class or an entry point is called.
             group: Entry point group in which packages offer names with a `/`; default: `trainmaster.<kind>s`.
         """
         self.kind = kind
+        self.call = call
         self.group = group or f"trainmaster.{kind}s"
         self._shipped = {each.name: each for each in shipped}
 
@@ -84,6 +106,14 @@ class Family:
         """Return what we ship under a name; None for a name of somebody else and for a class."""
         return self._shipped.get(name or "")
 
+    def unknown(self, name: str) -> str:
+        """Return the sentence for a name that we don't ship."""
+        near = difflib.get_close_matches(name.lower(), self.names, n=1)
+        return (
+            f"unknown {self.kind}; known are {', '.join(self.names)}, or give your own by "
+            '`class: "package.module:Name"`' + (f"; did you mean `{near[0]}`?" if near else "")
+        )
+
 
 class Part(Model):
     """Something that has a name or a class, and arguments."""
@@ -95,7 +125,7 @@ class Part(Model):
     """Name that we ship, or `<package>/<name>` of an entry point of an installed package."""
     reference: Reference = None
     """Reference to code, `package.module:Name`, in the job's folder or an installed package; in place of a name."""
-    args: dict[str, Any] = {}
+    args: Annotated[dict[str, Any], Field(validate_default=True)] = {}
     """Arguments of the name (docs/api.md has those that we ship) or of the class."""
 
     @model_validator(mode="before")
@@ -110,6 +140,20 @@ class Part(Model):
         by_field = {(info.alias or key): key for key, info in cls.model_fields.items()}
         defaults = {key: value for key, value in shipped.defaults.items() if by_field[key] not in data}
         return {**defaults, **data}
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and "/" not in name and cls.FAMILY.get(name) is None:
+            raise rule_error(cls.FAMILY.unknown(name))
+        return name
+
+    @field_validator("args")
+    @classmethod
+    def _fit_the_name(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Check the arguments of a name that we ship, and fill in their defaults."""
+        shipped = cls.FAMILY.get(info.data.get("name"))
+        return args if shipped is None else shipped.args.model_validate(args, strict=True, by_name=False).wire()
 
     @property
     def label(self) -> str:
