@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from trainmaster_api.reasons import FailureClass
 
 
@@ -72,9 +69,3 @@ class Fenced(TrainingError):  # noqa: N818 - an event more than an error
 
 class NotMet(ConnectionError):  # noqa: N818 - an event more than an error
     """Rank 0 never came to the meeting; why, only rank 0 can tell."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the nearest known name, or nothing; for the sentence of an error."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -143,6 +143,7 @@ _RUNS_USER_CODE = (
     "trainmaster_trainer.backends.torch.optim",
     "trainmaster_trainer.references",
     "trainmaster_trainer.tasks",
+    "trainmaster_api.references",
 )
 _STANDARD = tuple(
     str(Path(folder).resolve()) for key in ("stdlib", "platstdlib") if (folder := sysconfig.get_paths().get(key))

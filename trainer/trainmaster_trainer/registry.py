@@ -13,7 +13,9 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from .errors import ConfigurationError, did_you_mean
+from trainmaster_api.references import did_you_mean
+
+from .errors import ConfigurationError
 from .references import USER_PACKAGES
 
 T = TypeVar("T")
@@ -67,7 +69,7 @@ class Registry(Generic[T]):
         else:
             known = sorted([*self.names, *self.installed])
             raise ConfigurationError(
-                f"{path}: there is no {self.kind} {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}. "
+                f"{path}: there is no {self.kind} {name!r}; there are {', '.join(known)}{did_you_mean(name, known)} "
                 f"A name with a / is an entry point {self.group} of an installed package"
             )
         return found  # type: ignore[no-any-return]

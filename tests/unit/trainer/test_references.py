@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trainmaster_api.reasons import FailureClass
+from trainmaster_api.spec.part import Call
 from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.references import USER_PACKAGES, call, is_in_job_folder, resolve, use_folder
 
 NETS = """
@@ -22,6 +25,10 @@ def anything(**options):
 
 NUMBER = 3
 """
+
+
+HOW = Call(offered=("outputs", "input_shape"))
+OFFERED = {"outputs": 10, "input_shape": (64,)}
 
 
 @pytest.fixture
@@ -51,12 +58,12 @@ def test_a_class_of_an_installed_package_is_found() -> None:
 @pytest.mark.parametrize(
     ("reference", "expected"),
     [
-        ("ref_pkg.net:Net", r"model\.class ref_pkg\.net:Net: there is no module 'ref_pkg\.net' \(did you mean "
-         r"'ref_pkg\.nets'\?\) in .* or among the installed packages"),
-        ("ref_pgk.nets:Net", r"there is no module 'ref_pgk' \(did you mean 'ref_pkg'\?\)"),
-        ("ref_pkg.nets:Nett", r"ref_pkg\.nets has no 'Nett' \(did you mean 'Net'\?\)"),
-        ("ref_pkg.nets:Net.Iner", r"has no 'Iner' \(did you mean 'Inner'\?\)"),
-        ("ref_pkg.nets:NUMBER", "is a int, and can't be called"),
+        ("ref_pkg.net:Net", r"^model\.class ref_pkg\.net:Net: no module 'ref_pkg\.net' in .* or among the installed "
+         r"packages; did you mean `ref_pkg\.nets`\?"),
+        ("ref_pgk.nets:Net", r"no module 'ref_pgk' .*; did you mean `ref_pkg`\?"),
+        ("ref_pkg.nets:Nett", r"ref_pkg\.nets has no 'Nett'; did you mean `Net`\?"),
+        ("ref_pkg.nets:Net.Iner", r"has no 'Iner'; did you mean `Inner`\?"),
+        ("ref_pkg.nets:NUMBER", "is a int, which can't be called"),
     ],
 )  # fmt: skip
 def test_a_reference_that_leads_nowhere_is_said_with_the_nearest_name(
@@ -78,9 +85,7 @@ def test_a_module_of_the_folder_that_an_installed_one_hides_is_refused(tmp_path:
     """Of the standard library, installed, loaded already, built in."""
     (tmp_path / f"{name}.py").write_text("class Net: pass\n")
     use_folder(tmp_path)
-    with pytest.raises(
-        ConfigurationError, match=rf"{name}\.py is hidden by the installed module {name} .* another name"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"{name}\.py is hidden by the installed module {name} .*; rename it"):
         resolve(f"{name}:Net", "model.class")
 
 
@@ -116,26 +121,45 @@ def test_arguments_are_bound_and_what_the_signature_names_is_offered(
     folder: Path, args: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     target = resolve("ref_pkg.nets:Net", "model.class")
-    assert call(target, "Net", "model", args, outputs=10, input_shape=(64,)).given == expected
+    assert call(target, "model", HOW, args, offered=OFFERED).given == expected
 
 
 def test_every_wrong_argument_is_said_at_once(folder: Path) -> None:
     target = resolve("ref_pkg.nets:Net", "model.class")
     with pytest.raises(ConfigurationError) as caught:
-        call(target, "ref_pkg.nets:Net", "model", {"widht": 3, "dropuot": 0.1}, outputs=10)
+        call(target, "model", HOW, {"widht": 3, "dropuot": 0.1}, offered=OFFERED)
     assert str(caught.value) == (
-        "model.args.widht: ref_pkg.nets:Net has no such argument (did you mean 'width'?); "
-        "model.args.dropuot: ref_pkg.nets:Net has no such argument (did you mean 'dropout'?); "
-        "model.args: ref_pkg.nets:Net needs width. Its arguments: width, depth, dropout"
+        "model.args.widht: Net has no such argument; its arguments are width, depth, dropout; did you mean `width`?; "
+        "model.args.dropuot: Net has no such argument; its arguments are width, depth, dropout; "
+        "did you mean `dropout`?; model.args: Net needs width"
     )
+
+
+def test_what_comes_from_a_field_of_the_part_is_given_and_not_taken_from_args(folder: Path) -> None:
+    target = resolve("ref_pkg.nets:Net", "model.class")
+    how = Call(fields={"depth": "theDepth"})
+    assert call(target, "model", how, {"width": 1}, fields={"depth": 9}).given == (1, 9, 0.0, None)
+    with pytest.raises(ConfigurationError, match=r"model\.args\.depth: is given by `theDepth`: leave it out"):
+        call(target, "model", how, {"width": 1, "depth": 3}, fields={"depth": 9})
 
 
 def test_a_function_that_takes_anything_gets_what_was_given_and_nothing_else(folder: Path) -> None:
     target = resolve("ref_pkg.nets:anything", "model.class")
-    assert call(target, "anything", "model", {"a": 1}, outputs=10) == {"a": 1}
+    assert call(target, "model", HOW, {"a": 1}, offered=OFFERED) == {"a": 1}
 
 
 def test_what_is_written_in_c_is_called_as_it_is() -> None:
-    assert call(dict, "dict", "model", {"a": 1}, outputs=10) == {"a": 1}
-    with pytest.raises(TypeError):
-        call(int, "int", "model", {"bas": 3})
+    assert call(dict, "model", HOW, {"a": 1}, offered=OFFERED) == {"a": 1}
+    USER_PACKAGES.add("builtins")
+    with pytest.raises(TypeError) as caught:
+        call(int, "model", HOW, {"bas": 3}, offered=OFFERED)
+    assert rank_error(caught.value, 0, "").failure_class is FailureClass.USER_CODE_ERROR, "no frame of theirs is there"
+
+
+def test_a_syntax_error_in_the_users_module_is_the_users(folder: Path) -> None:
+    (folder / "ref_pkg" / "typo.py").write_text("def f(:\n")
+    with pytest.raises(SyntaxError) as caught:
+        resolve("ref_pkg.typo:f", "model.class")
+    found = rank_error(caught.value, 0, "")
+    assert found.failure_class is FailureClass.USER_CODE_ERROR
+    assert "typo.py, line 1" in found.message

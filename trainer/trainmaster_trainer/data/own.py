@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.data import DATA_CALL, Data
 from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
@@ -97,7 +97,7 @@ def own_rows(data: Data, task: Task, base_dir: Path) -> Rows:
     """
     assert data.reference is not None
     target = resolve(data.reference, "data.class")
-    found = call(target, data.label, "data", data.args, base_dir=base_dir)
+    found = call(target, "data", DATA_CALL, data.args, offered={"base_dir": base_dir})
     if hasattr(found, "batch") and hasattr(found, "shape"):
         for name in ("labels", "features"):
             if not hasattr(found, name):

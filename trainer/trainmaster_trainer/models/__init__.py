@@ -33,7 +33,8 @@ def build_model(part: ModelPart, input_shape: Shape, outputs: int) -> nn.Module:
     target = resolve(part.reference, "model.class") if part.reference else MODELS.get(part.name or "", "model.name")
     if inspect.isclass(target) and not issubclass(target, nn.Module):
         raise ConfigurationError(f"model {part.label} is no subclass of torch.nn.Module")
-    found = call(target, part.label, "model", part.args, input_shape=input_shape, outputs=outputs, num_classes=outputs)
+    values = {"input_shape": input_shape, "outputs": outputs, "num_classes": outputs}
+    found = call(target, "model", part.FAMILY.call, part.args, offered=values)
     if not isinstance(found, nn.Module):
         raise ConfigurationError(f"model {part.label} made a {type(found).__name__}; expected a torch.nn.Module")
     return found

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+from trainmaster_api.references import did_you_mean
 
-from trainmaster_trainer.errors import ConfigurationError, did_you_mean
+from trainmaster_trainer.errors import ConfigurationError
 
 from .losses.base import Loss
 from .mean_loss import MeanLoss
@@ -76,6 +77,6 @@ class Task:
         known = {f"val/{name}": each for name, each in {"loss": loss, **others}.items()}
         if metric not in known:
             raise ConfigurationError(
-                f"{path}: there is no metric {metric!r}{did_you_mean(metric, known)}; there are {', '.join(known)}"
+                f"{path}: there is no metric {metric!r}; there are {', '.join(known)}{did_you_mean(metric, known)}"
             )
         return Objective(metric, known[metric].higher_is_better)

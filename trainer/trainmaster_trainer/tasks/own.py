@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainmaster_api.spec.part import Part
 
 from trainmaster_trainer.errors import ConfigurationError
-from trainmaster_trainer.references import bound, call
+from trainmaster_trainer.references import arguments, call
 
 from .base import Kind
 from .losses.base import Loss
@@ -64,7 +64,7 @@ def metric_factory(target: Any, part: Part, name: str, path: str, kind: Kind) ->
                 f"{path} {part.label}: set {getattr(target, '__name__', 'its')}.higher_is_better to True or False, or "
                 "make it a subclass of trainmaster_trainer.tasks.metrics.Metric"
             )
-        function = partial(target, **bound(target, part.label, path, part.args, None, None))
+        function = partial(target, **arguments(target, path, part.FAMILY.call, part.args, {"outputs": kind.outputs}))
         return lambda: FunctionMetric(name, function, higher_is_better=direction)
     if not issubclass(target, Metric):
         raise ConfigurationError(
@@ -73,7 +73,7 @@ def metric_factory(target: Any, part: Part, name: str, path: str, kind: Kind) ->
         )
 
     def build() -> Metric:
-        found: Metric = call(target, part.label, path, part.args, outputs=kind.outputs)
+        found: Metric = call(target, path, part.FAMILY.call, part.args, offered={"outputs": kind.outputs})
         if not isinstance(getattr(found, "higher_is_better", None), bool):
             raise ConfigurationError(f"{path} {part.label}: set higher_is_better to True or False")
         return found
@@ -89,9 +89,9 @@ def own_loss(target: Any, part: Part, path: str) -> Loss:
         ConfigurationError: Its arguments don't fit, or it has parameters, which nothing would train.
     """
     if not inspect.isclass(target):
-        function = partial(target, **bound(target, part.label, path, part.args, None, None))
+        function = partial(target, **arguments(target, path, part.FAMILY.call, part.args))
         return Loss(function, function)
-    found = call(target, part.label, path, part.args)
+    found = call(target, path, part.FAMILY.call, part.args)
     if not callable(found):
         raise ConfigurationError(f"{path} {part.label}: its objects can't be called with (output, target)")
     if isinstance(found, nn.Module) and any(p.requires_grad for p in found.parameters()):

@@ -40,8 +40,8 @@ def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     )
     if inspect.isclass(target) and not issubclass(target, torch.optim.Optimizer):
         raise ConfigurationError(f"optimizer {part.label} is no subclass of torch.optim.Optimizer")
-    decay = {} if part.weight_decay is None else {"weight_decay": part.weight_decay}
-    found = call(target, part.label, "optimizer", {"lr": part.lr, **decay, **part.args}, groups)
+    fields = {"lr": part.lr} | ({} if part.weight_decay is None else {"weight_decay": part.weight_decay})
+    found = call(target, "optimizer", part.FAMILY.call, part.args, groups, fields=fields)
     if not isinstance(found, torch.optim.Optimizer):
         raise ConfigurationError(
             f"optimizer {part.label} made a {type(found).__name__}; expected a torch.optim.Optimizer"

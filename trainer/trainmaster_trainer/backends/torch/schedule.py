@@ -11,7 +11,7 @@ from trainmaster_api.spec.schedule import Schedule as SchedulePart
 from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.errors import ConfigurationError
-from trainmaster_trainer.references import bound, call, resolve
+from trainmaster_trainer.references import arguments, call, resolve
 from trainmaster_trainer.registry import Registry
 from trainmaster_trainer.tasks import Task
 
@@ -83,10 +83,11 @@ def _own(part: SchedulePart, **offered: int) -> Shape:
     target = (
         resolve(part.reference, "schedule.class") if part.reference else SCHEDULES.get(part.name or "", "schedule.name")
     )
+    how = part.FAMILY.call
     if inspect.isclass(target):
-        shape = call(target, part.label, "schedule", part.args, **offered)
+        shape = call(target, "schedule", how, part.args, offered=offered)
     else:
-        shape = partial(target, **bound(target, part.label, "schedule", part.args, 0, **offered))
+        shape = partial(target, **arguments(target, "schedule", how, part.args, offered))
     if not callable(shape):
         raise ConfigurationError(f"schedule {part.label}: its objects can't be called with a step")
     found: Shape = shape

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load
-from torch import nn
 from trainmaster_api.layout import METRICS
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.backends.torch import loop
