@@ -120,6 +120,10 @@ class ProgressMessage(Model):
     """What it is doing."""
     step: Annotated[int, Field(ge=0)] = 0
     """Last finished optimizer step."""
+    step_time: str | None = None
+    """When that step was finished, RFC 3339, by the clock that `time` is of; absent: unknown."""
+    waiting: Annotated[str, Field(max_length=512)] = ""
+    """What training waits for while it makes no steps, as a clause: `storage has not answered for 40 s`."""
     total_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of the whole run."""
     epoch: Annotated[int, Field(ge=0)] = 0
@@ -138,10 +142,6 @@ class ProgressMessage(Model):
     """Workers lost and replaced within this attempt."""
     lost_steps: Annotated[int, Field(ge=0)] = 0
     """Steps done twice because of those."""
-    step_time: str | None = None
-    """When the last step was finished, RFC 3339."""
-    note: Annotated[str, Field(max_length=512)] = ""
-    """What a save waits for while training goes on; empty: nothing."""
     ray_ready_time: str | None = None
     """When all workers had joined, RFC 3339."""
     loaded_time: str | None = None

@@ -40,7 +40,7 @@ class Hub:
         self.state = TrainerState.STARTING
         self.last: Report | None = None
         """Newest report that says where the run is."""
-        self.note = ""
+        self.waiting = ""
         """What a save waits for, from rank 0; empty: nothing."""
         self.metrics: dict[str, float] = {}
         self.checkpoint: CheckpointRef | None = None
@@ -107,7 +107,7 @@ class Hub:
             if report.checkpoint is not None:
                 self.checkpoint = report.checkpoint
             if report.kind is ReportKind.WAITING:
-                self.note = report.message[:512]  # the limit of the message to the operator
+                self.waiting = report.message[:512]  # the limit of the message to the operator
         if report.kind is ReportKind.LOADED:
             self._mark("loaded")
         if report.kind is ReportKind.FIRST_STEP:
@@ -137,7 +137,7 @@ class Hub:
                 recoveries=self.recoveries,
                 lost_steps=self.lost_steps,
                 step_time=self._step_time,
-                note=self.note,
+                waiting=self.waiting,
                 ray_ready_time=self._times.get("ray_ready"),
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
@@ -169,7 +169,7 @@ class Hub:
             if report.step >= at or self.recoveries:
                 self.last = report
             self._resumed(report.step)
-            self.note = ""  # that of the ranks before
+            self.waiting = ""  # that of the ranks before
         elif report.kind in MOVING and report.step >= at:
             self.last = report
             if report.step > at:

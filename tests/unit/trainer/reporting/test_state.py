@@ -156,13 +156,13 @@ def test_the_time_of_the_last_step_moves_with_steps_only(hub: Hub, monkeypatch: 
 def test_what_a_save_waits_for_reaches_the_operator_until_it_is_over(hub: Hub) -> None:
     hub.last_move = 0.0
     hub.report(report(ReportKind.WAITING, 10, message="storage doesn't answer"))
-    assert hub.progress().note == "storage doesn't answer"
+    assert hub.progress().waiting == "storage doesn't answer"
     assert hub.last_move == 0.0, "no sign that the run gets on"
     hub.report(report(ReportKind.STEP, 11))
-    assert hub.progress().note == "storage doesn't answer"
+    assert hub.progress().waiting == "storage doesn't answer"
     hub.report(report(ReportKind.WAITING, 12))
-    assert hub.progress().note == ""
+    assert hub.progress().waiting == ""
     hub.report(report(ReportKind.WAITING, 13, message="storage doesn't answer"))
     hub.recovering("rank 0 is gone")
     hub.report(report(ReportKind.RESUMED, 10))
-    assert hub.progress().note == "", "those ranks wait for nothing any more"
+    assert hub.progress().waiting == "", "those ranks wait for nothing any more"

@@ -175,7 +175,7 @@ class Recorder:
         self._told_slow = slow
         note = f"storage hasn't taken the checkpoint of step {slow.step} since {slow.since}" if slow else ""
         if slow:
-            self.report(ReportKind.WARNING, message=f"{note}; training goes on, and the newest state is saved next")
+            self.report(ReportKind.WARNING, message=f"{note}; steps go on, and the newest state is saved next")
         self.report(ReportKind.WAITING, message=note)
 
     def _snapshot(self, ranks: list[RankState], metrics: dict[str, float]) -> Snapshot:

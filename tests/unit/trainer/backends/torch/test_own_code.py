@@ -71,6 +71,41 @@ class Numbers(Rings):
         return torch.tensor(self.x[index]), 100 + 10 * float(self.x[index][0])
 
 
+class Blocks:
+    """Rows as ours are: a whole batch at once, of any shape."""
+
+    shape, labels = (2, 3), ["even", "odd"]
+
+    def __len__(self):
+        return 200
+
+    def batch(self, indices):
+        index = torch.as_tensor(indices)
+        y = index % 2
+        return (y[:, None, None] + torch.arange(6.0).view(1, 2, 3) * 0.01).float(), y
+
+
+class Tokens:
+    """Whole numbers, which an embedding wants as they are."""
+
+    classes = ["a", "b", "c"]
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, index):
+        return np.array([index % 3, 3, 4]), index % 3
+
+
+class Bag(nn.Module):
+    def __init__(self, outputs, vocabulary=5):
+        super().__init__()
+        self.table, self.last = nn.Embedding(vocabulary, 8), nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.last(self.table(x).mean(dim=1))
+
+
 def focal(output, target, gamma=2.0):
     p = torch.softmax(output, dim=1).gather(1, target[:, None]).squeeze(1)
     return (-((1 - p) ** gamma) * p.clamp(min=1e-9).log()).mean()
@@ -287,6 +322,18 @@ def test_a_dataset_of_numbers_is_a_regression_in_its_unit(root: Path) -> None:
     result = train(job, root)
     assert result.test_metrics["test/r2"] > 0.9
     assert result.test_metrics["test/rmse"] < 5
+
+
+def test_rows_that_come_in_batches_are_taken_as_they_are(root: Path) -> None:
+    job = make_job(**{**RINGS, "training__data": {"class": "own_parts:Blocks", "batchSize": 20}})
+    assert train(job, root).test_metrics["test/accuracy"] == 1.0
+    assert load_package(run_store(job, root)).labels == ["even", "odd"]
+
+
+def test_whole_numbers_reach_the_model_as_they_are(root: Path) -> None:
+    job = make_job(**{**RINGS, "training__data": {"class": "own_parts:Tokens", "batchSize": 20},
+                      "training__model": {"class": "own_parts:Bag"}})  # fmt: skip
+    assert train(job, root).test_metrics["test/accuracy"] == 1.0
 
 
 def test_functions_are_losses_and_schedules(root: Path) -> None:
