@@ -42,6 +42,7 @@ class ReportKind(StrEnum):
     VALIDATION = "Validation"
     CHECKPOINT = "Checkpoint"
     WARNING = "Warning"
+    WAITING = "Waiting"  # message: what a save waits for while training goes on; empty: it is over
     DONE = "Done"
 
 

@@ -37,6 +37,12 @@ class DataError(TrainingError):
     failure_class = FailureClass.DATA_ERROR
 
 
+class UserCodeError(TrainingError):
+    """The user's code doesn't do what the loop needs of it; no traceback would say it better."""
+
+    failure_class = FailureClass.USER_CODE_ERROR
+
+
 class NonFiniteLoss(TrainingError):  # noqa: N818 - named like its failure class
     """Loss or gradients became NaN or infinite."""
 

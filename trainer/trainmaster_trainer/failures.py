@@ -1,16 +1,23 @@
-"""From an exception to a class of the published list, a sentence and the lines that help. Pure: no Ray, no torch."""
+"""From an exception to a class of the published list, a sentence and the lines that help. Without Ray and torch."""
 
 from __future__ import annotations
 
 import re
+import site
+import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from trainmaster_api.reasons import FailureClass
 
 from .errors import NotMet, TrainingError
+from .references import USER_PACKAGES, is_in_job_folder
 
 _LINES = 12
 _NOT_OURS = re.compile(r"/site-packages/(ray|torch)/|/lib/python3[^/]*/(threading|concurrent|runpy)")
@@ -89,11 +96,112 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
         return RankError(message, FailureClass.GPU_OUT_OF_MEMORY, rank, pod, lines, peer=False)
     if _GPU_FAULT.search(text):
         return RankError(f"rank {rank}: {text}", FailureClass.GPU_FAULT, rank, pod, lines, peer=False)
+    whose = _blame(error)
     foreign = isinstance(error, RuntimeError | ConnectionError | OSError) and _PEER_GONE.search(text)
-    if foreign or isinstance(error, NotMet):
+    if (foreign and not whose.is_final) or isinstance(error, NotMet):
         message = f"rank {rank} lost its connection to another rank: {text}"
         return RankError(message, FailureClass.WORKER_LOST, rank, pod, lines, peer=True)
+    if whose.is_users:
+        at = f" ({whose.place})" if whose.place else ""
+        shown = [*whose.lines, *lines[len(whose.lines) - _LINES :]]  # the user's own line first, then how it ended
+        message = f"rank {rank}: {name}: {text}{at}"
+        return RankError(message, FailureClass.USER_CODE_ERROR, rank, pod, shown, peer=False)
     return RankError(f"rank {rank}: {name}: {text}", FailureClass.INTERNAL_ERROR, rank, pod, lines, peer=False)
+
+
+class _Owner(Enum):
+    """Whose code a frame runs."""
+
+    OURS = auto()
+    TORCH = auto()
+    LIBRARY = auto()
+    USER = auto()
+
+
+@dataclass(frozen=True)
+class _Blame:
+    """Whose an exception is.
+
+    Attributes:
+        is_users: The user's code raised it, or called what raised it.
+        is_final: It can't be a lost peer: what the user's code called isn't torch.
+        place: The user's frame nearest to the exception: file, line, function.
+        lines: That frame as a traceback shows it.
+    """
+
+    is_users: bool
+    is_final: bool = False
+    place: str = ""
+    lines: tuple[str, ...] = ()
+
+
+# Where our own code runs the user's without a frame of theirs in between: backward of their model, a call that torch
+# refuses (DDP that waits for unused parameters), a constructor that is written in C.
+_RUNS_USER_CODE = (
+    "trainmaster_trainer.backends.torch.loop",
+    "trainmaster_trainer.backends.torch.evaluate",
+    "trainmaster_trainer.backends.torch.optim",
+    "trainmaster_trainer.references",
+    "trainmaster_trainer.tasks",
+    "trainmaster_api.references",
+)
+_STANDARD = tuple(
+    str(Path(folder).resolve()) for key in ("stdlib", "platstdlib") if (folder := sysconfig.get_paths().get(key))
+)
+_INSTALLED = tuple(str(Path(each).resolve()) for each in {*site.getsitepackages(), sysconfig.get_paths()["purelib"]})
+
+
+def _blame(error: BaseException) -> _Blame:
+    """Decide by the traceback: the deepest frame of the user's code, if there is one, has called what failed."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    owners = [_owner(frame) for frame, _ in frames]
+    first = owners.index(_Owner.OURS) if _Owner.OURS in owners else 0  # what called us is nobody's fault
+    for index in range(len(frames) - 1, first - 1, -1):
+        if owners[index] is _Owner.USER:
+            below = owners[index + 1 :]
+            # An operation of torch's that waits for a peer may be written in C and have no frame. It raises a
+            # RuntimeError; a socket of the user's own, to a database perhaps, raises an OSError.
+            is_final = _Owner.TORCH not in below and (bool(below) or isinstance(error, OSError))
+            return _Blame(True, is_final, *_place(*frames[index]))
+    ours = [index for index, owner in enumerate(owners) if owner is _Owner.OURS]
+    if not USER_PACKAGES or not ours:
+        return _Blame(False)
+    caller = str(frames[ours[-1]][0].f_globals.get("__name__", ""))
+    if (
+        ours[-1] == len(frames) - 1
+    ):  # raised in our own line, or in C called from it: only `call` calls the user's there
+        return _Blame(caller == "trainmaster_trainer.references")
+    return _Blame(caller.startswith(_RUNS_USER_CODE))
+
+
+def _place(frame: FrameType, line: int) -> tuple[str, tuple[str, ...]]:
+    """Return a frame in short, and as a traceback shows it."""
+    summary = traceback.StackSummary.extract(iter([(frame, line)]))
+    lines = "".join(traceback.format_list(summary)).rstrip().splitlines()
+    return f"{_shown(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}", tuple(lines)
+
+
+def _owner(frame: FrameType) -> _Owner:
+    name, file = str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename
+    top = name.partition(".")[0]
+    if top in ("trainmaster_trainer", "trainmaster_api"):
+        return _Owner.OURS
+    if is_in_job_folder(file):
+        return _Owner.USER
+    if top == "torch":  # also where a reference names it: a frame of torch's alone says nothing of whose fault it is
+        return _Owner.TORCH
+    if top in USER_PACKAGES:
+        return _Owner.USER
+    if file.startswith("<") or top in sys.stdlib_module_names:
+        return _Owner.LIBRARY
+    resolved = str(Path(file).resolve())
+    return _Owner.LIBRARY if resolved.startswith((*_STANDARD, *_INSTALLED)) else _Owner.USER
+
+
+def _shown(filename: str) -> str:
+    """Return a file as its module is found: relative to the entry of sys.path that it is in."""
+    roots = sorted((each for each in sys.path if each and filename.startswith(f"{each}/")), key=len)
+    return filename[len(roots[-1]) + 1 :] if roots else filename
 
 
 def group_failure(errors: Mapping[int, BaseException]) -> Failure:

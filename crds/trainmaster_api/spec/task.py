@@ -43,6 +43,7 @@ DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 TASK_METRICS = Family(
     "metric",
     Shipped("accuracy", NoArgs, "Share of rows whose class is predicted.", tasks=("classification",)),
+    Shipped("auc", NoArgs, "Area under the ROC curve; several classes: mean over them.", tasks=("classification",)),
     Shipped("f1", NoArgs, "F1 score, averaged over the classes that occur.", tasks=("classification",)),
     Shipped("rmse", NoArgs, "Root mean squared error in the target's unit.", tasks=("regression",)),
     Shipped("mae", NoArgs, "Mean absolute error in the target's unit.", tasks=("regression",)),

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import pickle
+import socket
+import sysconfig
+from types import TracebackType
+from typing import Any
 
 import pytest
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from trainmaster_api.reasons import FailureClass
+from trainmaster_trainer import references
 from trainmaster_trainer.errors import DataError, NonFiniteLoss, NotMet, StorageDenied
 from trainmaster_trainer.failures import Interrupted, RankError, group_failure, rank_error
 
+LOOP = "trainmaster_trainer.backends.torch.loop"
+TORCH = "torch.nn.modules.module"
+USER = "my_pkg.models"
+OF_THE_USER = {USER, "helpers", "__main__", "somebodys_script"}
 
-def raised(error: BaseException) -> BaseException:
+
+def raised(error: BaseException, *modules: str) -> BaseException:
+    """Raise it below functions of these modules, the outermost first; by default in a step."""
+
+    def call(names: list[str]) -> None:
+        if not names:
+            raise error
+        folder = "/job" if names[0] in OF_THE_USER else sysconfig.get_paths()["purelib"]
+        code = compile("def step(): call(rest)", f"{folder}/{names[0]}.py", "exec")
+        space: dict[str, Any] = {"__name__": names[0], "call": call, "rest": names[1:]}
+        exec(code, space)
+        space["step"]()
+
     try:
-        raise error
+        call(list(modules or (LOOP, TORCH)))
     except BaseException as found:
-        return found
+        # only the frames in question: those of this file would pass for the user's
+        trace, kept = found.__traceback__, []
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename != __file__:
+                kept.append(trace)
+            trace = trace.tb_next
+        rebuilt = None
+        for each in reversed(kept):
+            rebuilt = TracebackType(rebuilt, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        return found.with_traceback(rebuilt)
+    raise AssertionError
 
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.7]:3141"
@@ -59,7 +90,7 @@ def test_a_known_error_brings_no_stack_and_an_unknown_one_its_end() -> None:
     assert rank_error(raised(DataError("row 118")), 0, "").last_lines == []
     lines = rank_error(raised(ValueError("boom")), 0, "").last_lines
     assert lines[-1] == "ValueError: boom"
-    assert any("test_failures.py" in line for line in lines)
+    assert any("trainmaster_trainer.backends.torch.loop" in line for line in lines)
 
 
 def wrapped(error: BaseException) -> Exception:
@@ -122,3 +153,93 @@ def test_a_leaving_pod_is_no_failure() -> None:
 def test_rank_error_says_it_in_one_line() -> None:
     assert isinstance(rank_error(raised(ValueError("a\nb")), 0, ""), RankError)
     assert str(rank_error(raised(ValueError("a\nb")), 2, "")) == "rank 2: ValueError: a"
+
+
+# -- whose fault it is ------------------------------------------------------------------------------------------------
+SHAPES = RuntimeError("mat1 and mat2 shapes cannot be multiplied (64x30 and 64x10)")
+UNUSED = RuntimeError("Expected to have finished reduction in the prior iteration before starting a new one.")
+
+
+@pytest.mark.parametrize(
+    ("why", "modules", "error", "references_to", "expected"),
+    [
+        ("raised in the user's own line", (LOOP, TORCH, USER), KeyError("x"), {"my_pkg"}, "UserCodeError"),
+        ("in torch, called from the user's forward", (LOOP, TORCH, USER, TORCH), SHAPES, {"my_pkg"}, "UserCodeError"),
+        ("in a library, called from the user's data", ("trainmaster_trainer.data.own", USER, "numpy.core"),
+         ValueError(), {"my_pkg"}, "UserCodeError"),
+        ("in our code, called by the user's", (LOOP, USER, "trainmaster_trainer.models.mlp"), TypeError(), {"my_pkg"},
+         "UserCodeError"),
+        ("a file of the job that no reference names", (LOOP, TORCH, "helpers"), ValueError(), {"my_pkg"},
+         "UserCodeError"),
+        ("an installed package that a reference names", (LOOP, TORCH, "torchvision.models.resnet", TORCH), SHAPES,
+         {"torchvision"}, "UserCodeError"),
+        ("backward of the user's model: no frame of theirs", (LOOP, "torch.autograd"), RuntimeError("in place"),
+         {"my_pkg"}, "UserCodeError"),
+        ("DDP waits for a parameter that the user's model doesn't use", (LOOP, "torch.nn.parallel.distributed"), UNUSED,
+         {"my_pkg"}, "UserCodeError"),
+        ("a constructor written in C", ("trainmaster_trainer.references",), TypeError("an integer is required"),
+         {"torch"}, "UserCodeError"),
+        ("a program that ends itself", ("trainmaster_trainer.backends.script.run", "runpy", "__main__"), SystemExit(3),
+         set(), "UserCodeError"),
+        # ---- and what isn't
+        ("a shipped model that doesn't fit: we should have said so",
+         (LOOP, TORCH, "trainmaster_trainer.models.cnn", TORCH),
+         SHAPES, set(), "InternalError"),
+        ("a fault in the loop, in a job with user code", (LOOP,), AttributeError("'Setup' has no 'x'"), {"my_pkg"},
+         "InternalError"),
+        ("a fault elsewhere, in a job with user code", ("trainmaster_trainer.checkpoint.manager", "concurrent.futures"),
+         RuntimeError("x"), {"my_pkg"}, "InternalError"),
+        ("a fault of Ray's", ("ray.train.worker",), RuntimeError("x"), {"my_pkg"}, "InternalError"),
+        ("what called us is nobody's", ("somebodys_script", LOOP), AttributeError("x"), set(), "InternalError"),
+        # ---- and a lost peer
+        ("a peer that is lost in backward", (LOOP, "torch.autograd"), RuntimeError(GLOO), {"my_pkg"}, "WorkerLost"),
+        ("a collective in the user's forward", (LOOP, USER, "torch.distributed.distributed_c10d"), RuntimeError(GLOO),
+         {"my_pkg"}, "WorkerLost"),
+        ("the same without a frame of torch's", (LOOP, TORCH, USER), RuntimeError(GLOO), {"my_pkg"}, "WorkerLost"),
+        ("the user's database refuses", ("trainmaster_trainer.data.own", USER, "urllib3.connection"),
+         ConnectionRefusedError("Connection refused"), {"my_pkg"}, "UserCodeError"),
+        ("the user's own socket", ("trainmaster_trainer.data.own", USER),
+         ConnectionResetError("Connection reset by peer"), {"my_pkg"}, "UserCodeError"),
+    ],
+)  # fmt: skip
+def test_whose_fault_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    modules: tuple[str, ...],
+    error: BaseException,
+    references_to: set[str],
+    expected: str,
+) -> None:
+    monkeypatch.setattr(references, "USER_PACKAGES", references_to)
+    monkeypatch.setattr("trainmaster_trainer.failures.USER_PACKAGES", references_to)
+    error.__traceback__ = None  # that of another case
+    found = rank_error(raised(error, *modules), 0, "")
+    assert found.failure_class == expected, why
+    assert found.peer is (expected == "WorkerLost")
+
+
+def test_a_deep_traceback_still_begins_with_the_users_own_line() -> None:
+    found = rank_error(raised(ValueError("boom"), LOOP, USER, *(f"library.part{i}" for i in range(20))), 1, "")
+    assert "my_pkg.models.py" in found.last_lines[0]
+    assert len(found.last_lines) == 12
+    assert found.last_lines[-1] == "ValueError: boom"
+
+
+def test_a_users_error_begins_with_the_users_own_line() -> None:
+    found = rank_error(raised(ValueError("boom"), LOOP, TORCH, USER, TORCH), 1, "")
+    assert found.message == "rank 1: ValueError: boom (/job/my_pkg.models.py:1 in step)"
+    assert found.last_lines[0] == '  File "/job/my_pkg.models.py", line 1, in step'
+    assert found.last_lines[-1] == "ValueError: boom"
+
+
+def test_a_real_refused_connection_of_the_users_is_not_a_lost_peer() -> None:
+    """This file is the user's: it is in no package that is installed, and not ours."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    try:
+        socket.create_connection(address)
+    except ConnectionRefusedError as error:
+        found = rank_error(error, 0, "")
+    assert (found.failure_class, found.peer) == (FailureClass.USER_CODE_ERROR, False)
+    assert "test_failures.py" in found.last_lines[0]

@@ -1,0 +1,25 @@
+"""Backends: what runs a job's training, one folder per framework.
+
+A backend's package offers `BACKEND`, and imports its framework when it is asked to train and not before: who only looks
+at its capabilities must not pay for it.
+"""
+
+from __future__ import annotations
+
+from trainmaster_trainer.context import Context, Result
+from trainmaster_trainer.registry import Registry
+
+from .base import Backend
+
+__all__ = ["BACKENDS", "Backend", "fit"]
+
+BACKENDS: Registry[Backend] = Registry("framework", __name__, "trainmaster.backends", "BACKEND")
+
+
+def fit(context: Context) -> Result:
+    """Train a job on this rank with the backend of its framework.
+
+    Raises:
+        TrainingError: With the class of the failure and a sentence for the user.
+    """
+    return BACKENDS.get(context.job.spec.training.framework, "framework").fit(context)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from trainmaster_api.layout import BEST, LATEST, Manifest
@@ -12,11 +13,14 @@ from trainmaster_api.messages import CheckpointRef
 
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.storage.store import Store
-from trainmaster_trainer.tasks.metrics import higher_is_better
+from trainmaster_trainer.tasks import Objective
 
 from . import protocol
 from .protocol import Position, Torn
 from .state import State
+
+SLOW_SECONDS = 15.0  # a save that takes longer than this, and than three like the one before, is told to people
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +45,32 @@ class Policy:
     Attributes:
         keep: Newest checkpoints.
         keep_best: Best checkpoints besides.
-        metric: Which metric says best.
+        objective: Which metric says best, and in which direction.
     """
 
     keep: int
     keep_best: int
-    metric: str
+    objective: Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A save that storage hasn't taken yet, though it should have.
+
+    Attributes:
+        step: Of the checkpoint.
+        since: When its writing began, RFC 3339.
+    """
+
+    step: int
+    since: str
 
 
 class CheckpointManager:
-    """One save in flight at a time; `save` returns when the copy is handed over.
+    """Writes on a thread of its own. Handing a copy over never waits, however long storage takes.
+
+    One checkpoint is in flight; of those that become due meanwhile the newest waits, and the best so far with it. So
+    storage that hangs costs checkpoints and not steps, and memory for at most two more copies of the state.
 
     Args:
         store: The run's store.
@@ -58,7 +78,8 @@ class CheckpointManager:
         attempt: This attempt.
         world_size: Ranks that train.
         policy: What is kept.
-        committed: Called from the saving thread when a checkpoint exists.
+        before_save: Called by the saving thread first: what must be written no later than the checkpoint.
+        on_commit: Called by the saving thread when a checkpoint exists.
     """
 
     def __init__(
@@ -68,15 +89,22 @@ class CheckpointManager:
         attempt: int,
         world_size: int,
         policy: Policy,
-        committed: Callable[[CheckpointRef, dict[str, float]], None],
+        before_save: Callable[[], None],
+        on_commit: Callable[[CheckpointRef], None],
     ) -> None:
         self.store, self.run_uri, self.attempt, self.world_size = store, run_uri, attempt, world_size
-        self.policy, self.committed = policy, committed
+        self.policy, self.before_save, self.on_commit = policy, before_save, on_commit
         self.latest: CheckpointRef | None = None
         self.last_save_seconds = 0.0
         self._manifests: dict[Position, Manifest] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._pending: Future[None] | None = None
+        self._saving: Future[None] | None = None
+        self._lock = threading.Lock()  # over the next four
+        self._best: Snapshot | None = None
+        self._newest: Snapshot | None = None
+        self._is_writing = False
+        self._began: tuple[int, float, str] | None = None
+        self._is_proven = False
 
     # -- resume -------------------------------------------------------------------------------------------------
     def resume(self, warn: Callable[[str], None]) -> State | None:
@@ -123,54 +151,139 @@ class CheckpointManager:
         return None
 
     # -- save ---------------------------------------------------------------------------------------------------
-    def save(self, snapshots: list[Snapshot], also: Callable[[], None]) -> None:
-        """Hand copies over. Waits for the save before; its failure is raised here.
+    def keep(self, best: Snapshot) -> None:
+        """Take the best so far; it is written with the next checkpoint, and replaced if a better one comes first.
 
-        Args:
-            snapshots: In the order of their steps.
-            also: Called by the saving thread first: what must be written no later than the checkpoint.
+        Early in a run nearly every validation is the best so far, and writing each would cost more than training.
+        Nothing is lost: a resume goes back to a checkpoint, and with it the best up to there was written.
         """
-        self.wait()
-        self._pending = self._thread.submit(self._save, snapshots, also)
+        with self._lock:
+            self._best = best
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Take the newest state; one that still waits for its turn is dropped for it.
+
+        Raises:
+            TrainingError: A save before it failed.
+        """
+        self.poll()
+        with self._lock:
+            self._newest = snapshot
+            if not self._is_writing:
+                self._is_writing = True
+                self._saving = self._thread.submit(self._drain)
 
     @property
     def is_idle(self) -> bool:
-        """Whether a save could begin without waiting."""
-        return self._pending is None or self._pending.done()
+        """Whether a save would be written at once."""
+        return not self._is_writing
 
-    def wait(self) -> None:
-        """Wait for the save in flight.
+    def poll(self) -> None:
+        """Look whether a save failed, without waiting.
 
         Raises:
-            TrainingError: It failed.
+            TrainingError: One did.
         """
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            pending.result()
+        if self._saving is not None and self._saving.done():
+            self._end()
+
+    def wait(self, look: Callable[[], None] = lambda: None) -> None:
+        """Wait until everything that was handed over is written.
+
+        Args:
+            look: Called about twice a second meanwhile.
+
+        Raises:
+            TrainingError: A save failed.
+        """
+        while self._saving is not None:
+            look()
+            wait([self._saving], _LOOK_SECONDS)
+            self.poll()
+        look()
 
     def close(self) -> None:
-        """End the saving thread; a save in flight is finished."""
+        """End the saving thread; what was handed over is written first."""
         self._thread.shutdown(wait=True)
 
-    def _save(self, snapshots: list[Snapshot], also: Callable[[], None]) -> None:
-        began = time.monotonic()
-        also()
-        for snapshot in snapshots:
-            if (self.attempt, snapshot.step) not in self._manifests:  # the last step may have been saved anyway
-                self._commit(snapshot)
-        self._retain()
-        self.last_save_seconds = time.monotonic() - began
+    def _end(self) -> None:
+        """Raise what ended the saving thread's round, if it was an error; the next save begins another."""
+        assert self._saving is not None
+        saving, self._saving = self._saving, None
+        try:
+            saving.result()
+        except BaseException:
+            self._is_writing = False
+            raise
+
+    def kept(self, step: int) -> Snapshot | None:
+        """Return the best so far if it is of this step and not written yet: one copy serves for both."""
+        with self._lock:
+            return self._best if self._best is not None and self._best.step == step else None
+
+    @property
+    def slow(self) -> Slow | None:
+        """The save in flight, if it takes longer than it should."""
+        began = self._began
+        if began is None:
+            return None
+        step, at, since = began
+        limit = max(SLOW_SECONDS, 3 * self.last_save_seconds)
+        return Slow(step, since) if time.monotonic() - at > limit else None
+
+    def _drain(self) -> None:
+        """Write what waits, until nothing does."""
+        try:
+            while snapshots := self._next():
+                began = time.monotonic()
+                self._began = (snapshots[-1].step, began, protocol.now())
+                self.before_save()
+                for snapshot in snapshots:
+                    if (self.attempt, snapshot.step) not in self._manifests:  # the last step may have been saved anyway
+                        self._commit(snapshot)
+                self._retain()
+                self.last_save_seconds = time.monotonic() - began
+        finally:
+            self._began = None
+
+    def _next(self) -> list[Snapshot]:
+        """Return what is written together, in the order of steps: the best so far if it is an older one, the newest."""
+        with self._lock:
+            best, newest = self._best, self._newest
+            if newest is None:
+                self._is_writing = False  # under the lock, so that a copy handed over now starts a new round
+                return []
+            self._newest = None
+            if best is None or best.step > newest.step:
+                return [newest]
+            self._best = None
+            return [best, newest] if best.step < newest.step else [newest]
 
     def _commit(self, snapshot: Snapshot) -> None:
         position = (self.attempt, snapshot.step)
-        manifest = protocol.commit(self.store, *position, self.world_size, snapshot.metrics, snapshot.state.files())
+        files = snapshot.state.files()
+        self._prove(files)
+        manifest = protocol.commit(self.store, *position, self.world_size, snapshot.metrics, files)
         self._manifests[position] = manifest
         protocol.advance(self.store, LATEST, position)
         best = self.best()
         if best is not None:
             protocol.advance(self.store, BEST, best, back=True)
         self.latest = self._ref(manifest)
-        self.committed(self.latest, snapshot.metrics)
+        self.on_commit(self.latest)
+
+    def _prove(self, files: dict[str, bytes]) -> None:
+        """Read the first checkpoint back: an optimizer or schedule of the user's own may keep what can't be loaded."""
+        if self._is_proven:
+            return
+        try:
+            State.from_files(files)
+        except Exception as error:
+            raise ConfigurationError(
+                "the state of training.optimizer, schedule or loss can't be read back from a checkpoint "
+                f"({str(error).strip().splitlines()[0][:200]}); keep tensors, numbers, texts, lists and dicts in it"
+            ) from error
+        self._is_proven = True
 
     def _retain(self) -> None:
         kept = set(sorted(self._manifests, reverse=True)[: self.policy.keep])
@@ -181,9 +294,12 @@ class CheckpointManager:
 
     def _ranked(self) -> list[Position]:
         """Checkpoints with the metric, best first; the earlier of two equals, so a tie moves nothing."""
-        metric = self.policy.metric
-        sign = -1.0 if higher_is_better(metric) else 1.0
-        found = [(sign * m.metrics[metric], p) for p, m in self._manifests.items() if metric in m.metrics]
+        objective = self.policy.objective
+        found = [
+            (objective.rank(manifest.metrics[objective.metric]), position)
+            for position, manifest in self._manifests.items()
+            if objective.metric in manifest.metrics
+        ]
         return [position for _, position in sorted(found)]
 
     def _ref(self, manifest: Manifest) -> CheckpointRef:
@@ -203,7 +319,9 @@ def newest_of(store: Store) -> State:
         try:
             manifest = protocol.read_manifest(store, position)
             if manifest is not None:
-                return State.from_files(protocol.read_files(store, position, manifest))
+                state = State.from_files(protocol.read_files(store, position, manifest))
+                state.is_foreign = True
+                return state
         except Torn:
             continue
     raise ConfigurationError(

@@ -109,12 +109,6 @@ def advance(store: Store, pointer_name: str, to: Position, *, back: bool = False
             continue
 
 
-def read_pointer(store: Store, pointer_name: str) -> Position | None:
-    """Where a pointer points; None where there is none or it is torn."""
-    content = store.get(pointer_name)
-    return None if content is None else _position(content)
-
-
 def _position(content: bytes) -> Position | None:
     try:
         pointer = Pointer.model_validate_json(content)

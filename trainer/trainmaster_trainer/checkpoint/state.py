@@ -7,10 +7,11 @@ into the same protocol.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 MODEL, OPTIMIZER, RANKS, LOOP = "model.safetensors", "optimizer.pt", "ranks.pt", "loop.json"
+PARTS = "parts.pt"
 RngState = dict[str, Any]
 RankState = dict[str, Any]
 
@@ -31,20 +33,29 @@ class State:
         model: Parameters and buffers by name, on the CPU.
         optimizer: The optimizer's state_dict, on the CPU.
         ranks: One entry per rank: random states, loss since the last logged line.
-        loop: JSON: step, early stopping, plateau.
+        loop: JSON: step, early stopping.
+        parts: State of the parts that have one (schedule, loss), by name.
+        is_foreign: Whether it is the state of another run (run.resumeFrom); not saved.
     """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     ranks: list[RankState]
     loop: dict[str, Any]
+    parts: dict[str, Any] = field(default_factory=dict)
+    is_foreign: bool = False
 
     @classmethod
     def capture(
-        cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, ranks: list[RankState], loop: dict[str, Any]
+        cls,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        ranks: list[RankState],
+        loop: dict[str, Any],
+        parts: dict[str, Any] | None = None,
     ) -> State:
-        """A copy that later steps don't change, so it can be written while training goes on."""
-        return cls(_copied(model.state_dict()), _copied(optimizer.state_dict()), ranks, loop)
+        """Return a copy that later steps don't change, so it can be written while training goes on."""
+        return cls(_copied(model.state_dict()), _copied(optimizer.state_dict()), ranks, loop, _copied(parts or {}))
 
     def files(self) -> dict[str, bytes]:
         """Content of each file of the checkpoint."""
@@ -54,12 +65,14 @@ class State:
             OPTIMIZER: _dumped(self.optimizer),
             RANKS: _dumped(self.ranks),
             LOOP: json.dumps(self.loop).encode(),
+            **({PARTS: _dumped(self.parts)} if self.parts else {}),
         }
 
     @classmethod
     def from_files(cls, files: dict[str, bytes]) -> State:
         """The state behind verified files."""
-        return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RANKS]), json.loads(files[LOOP]))
+        parts = _loaded(files[PARTS]) if PARTS in files else {}
+        return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RANKS]), json.loads(files[LOOP]), parts)
 
 
 def get_rng(device: torch.device) -> RngState:
@@ -101,7 +114,7 @@ def _copied(value: Any) -> Any:
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_copied(item) for item in value)
-    return value
+    return copy.deepcopy(value)  # a user's part may keep something that changes
 
 
 def _dumped(value: Any) -> bytes:

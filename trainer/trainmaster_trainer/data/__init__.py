@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trainmaster_api.spec.job import TrainingJob
 
-from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.registry import Registry
 
+from .own import own_rows
 from .prepared import Prepared, Rows, prepare
-from .sklearn_sets import load_sklearn
-from .source import Files
+from .sources.base import Request
 
-__all__ = ["Prepared", "load_data"]
+__all__ = ["SOURCES", "Prepared", "Rows", "load_data"]
+
+SOURCES: Registry[Callable[[Request], Rows]] = Registry("source", f"{__name__}.sources", "trainmaster.sources")
+TABLE = "table"
 
 
 def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepared:
@@ -26,22 +29,14 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
 
     Raises:
         DataError: The source can't be read or isn't what the specification says.
-        ConfigurationError: It can't feed the specified batches.
+        ConfigurationError: It can't feed the specified batches, or there is no such source.
     """
     training = job.spec.training
-    source = training.data.source
-    if source is None:
-        raise ConfigurationError(f"data.class {training.data.label} can't be read by this version")
-    if source.startswith("sklearn:"):
-        rows: Rows = load_sklearn(source.removeprefix("sklearn:"), training.task)
-    elif source.startswith("images:"):
-        files = Files.open(source.removeprefix("images:"), job.spec.storage, base_dir, env)
-        from .images import load_images
-
-        rows = load_images(files, training.data, training.task)
-    else:
-        files = Files.open(source, job.spec.storage, base_dir, env)
-        from .tables import load_table  # pandas takes half a second to import
-
-        rows = load_table(files, training.data, training.task)
-    return prepare(rows, training)
+    data = training.data
+    if data.source is None:
+        return prepare(own_rows(data, training.task, base_dir), training)
+    name, _, address = data.source.partition(":")
+    if data.is_table:
+        name, address = TABLE, data.source
+    request = Request(address, data, training.task, job.spec.storage, base_dir, env)
+    return prepare(SOURCES.get(name, "data.source")(request), training)

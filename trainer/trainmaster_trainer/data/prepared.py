@@ -91,6 +91,8 @@ class Prepared:
     def _scale(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if y.is_floating_point():
             y = (y - self.target_mean) / self.target_std
+        if not x.is_floating_point():
+            return x, y  # tokens: there is nothing to scale
         return (x - self.mean) / self.std, y
 
     def description(self) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
-    if normalize:
+    if normalize and data.rows.batch(chosen[:1])[0].is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()

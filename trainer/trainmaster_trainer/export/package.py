@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,18 +14,22 @@ from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.models import build_model
+from trainmaster_trainer.references import use_folder
 from trainmaster_trainer.storage.store import Store
-from trainmaster_trainer.tasks import build_task
 
 WEIGHTS, SPEC, DATA = "model.safetensors", "training.json", "data.json"
 
 
-def package(store: Store, training: Training, data: Prepared, weights: dict[str, Tensor]) -> str:
-    """Write model/ and return its address."""
-    store.put(f"{MODEL}/{WEIGHTS}", save({name: tensor.contiguous() for name, tensor in weights.items()}))
+def package(store: Store, training: Training, data: Prepared, weights: dict[str, Tensor], outputs: int) -> str:
+    """Write model/ and return its address. `outputs`: numbers that the model returns for a sample."""
+    # a copy each: weights that a model uses twice share memory, which the format refuses
+    store.put(
+        f"{MODEL}/{WEIGHTS}", save({name: tensor.detach().clone().contiguous() for name, tensor in weights.items()})
+    )
     store.put(f"{MODEL}/{SPEC}", json.dumps(training.wire(), indent=1).encode())
-    store.put(f"{MODEL}/{DATA}", json.dumps(data.description(), indent=1).encode())
+    store.put(f"{MODEL}/{DATA}", json.dumps({**data.description(), "outputs": outputs}, indent=1).encode())
     return f"{store.uri}/{MODEL}"
 
 
@@ -49,11 +54,16 @@ class Predictor:
         return output.squeeze(1) * self.target_std + self.target_mean  # type: ignore[no-any-return]
 
 
-def load_package(store: Store) -> Predictor:
+def load_package(store: Store, code: Path | None = None) -> Predictor:
     """Read model/ of a run's store.
+
+    Args:
+        store: The run's store.
+        code: Folder with the user's own code, where the model is a reference to it; default: it is installed.
 
     Raises:
         FileNotFoundError: The run has no packaged model.
+        ConfigurationError: The model's code isn't there; with what is needed.
     """
     files: dict[str, bytes] = {}
     for name in (WEIGHTS, SPEC, DATA):
@@ -63,7 +73,15 @@ def load_package(store: Store) -> Predictor:
         files[name] = content
     training = Training.model_validate_json(files[SPEC])
     data: dict[str, Any] = json.loads(files[DATA])
-    model = build_model(training.model, tuple(data["shape"]), build_task(training.task, len(data["labels"])).outputs)
+    if code is not None:
+        use_folder(code)
+    try:
+        model = build_model(training.model, tuple(data["shape"]), data["outputs"])
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{store.uri}/{MODEL} was made by {training.model.label}, which can't be built here: {error}. Give the "
+            "folder with that code (load_package(store, code=...)), or install the package"
+        ) from error
     model.load_state_dict(load(files[WEIGHTS]))
     shape = data["statisticsShape"]
     return Predictor(

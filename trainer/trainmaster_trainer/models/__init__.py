@@ -1,35 +1,40 @@
-"""The models that we ship: readable PyTorch, one file each."""
+"""Models: those that we ship, one file each, and references to the user's own."""
 
 from __future__ import annotations
 
-import math
+import inspect
+from collections.abc import Callable
 
 from torch import nn
-from trainmaster_api.spec.model import CnnArgs, MlpArgs, ModelPart, VitArgs, shape_problem
+from trainmaster_api.spec.model import ModelPart, shape_problem
 
 from trainmaster_trainer.errors import ConfigurationError
-
-from .cnn import build_cnn
-from .mlp import build_mlp
-from .vit import VisionTransformer
+from trainmaster_trainer.references import call, resolve
+from trainmaster_trainer.registry import Registry
 
 Shape = tuple[int, ...]
+MODELS: Registry[Callable[[ModelPart, Shape, int], nn.Module]] = Registry("model", __name__, "trainmaster.models")
 
 
-def build_model(spec: ModelPart, input_shape: Shape, outputs: int) -> nn.Module:
-    """Return the named model for one sample's shape: (features,) or (channels, height, width).
+def build_model(part: ModelPart, input_shape: Shape, outputs: int) -> nn.Module:
+    """Return the model for one sample's shape: (features,) or (channels, height, width).
+
+    A class or an entry point is called with `args`, and with `input_shape`, `outputs` and `num_classes` where its
+    signature names them; the last two are the same number.
 
     Raises:
-        ConfigurationError: The model doesn't fit the data, or isn't one that we ship.
+        ConfigurationError: The model doesn't fit the data, there is none of that name, or its arguments don't fit.
     """
-    problem = shape_problem(spec, input_shape)
-    if problem is not None:
-        raise ConfigurationError(f"model.{problem[0]} {problem[1]}")
-    if spec.name == "mlp":
-        return build_mlp(spec.typed_args(MlpArgs), math.prod(input_shape), outputs)
-    if spec.name == "cnn":
-        return build_cnn(spec.typed_args(CnnArgs), input_shape[0], outputs)
-    if spec.name == "vit":
-        channels, height, width = input_shape
-        return VisionTransformer(spec.typed_args(VitArgs), channels, height, width, outputs)
-    raise ConfigurationError(f"model {spec.label} is not one that this version can build")
+    if MODELS.is_shipped(part.name) and part.name is not None:
+        problem = shape_problem(part, input_shape)
+        if problem is not None:
+            raise ConfigurationError(f"model.{problem[0]} {problem[1]}")
+        return MODELS.get(part.name, "model.name")(part, input_shape, outputs)
+    target = resolve(part.reference, "model.class") if part.reference else MODELS.get(part.name or "", "model.name")
+    if inspect.isclass(target) and not issubclass(target, nn.Module):
+        raise ConfigurationError(f"model {part.label} is no subclass of torch.nn.Module")
+    values = {"input_shape": input_shape, "outputs": outputs, "num_classes": outputs}
+    found = call(target, "model", part.FAMILY.call, part.args, offered=values)
+    if not isinstance(found, nn.Module):
+        raise ConfigurationError(f"model {part.label} made a {type(found).__name__}; expected a torch.nn.Module")
+    return found

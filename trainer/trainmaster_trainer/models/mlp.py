@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
-from trainmaster_api.spec.model import MlpArgs
+from trainmaster_api.spec.model import MlpArgs, ModelPart
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
-def build_mlp(args: MlpArgs, inputs: int, outputs: int) -> nn.Sequential:
-    """(batch, ...) -> (batch, outputs); the sample is flattened first."""
+def build(part: ModelPart, input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """Return (batch, ...) -> (batch, outputs); the sample is flattened first."""
+    args, inputs = part.typed_args(MlpArgs), math.prod(input_shape)
     layers: list[nn.Module] = [nn.Flatten()]
     for width in args.hidden:
         layers += [nn.Linear(inputs, width), ACTIVATIONS[args.activation]()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from trainmaster_api.spec.model import VitArgs
+from trainmaster_api.spec.model import ModelPart, VitArgs
 
 
 class Block(nn.Module):
@@ -51,3 +51,9 @@ class VisionTransformer(nn.Module):
         """Logits of a batch of images."""
         tokens = self.embed(x).flatten(2).transpose(1, 2) + self.position
         return self.head(self.norm(self.blocks(tokens)).mean(dim=1))  # type: ignore[no-any-return]
+
+
+def build(part: ModelPart, input_shape: tuple[int, ...], outputs: int) -> VisionTransformer:
+    """Return it for images of (channels, height, width)."""
+    channels, height, width = input_shape
+    return VisionTransformer(part.typed_args(VitArgs), channels, height, width, outputs)

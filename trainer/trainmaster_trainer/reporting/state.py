@@ -18,6 +18,10 @@ from trainmaster_trainer.ipc.codec import report_to_wire
 
 Event = dict[str, Any]
 
+MOVING = {ReportKind.LOADED, ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION, ReportKind.DONE}
+"""Reports whose step is where the run is. A CHECKPOINT's is where it was when the copy was made: the best so far is
+written together with a newer one, so it may be thousands of steps back."""
+
 
 def now() -> str:
     """The time, RFC 3339."""
@@ -35,6 +39,9 @@ class Hub:
         self._began = time.monotonic()
         self.state = TrainerState.STARTING
         self.last: Report | None = None
+        """Newest report that says where the run is."""
+        self.waiting = ""
+        """What a save waits for, from rank 0; empty: nothing."""
         self.metrics: dict[str, float] = {}
         self.checkpoint: CheckpointRef | None = None
         self.resumed_from_step: int | None = None
@@ -45,6 +52,7 @@ class Hub:
         self.last_move = time.monotonic()
         """When the run last got on, for the stall watch."""
         self._highest = 0
+        self._step_time: str | None = None
         self._failures_without_step = 0
         self._times: dict[str, str] = {}
 
@@ -93,17 +101,13 @@ class Hub:
     def report(self, report: Report) -> None:
         """News of rank 0."""
         with self._lock:
-            self.last = report
-            self.last_move = time.monotonic()
+            self._move(report)
             finite = {key: value for key, value in report.metrics.items() if math.isfinite(value)}
             self.metrics.update(finite)
             if report.checkpoint is not None:
                 self.checkpoint = report.checkpoint
-            if report.kind is ReportKind.RESUMED:
-                self._resumed(report.step)
-            if report.kind is not ReportKind.RESUMED and report.step > self._highest:
-                self._highest = report.step
-                self._failures_without_step = 0
+            if report.kind is ReportKind.WAITING:
+                self.waiting = report.message[:512]  # the limit of the message to the operator
         if report.kind is ReportKind.LOADED:
             self._mark("loaded")
         if report.kind is ReportKind.FIRST_STEP:
@@ -132,6 +136,8 @@ class Hub:
                 resumed_from_step=self.resumed_from_step,
                 recoveries=self.recoveries,
                 lost_steps=self.lost_steps,
+                step_time=self._step_time,
+                waiting=self.waiting,
                 ray_ready_time=self._times.get("ray_ready"),
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
@@ -153,6 +159,24 @@ class Hub:
                 mlflow_run=self.mlflow_run,
                 **more,
             )
+
+    def _move(self, report: Report) -> None:
+        """Follow the run: forward by its steps, and back only where a recovery, which is counted, goes back."""
+        if report.kind not in (ReportKind.WARNING, ReportKind.WAITING):
+            self.last_move = time.monotonic()  # that something is wrong is no sign that the run gets on
+        at = self.last.step if self.last else 0
+        if report.kind is ReportKind.RESUMED:
+            if report.step >= at or self.recoveries:
+                self.last = report
+            self._resumed(report.step)
+            self.waiting = ""  # that of the ranks before
+        elif report.kind in MOVING and report.step >= at:
+            self.last = report
+            if report.step > at:
+                self._step_time = now()
+            if report.step > self._highest:
+                self._highest = report.step
+                self._failures_without_step = 0
 
     def _resumed(self, step: int) -> None:
         if self.recoveries and self._highest:

@@ -1,25 +1,65 @@
-"""Tasks own what a model predicts: outputs, loss and metrics."""
+"""A task is a kind (what is predicted), a loss (what is minimised) and metrics (what is measured)."""
 
 from __future__ import annotations
 
-from trainmaster_api.spec import task as specs
-from trainmaster_api.spec.task import LOSSES, TASK_METRICS
+from collections.abc import Callable
 
-from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_api.spec.task import METRICS, MetricPart
+from trainmaster_api.spec.task import Loss as LossPart
+from trainmaster_api.spec.task import Task as TaskSpec
 
-from .base import Task
-from .classification import ClassificationTask
-from .regression import RegressionTask
+from trainmaster_trainer.references import resolve
+from trainmaster_trainer.registry import Registry
 
-__all__ = ["Task", "build_task"]
+from .base import Kind, Task, Unit
+from .losses.base import Loss
+from .metrics.base import Metric
+from .objective import Objective
+from .own import metric_factory, own_loss
+
+__all__ = ["KINDS", "LOSSES", "METRICS_BY_NAME", "Kind", "Loss", "Metric", "Objective", "Task", "Unit", "build_task"]
+
+KINDS: Registry[Callable[[TaskSpec, int, Unit], Kind]] = Registry("task", f"{__name__}.kinds", "trainmaster.tasks")
+LOSSES: Registry[Callable[[LossPart], Loss]] = Registry("loss", f"{__name__}.losses", "trainmaster.losses")
+METRICS_BY_NAME: Registry[Callable[[Kind], Metric]] = Registry("metric", f"{__name__}.metrics", "trainmaster.metrics")
 
 
-def build_task(spec: specs.Task, classes: int) -> Task:
-    """Return the task of a specification. `classes`: number of classes in the data, where the spec gives none."""
-    own = {each.name for each in TASK_METRICS if spec.name in each.tasks}
-    unknown = [metric.label for metric in spec.metrics if metric.name not in own]
-    if LOSSES.get(spec.loss_or_default.name) is None:
-        unknown.append(spec.loss_or_default.label)
-    if unknown:
-        raise ConfigurationError(f"task: {', '.join(unknown)} can't be built by this version")
-    return ClassificationTask(spec, classes) if spec.name == "classification" else RegressionTask(spec)
+def build_task(spec: TaskSpec, classes: int, unit: Unit | None = None) -> Task:
+    """Return the task of a specification.
+
+    Args:
+        spec: What was asked.
+        classes: Number of classes that the data names; used where the spec gives none.
+        unit: What the target was standardised with.
+
+    Raises:
+        ConfigurationError: A name or a reference leads nowhere, or its arguments don't fit.
+    """
+    kind = KINDS.get(spec.name, "task.name")(spec, classes, unit or Unit())
+    # those that every task of this kind has come first, so that a job's own metric can't take their place
+    parts = {key: MetricPart(name=key) for key in METRICS[spec.name] if key != "loss"}
+    paths = dict.fromkeys(parts, "task.metrics")
+    for index, part in enumerate(spec.metrics):
+        if part.key not in parts:
+            parts[part.key], paths[part.key] = part, f"task.metrics[{index}]"
+    return Task(
+        kind, _loss(spec.loss_or_default), {key: _metric(part, key, paths[key], kind) for key, part in parts.items()}
+    )
+
+
+def _loss(part: LossPart) -> Loss:
+    if part.reference is not None:
+        return own_loss(resolve(part.reference, "task.loss.class"), part, "task.loss")
+    assert part.name is not None
+    found = LOSSES.get(part.name, "task.loss.name")
+    return found(part) if LOSSES.is_shipped(part.name) else own_loss(found, part, "task.loss")
+
+
+def _metric(part: MetricPart, key: str, path: str, kind: Kind) -> Callable[[], Metric]:
+    if part.reference is not None:
+        return metric_factory(resolve(part.reference, f"{path}.class"), part, key, path, kind)
+    assert part.name is not None
+    found = METRICS_BY_NAME.get(part.name, f"{path}.name")
+    return (
+        (lambda: found(kind)) if METRICS_BY_NAME.is_shipped(part.name) else metric_factory(found, part, key, path, kind)
+    )

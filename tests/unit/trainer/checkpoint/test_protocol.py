@@ -11,12 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainmaster_api.layout import BEST, CHECKPOINTS, FENCE, LATEST, MANIFEST, checkpoint_name
+from pydantic import ValidationError
+from trainmaster_api.layout import BEST, CHECKPOINTS, FENCE, LATEST, MANIFEST, Pointer, checkpoint_name
 from trainmaster_trainer.checkpoint import CheckpointManager, Policy, Snapshot, State, protocol
 from trainmaster_trainer.checkpoint.protocol import Torn
 from trainmaster_trainer.errors import Fenced, StorageUnavailable
 from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tasks import Objective
 
+LOSS = Objective("val/loss", higher_is_better=False)
 FILES = {"model": bytes(range(200)), "loop.json": b"{}"}
 
 
@@ -36,14 +39,23 @@ def state(step: int) -> State:
 
 def manager(store: Store, attempt: int = 1, keep: int = 2, keep_best: int = 1) -> CheckpointManager:
     return CheckpointManager(
-        store, store.uri, attempt, 1, Policy(keep, keep_best, "val/loss"), lambda ref, metrics: None
+        store, store.uri, attempt, 1, Policy(keep, keep_best, LOSS), lambda: None, lambda ref: None
     )
 
 
 def save(checkpoints: CheckpointManager, step: int, loss: float | None = None) -> None:
     metrics = {} if loss is None else {"val/loss": loss}
-    checkpoints.save([Snapshot(step, state(step), metrics)], lambda: None)
+    checkpoints.save(Snapshot(step, state(step), metrics))
     checkpoints.wait()
+
+
+def pointer(store: Store, name: str) -> tuple[int, int] | None:
+    """Where LATEST or BEST points; None: it is torn."""
+    try:
+        found = Pointer.model_validate_json(store.get(name) or b"")
+    except ValidationError:
+        return None
+    return found.attempt, found.step
 
 
 def steps(store: Store) -> list[int]:
@@ -129,7 +141,7 @@ def test_a_write_that_fails_in_the_middle_leaves_no_checkpoint(store: Store, mon
     monkeypatch.setattr(Store, "put", put)
     with pytest.raises(StorageUnavailable, match="gone"):
         save(checkpoints, 20)
-    assert protocol.read_pointer(store, LATEST) == (1, 10)
+    assert pointer(store, LATEST) == (1, 10)
     assert protocol.read_manifest(store, (1, 20)) is None
 
 
@@ -169,7 +181,7 @@ def test_a_fenced_writer_commits_nothing_and_moves_no_pointer(store: Store) -> N
     with pytest.raises(Fenced):
         save(old, 20, 0.1)
     assert protocol.read_manifest(store, (1, 20)) is None
-    assert protocol.read_pointer(store, LATEST) == protocol.read_pointer(store, BEST) == (1, 10)
+    assert pointer(store, LATEST) == pointer(store, BEST) == (1, 10)
 
 
 def test_a_fence_that_a_crash_left_empty_is_taken(store: Store) -> None:
@@ -184,14 +196,14 @@ def test_latest_never_goes_back(tmp_path_factory: pytest.TempPathFactory, moves:
     store = Store(str(tmp_path_factory.mktemp("pointer")))
     for number, to in enumerate(moves, start=1):
         protocol.advance(store, LATEST, to)
-        assert protocol.read_pointer(store, LATEST) == max(moves[:number])
+        assert pointer(store, LATEST) == max(moves[:number])
 
 
 def test_a_torn_pointer_is_no_pointer_and_is_written_anew(store: Store) -> None:
     store.put(LATEST, b"{")
-    assert protocol.read_pointer(store, LATEST) is None
+    assert pointer(store, LATEST) is None
     protocol.advance(store, LATEST, (1, 10))
-    assert protocol.read_pointer(store, LATEST) == (1, 10)
+    assert pointer(store, LATEST) == (1, 10)
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------
@@ -201,8 +213,8 @@ def test_the_newest_and_the_best_are_kept(store: Store) -> None:
     for step, loss in [(10, 0.9), (20, 0.2), (30, 0.5), (40, 0.4), (50, 0.6)]:
         save(checkpoints, step, loss)
     assert steps(store) == [20, 40, 50]
-    assert protocol.read_pointer(store, BEST) == (1, 20)
-    assert protocol.read_pointer(store, LATEST) == (1, 50)
+    assert pointer(store, BEST) == (1, 20)
+    assert pointer(store, LATEST) == (1, 50)
     assert checkpoints.best() == (1, 20)
 
 
@@ -215,7 +227,7 @@ def test_a_resumed_run_knows_the_best_of_older_attempts(store: Store) -> None:
     assert second.resume(lambda text: None) is not None
     for step in (30, 40, 50):
         save(second, step, 0.2)
-    assert second.best() == protocol.read_pointer(store, BEST) == (1, 10)
+    assert second.best() == pointer(store, BEST) == (1, 10)
     assert steps(store) == [10, 40, 50]
 
 
@@ -266,10 +278,11 @@ def test_the_sweep_at_the_end_takes_what_was_never_committed(store: Store) -> No
 def test_snapshots_handed_over_together_are_committed_in_order(store: Store) -> None:
     committed: list[int] = []
     checkpoints = CheckpointManager(
-        store, store.uri, 1, 1, Policy(3, 1, "val/loss"), lambda ref, metrics: committed.append(ref.step)
+        store, store.uri, 1, 1, Policy(3, 1, LOSS), lambda: None, lambda ref: committed.append(ref.step)
     )
     checkpoints.resume(lambda text: None)
-    checkpoints.save([Snapshot(10, state(10), {"val/loss": 0.1}), Snapshot(20, state(20), {})], lambda: None)
+    checkpoints.keep(Snapshot(10, state(10), {"val/loss": 0.1}))
+    checkpoints.save(Snapshot(20, state(20), {}))
     checkpoints.close()
     assert committed == [10, 20]
     assert checkpoints.best() == (1, 10)

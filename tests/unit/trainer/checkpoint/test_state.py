@@ -38,21 +38,25 @@ def fresh(root: Path) -> Setup:
 
 def through_bytes(setup: Setup) -> State:
     return State.from_files(
-        State.capture(setup.model, setup.optimizer, gather_ranks(setup), setup.loop_state()).files()
+        State.capture(
+            setup.model, setup.optimizer, gather_ranks(setup), setup.loop_state(), setup.parts_state()
+        ).files()
     )
 
 
 def test_every_number_of_the_loop_comes_back(tmp_path: Path) -> None:
     before = fresh(tmp_path)
-    before.step, before.loss_steps, before.lr_scale, before.best, before.stopped_early = 30, 4, 0.01, 0.5, True
+    before.step, before.loss_steps, before.best, before.stopped_early = 30, 4, 0.5, True
     before.loss_sum.fill_(2.25)
     assert before.early is not None
-    assert before.plateau is not None
     before.early.update({"val/loss": 0.5})
-    before.plateau.update({"val/loss": 0.25})
+    for _ in range(9):
+        before.schedule.validated({"val/loss": 0.25})
+    assert before.schedule.share(0) == 0.1, "plateau has lowered the rate"
     after = fresh(tmp_path)
     after.restore(through_bytes(before))
     assert after.loop_state() == before.loop_state()
+    assert after.schedule.state_dict() == before.schedule.state_dict() == {"share": 0.1, "best": 0.25, "waited": 1}
     assert float(after.loss_sum) == 2.25
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from trainmaster_api.messages import CheckpointRef, Outcome, ProgressMessage, Tr
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind
+from trainmaster_trainer.reporting import state
 from trainmaster_trainer.reporting.state import Event, Hub
 
 
@@ -18,7 +20,7 @@ def hub(job: TrainingJob) -> Hub:
 
 
 def report(kind: ReportKind, step: int = 0, **more: object) -> Report:
-    return Report(kind, step, 100, 0, **more)  # type: ignore[arg-type]
+    return Report(kind=kind, step=step, total_steps=100, epoch=0, **more)  # type: ignore[arg-type]
 
 
 def test_states_of_a_run(hub: Hub) -> None:
@@ -105,3 +107,62 @@ def test_the_end_carries_step_and_checkpoint(hub: Hub) -> None:
     hub.report(report(ReportKind.STEP, 44))
     found = hub.ended(Outcome.FAILED, "why", FailureClass.DATA_ERROR, rank=1)
     assert (found.step, found.checkpoint, found.rank) == (44, checkpoint, 1)
+
+
+def checkpoint_of(step: int) -> CheckpointRef:
+    return CheckpointRef(step=step, attempt=2, uri=f"at {step}", time="2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("kind", [ReportKind.CHECKPOINT, ReportKind.WARNING, ReportKind.WAITING])
+def test_progress_does_not_go_back_to_the_step_of_an_older_save(hub: Hub, kind: ReportKind) -> None:
+    """The best so far is written together with a newer checkpoint, and first."""
+    hub.report(report(ReportKind.STEP, 5000, eta_seconds=7.0))
+    hub.report(report(kind, 1000, eta_seconds=900.0, checkpoint=checkpoint_of(1000)))
+    assert (hub.progress().step, hub.progress().eta_seconds) == (5000, 7.0)
+    assert hub.progress().checkpoint == checkpoint_of(1000)
+    assert hub.ended(Outcome.FAILED, "why", FailureClass.DATA_ERROR).step == 5000
+    assert hub.last is not None
+    assert hub.last.step == 5000, "the stall watch names it"
+
+
+@pytest.mark.parametrize("kind", [ReportKind.STEP, ReportKind.VALIDATION, ReportKind.LOADED, ReportKind.RESUMED])
+def test_progress_goes_back_by_a_counted_recovery_only(hub: Hub, kind: ReportKind) -> None:
+    hub.report(report(ReportKind.STEP, 50))
+    hub.report(report(kind, 40))
+    assert hub.progress().step == 50
+    hub.recovering("rank 1 is gone")
+    hub.report(report(ReportKind.RESUMED, 40))
+    assert (hub.progress().step, hub.progress().recoveries, hub.progress().lost_steps) == (40, 1, 10)
+    hub.report(report(ReportKind.STEP, 41))
+    assert hub.progress().step == 41
+
+
+def test_the_time_of_the_last_step_moves_with_steps_only(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(f"2026-01-01T00:00:{second:02}Z" for second in range(60))
+    monkeypatch.setattr(state, "now", lambda: next(times))
+    assert hub.progress().step_time is None
+    hub.report(report(ReportKind.RESUMED, 40))
+    hub.report(report(ReportKind.LOADED, 40))
+    assert hub.progress().step_time is None, "that it resumed there is no step"
+    seen = []
+    for kind, step in ((ReportKind.FIRST_STEP, 41), (ReportKind.STEP, 45), (ReportKind.CHECKPOINT, 45),
+                       (ReportKind.WARNING, 45), (ReportKind.STEP, 45), (ReportKind.VALIDATION, 46)):  # fmt: skip
+        hub.report(report(kind, step))
+        seen.append(hub.progress().step_time)
+    assert None not in seen
+    assert [a != b for a, b in itertools.pairwise(seen)] == [True, False, False, False, True]
+
+
+def test_what_a_save_waits_for_reaches_the_operator_until_it_is_over(hub: Hub) -> None:
+    hub.last_move = 0.0
+    hub.report(report(ReportKind.WAITING, 10, message="storage doesn't answer"))
+    assert hub.progress().waiting == "storage doesn't answer"
+    assert hub.last_move == 0.0, "no sign that the run gets on"
+    hub.report(report(ReportKind.STEP, 11))
+    assert hub.progress().waiting == "storage doesn't answer"
+    hub.report(report(ReportKind.WAITING, 12))
+    assert hub.progress().waiting == ""
+    hub.report(report(ReportKind.WAITING, 13, message="storage doesn't answer"))
+    hub.recovering("rank 0 is gone")
+    hub.report(report(ReportKind.RESUMED, 10))
+    assert hub.progress().waiting == "", "those ranks wait for nothing any more"

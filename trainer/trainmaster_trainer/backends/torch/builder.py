@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.spec.job import Spec
-from trainmaster_api.spec.schedule import SCHEDULES, PlateauArgs
 
 from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
@@ -19,12 +19,12 @@ from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.data.order import Cursor
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.models import build_model
-from trainmaster_trainer.tasks import Task, build_task
-from trainmaster_trainer.tasks.regression import RegressionTask
+from trainmaster_trainer.references import use_folder
+from trainmaster_trainer.tasks import Task, Unit, build_task
 
-from .no_dynamo import DistributedDataParallel
 from .optim import build_optimizer
-from .schedule import Patience, factor, steps_of
+from .patience import Patience
+from .schedule import Schedule, steps_of
 
 
 @dataclass
@@ -34,8 +34,10 @@ class Setup:
     Attributes:
         model: The bare model: saved, evaluated, packaged.
         replica: The same weights behind DDP where there is more than one rank: trained.
-        lr_scale: What plateau has made of the peak learning rate.
+        schedule: Share of the peak learning rate at each step.
+        early: Early stopping, if there is any.
         bad_steps: Device scalar: steps since the first whose gradients weren't finite, that one included; else 0.
+        grad_norm: Device scalar: norm of the last step's gradients, before clipping.
         share: Device scalar: weight of a micro-batch in its step.
         loss_sum: Device scalar: loss of this rank's micro-batches since it was last logged, added up.
         loss_steps: How many steps that is.
@@ -50,14 +52,14 @@ class Setup:
     optimizer: torch.optim.Optimizer
     cursor: Cursor
     total_steps: int
+    schedule: Schedule
     early: Patience | None
-    plateau: Patience | None
     bad_steps: Tensor
     loss_sum: Tensor
+    grad_norm: Tensor
     share: Tensor
     step: int = 0
     loss_steps: int = 0
-    lr_scale: float = 1.0
     best: float | None = None
     stopped_early: bool = False
     parameters: list[nn.Parameter] = field(default_factory=list)
@@ -68,22 +70,28 @@ class Setup:
         return self.context.job.spec
 
     def lr(self) -> float:
-        """Learning rate of the next step."""
-        training = self.spec.training
-        share = factor(training.schedule, self.step, self.total_steps, self.cursor.steps_per_epoch)
-        return training.optimizer.lr * share * self.lr_scale
+        """Return the learning rate of the next step."""
+        return self.spec.training.optimizer.lr * self.schedule.share(self.step)
+
+    def buffers(self) -> list[Tensor]:
+        """Return the model's buffers, such as the running statistics of batch norm."""
+        return list(self.model.buffers())
 
     def loop_state(self) -> dict[str, Any]:
-        """What a resume needs besides tensors: a few numbers."""
+        """Return what a resume needs besides tensors: a few numbers."""
         return {
             "step": self.step,
             "lossSteps": self.loss_steps,
-            "lrScale": self.lr_scale,
             "best": self.best,
             "stoppedEarly": self.stopped_early,
             "early": self.early.state() if self.early else None,
-            "plateau": self.plateau.state() if self.plateau else None,
         }
+
+    def parts_state(self) -> dict[str, Any]:
+        """Return the state of the parts that have one: of a schedule that remembers something, of a loss's buffers."""
+        loss = self.task.loss.module
+        found = {"schedule": self.schedule.state_dict(), "loss": loss.state_dict() if loss else {}}
+        return {name: state for name, state in found.items() if state}
 
     def restore(self, state: State) -> None:
         """Take a checkpoint's state.
@@ -96,16 +104,18 @@ class Setup:
         self.model.load_state_dict(state.model)
         asked = [{key: value for key, value in g.items() if key != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state.optimizer)
-        for group, options in zip(self.optimizer.param_groups, asked, strict=True):
-            group.update(options)  # run.resumeFrom takes moments from the other run, hyperparameters from this spec
+        if state.is_foreign:  # moments are the other run's, hyperparameters this spec's
+            for group, options in zip(self.optimizer.param_groups, asked, strict=True):
+                group.update(options)
         self.step = int(state.loop["step"])
         self.loss_steps = int(state.loop["lossSteps"])
-        self.lr_scale = float(state.loop["lrScale"])
         self.best = state.loop["best"]
         self.stopped_early = bool(state.loop["stoppedEarly"])
-        for watcher, saved in ((self.early, state.loop["early"]), (self.plateau, state.loop["plateau"])):
-            if watcher is not None and saved is not None:
-                watcher.restore(saved)
+        if self.early is not None and state.loop["early"] is not None:
+            self.early.restore(state.loop["early"])
+        self.schedule.load_state_dict(state.parts.get("schedule", {}))
+        if self.task.loss.module is not None and "loss" in state.parts:
+            self.task.loss.module.load_state_dict(state.parts["loss"])
         if len(state.ranks) == context.world_size:
             set_rng(state.ranks[context.rank]["rng"], context.device)
             self.loss_sum.fill_(state.ranks[context.rank]["lossSum"])
@@ -122,41 +132,53 @@ def build(context: Context) -> Setup:
         DataError: The data can't be read.
     """
     training = context.job.spec.training
+    use_folder(context.base_dir)
+    # the same draws on every rank and in every attempt: a user's class may use them in its constructor
+    seed_everything(training.loop.seed, 0, 0)
     data = load_data(context.job, context.base_dir, os.environ)
     data.move(context.device)
-    task = build_task(training.task, len(data.rows.labels))
-    if isinstance(task, RegressionTask):
-        task.mean, task.std = data.target_mean, data.target_std
-    _require_feedable(context)
+    task = build_task(training.task, len(data.rows.labels), Unit(data.target_mean, data.target_std))
+    if task.loss.module is not None:
+        task.loss.module.to(context.device)
 
     torch.manual_seed(training.loop.seed)  # the same initial weights on every rank and for every world size
     model = build_model(training.model, data.rows.shape, task.outputs).to(context.device)
-    replica: nn.Module = model
-    if context.world_size > 1:
-        replica = DistributedDataParallel(model, gradient_as_bucket_view=True, forward_sync_buffers=False)
+    _require_tensors(model, training.model.label)
     cursor = Cursor(data.train, training.data.batch_size, training.loop.seed)
+    total_steps = steps_of(training.loop.duration, cursor.steps_per_epoch)
     early = training.loop.early_stopping
-    if SCHEDULES.get(training.schedule.name) is None:
-        raise ConfigurationError(f"schedule {training.schedule.label} is not one that this version can build")
-    plateau = training.schedule.typed_args(PlateauArgs) if training.schedule.name == "plateau" else None
     setup = Setup(
         context=context,
         data=data,
         task=task,
         model=model,
-        replica=replica,
+        # Before each forward DDP gives every rank the buffers of rank 0 (batch norm's running statistics), which are
+        # those that are saved: so a resumed rank computes with what it would have had.
+        replica=DistributedDataParallel(model, gradient_as_bucket_view=True) if context.world_size > 1 else model,
         optimizer=build_optimizer(training.optimizer, model),
         cursor=cursor,
-        total_steps=steps_of(training.loop.duration, cursor.steps_per_epoch),
-        early=Patience(early.metric, early.patience, early.min_delta) if early else None,
-        plateau=Patience(plateau.metric, plateau.patience) if plateau else None,
+        total_steps=total_steps,
+        schedule=Schedule(training.schedule, task, total_steps, cursor.steps_per_epoch),
+        early=Patience(
+            task.objective(early.metric, "loop.earlyStopping.metric"), early.patience, early.min_delta
+        ) if early else None,
         bad_steps=torch.zeros((), device=context.device),
         loss_sum=torch.zeros((), device=context.device),
+        grad_norm=torch.zeros((), device=context.device),
         share=torch.tensor(1 / training.loop.gradient_accumulation, device=context.device),
         parameters=[p for p in model.parameters() if p.requires_grad],
-    )
+    )  # fmt: skip
     seed_everything(training.loop.seed, context.rank, 0)
     return setup
+
+
+def _require_tensors(model: nn.Module, label: str) -> None:
+    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if others:
+        raise ConfigurationError(
+            f"model {label}: {', '.join(others[:3])} in its state_dict is no tensor, and can't be saved; "
+            "leave get_extra_state out"
+        )
 
 
 def _require_fit(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -175,16 +197,6 @@ def _require_fit(state: State, model: nn.Module, optimizer: torch.optim.Optimize
         )
     if set(state.optimizer["param_groups"][0]) != set(optimizer.param_groups[0]):
         raise ConfigurationError("run.resumeFrom: that run had another optimizer; use its optimizer.name")
-
-
-def _require_feedable(context: Context) -> None:
-    training = context.job.spec.training
-    parts = context.world_size * training.loop.gradient_accumulation
-    if training.data.batch_size % parts:
-        raise ConfigurationError(
-            f"data.batchSize {training.data.batch_size} is not a multiple of {context.world_size} workers x "
-            f"{training.loop.gradient_accumulation} gradientAccumulation; every worker needs the same share"
-        )
 
 
 def share_state(context: Context, state: State | None) -> State | None:
@@ -208,7 +220,17 @@ def gather_ranks(setup: Setup) -> list[RankState]:
 
 
 def share_weights(setup: Setup) -> None:
-    """Give every rank the weights of rank 0's model."""
+    """Give every rank the weights and buffers of rank 0's model."""
     if setup.context.world_size > 1:
         for tensor in setup.model.state_dict().values():
             dist.broadcast(tensor, src=0)
+
+
+def share_buffers(setup: Setup) -> None:
+    """Give every rank the buffers of rank 0, which are those that are saved: what is evaluated is what is kept.
+
+    The last forward has changed them since DDP did the same: each rank's batch norm has seen its own rows.
+    """
+    if setup.context.world_size > 1:
+        for buffer in setup.buffers():
+            dist.broadcast(buffer, src=0)

@@ -21,7 +21,7 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
     context = setup.context
     best_step = setup.step
     if context.rank == 0:
-        recorder.manager.wait()
+        recorder.wait()
         best = recorder.manager.load_best(lambda text: recorder.report(ReportKind.WARNING, message=text))
         if best is not None:
             (_, best_step), state = best
@@ -37,7 +37,7 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
         check_fence(context.run, context.attempt)
         report = {"step": best_step, "rows": len(setup.data.test), "metrics": metrics}
         context.run.put(TEST_METRICS, json.dumps(report, indent=1).encode())
-        uri = package(context.run, setup.spec.training, setup.data, setup.model.state_dict())
+        uri = package(context.run, setup.spec.training, setup.data, setup.model.state_dict(), setup.task.outputs)
         recorder.log(metrics)
         recorder.flush()
         recorder.manager.sweep()

@@ -9,21 +9,20 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trainmaster_api.messages import Outcome
-from trainmaster_api.spec.schedule import PlateauArgs
 
+from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 from trainmaster_trainer.context import Context, ReportKind, Result
-from trainmaster_trainer.errors import NonFiniteLoss
+from trainmaster_trainer.errors import NonFiniteLoss, UserCodeError
 
-from .builder import Setup, build, gather_ranks, share_state
+from .builder import Setup, build, gather_ranks, share_buffers, share_state
 from .control_point import Pulse
 from .evaluate import evaluate
 from .finish import finish
-from .optim import clip_, set_lr, total_norm
+from .optim import LARGEST, set_lr, step_unless_bad
 from .recorder import Recorder
 from .schedule import steps_of
-
-LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
 def fit(context: Context) -> Result:
@@ -55,6 +54,7 @@ def fit(context: Context) -> Result:
             if setup.step >= pulse.next_step:
                 decision = pulse.exchange(setup.step, recorder.wants_save())
                 raise_if_bad(setup)
+                recorder.look()
                 recorder.report(ReportKind.STEP)
                 if decision.stop:
                     recorder.save(gather_ranks(setup), {}, wait=True)
@@ -71,7 +71,7 @@ def fit(context: Context) -> Result:
             is_validated = setup.step % validate_every == 0 or setup.step == setup.total_steps
             if is_validated or setup.step % recorder.log_every == 0:
                 raise_if_bad(setup)  # the loss is read here anyway
-                recorder.log({"train/loss": mean_train_loss(setup), "train/lr": setup.lr()})
+                recorder.log(train_metrics(setup))
             if is_validated:
                 metrics = validate(setup)
                 recorder.log(metrics, ReportKind.VALIDATION)
@@ -109,21 +109,19 @@ def train_step(setup: Setup) -> None:
     for index in range(micro_batches):
         x, y = setup.data.batch(rows[index * size : (index + 1) * size])
         with no_sync(setup, until_last=index < micro_batches - 1), autocast(setup):
-            loss = setup.task.loss(setup.replica(x), y)
+            loss = setup.task.loss.training(setup.replica(x), y)
             # every micro-batch has the same size, so the mean of means is the mean of the big batch
             loss.backward(setup.share)  # type: ignore[no-untyped-call]
         setup.loss_sum += loss.detach()
 
     # DDP has averaged the gradients over the ranks, so all of them see the same norm and take the same decision
-    gradients = [p.grad for p in setup.parameters if p.grad is not None]
-    norm = total_norm(gradients)
+    norm = setup.grad_norm = get_total_norm([p.grad for p in setup.parameters if p.grad is not None])
     if loop.clip_norm is not None:
-        clip_(gradients, norm, loop.clip_norm)
+        clip_grads_with_norm_(setup.parameters, loop.clip_norm, norm)
     setup.bad_steps += (norm <= LARGEST).logical_not() | (setup.bad_steps > 0)
 
     set_lr(setup.optimizer, setup.lr())
-    setup.optimizer.found_inf = setup.bad_steps.clamp(max=1)  # type: ignore[attr-defined]  # GradScaler's flag
-    setup.optimizer.step()
+    step_unless_bad(setup.optimizer, setup.bad_steps)
     for parameter in setup.parameters:
         parameter.grad = None
     setup.loss_steps += 1
@@ -152,17 +150,58 @@ def warm_up(setup: Setup) -> None:
     """
     rows = setup.cursor.indices(setup.step, setup.context.rank, setup.context.world_size)
     x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
-    device = setup.context.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws here and must not be seen
+    with unseen(setup):
         for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
             with autocast(setup):
-                setup.task.loss(setup.replica(x), y).backward()  # type: ignore[no-untyped-call]
+                output = setup.replica(x)
+                require_output(setup, output, len(x))
+                loss = setup.task.loss.training(output, y)
+            require_loss(setup, loss)
+            loss.backward()  # type: ignore[no-untyped-call]
             setup.optimizer.zero_grad(set_to_none=True)
 
 
+@contextlib.contextmanager
+def unseen(setup: Setup) -> Iterator[None]:
+    """Undo what a forward leaves behind besides gradients: draws of dropout, statistics of batch norm."""
+    loss = setup.task.loss.module
+    buffers = [(b, b.clone()) for module in (setup.model, loss) if module is not None for b in module.buffers()]
+    drawn = get_rng(setup.context.device)
+    yield
+    set_rng(drawn, setup.context.device)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def require_output(setup: Setup, output: object, rows: int) -> None:
+    """Refuse a model whose output isn't (batch, outputs): the loss would say it in its own words, or broadcast it."""
+    expected = (rows, setup.task.outputs)
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+    if shape != expected:
+        raise UserCodeError(
+            f"model {setup.spec.training.model.label} returned {shape} for a batch of {rows} rows; "
+            f"task.name {setup.spec.training.task.name} expects {expected}"
+        )
+
+
+def require_loss(setup: Setup, loss: object) -> None:
+    """Refuse a loss that isn't a scalar, or that no gradient flows from."""
+    label = setup.spec.training.task.loss_or_default.label
+    if not isinstance(loss, torch.Tensor) or loss.dim() != 0:
+        shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
+        raise UserCodeError(f"task.loss {label} returned {shape}; expected a scalar, the mean over the batch")
+    if not loss.requires_grad:
+        raise UserCodeError(
+            f"task.loss {label} doesn't depend on the model's parameters (model {setup.spec.training.model.label}): "
+            "there is nothing to train; is something computed under no_grad, or detached?"
+        )
+
+
 def validate(setup: Setup) -> dict[str, float]:
-    """Metrics of the validation split, and what early stopping and plateau make of them; the same on every rank."""
+    """Return metrics of the validation split, seen by early stopping and schedule; the same on all ranks."""
     context = setup.context
+    share_buffers(setup)
     with autocast(setup):
         found = evaluate(
             setup.model, setup.data, setup.data.validation, setup.task, rank=context.rank, world_size=context.world_size
@@ -170,10 +209,17 @@ def validate(setup: Setup) -> dict[str, float]:
     metrics = {f"val/{name}": value for name, value in found.items()}
     if setup.early is not None and setup.early.update(metrics):
         setup.stopped_early = True
-    if setup.plateau is not None and setup.plateau.update(metrics):
-        schedule = setup.spec.training.schedule
-        setup.lr_scale = max(setup.lr_scale * schedule.typed_args(PlateauArgs).factor, schedule.min_lr_ratio)
+    setup.schedule.validated(metrics)
     return metrics
+
+
+def train_metrics(setup: Setup) -> dict[str, float]:
+    """Return what is logged of training: the mean loss since the last line, and of this step rate and gradient norm."""
+    return {
+        "train/loss": mean_train_loss(setup),
+        "train/lr": setup.lr(),
+        "train/grad_norm": float(setup.grad_norm),  # before clipping: it shows whether clipNorm clips
+    }
 
 
 def mean_train_loss(setup: Setup) -> float:

@@ -1,48 +1,91 @@
-"""The optimizer: fused, no decay on biases and norms, and able to skip a non-finite step on the device."""
+"""The optimizer: no decay on biases and norms, and a way to leave out a non-finite step."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from trainmaster_api.spec.optimizer import AdamWArgs, Optimizer, SgdArgs
+from trainmaster_api.spec.optimizer import Optimizer
 
 from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.references import call, resolve
+from trainmaster_trainer.registry import Registry
 
-from .no_dynamo import SGD, AdamW
-
-
-def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or SGD over two groups: matrices decay, vectors (biases, norms) don't."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": spec.weight_decay or 0.0},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    # fused: one kernel for all tensors, and the only form that takes found_inf without a host sync
-    if spec.name == "adamw":
-        adamw = spec.typed_args(AdamWArgs)
-        beta1, beta2 = adamw.betas
-        return AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=adamw.eps, fused=True)
-    if spec.name != "sgd":
-        raise ConfigurationError(f"optimizer {spec.label} is not one that this version can build")
-    sgd = spec.typed_args(SgdArgs)
-    return SGD(groups, lr=spec.lr, momentum=sgd.momentum, nesterov=sgd.nesterov, fused=True)
+OPTIMIZERS: Registry[Callable[[Optimizer, list[dict[str, Any]]], torch.optim.Optimizer]] = Registry(
+    "optimizer", f"{__package__}.optimizers", "trainmaster.optimizers"
+)
+LARGEST = torch.finfo(torch.float32).max  # neither infinity nor NaN is at most this
 
 
-def total_norm(gradients: list[Tensor]) -> Tensor:
-    """Global norm of gradients on one device, a scalar there.
+def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over the model's parameters.
 
-    The same numbers as `torch.nn.utils.get_total_norm`, without its grouping by device and type, which takes three
-    times as long as the norm itself where tensors are small.
+    A class or an entry point is called with the parameters, `lr`, `weight_decay` if `weightDecay` is given, and `args`.
+
+    Raises:
+        ConfigurationError: There is none of that name, its arguments don't fit, or it isn't an optimizer.
     """
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # type: ignore[no-any-return]
+    groups = parameter_groups(model, part.weight_decay)
+    if not groups:
+        raise ConfigurationError("model: has no parameter to train")
+    if OPTIMIZERS.is_shipped(part.name) and part.name is not None:
+        return OPTIMIZERS.get(part.name, "optimizer.name")(part, groups)
+    target = (
+        resolve(part.reference, "optimizer.class")
+        if part.reference
+        else OPTIMIZERS.get(part.name or "", "optimizer.name")
+    )
+    if inspect.isclass(target) and not issubclass(target, torch.optim.Optimizer):
+        raise ConfigurationError(f"optimizer {part.label} is no subclass of torch.optim.Optimizer")
+    fields = {"lr": part.lr} | ({} if part.weight_decay is None else {"weight_decay": part.weight_decay})
+    found = call(target, "optimizer", part.FAMILY.call, part.args, groups, fields=fields)
+    if not isinstance(found, torch.optim.Optimizer):
+        raise ConfigurationError(
+            f"optimizer {part.label} made a {type(found).__name__}; expected a torch.optim.Optimizer"
+        )
+    closure = inspect.signature(found.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigurationError(
+            f"optimizer {part.label} needs a closure that computes the loss again; a step here computes it once"
+        )
+    return found
 
 
-def clip_(gradients: list[Tensor], norm: Tensor, most: float) -> None:
-    """Scale gradients in place so that their norm is at most `most`, as `torch.nn.utils.clip_grads_with_norm_` does."""
-    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+def parameter_groups(model: nn.Module, weight_decay: float | None) -> list[dict[str, Any]]:
+    """Return groups: matrices decay, vectors (biases, norms) don't; without a decay one group: the class decides."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if weight_decay is None:
+        return [{"params": trained}] if trained else []
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether `optimizer.step()` itself leaves weights and moments alone while `optimizer.found_inf` is 1.
+
+    `found_inf` is how `torch.amp.GradScaler` tells a fused kernel to do nothing, without reading the flag on the host.
+    Only torch's own optimizers do that, and only fused; a subclass may have a `step` of its own.
+    """
+    return type(optimizer).__module__.startswith("torch.optim.") and bool(optimizer.defaults.get("fused"))
+
+
+def step_unless_bad(optimizer: torch.optim.Optimizer, bad_steps: Tensor) -> None:
+    """Make the update, unless `bad_steps` (a device scalar) is above 0: then no weight and no moment changes.
+
+    For an optimizer without a fused kernel the host has to look, which waits for the device once per step. That is the
+    price of the guarantee; on a CPU it is nothing.
+    """
+    if skips_on_device(optimizer):
+        optimizer.found_inf = bad_steps.clamp(max=1)  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not bool(bad_steps):
+        optimizer.step()
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

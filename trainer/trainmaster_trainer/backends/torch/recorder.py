@@ -14,14 +14,13 @@ from trainmaster_api.messages import CheckpointRef, Outcome
 from trainmaster_api.types import interval_seconds, parse_count
 
 from trainmaster_trainer.checkpoint import CheckpointManager, Policy, Snapshot, State
-from trainmaster_trainer.checkpoint.manager import newest_of
+from trainmaster_trainer.checkpoint.manager import Slow, newest_of
 from trainmaster_trainer.checkpoint.protocol import check_fence
 from trainmaster_trainer.checkpoint.state import RankState
 from trainmaster_trainer.context import Report, ReportKind, Result
 from trainmaster_trainer.errors import Fenced, StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.storage.metrics_file import MetricsLog
 from trainmaster_trainer.storage.store import open_store
-from trainmaster_trainer.tasks.metrics import higher_is_better
 
 from .builder import Setup
 from .control_point import Pulse
@@ -39,14 +38,14 @@ class Recorder:
         spec = setup.spec.checkpoint
         self.pulse: Pulse | None = None
         self.log_every = max(1, setup.total_steps // MOST_LOGGED)
-        self._best: Snapshot | None = None
+        self._told_slow: Slow | None = None
         self._metrics: dict[str, float] = {}
         self._log = MetricsLog(self.context.run)
         self._last_save = time.monotonic()
-        self._policy = Policy(spec.keep, spec.keep_best, spec.metric)
+        self._policy = Policy(spec.keep, spec.keep_best, setup.task.objective(spec.metric, "checkpoint.metric"))
         self.manager = CheckpointManager(
             self.context.run, self.context.run_uri, self.context.attempt, self.context.world_size, self._policy,
-            self._committed,
+            before_save=self.flush, on_commit=self._committed,
         )  # fmt: skip
 
     def __enter__(self) -> Recorder:
@@ -63,12 +62,13 @@ class Recorder:
 
     # -- resume -------------------------------------------------------------------------------------------------
     def resume(self) -> State | None:
-        """Rank 0: claim the run, write spec.json once, find the state to go on from."""
+        """Rank 0: claim the run, write spec.json, find the state to go on from."""
         run, job = self.context.run, self.context.job
         run.check()
         state = self.manager.resume(lambda text: self.report(ReportKind.WARNING, message=text))
-        if run.get(SPEC) is None:
-            run.put(SPEC, json.dumps(job.wire(), indent=1).encode())
+        asked = json.dumps(job.wire(), indent=1).encode()
+        if run.get(SPEC) != asked:  # what may change within a run has changed: loop.duration, the cluster
+            run.put(SPEC, asked)
         if state is None and job.spec.run.resume_from is not None:
             storage = job.spec.storage
             state = newest_of(open_store(job.spec.run.resume_from, storage.endpoint, storage.region, os.environ))
@@ -88,15 +88,26 @@ class Recorder:
         at = setup.step if step is None else step
         total = at if setup.stopped_early else setup.total_steps
         eta = self.pulse.eta_seconds(at, total) if self.pulse else None
-        epoch = max(0, at - 1) // setup.cursor.steps_per_epoch
-        self.context.report(Report(kind, at, total, epoch, eta, dict(self._metrics), checkpoint, message))
+        epoch = setup.cursor.epoch(max(0, at - 1))
+        self.context.report(
+            Report(
+                kind=kind,
+                step=at,
+                total_steps=total,
+                epoch=epoch,
+                eta_seconds=eta,
+                metrics=dict(self._metrics),
+                checkpoint=checkpoint,
+                message=message,
+            )
+        )
 
     def log(self, metrics: dict[str, float], kind: ReportKind = ReportKind.STEP) -> None:
         """Add metrics of this step to metrics.jsonl, and report validations."""
         self._metrics.update(metrics)
         if self.context.rank == 0:
             setup = self.setup
-            self._log.add(setup.step, (setup.step - 1) // setup.cursor.steps_per_epoch, metrics)
+            self._log.add(setup.step, setup.cursor.epoch(setup.step - 1), metrics)
         if kind is ReportKind.VALIDATION:
             self.report(kind)
 
@@ -122,42 +133,54 @@ class Recorder:
         return is_due or setup.step == setup.total_steps or setup.stopped_early
 
     def is_best(self, metrics: dict[str, float]) -> bool:
-        """Whether this validation is the best so far; the same on every rank."""
-        value, setup = metrics.get(self._policy.metric), self.setup
+        """Return whether this validation is the best so far; the same on every rank."""
+        objective, setup = self._policy.objective, self.setup
+        value = metrics.get(objective.metric)
         if value is None or not math.isfinite(value) or self._policy.keep_best == 0:
             return False
-        sign = 1 if higher_is_better(self._policy.metric) else -1
-        if setup.best is not None and sign * (value - setup.best) <= 0:
+        if not objective.is_better(value, setup.best):
             return False
         setup.best = value
         return True
 
     def keep(self, ranks: list[RankState], metrics: dict[str, float]) -> None:
-        """Copy this step as the best so far; it is written with the next checkpoint.
-
-        Early in a run nearly every validation is the best so far, and writing each would cost more than training.
-        Nothing is lost: a resume goes back to a checkpoint, and with it the best up to there was written.
-        """
+        """Copy this step as the best so far; it is written with the next checkpoint."""
         if self.context.rank == 0:
-            self._best = self._snapshot(ranks, metrics)
+            self.manager.keep(self._snapshot(ranks, metrics))
 
     def save(self, ranks: list[RankState], metrics: dict[str, float], *, wait: bool = False) -> None:
         """Save this step, and before it the best so far; every rank calls it, rank 0 writes.
 
-        Waits for a save that is still in flight: a copy of the state is in memory for each.
+        Without `wait` it returns when the copy is made, also while storage hangs: see `CheckpointManager`.
         """
         if self.context.rank != 0:
             return
-        best, self._best = self._best, None
-        older = [best] if best is not None and best.step < self.setup.step else []
-        self.manager.save([*older, self._snapshot(ranks, metrics)], also=self.flush)
+        self.manager.save(self.manager.kept(self.setup.step) or self._snapshot(ranks, metrics))
         self._last_save = time.monotonic()
         if wait:
-            self.manager.wait()
+            self.wait()
+
+    def wait(self) -> None:
+        """Rank 0: wait until everything is written."""
+        self.manager.wait(self.look)
+
+    def look(self) -> None:
+        """Rank 0, about twice a second: end with the error of a save that failed; say when storage doesn't answer."""
+        if self.context.rank != 0:
+            return
+        self.manager.poll()
+        slow = self.manager.slow
+        if slow == self._told_slow:
+            return
+        self._told_slow = slow
+        note = f"storage hasn't taken the checkpoint of step {slow.step} since {slow.since}" if slow else ""
+        if slow:
+            self.report(ReportKind.WARNING, message=f"{note}; steps go on, and the newest state is saved next")
+        self.report(ReportKind.WAITING, message=note)
 
     def _snapshot(self, ranks: list[RankState], metrics: dict[str, float]) -> Snapshot:
         setup = self.setup
-        state = State.capture(setup.model, setup.optimizer, ranks, setup.loop_state())
+        state = State.capture(setup.model, setup.optimizer, ranks, setup.loop_state(), setup.parts_state())
         return Snapshot(setup.step, state, {name: v for name, v in metrics.items() if math.isfinite(v)})
 
     def flush(self) -> None:
@@ -165,11 +188,18 @@ class Recorder:
         check_fence(self.context.run, self.context.attempt)
         self._log.flush()
 
-    def _committed(self, checkpoint: CheckpointRef, metrics: dict[str, float]) -> None:
+    def _committed(self, checkpoint: CheckpointRef) -> None:
         self.report(ReportKind.CHECKPOINT, step=checkpoint.step, checkpoint=checkpoint)
 
     def result(self, outcome: Outcome, test_metrics: dict[str, float] | None = None, model_uri: str = "") -> Result:
         """The end of this rank."""
         setup = self.setup
         total = setup.step if setup.stopped_early else setup.total_steps
-        return Result(outcome, setup.step, total, self.manager.latest, test_metrics or {}, model_uri)
+        return Result(
+            outcome=outcome,
+            step=setup.step,
+            total_steps=total,
+            checkpoint=self.manager.latest,
+            test_metrics=test_metrics or {},
+            model_uri=model_uri,
+        )

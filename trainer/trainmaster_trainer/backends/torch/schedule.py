@@ -1,19 +1,30 @@
-"""Learning-rate schedules as pure functions of the step; only plateau remembers something."""
+"""The learning rate as a function of the step: a warm-up, then the schedule's shape."""
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
+import inspect
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
 
-from trainmaster_api.spec.schedule import Schedule
+from trainmaster_api.spec.schedule import Schedule as SchedulePart
 from trainmaster_api.types import parse_count
 
-from trainmaster_trainer.tasks.metrics import higher_is_better
+from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.references import arguments, call, resolve
+from trainmaster_trainer.registry import Registry
+from trainmaster_trainer.tasks import Task
+
+from .schedules.base import Shape
+
+SCHEDULES: Registry[Callable[[SchedulePart, Task, int], Shape]] = Registry(
+    "schedule", f"{__package__}.schedules", "trainmaster.schedules"
+)
 
 
 @lru_cache(maxsize=64)  # asked in every step
 def steps_of(duration: str, steps_per_epoch: int, total_steps: int = 0) -> int:
-    """Steps of `20ep`, `1000step` or (of the whole run) `5%`."""
+    """Return the steps of `20ep`, `1000step` or (of the whole run) `5%`."""
     number, unit = parse_count(duration)
     if unit == "ep":
         return number * steps_per_epoch
@@ -22,46 +33,62 @@ def steps_of(duration: str, steps_per_epoch: int, total_steps: int = 0) -> int:
     return number
 
 
-def factor(schedule: Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """Share of the peak learning rate at a step (the first step is 0); plateau's own factor comes on top."""
-    warmup = steps_of(schedule.warmup, steps_per_epoch, total_steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    if schedule.name in ("constant", "plateau"):
-        return 1.0
-    done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    shape = 0.5 * (1 + math.cos(math.pi * done)) if schedule.name == "cosine" else 1 - done
-    return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * shape
+class Schedule:
+    """Share of the peak learning rate at a step.
 
+    Args:
+        part: What was asked.
+        task: For a schedule that watches a metric.
+        total_steps: Steps of the run.
+        steps_per_epoch: Steps of an epoch.
 
-class Patience:
-    """Counts validations without improvement. Its state is two numbers and goes into the checkpoint."""
+    Raises:
+        ConfigurationError: There is no such schedule, or its arguments don't fit.
+    """
 
-    def __init__(self, metric: str, patience: int, min_delta: float = 0.0) -> None:
-        self.metric = metric
-        self.patience = patience
-        self.min_delta = min_delta
-        self.best: float | None = None
-        self.waited = 0
+    def __init__(self, part: SchedulePart, task: Task, total_steps: int, steps_per_epoch: int) -> None:
+        self.warmup = steps_of(part.warmup, steps_per_epoch, total_steps)
+        steps = max(1, total_steps - self.warmup)
+        self.shape: Shape
+        self.floor = 0.0  # ours keep minLrRatio by themselves
+        if SCHEDULES.is_shipped(part.name) and part.name is not None:
+            self.shape = SCHEDULES.get(part.name, "schedule.name")(part, task, steps)
+        else:
+            self.shape = _own(part, total_steps=steps, steps_per_epoch=steps_per_epoch)
+            self.floor = part.min_lr_ratio
 
-    def update(self, metrics: dict[str, float]) -> bool:
-        """Take a validation in; True when patience has run out (and the count starts again)."""
-        value = metrics[self.metric]
-        gain = 0.0 if self.best is None else (value - self.best) * (1 if higher_is_better(self.metric) else -1)
-        if self.best is None or gain > self.min_delta:
-            self.best, self.waited = value, 0
-            return False
-        self.waited += 1
-        if self.waited < self.patience:
-            return False
-        self.waited = 0
-        return True
+    def share(self, step: int) -> float:
+        """Return the share of the peak at a step (the first step is 0)."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return max(self.floor, float(self.shape(step - self.warmup)))
 
-    def state(self) -> dict[str, float | int | None]:
-        """What a resume needs."""
-        return {"best": self.best, "waited": self.waited}
+    def validated(self, metrics: dict[str, float]) -> None:
+        """Tell a schedule that wants to know."""
+        if hasattr(self.shape, "validated"):
+            self.shape.validated(metrics)
 
-    def restore(self, state: dict[str, float | int | None]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs; empty for a pure function of the step."""
+        return dict(self.shape.state_dict()) if hasattr(self.shape, "state_dict") else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the state of a checkpoint."""
-        self.best = state["best"]
-        self.waited = int(state["waited"] or 0)
+        if state and hasattr(self.shape, "load_state_dict"):
+            self.shape.load_state_dict(state)
+
+
+def _own(part: SchedulePart, **offered: int) -> Shape:
+    """Return the user's: a class whose objects are called with the step since the warm-up, or a function of it."""
+    target = (
+        resolve(part.reference, "schedule.class") if part.reference else SCHEDULES.get(part.name or "", "schedule.name")
+    )
+    how = part.FAMILY.call
+    if inspect.isclass(target):
+        shape = call(target, "schedule", how, part.args, offered=offered)
+    else:
+        shape = partial(target, **arguments(target, "schedule", how, part.args, offered))
+    if not callable(shape):
+        raise ConfigurationError(f"schedule {part.label}: its objects can't be called with a step")
+    found: Shape = shape
+    return found

@@ -13,7 +13,6 @@ from PIL import Image
 from trainmaster_api.layout import BEST, CHECKPOINTS, FENCE, MANIFEST, METRICS, MODEL
 from trainmaster_api.messages import Outcome
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_trainer.backends.torch import no_dynamo
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.data import load_data, prepared
 from trainmaster_trainer.errors import ConfigurationError, Fenced, NonFiniteLoss
@@ -79,13 +78,13 @@ def test_a_run_that_goes_on_from_another_has_its_own_hyperparameters(tmp_path: P
     assert first.checkpoint is not None
     source = str(Path(first.checkpoint.uri).parents[1])
     seen: list[float] = []
-    real = no_dynamo.AdamW.step
+    real = torch.optim.AdamW.step
 
-    def step(self: no_dynamo.AdamW, *args: object) -> object:
+    def step(self: torch.optim.AdamW, *args: object) -> object:
         seen.append(self.param_groups[0]["weight_decay"])
         return real(self, *args)
 
-    monkeypatch.setattr(no_dynamo.AdamW, "step", step)
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
     job = make_job(training__optimizer={"name": "adamw", "weightDecay": 0.5}, run__resumeFrom=source)
     train(job, tmp_path / "b")
     assert set(seen) == {0.5}

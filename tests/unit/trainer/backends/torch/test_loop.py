@@ -12,8 +12,7 @@ from trainmaster_api.messages import Outcome
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.backends.torch import loop
 from trainmaster_trainer.backends.torch.builder import Setup, build
-from trainmaster_trainer.backends.torch.optim import clip_, total_norm
-from trainmaster_trainer.backends.torch.schedule import factor
+from trainmaster_trainer.backends.torch.optim import skips_on_device
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import NonFiniteLoss
 
@@ -57,26 +56,11 @@ def test_the_weights_are_those_of_a_plain_loop_to_the_bit(tmp_path: Path, clip: 
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         for group in optimizer.param_groups:
-            group["lr"] = spec.optimizer.lr * factor(
-                spec.schedule, step, setup.total_steps, setup.cursor.steps_per_epoch
-            )
+            group["lr"] = spec.optimizer.lr * setup.schedule.share(step)
         optimizer.step()
         loop.train_step(setup)
     assert torch.equal(parameters(setup), parameters(theirs))
     assert not torch.equal(parameters(setup), start)
-
-
-@pytest.mark.parametrize("most", [0.1, 1.0, 100.0])
-def test_norm_and_clip_are_those_of_torch(most: float) -> None:
-    torch.manual_seed(0)
-    mine = [torch.randn(shape) for shape in ((64, 128), (128,), (10, 128), (10,))]
-    theirs = [torch.nn.Parameter(torch.zeros_like(g)) for g in mine]
-    for parameter, gradient in zip(theirs, mine, strict=True):
-        parameter.grad = gradient.clone()
-    norm = total_norm(mine)
-    clip_(mine, norm, most)
-    assert norm == torch.nn.utils.clip_grad_norm_(theirs, most)
-    assert all(torch.equal(g, p.grad) for g, p in zip(mine, theirs, strict=True) if p.grad is not None)
 
 
 @pytest.mark.parametrize("micro_batches", [2, 8, 64])
@@ -98,14 +82,51 @@ def test_accumulation_is_the_big_batch(tmp_path: Path, micro_batches: int) -> No
     torch.testing.assert_close(small.loss_sum * small.share, big.loss_sum, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "optimizer", [{"name": "adamw"}, {"name": "sgd"}, {"name": "sgd", "args": {"momentum": 0.9, "nesterov": True}}]
-)
-def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, optimizer: dict) -> None:
-    setup = built(tmp_path, training__optimizer=optimizer, training__loop={"clipNorm": 1.0})
+class Lion(torch.optim.Optimizer):
+    """A user's optimizer: plain Python, and it has never heard of `found_inf`."""
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                moment = self.state[p].setdefault("moment", torch.zeros_like(p))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.sub_(group["lr"] * torch.sign(0.9 * moment + 0.1 * p.grad))
+                moment.mul_(0.99).add_(p.grad, alpha=0.01)
+
+
+class OwnStep(torch.optim.SGD):
+    """Says that it is fused, and updates in its own way."""
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(group["lr"] * p.grad)
+
+
+OPTIMIZERS = {
+    "adamw": lambda params: torch.optim.AdamW(params, lr=0.1, fused=True),
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.1, fused=True),
+    "nesterov": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9, nesterov=True, fused=True),
+    "adam, not fused": lambda params: torch.optim.Adam(params, lr=0.1, fused=False),
+    "rmsprop": lambda params: torch.optim.RMSprop(params, lr=0.1, momentum=0.5),
+    "lion": lambda params: Lion(params, lr=0.1),
+    "a subclass with its own step": lambda params: OwnStep(params, lr=0.1, fused=True),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, name: str) -> None:
+    setup = built(tmp_path, training__loop={"clipNorm": 1.0})
+    setup.optimizer = OPTIMIZERS[name](setup.parameters)
     for _ in range(5):
         loop.train_step(setup)
     before, moments = parameters(setup).clone(), str(setup.optimizer.state_dict()["state"])
+    assert not torch.equal(before, parameters(built(tmp_path)))
     poison(setup, 5)
     loop.train_step(setup)
     loop.train_step(setup)  # its rows are whole, but the run is lost already
@@ -113,6 +134,37 @@ def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: 
     assert str(setup.optimizer.state_dict()["state"]) == moments
     with pytest.raises(NonFiniteLoss, match=r"the gradients of step 6 are not finite; lower optimizer\.lr"):
         loop.raise_if_bad(setup)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_only_torchs_own_fused_kernels_are_trusted_to_skip(name: str) -> None:
+    optimizer = OPTIMIZERS[name]([torch.nn.Parameter(torch.ones(3))])
+    assert skips_on_device(optimizer) is (name in ("adamw", "sgd", "nesterov"))
+
+
+def test_fused_kernels_of_torch_skip_by_found_inf() -> None:
+    """Contract with torch: no documentation promises the attribute; an upgrade that drops it must fail here."""
+    for name in ("adamw", "sgd", "nesterov"):
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = OPTIMIZERS[name]([weight])
+        for flag, expected in ((1.0, True), (0.0, False)):
+            weight.grad = torch.ones(3)
+            optimizer.found_inf = torch.tensor(flag)
+            optimizer.step()
+            assert torch.equal(weight, torch.ones(3)) is expected, name
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_the_logged_gradient_norm_is_that_before_clipping(tmp_path: Path, clip: float | None) -> None:
+    asked: dict[str, object] = {"duration": "2ep", "seed": 3}
+    setup = built(tmp_path, training__loop=asked if clip is None else {**asked, "clipNorm": clip})
+    x, y = setup.data.batch(setup.cursor.indices(0))
+    F.cross_entropy(setup.model(x), y).backward()
+    expected = torch.nn.utils.get_total_norm([p.grad for p in setup.parameters if p.grad is not None])
+    setup.optimizer.zero_grad()
+    loop.train_step(setup)
+    assert loop.train_metrics(setup)["train/grad_norm"] == pytest.approx(float(expected))
+    assert float(expected) > 0.1
 
 
 def test_an_infinite_gradient_is_a_bad_one_too(tmp_path: Path) -> None:

@@ -68,6 +68,67 @@ def test_a_complete_run_that_is_started_again_trains_no_step(tmp_path: Path) -> 
     assert not [report for report in recording.reports if report.kind is ReportKind.FIRST_STEP]
 
 
+CONSTANT = {"name": "constant", "warmup": "10step"}
+
+
+def last_weights(job: TrainingJob, root: Path, step: int) -> list[bytes]:
+    """Weights of the checkpoint of a step, of whichever attempt."""
+    store = run_store(job, root)
+    paths = [path for path, _ in store.list("checkpoints") if path.endswith(f"-{step:07d}/model.safetensors")]
+    return [store.get(path) or b"" for path in paths]
+
+
+def test_a_finished_run_whose_duration_grows_trains_on_as_if_it_had_been_longer(tmp_path: Path) -> None:
+    """With a rate that doesn't depend on the length, and dropout: not a bit differs, in weights or in moments."""
+    short, long = (
+        make_job(training__schedule=CONSTANT, training__loop={"duration": duration, "clipNorm": 1.0, "seed": 3})
+        for duration in ("4ep", "9ep")
+    )
+    train(long, tmp_path / "whole")
+    first = train(short, tmp_path / "grown")
+    assert (first.outcome, first.step) == (Outcome.COMPLETE, 88)
+    recording = Recording()
+    grown = train(long, tmp_path / "grown", attempt=2, recording=recording)
+    assert (grown.outcome, grown.step, grown.total_steps) == (Outcome.COMPLETE, 198, 198)
+    assert next(r.step for r in recording.reports if r.kind is ReportKind.RESUMED) == 88
+    assert last_weights(long, tmp_path / "grown", 198) == last_weights(long, tmp_path / "whole", 198) != []
+    assert weights(long, tmp_path / "grown") == weights(long, tmp_path / "whole"), "the packaged model is the new one"
+    validated = [
+        {line["step"]: line["val/loss"] for line in metrics(long, tmp_path / name) if "val/loss" in line}
+        for name in ("grown", "whole")
+    ]
+    assert validated[0] == validated[1]
+    assert sum("test/loss" in line for line in metrics(long, tmp_path / "grown")) == 1
+    asked = json.loads(run_store(long, tmp_path / "grown").get("spec.json") or b"")
+    assert asked["spec"]["training"]["loop"]["duration"] == "9ep", "what was asked is what was done"
+
+
+def test_a_rate_that_depends_on_the_length_goes_on_from_where_the_longer_run_would_be(tmp_path: Path) -> None:
+    """Cosine: the first part was trained for another length. The rate jumps to that of the longer run."""
+    short, long = (make_job(training__loop={"duration": duration, "seed": 3}) for duration in ("4ep", "9ep"))
+    train(short, tmp_path / "grown")
+    recording = Recording()
+    assert train(long, tmp_path / "grown", attempt=2, recording=recording).step == 198
+    train(long, tmp_path / "whole")
+    rates = [
+        {line["step"]: line["train/lr"] for line in metrics(long, tmp_path / name) if "train/lr" in line}
+        for name in ("grown", "whole")
+    ]
+    assert rates[0][88] == 0, "the end of the short run"
+    assert all(rates[0][step] == rates[1][step] for step in range(89, 199) if step in rates[0])
+    assert weights(long, tmp_path / "grown") != weights(long, tmp_path / "whole")
+
+
+def test_a_run_that_stopped_early_does_not_go_on_because_it_may_be_longer(tmp_path: Path) -> None:
+    def early(duration: str) -> TrainingJob:
+        stopping = {"metric": "val/loss", "patience": 2, "minDelta": 10.0}
+        return make_job(training__loop={"duration": duration, "earlyStopping": stopping})
+
+    assert train(early("40ep"), tmp_path).step == 66
+    again = train(early("80ep"), tmp_path, attempt=2)
+    assert (again.outcome, again.step) == (Outcome.COMPLETE, 66)
+
+
 def run_and_kill(root: Path, attempt: int, saves: int, delay: float) -> int:
     """SIGKILL a moment after so many checkpoints were committed; the step that it began with."""
     command = [sys.executable, "-m", "tests.unit.trainer.backends.torch.killable", str(root), str(attempt)]

@@ -8,8 +8,18 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trainmaster_api.spec.schedule import Schedule
-from trainmaster_trainer.backends.torch.schedule import Patience, factor, higher_is_better, steps_of
+from trainmaster_api.spec import schedule as specs
+from trainmaster_api.spec.task import Task as TaskSpec
+from trainmaster_trainer.backends.torch.patience import Patience
+from trainmaster_trainer.backends.torch.schedule import Schedule, steps_of
+from trainmaster_trainer.tasks import build_task
+
+TASK = build_task(TaskSpec(name="classification", num_classes=3), 3)
+LOSS, ACCURACY = (TASK.objective(name, "here") for name in ("val/loss", "val/accuracy"))
+
+
+def factor(part: specs.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    return Schedule(part, TASK, total_steps, steps_per_epoch).share(step)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +32,7 @@ def test_durations(duration: str, expected: int) -> None:
 @given(st.sampled_from(["cosine", "linear"]), st.integers(1, 500), st.integers(0, 100))
 def test_up_to_the_peak_and_down_to_the_floor(name: str, total: int, share: int) -> None:
     warmup = total * share // 100
-    schedule = Schedule(name=name, warmup=f"{warmup}step" if warmup else "0", min_lr_ratio=0.1)
+    schedule = specs.Schedule(name=name, warmup=f"{warmup}step" if warmup else "0", min_lr_ratio=0.1)
     values = [factor(schedule, step, total, 10) for step in range(total + 1)]
     peak = warmup if warmup == total else values.index(max(values))
     assert all(a < b for a, b in pairwise(values[:warmup])), "rises while warming up"
@@ -34,38 +44,33 @@ def test_up_to_the_peak_and_down_to_the_floor(name: str, total: int, share: int)
 
 
 def test_shapes_halfway() -> None:
-    assert factor(Schedule(name="cosine", warmup="0"), 50, 100, 10) == pytest.approx(0.5)
-    assert factor(Schedule(name="cosine", warmup="0"), 25, 100, 10) == pytest.approx(0.8535534)
-    assert factor(Schedule(name="linear", warmup="0"), 25, 100, 10) == pytest.approx(0.75)
-    assert factor(Schedule(name="constant", warmup="2ep"), 9, 100, 10) == pytest.approx(0.5)
-    assert all(factor(Schedule(name=name), 99, 100, 10) == 1.0 for name in ("constant", "plateau"))
-
-
-def test_directions() -> None:
-    assert not any(map(higher_is_better, ["val/loss", "val/rmse", "val/mae"]))
-    assert all(map(higher_is_better, ["val/accuracy", "val/f1", "val/r2"]))
+    assert factor(specs.Schedule(name="cosine", warmup="0"), 50, 100, 10) == pytest.approx(0.5)
+    assert factor(specs.Schedule(name="cosine", warmup="0"), 25, 100, 10) == pytest.approx(0.8535534)
+    assert factor(specs.Schedule(name="linear", warmup="0"), 25, 100, 10) == pytest.approx(0.75)
+    assert factor(specs.Schedule(name="constant", warmup="2ep"), 9, 100, 10) == pytest.approx(0.5)
+    assert all(factor(specs.Schedule(name=name), 99, 100, 10) == 1.0 for name in ("constant", "plateau"))
 
 
 def feed(patience: Patience, values: list[float]) -> list[bool]:
-    return [patience.update({patience.metric: value}) for value in values]
+    return [patience.update({patience.objective.metric: value}) for value in values]
 
 
 def test_patience_counts_validations_without_gain() -> None:
-    assert feed(Patience("val/loss", 2), [3, 2, 2, 2.5, 1, 1, 1]) == [False, False, False, True, False, False, True]
-    assert feed(Patience("val/accuracy", 1), [0.5, 0.6, 0.6]) == [False, False, True]
+    assert feed(Patience(LOSS, 2), [3, 2, 2, 2.5, 1, 1, 1]) == [False, False, False, True, False, False, True]
+    assert feed(Patience(ACCURACY, 1), [0.5, 0.6, 0.6]) == [False, False, True]
 
 
 def test_a_gain_must_be_more_than_min_delta() -> None:
-    assert feed(Patience("val/loss", 1, min_delta=0.5), [3.0, 2.6]) == [False, True]
-    assert feed(Patience("val/loss", 1, min_delta=0.5), [3.0, 2.4]) == [False, False]
+    assert feed(Patience(LOSS, 1, min_delta=0.5), [3.0, 2.6]) == [False, True]
+    assert feed(Patience(LOSS, 1, min_delta=0.5), [3.0, 2.4]) == [False, False]
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=30), st.data())
 def test_a_resumed_patience_decides_alike(values: list[float], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(values)))
-    whole = Patience("val/loss", 3)
+    whole = Patience(LOSS, 3)
     expected = feed(whole, values)
-    before, after = Patience("val/loss", 3), Patience("val/loss", 3)
+    before, after = Patience(LOSS, 3), Patience(LOSS, 3)
     start = feed(before, values[:cut])
     after.restore(json.loads(json.dumps(before.state())))
     assert start + feed(after, values[cut:]) == expected

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from trainmaster_api.spec.task import Task
 
-from .prepared import TensorRows
+from trainmaster_trainer.data.prepared import TensorRows
+
+from .base import Request
 
 
-def load_sklearn(name: str, task: Task) -> TensorRows:
-    """Digits (8x8 images), iris, wine, breast_cancer (classes), diabetes (a number)."""
+def build(request: Request) -> TensorRows:
+    """Return digits (8x8 images), iris, wine, breast_cancer (classes) or diabetes (a number)."""
+    name, task = request.address, request.task
     if name == "digits":
         return _digits(task)
     from sklearn import datasets  # more than a second to import

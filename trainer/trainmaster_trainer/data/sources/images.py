@@ -9,12 +9,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from trainmaster_api.spec.data import Data
-from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
-from .order import Indices
-from .source import Files
+from .base import Request
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tiff")
 CACHE_BYTES = 512 * 2**20
@@ -65,13 +65,14 @@ class ImageRows:
         return pixels.transpose(2, 0, 1)
 
 
-def load_images(files: Files, spec: Data, task: Task) -> ImageRows:
+def build(request: Request) -> ImageRows:
     """List the folder; a sub-folder's name is the class.
 
     Raises:
         DataError: No image in it, or images outside a sub-folder.
     """
-    if task.name != "classification":
+    files = request.files()
+    if request.task.name != "classification":
         raise ConfigurationError("data.source images: needs task.name classification; a folder's name is a class")
     paths = [path for path, _ in files.store.list() if path.lower().endswith(ENDINGS)]
     inside = [path for path in paths if path.count("/") == 1]
@@ -82,4 +83,4 @@ def load_images(files: Files, spec: Data, task: Task) -> ImageRows:
         )
     labels = sorted({path.split("/")[0] for path in inside})
     number = {label: index for index, label in enumerate(labels)}
-    return ImageRows(files, inside, [number[path.split("/")[0]] for path in inside], labels, spec)
+    return ImageRows(files, inside, [number[path.split("/")[0]] for path in inside], labels, request.data)

@@ -8,23 +8,23 @@ import io
 import numpy as np
 import pandas as pd
 import torch
-from trainmaster_api.spec.data import Data
-from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.prepared import TensorRows
 from trainmaster_trainer.errors import DataError
 
-from .prepared import TensorRows
-from .source import Files
+from .base import Request
 
 MOST_PROBLEMS = 10
 
 
-def load_table(files: Files, spec: Data, task: Task) -> TensorRows:
-    """Numeric columns as features, the target column as classes or numbers.
+def build(request: Request) -> TensorRows:
+    """Return numeric columns as features, the target column as classes or numbers.
 
     Raises:
         DataError: With every missing column, or the first ten broken cells by row and column.
     """
+    files, spec, task = request.files(), request.data, request.task
     frame = _read(files)
     assert spec.target is not None  # a rule of the contract for these sources
     features = spec.features or [

@@ -1,0 +1,1 @@
+"""The optimizers that we ship, one file each; `build` gets the part and the parameter groups."""

@@ -1,0 +1,17 @@
+"""Cross-entropy of logits of (batch, classes) and classes of (batch,)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
+from trainmaster_api.spec.task import CrossEntropyArgs
+from trainmaster_api.spec.task import Loss as LossPart
+
+from .base import Loss
+
+
+def build(part: LossPart) -> Loss:
+    """Return it; reported without label smoothing."""
+    smoothing = part.typed_args(CrossEntropyArgs).label_smoothing
+    return Loss(partial(F.cross_entropy, label_smoothing=smoothing), F.cross_entropy)

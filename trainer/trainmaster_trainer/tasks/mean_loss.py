@@ -1,0 +1,35 @@
+"""The mean loss as a metric: every task has it, and it is a metric of the raw output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .metrics.base import Metric
+
+
+class MeanLoss(Metric):
+    """The loss over all rows, on what the model returns and not on what `Task.decode` makes of it.
+
+    Args:
+        loss: (output, target) -> mean loss of the batch, a scalar.
+    """
+
+    name, higher_is_better = "loss", False
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self._loss = loss
+        self.add_state("total", torch.zeros((), dtype=torch.float64))
+        self.add_state("rows", torch.zeros((), dtype=torch.float64))
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Weight the batch's mean by its rows: the last batch of a split is smaller."""
+        self.add("total", self._loss(output.float(), target).double() * len(target))
+        self.add("rows", torch.tensor(float(len(target)), dtype=torch.float64, device=target.device))
+
+    def compute(self) -> float:
+        """Return the mean over rows."""
+        return float(self["total"] / self["rows"])
