@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from trainmaster_api import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, VERSION
+from trainmaster_api import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, VERSION, address
 from trainmaster_api.validation.describe import accepted_by
 from trainmaster_api.validation.rules import FIXED
 from trainmaster_api.validation.schema import Schema, structural
@@ -123,7 +123,8 @@ def _validations(schema: Schema, path: str) -> list[dict[str, str]]:
 def _finish(node: Schema) -> Schema:
     """Without our own keywords; a quantity is an integer or a string, which takes the place of its type.
 
-    The API server ignores `pattern` where there is no one type, so a quantity's pattern becomes a rule.
+    The API server ignores `pattern` where there is no one type, so a quantity's pattern becomes a rule. So does an
+    address's, because a rule has a sentence.
     """
     finished = {key: value for key, value in node.items() if key not in _OURS}
     if finished.get("x-kubernetes-int-or-string"):
@@ -131,6 +132,9 @@ def _finish(node: Schema) -> Schema:
         finished["anyOf"] = [{"type": "integer"}, {"type": "string"}]
         rule = f"type(self) == int || (type(self) == string && self.matches(r'{finished.pop('pattern')}'))"
         finished["x-kubernetes-validations"] = [{"rule": rule, "message": f"must be {accepted_by(node)}"}]
+    if finished.get("pattern") == address.PATTERN:  # the API server would print the whole expression
+        rule = f"self.matches(r'{finished.pop('pattern')}')"
+        finished["x-kubernetes-validations"] = [{"rule": rule, "message": address.PATTERN_MESSAGE}]
     if "properties" in finished:
         finished["properties"] = {name: _finish(child) for name, child in finished["properties"].items()}
     for key in ("items", "additionalProperties"):

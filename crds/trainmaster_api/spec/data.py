@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
 SKLEARN_SETS: dict[str, int | None] = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2, "diabetes": None}
@@ -32,7 +33,7 @@ class Split(Model):
 class Data(Model):
     """Where the rows come from and how they are fed."""
 
-    source: Annotated[str, Field(min_length=1, max_length=1024)]
+    source: Source
     """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a .csv or .parquet file, or
     `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
     file on a laptop and to the container's working directory in a cluster."""

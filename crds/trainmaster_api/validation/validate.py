@@ -191,6 +191,8 @@ def _problem(kind: str, path: str, foreign: set[str], value: Any, text: str) -> 
     node = node_at(structural().schema, path)
     if kind == "extra_forbidden":
         return _unknown_field(path, value, foreign)
+    if kind == "value_error":  # a validator of ours: its sentence is the message
+        return Problem(path, text.removeprefix("Value error, "), shown(value))
     if kind == "missing":
         return Problem(path, "is required", accepted=accepted_by(node))
     union = structural().union_at(path)
