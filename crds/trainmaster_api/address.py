@@ -98,7 +98,12 @@ def local(path: str) -> Address:
 
     Args:
         path: An absolute path; it may hold any character that a file name may.
+
+    Raises:
+        AddressError: It is a relative path.
     """
+    if not path.startswith("/"):
+        raise AddressError(f"`{path}` must be an absolute path")
     return Address("file", "", "/" + posixpath.normpath(path).lstrip("/"))
 
 

@@ -121,10 +121,9 @@ _ANY = st.builds(lambda head, tail: head + tail, st.sampled_from(["", "s3://", "
 def test_parse_raises_nothing_but_its_own_error(text: str, base: str | None) -> None:
     try:
         found = parse(text, relative_to=base)
-    except AddressError as error:
-        assert str(error)
-    else:
-        assert base is not None or parse(str(found)) == found
+    except AddressError:
+        return
+    assert base is not None or parse(str(found)) == found
 
 
 @given(_ANY)
@@ -153,7 +152,9 @@ def test_models_say_the_sentence() -> None:
         source.validate_python("images:s3://runs//x")
 
 
-@pytest.mark.parametrize("text", ["sklearn:digits", "rows.csv", "images:../pictures", "images:s3://b-1/p", "https://x/y"])
+@pytest.mark.parametrize(
+    "text", ["sklearn:digits", "rows.csv", "images:../pictures", "images:s3://b-1/p", "https://x/y"]
+)
 def test_check_source_leaves_as_it_is(text: str) -> None:
     assert check_source(text) == text
 
