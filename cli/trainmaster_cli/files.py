@@ -43,10 +43,10 @@ def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     """A relative path is relative to the job's file; it can be looked up without reading it."""
     source = job.spec.training.data.source
     kind, _, rest = source.partition(":")
-    path = Path(rest if kind == "images" else source)
-    if kind == "sklearn" or "://" in source or path.is_absolute():
+    address = rest if kind == "images" else source
+    if kind == "sklearn" or "://" in source or address.startswith("/"):
         return []
-    found = folder / path
+    found = folder / address
     if kind == "images" and not found.is_dir():
         return [Problem("spec.training.data.source", f"there is no folder {found}", f'"{source}"')]
     if kind != "images" and not found.is_file():

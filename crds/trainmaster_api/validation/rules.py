@@ -14,6 +14,7 @@ from trainmaster_api.types import MAX_NAME_LENGTH, NAME_PATTERN, parse_count
 
 from .dataset_rules import DATA_RULES, SKLEARN_CLASSES, SKLEARN_REGRESSIONS
 from .rule import Fixed, Object, Rule, cel_list, value_of
+from .tracking_rules import TRACKING_RULES
 
 # A run is what its checkpoints belong to: the data and the model that they continue, the place where they lie, the
 # metric that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
@@ -335,4 +336,4 @@ _SPEC = (
     ),
 )
 
-RULES: tuple[Rule, ...] = (_NAME, *DATA_RULES, *_TRAINING, *_SPEC)
+RULES: tuple[Rule, ...] = (_NAME, *DATA_RULES, *_TRAINING, *_SPEC, *TRACKING_RULES)

@@ -128,6 +128,14 @@ RULE_EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         # without a uri it goes with the operator's default storage
         job({"spec.storage.credentialsSecret": "minio"}),
     ),
+    "tracking-one": (
+        job({"spec.tracking": [{"mlflow": {}}, {}]}),
+        job({"spec.tracking": [{"mlflow": {}}, {"class": "my_pkg.trackers:Csv"}]}),
+    ),
+    "tracking-args": (
+        job({"spec.tracking": [{"mlflow": {}, "args": {"path": "x"}}]}),
+        job({"spec.tracking": [{"class": "my_pkg.trackers:Csv", "args": {"path": "x"}}]}),
+    ),
     "task-classification-required": (job({"spec.training.task.numClasses": REMOVE}), job()),
     "task.numClasses": (job(REGRESSION, {"spec.training.task.numClasses": 10}), job()),
     "task.labelSmoothing": (
@@ -197,7 +205,7 @@ FIXED_EXAMPLES: dict[str, tuple[Changes, Changes]] = {
 # what may change while the job exists
 FREE: Changes = {
     "metadata.labels": {"team": "vision"},
-    "spec.tracking.mlflow": {},
+    "spec.tracking": [{"mlflow": {}}],
     "spec.checkpoint.keep": 9,
     "spec.checkpoint.every": "10m",
     "spec.cluster.workers.memory": "4Gi",

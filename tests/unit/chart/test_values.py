@@ -74,7 +74,7 @@ def test_every_value_has_a_comment() -> None:
         "operator.namespaces={Team_A}",
         "defaults.storage.uri=s3:bucket",
         "defaults.storage.endpoint=minio:9000",
-        "defaults.mlflow.uri=mlflow:5000",
+        "defaults.tracking={mlflow}",
         "webhook.failurePolicy=ignore",
         "service.port=0",
         "metrics.serviceMonitor.interval=30",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 from pydantic import ValidationError
 from trainmaster_api.layout import (
@@ -17,6 +16,7 @@ from trainmaster_api.layout import (
     checkpoint_name,
     parse_checkpoint_name,
 )
+from trainmaster_api.text import now_text
 
 from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.storage.store import Changed, Store
@@ -26,11 +26,6 @@ Position = tuple[int, int]  # (attempt, step): the newer attempt wins, then the 
 
 class Torn(Exception):  # noqa: N818 - a finding, not an error
     """A checkpoint that doesn't verify."""
-
-
-def now() -> str:
-    """The time as the contract writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def directory(attempt: int, step: int) -> str:
@@ -80,7 +75,8 @@ def commit(
         File(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in files.items()
     ]
-    manifest = Manifest(attempt=attempt, step=step, world_size=world_size, time=now(), metrics=metrics, files=listed)
+    time = now_text("seconds")
+    manifest = Manifest(attempt=attempt, step=step, world_size=world_size, time=time, metrics=metrics, files=listed)
     check_fence(store, attempt)
     _require_sizes(store, place, manifest)
     store.put(f"{place}/{MANIFEST}", manifest.model_dump_json(by_alias=True).encode())

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from trainmaster_api.layout import EVENTS, LOGS
 
+from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.storage.store import Store
 
+from .event import MILESTONES, EventKind, RunEvent
 from .state import Event
 
-_KEPT = {"state", "ray_ready", "leaving", "warning", "mlflow", "result"}
-_KEPT_REPORTS = {"Resumed", "Loaded", "FirstStep", "Checkpoint", "Warning", "Done"}
 _PAUSE = 5.0
 _LOG_PAUSE = 30.0
 _LOG_LIMIT = 8 * 2**20
@@ -46,7 +46,8 @@ class Keeper:
 
     def show(self, event: Event) -> None:
         """Keep an event, if it is worth it."""
-        if event["event"] in _KEPT or event.get("kind") in _KEPT_REPORTS:
+        found = RunEvent.read(event)
+        if found.kind is not EventKind.REPORT or found.report in MILESTONES or found.report is ReportKind.WARNING:
             fields = {key: value for key, value in event.items() if value not in ("", None, {}, [])}
             self._lines.append(json.dumps({"attempt": self._attempt, **fields}).encode())
             self._new.set()

@@ -6,22 +6,19 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.text import now_text
 
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.ipc.codec import report_to_wire
 
+from .event import EventKind
+
 Event = dict[str, Any]
-
-
-def now() -> str:
-    """The time, RFC 3339."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Hub:
@@ -41,7 +38,7 @@ class Hub:
         self.recoveries = 0
         self.lost_steps = 0
         self.stacks: dict[int, list[str]] = {}
-        self.mlflow_run = ""
+        self.trackers: dict[str, TrackerRef] = {}
         self.last_move = time.monotonic()
         """When the run last got on, for the stall watch."""
         self._highest = 0
@@ -55,7 +52,7 @@ class Hub:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Tell every listener."""
-        data = {"event": event, "time": now(), "seconds": round(time.monotonic() - self._began, 3), **fields}
+        data = {"event": event, "time": now_text(), "seconds": round(time.monotonic() - self._began, 3), **fields}
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
@@ -68,18 +65,24 @@ class Hub:
                 return
             self.state = state
             self.last_move = time.monotonic()
-        self.emit("state", state=str(state), message=message)
+        self.emit(EventKind.STATE, state=str(state), message=message)
 
     def ray_ready(self) -> None:
         """All workers have joined."""
         self._mark("ray_ready")
         self.moved()
-        self.emit("ray_ready")
+        self.emit(EventKind.RAY_READY)
 
     def moved(self) -> None:
         """The run got on."""
         with self._lock:
             self.last_move = time.monotonic()
+
+    def tracked(self, tracker: TrackerRef) -> None:
+        """Take note of where a tracker shows the run."""
+        with self._lock:
+            self.trackers[tracker.name] = tracker
+        self.emit(EventKind.TRACKER, **tracker.model_dump(by_alias=False))
 
     def recovering(self, message: str) -> int:
         """Workers were lost and are replaced. Returns how often in a row that was without a new step."""
@@ -109,7 +112,7 @@ class Hub:
         if report.kind is ReportKind.FIRST_STEP:
             self._mark("first_step")
         self._advance(report)
-        self.emit("report", **{**report_to_wire(report), "type": ""})
+        self.emit(EventKind.REPORT, **{**report_to_wire(report), "type": ""})
 
     def progress(self) -> ProgressMessage:
         """What the operator is told."""
@@ -135,8 +138,8 @@ class Hub:
                 ray_ready_time=self._times.get("ray_ready"),
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
-                mlflow_run=self.mlflow_run,
-                time=now(),
+                trackers=list(self.trackers.values()),
+                time=now_text(),
             )
 
     def ended(
@@ -150,7 +153,7 @@ class Hub:
                 message=message,
                 step=self.last.step if self.last else None,
                 checkpoint=self.checkpoint,
-                mlflow_run=self.mlflow_run,
+                trackers=list(self.trackers.values()),
                 **more,
             )
 
@@ -172,4 +175,4 @@ class Hub:
 
     def _mark(self, what: str) -> None:
         with self._lock:
-            self._times.setdefault(what, now())
+            self._times.setdefault(what, now_text())

@@ -51,7 +51,7 @@ _NO_ANSWER = {  # in the order in which they are looked for: a name that isn't f
     "IncompleteMessage": "it broke the connection off",
     "ConnectionReset": "it broke the connection off",
 }
-_DENIED_ON_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
+_DENIED_ON_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 class Kind(Enum):
@@ -128,6 +128,8 @@ def read_disk(error: Exception) -> Fault:
     """Understand an error of a file: nothing on a disk gets better by waiting, so none of them may pass."""
     number = error.errno if isinstance(error, OSError) else int(_first(_OS_ERROR, str(error)) or 0)
     reason = os.strerror(number).lower() if number else first_line(str(error))
+    if number in (errno.EEXIST, errno.ENOTDIR):
+        reason = f"a file is where a directory should be ({reason})"
     refused = number in _DENIED_ON_DISK or type(error).__name__ == "PermissionDeniedError"
     return Fault(Kind.REFUSED if refused else Kind.NO_ANSWER, reason)
 

@@ -317,9 +317,8 @@ def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, st
         raise ConfigurationError(f'storage address "{uri}" {error}') from None
     if not address.is_s3:
         return Store(str(address))
-    return Store(
-        str(address), endpoint, region, *(env.get(name) or None for name in (KEY_ID, SECRET_KEY, SESSION_TOKEN))
-    )
+    key_id, secret, token = (env.get(name) or None for name in (KEY_ID, SECRET_KEY, SESSION_TOKEN))
+    return Store(str(address), endpoint, region, key_id, secret, token)
 
 
 @lru_cache(maxsize=1024)

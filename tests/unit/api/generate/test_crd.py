@@ -85,7 +85,7 @@ def test_status_has_no_defaults():
         job(SGD),
         job(REGRESSION),
         job({"spec.training.model": {"name": "cnn"}, "spec.training.loop.earlyStopping": {}}),
-        job({"spec.cluster.workers.template": {}, "spec.tracking.mlflow": {}}),
+        job({"spec.cluster.workers.template": {}, "spec.tracking": [{"mlflow": {}}]}),
         *(job({"spec.training.schedule": {"name": name}}) for name in ("constant", "cosine", "linear", "plateau")),
     ],
 )

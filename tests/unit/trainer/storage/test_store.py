@@ -139,7 +139,9 @@ def test_a_missing_bucket_is_named_at_once(endpoint: str, use: Callable[[Store],
 
 def test_a_directory_that_may_not_be_written_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageDenied, match=r"file/run: not a directory while writing .*correct storage\.uri"):
+    with pytest.raises(
+        StorageDenied, match=r"file/run: a file is where a directory should be .*while writing .*correct storage\.uri"
+    ):
         Store(str(tmp_path / "file" / "run")).check()
 
 
