@@ -42,6 +42,8 @@ def _with_data(job: TrainingJob | None, problems: list[Problem], folder: Path) -
 def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     """A relative path is relative to the job's file; it can be looked up without reading it."""
     source = job.spec.training.data.source
+    if source is None:
+        return []
     kind, _, rest = source.partition(":")
     address = rest if kind == "images" else source
     if kind == "sklearn" or "://" in source or address.startswith("/"):

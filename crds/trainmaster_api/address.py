@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from .types import rule_error
+
 MAX_LENGTH = 1024
 EXAMPLES = ["s3://bucket/prefix", "/mnt/shared/runs"]
 
@@ -134,21 +136,22 @@ def parse(text: str, relative_to: str | None = None) -> Address:
     return _parse_relative(text, relative_to)
 
 
-def normalize(text: str) -> str:
-    """Return the one spelling of an absolute address. Raises AddressError."""
-    return str(parse(text))
+def _normalized(text: str) -> str:
+    try:
+        return str(parse(text))
+    except AddressError as error:
+        raise rule_error(str(error)) from None
 
 
-def check_source(text: str) -> str:
-    """Return `data.source` as it is if its address can be parsed; names of built-in data sets are left alone.
-
-    Raises:
-        AddressError: The address is not one.
-    """
+def _checked_source(text: str) -> str:
+    """`data.source` as it is, if it has an address that can be parsed; names of built-in data sets have none."""
     address = text.removeprefix("images:")
     if text.startswith("sklearn:") or ("://" in address and not address.startswith("s3://")):
         return text  # a rule of its own says which schemes there are
-    parse(address, relative_to="/")
+    try:
+        parse(address, relative_to="/")
+    except AddressError as error:
+        raise rule_error(str(error)) from None
     return text
 
 
@@ -221,9 +224,9 @@ def _parse_relative(text: str, base: str) -> Address:
 
 Uri = Annotated[
     str,
-    AfterValidator(normalize),
+    AfterValidator(_normalized),
     Field(max_length=MAX_LENGTH, examples=EXAMPLES, json_schema_extra={"pattern": PATTERN}),
 ]
 """An absolute address in its one spelling. The pattern is for the API server; people get the sentence of `parse`."""
-Source = Annotated[str, AfterValidator(check_source), Field(min_length=1, max_length=MAX_LENGTH)]
+Source = Annotated[str, AfterValidator(_checked_source), Field(min_length=1, max_length=MAX_LENGTH)]
 """`data.source`: a built-in data set, or an address that may be a relative path."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, PydanticCustomError
 
 DURATION_PATTERN = r"^[1-9][0-9]{0,8}(ep|step)$"
 INTERVAL_PATTERN = r"^(auto|[1-9][0-9]{0,8}(ep|step|s|m|h))$"
@@ -47,6 +48,19 @@ Quantity = Annotated[
 ]
 
 
+def rule_error(message: str) -> PydanticCustomError:
+    """Return what a validator raises: `message` is a clause that follows the path of the field."""
+    return PydanticCustomError("rule", "{message}", {"message": message})
+
+
+EXACTLY_ONE_WORDS = "needs exactly one of"
+
+
+def exactly_one_words(fields: tuple[str, ...]) -> str:
+    """What a model with `EXACTLY_ONE` wants, a clause."""
+    return f"{EXACTLY_ONE_WORDS} {', '.join(fields)}"
+
+
 class Model(BaseModel):
     """Base of every typed object: camelCase on the wire, unknown fields are errors, instances don't change."""
 
@@ -60,6 +74,27 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+    EXACTLY_ONE: ClassVar[tuple[str, ...]] = ()
+    """Fields, by their keys in YAML, of which exactly one must be there; the CRD's rule is made from it too."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Say in the JSON schema what `EXACTLY_ONE` says."""
+        found = handler(schema)
+        if cls.EXACTLY_ONE:
+            handler.resolve_ref_schema(found)["x-exactly-one-of"] = list(cls.EXACTLY_ONE)
+        return found
+
+    @model_validator(mode="after")
+    def _has_exactly_one(self) -> Self:
+        wanted = self.EXACTLY_ONE
+        if wanted:
+            keys = {info.alias or name: name for name, info in type(self).model_fields.items()}
+            found = [key for key in wanted if getattr(self, keys[key]) is not None]
+            if len(found) != 1:
+                raise rule_error(exactly_one_words(wanted))
+        return self
 
     def wire(self) -> dict[str, Any]:
         """The object as it stands in YAML or JSON: camelCase, no nulls."""

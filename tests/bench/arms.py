@@ -148,7 +148,7 @@ def _jobs_workload() -> Workload:
 def training_job(index: int) -> Json:
     """A small TrainingJob of a head and three workers."""
     training = {
-        "task": {"type": "classification", "numClasses": 10},
+        "task": {"name": "classification", "numClasses": 10},
         "data": {"source": "sklearn:digits", "batchSize": 48},
         "model": {"name": "mlp"},
     }

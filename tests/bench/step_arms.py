@@ -29,7 +29,7 @@ BATCH, LR, WEIGHT_DECAY, CLIP, WARMUP_SHARE, LOG_EVERY = 32, 1e-3, 0.01, 1.0, 0.
 def job(steps: int, every: str) -> TrainingJob:
     """Digits, one hidden layer; one validation at the very end, so that what is measured is steps."""
     training = {
-        "task": {"type": "classification", "numClasses": 10},
+        "task": {"name": "classification", "numClasses": 10},
         "data": {"source": "sklearn:digits", "batchSize": BATCH},
         "model": {"name": "mlp", "args": {"hidden": [128]}},
         "optimizer": {"name": "adamw", "lr": LR, "weightDecay": WEIGHT_DECAY},

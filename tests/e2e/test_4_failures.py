@@ -42,7 +42,7 @@ def test_data_breaks_mid_run(namespace: Namespace, s3: Any) -> None:
     data = {"source": f"images:s3://{BUCKET}/{prefix}", "imageSize": 16, "channels": 1, "batchSize": 8}
     job = make_job("broken-image", training__data=data, cluster__workers=ONE)
     job["spec"]["training"].update(
-        task={"type": "classification", "numClasses": 2}, model={"name": "cnn", "args": {"widths": [4]}}
+        task={"name": "classification", "numClasses": 2}, model={"name": "cnn", "args": {"widths": [4]}}
     )
     namespace.apply(job)
     done = namespace.failed("broken-image")
@@ -56,7 +56,7 @@ def test_a_missing_column(namespace: Namespace, s3: Any) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=f"a,b,label\n{rows}\n".encode())
     data = {"source": f"s3://{BUCKET}/{key}", "target": "lable", "batchSize": 8}
     job = make_job("column", training__data=data, cluster__workers=ONE)
-    job["spec"]["training"].update(task={"type": "classification", "numClasses": 2}, model={"name": "mlp"})
+    job["spec"]["training"].update(task={"name": "classification", "numClasses": 2}, model={"name": "mlp"})
     namespace.apply(job)
     done = namespace.failed("column")
     explained(namespace, done, "DataError", "lable", "label")

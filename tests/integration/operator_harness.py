@@ -41,7 +41,7 @@ def job(name: str = "digits", workers: int = 2, **run: Any) -> Object:
         "metadata": {"name": name},
         "spec": {
             "training": {
-                "task": {"type": "classification", "numClasses": 10},
+                "task": {"name": "classification", "numClasses": 10},
                 "data": {"source": "sklearn:digits", "batchSize": 60},
                 "model": {"name": "mlp"},
                 "loop": {"duration": "2ep"},

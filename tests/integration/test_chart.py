@@ -22,7 +22,7 @@ JOB = {
     "metadata": {"name": "kept", "namespace": "default"},
     "spec": {
         "training": {
-            "task": {"type": "classification", "numClasses": 3},
+            "task": {"name": "classification", "numClasses": 3},
             "data": {"source": "sklearn:iris", "batchSize": 16},
             "model": {"name": "mlp"},
         }

@@ -24,7 +24,7 @@ JOB = {
     "metadata": {"name": NAME, "namespace": NAMESPACE},
     "spec": {
         "training": {
-            "task": {"type": "classification", "numClasses": 3},
+            "task": {"name": "classification", "numClasses": 3},
             "data": {"source": "sklearn:iris", "batchSize": 16},
             "model": {"name": "mlp", "args": {"hidden": [16]}},
             "loop": {"duration": "5ep"},

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
-SKLEARN_SETS: dict[str, int | None] = {"digits": 10, "iris": 3, "wine": 3, "breast_cancer": 2, "diabetes": None}
-"""Data sets that come with scikit-learn: their number of classes; None: a regression."""
+from .part import Reference
 
 
-SKLEARN_ROWS: dict[str, int] = {"digits": 1797, "iris": 150, "wine": 178, "breast_cancer": 569, "diabetes": 442}
-"""Their number of rows."""
+@dataclass(frozen=True)
+class SklearnSet:
+    """A data set that comes with scikit-learn.
+
+    Attributes:
+        rows: Number of rows.
+        shape: Shape of one sample.
+        classes: Number of classes; None: a regression.
+    """
+
+    rows: int
+    shape: tuple[int, ...]
+    classes: int | None
+
+
+SKLEARN_SETS: dict[str, SklearnSet] = {
+    "digits": SklearnSet(1797, (1, 8, 8), 10),
+    "iris": SklearnSet(150, (4,), 3),
+    "wine": SklearnSet(178, (13,), 3),
+    "breast_cancer": SklearnSet(569, (30,), 2),
+    "diabetes": SklearnSet(442, (10,), None),
+}
 
 
 class Split(Model):
@@ -33,10 +53,16 @@ class Split(Model):
 class Data(Model):
     """Where the rows come from and how they are fed."""
 
-    source: Source
+    EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("source", "class")
+
+    source: Source | None = None
     """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a .csv or .parquet file, or
     `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
     file on a laptop and to the container's working directory in a cluster."""
+    reference: Reference = None
+    """Reference to the user's own data, `package.module:Name`; in place of a source."""
+    args: dict[str, Any] = {}
+    """Arguments of the class."""
     target: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """Column to predict; required for CSV and Parquet, not accepted for other sources."""
     features: (
@@ -55,3 +81,20 @@ class Data(Model):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""
+
+    @property
+    def label(self) -> str:
+        """The source or the class, for sentences and logs."""
+        return self.source or self.reference or ""
+
+    @property
+    def sklearn_set(self) -> SklearnSet | None:
+        """The data set of scikit-learn that is meant, if one is."""
+        kind, _, name = (self.source or "").partition(":")
+        return SKLEARN_SETS.get(name) if kind == "sklearn" else None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the source is a CSV or Parquet file."""
+        source = self.source or ""
+        return not source.startswith(("sklearn:", "images:")) and source.lower().endswith((".csv", ".parquet"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
+
+from .part import Family, Part, Shipped
 
 
 class MlpArgs(Model):
@@ -50,32 +52,56 @@ class VitArgs(Model):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of activations dropped while training."""
 
-
-class Mlp(Model):
-    """Multi-layer perceptron over flattened features."""
-
-    name: Literal["mlp"] = "mlp"
-    """Name of the model."""
-    args: MlpArgs = MlpArgs()
-    """Typed arguments of the named model."""
+    @model_validator(mode="after")
+    def _heads_share_dim(self) -> Self:
+        if self.dim % self.heads:
+            raise rule_error(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        return self
 
 
-class Cnn(Model):
-    """Small convolutional network for images."""
-
-    name: Literal["cnn"] = "cnn"
-    """Name of the model."""
-    args: CnnArgs = CnnArgs()
-    """Typed arguments of the named model."""
-
-
-class Vit(Model):
-    """Vision transformer for images."""
-
-    name: Literal["vit"] = "vit"
-    """Name of the model."""
-    args: VitArgs = VitArgs()
-    """Typed arguments of the named model."""
+MODELS = Family(
+    "model",
+    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features."),
+    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
+    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
+)
 
 
-ModelSpec = Annotated[Mlp | Cnn | Vit, Field(discriminator="name")]
+class ModelPart(Part):
+    """The model: one that we ship, one of an installed package, or the user's own."""
+
+    FAMILY: ClassVar[Family] = MODELS
+
+
+def shape_problem(model: ModelPart, shape: tuple[int, ...]) -> tuple[str, str] | None:
+    """Return why a model that we ship can't take samples of a shape.
+
+    Args:
+        model: A model whose arguments are valid.
+        shape: Shape of one sample: (features,) or (channels, height, width).
+
+    Returns:
+        Field below the model and a sentence about it, or None: it fits, or it isn't one of ours.
+    """
+    shipped = MODELS.get(model.name)
+    if shipped is None or not shipped.needs_images:
+        return None
+    if len(shape) != 3:
+        names = [each.name for each in MODELS if each.needs_images]
+        return "name", (
+            f"{' and '.join(names)} need images (sklearn:digits or images:<folder>), but a row of the data has shape "
+            f"{list(shape)}; for rows of numbers use mlp"
+        )
+    height, width = shape[1:]
+    if model.name == "vit":
+        patch = model.typed_args(VitArgs).patch
+        if height % patch or width % patch:
+            return "args.patch", f"must divide the side of the images, {height}x{width} pixels"
+    if model.name == "cnn":
+        blocks, most = len(model.typed_args(CnnArgs).widths), min(height, width).bit_length() - 1
+        if blocks > most:
+            return "args.widths", (
+                f"has {blocks} blocks and each halves the image, but the images have {height}x{width} pixels; "
+                f"at most {most} blocks fit"
+            )
+    return None

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
+
+from .part import FROM_NAME, Family, Part, Shipped
 
 
-class AdamW(Model):
-    """AdamW."""
+class AdamWArgs(Model):
+    """Arguments of AdamW."""
 
-    name: Literal["adamw"] = "adamw"
-    """Name of the optimizer."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.001
-    """Peak learning rate."""
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
-    """Decoupled weight decay; biases and norms are left out of it."""
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
         0.9,
         0.999,
@@ -27,19 +23,34 @@ class AdamW(Model):
     """Added to the denominator."""
 
 
-class Sgd(Model):
-    """Stochastic gradient descent with momentum."""
+class SgdArgs(Model):
+    """Arguments of stochastic gradient descent."""
 
-    name: Literal["sgd"] = "sgd"
-    """Name of the optimizer."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """Peak learning rate."""
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """L2 penalty; biases and norms are left out of it."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum."""
     nesterov: bool = False
     """Nesterov's form of momentum; needs momentum above 0."""
 
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise rule_error("nesterov needs momentum above 0")
+        return self
 
-Optimizer = Annotated[AdamW | Sgd, Field(discriminator="name")]
+
+OPTIMIZERS = Family(
+    "optimizer",
+    Shipped("adamw", AdamWArgs, "AdamW: decoupled weight decay.", {"lr": 0.001, "weightDecay": 0.01}),
+    Shipped("sgd", SgdArgs, "Stochastic gradient descent with momentum.", {"lr": 0.1, "weightDecay": 0.0}),
+)
+
+
+class Optimizer(Part):
+    """The optimizer: one that we ship, one of an installed package, or the user's own."""
+
+    FAMILY: ClassVar[Family] = OPTIMIZERS
+
+    lr: Annotated[float, Field(gt=0, le=100, json_schema_extra=FROM_NAME)]
+    """Peak learning rate; required unless the optimizer is one that we ship."""
+    weight_decay: Annotated[Annotated[float, Field(ge=0, le=10)] | None, Field(json_schema_extra=FROM_NAME)] = None
+    """Weight decay; biases and norms are left out of it. Without it a class takes its own default."""

@@ -2,59 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from trainmaster_api.types import Metric, Model, Warmup
+from trainmaster_api.types import WARMUP_PATTERN, Metric, Model
+
+from .part import FROM_NAME, Family, NoArgs, Part, Shipped
 
 
-class Cosine(Model):
-    """Warm up linearly, then fall along a half cosine to `minLrRatio` of the peak at the end of the run."""
+class PlateauArgs(Model):
+    """Arguments of plateau."""
 
-    name: Literal["cosine"] = "cosine"
-    """Name of the schedule."""
-    warmup: Warmup = "5%"
-    """Linear warm-up from 0: a share of the run, steps or epochs."""
-    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Last learning rate as a share of the peak."""
-
-
-class Linear(Model):
-    """Warm up linearly, then fall linearly to `minLrRatio` of the peak at the end of the run."""
-
-    name: Literal["linear"] = "linear"
-    """Name of the schedule."""
-    warmup: Warmup = "5%"
-    """Linear warm-up from 0: a share of the run, steps or epochs."""
-    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Last learning rate as a share of the peak."""
-
-
-class Constant(Model):
-    """Warm up linearly, then stay at the peak."""
-
-    name: Literal["constant"] = "constant"
-    """Name of the schedule."""
-    warmup: Warmup = "0"
-    """Linear warm-up from 0: a share of the run, steps or epochs."""
-
-
-class Plateau(Model):
-    """Warm up linearly, then multiply by `factor` when the metric hasn't improved for `patience` validations."""
-
-    name: Literal["plateau"] = "plateau"
-    """Name of the schedule."""
-    warmup: Warmup = "0"
-    """Linear warm-up from 0: a share of the run, steps or epochs."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """What the learning rate is multiplied by."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Validations without improvement before it falls."""
     metric: Metric = "val/loss"
     """Validation metric that is watched."""
+
+
+SCHEDULES = Family(
+    "schedule",
+    Shipped(
+        "cosine",
+        NoArgs,
+        "Warm up linearly, then fall along a half cosine to `minLrRatio` of the peak at the end of the run.",
+        {"warmup": "5%"},
+    ),
+    Shipped(
+        "linear",
+        NoArgs,
+        "Warm up linearly, then fall linearly to `minLrRatio` of the peak at the end of the run.",
+        {"warmup": "5%"},
+    ),
+    Shipped("constant", NoArgs, "Warm up linearly, then stay at the peak.", {"warmup": "0"}),
+    Shipped(
+        "plateau",
+        PlateauArgs,
+        "Warm up linearly, then multiply by `factor`, down to `minLrRatio` of the peak, whenever the metric hasn't "
+        "improved for `patience` validations.",
+        {"warmup": "0"},
+    ),
+)
+
+
+class Schedule(Part):
+    """The schedule of the learning rate: one that we ship, one of an installed package, or the user's own."""
+
+    FAMILY: ClassVar[Family] = SCHEDULES
+
+    warmup: Annotated[
+        str,
+        Field(pattern=WARMUP_PATTERN, max_length=16, examples=["5%", "100step", "1ep"], json_schema_extra=FROM_NAME),
+    ] = "0"
+    """Linear warm-up from 0: a share of the run, steps or epochs."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Floor of the learning rate as a share of the peak."""
-
-
-Schedule = Annotated[Cosine | Linear | Constant | Plateau, Field(discriminator="name")]
+    """Lowest learning rate after the warm-up, as a share of the peak."""

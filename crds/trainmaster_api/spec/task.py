@@ -1,38 +1,87 @@
-"""`spec.training.task`: what is predicted."""
+"""`spec.training.task`: what is predicted, its loss and its metrics."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainmaster_api.types import Model
 
+from .part import Family, NoArgs, Part, Shipped
+
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("loss", "accuracy", "f1"),
     "regression": ("loss", "rmse", "mae", "r2"),
 }
-"""Metrics of each task; in the spec and in metrics.jsonl they are called `val/<metric>`, `test/<metric>`."""
+"""Metrics that each task always has; the spec and metrics.jsonl call them `val/<metric>` and `test/<metric>`."""
 
 
-class Classification(Model):
-    """Predict one of `numClasses` classes; cross-entropy loss; metrics accuracy and macro F1."""
+class CrossEntropyArgs(Model):
+    """Arguments of cross-entropy."""
 
-    type: Literal["classification"] = "classification"
-    """Kind of task."""
-    num_classes: Annotated[int, Field(ge=2, le=1_000_000)]
-    """Number of classes; labels are 0 .. numClasses-1, or names that are numbered in sorted order."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Weight that cross-entropy spreads over the other classes."""
+    """Weight that is spread over the other classes."""
 
 
-class Regression(Model):
-    """Predict one number; metrics rmse, mae and r2 in the unit of the target."""
+LOSSES = Family(
+    "loss",
+    Shipped("cross_entropy", CrossEntropyArgs, "Cross-entropy.", tasks=("classification",)),
+    Shipped("mse", NoArgs, "Mean squared error of the standardised target.", tasks=("regression",)),
+    Shipped("mae", NoArgs, "Mean absolute error of the standardised target.", tasks=("regression",)),
+    Shipped("huber", NoArgs, "Huber loss of the standardised target.", tasks=("regression",)),
+    group="trainmaster.losses",
+)
+DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
-    type: Literal["regression"] = "regression"
-    """Kind of task."""
-    loss: Literal["mse", "mae", "huber"] = "mse"
-    """Loss on the standardised target."""
+TASK_METRICS = Family(
+    "metric",
+    Shipped("accuracy", NoArgs, "Share of rows whose class is predicted.", tasks=("classification",)),
+    Shipped("f1", NoArgs, "F1 score, averaged over the classes that occur.", tasks=("classification",)),
+    Shipped("rmse", NoArgs, "Root mean squared error in the target's unit.", tasks=("regression",)),
+    Shipped("mae", NoArgs, "Mean absolute error in the target's unit.", tasks=("regression",)),
+    Shipped("r2", NoArgs, "Share of variance explained.", tasks=("regression",)),
+)
 
 
-Task = Annotated[Classification | Regression, Field(discriminator="type")]
+class Loss(Part):
+    """The loss: one that we ship, one of an installed package, or the user's own."""
+
+    FAMILY: ClassVar[Family] = LOSSES
+
+
+class MetricPart(Part):
+    """A metric: one that we ship, one of an installed package, or the user's own."""
+
+    FAMILY: ClassVar[Family] = TASK_METRICS
+
+    @property
+    def key(self) -> str:
+        """What it is called after `val/`: its name, or its class's name in snake_case."""
+        last = re.split(r"[/:.]", self.label)[-1]
+        return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower()).strip("_")
+
+
+class Task(Model):
+    """What is predicted."""
+
+    name: Literal["classification", "regression"]
+    """Kind of task: one of several classes, or one number."""
+    num_classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """Classification: number of classes; labels are 0 .. numClasses-1, or names that are numbered in sorted order.
+    Default: as many as the data has."""
+    loss: Loss | None = None
+    """What is minimised. Default: cross_entropy for classification, mse for regression."""
+    metrics: Annotated[list[MetricPart], Field(max_length=32)] = []
+    """Metrics besides those that the task always has."""
+
+    @property
+    def loss_or_default(self) -> Loss:
+        """The loss, or the task's default."""
+        return self.loss or Loss(name=DEFAULT_LOSS[self.name])
+
+    @property
+    def metric_keys(self) -> list[str]:
+        """What can stand after `val/`: the task's own metrics, then the job's."""
+        return list(dict.fromkeys([*METRICS[self.name], *(metric.key for metric in self.metrics)]))

@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from trainmaster_api.types import Model
+from trainmaster_api.types import Model, rule_error
+
+from .part import Reference
 
 MAX_TRACKERS = 8
-
-
-ClassReference = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
-        max_length=253,
-        examples=["my_pkg.trackers:Csv"],
-    ),
-]
-"""`package.module:Name`."""
 
 
 class Mlflow(Model):
@@ -41,34 +32,40 @@ class Mlflow(Model):
 
 
 class Tracker(Model):
-    """One tracker: set one member, `mlflow`, or `class` for a tracker of your own."""
+    """One tracker: `mlflow`, or the `class` of one of the user's own."""
+
+    EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("mlflow", "class")
 
     mlflow: Mlflow | None = None
     """MLflow; `mlflow: {}` takes the default server."""
-    class_: ClassReference | None = Field(default=None, alias="class")
-    """A tracker of your own: `module:Class` of an installed package or, on a laptop, of a file beside the job."""
-    args: Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] | None = (
-        None
-    )
-    """Keyword arguments of `class`."""
+    reference: Reference = None
+    """Reference to the user's own tracker, `package.module:Name`, in the job's folder or an installed package."""
+    args: dict[str, Any] | None = None
+    """Keyword arguments of the class."""
+
+    @field_validator("args")
+    @classmethod
+    def _go_with_a_class(cls, args: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if args is not None and info.data.get("mlflow") is not None:
+            raise rule_error("are those of `class`: a tracker that we ship has its settings under its own name")
+        return args
 
     @property
     def kind(self) -> str:
-        """Return the member that is set: `mlflow`, `class`."""
-        return next(iter(self._set()))
+        """The member that is set: `mlflow`, `class`."""
+        return (
+            "class" if self.reference is not None else next(kind for kind in KINDS if getattr(self, kind) is not None)
+        )
 
     @property
-    def settings(self) -> Any:
-        """Return what the set member holds."""
-        return next(iter(self._set().values()))
-
-    def _set(self) -> dict[str, Any]:
-        found = {name.removesuffix("_"): getattr(self, name) for name in type(self).model_fields if name != "args"}
-        return {name: value for name, value in found.items() if value is not None}
+    def settings(self) -> Model | None:
+        """What the set member holds; None for a class."""
+        found: Model | None = getattr(self, self.kind) if self.reference is None else None
+        return found
 
 
-KINDS = tuple(name.removesuffix("_") for name in Tracker.model_fields if name != "args")
-"""Members of `Tracker`, of which exactly one is set."""
+KINDS = tuple(kind for kind in Tracker.EXACTLY_ONE if kind != "class")
+"""Trackers that we ship."""
 
 
 def merge(own: Sequence[Tracker], defaults: Sequence[Tracker]) -> list[Tracker]:
@@ -84,10 +81,10 @@ def merge(own: Sequence[Tracker], defaults: Sequence[Tracker]) -> list[Tracker]:
     found = []
     for entry in own:
         default = next((other for other in defaults if other.kind == entry.kind), None)
-        if default is None or not isinstance(entry.settings, Model):
+        if default is None or default.settings is None or entry.settings is None:
             found.append(entry)
             continue
-        settings = default.settings.model_copy(update=entry.settings.model_dump(exclude_none=True))
+        settings = default.settings.model_copy(update=entry.settings.model_dump(exclude_none=True, by_alias=False))
         found.append(entry.model_copy(update={entry.kind: settings}))
     return found
 
@@ -96,7 +93,7 @@ def names(trackers: Sequence[Tracker]) -> list[str]:
     """Return a name for each tracker: its kind or class, numbered from the second one of a name."""
     found: list[str] = []
     for entry in trackers:
-        name = entry.class_.rpartition(":")[2] if entry.class_ else entry.kind
+        name = entry.reference.rpartition(":")[2] if entry.reference else entry.kind
         same = sum(other == name or other.startswith(f"{name}-") for other in found)
         found.append(f"{name}-{same + 1}" if same else name)
     return found

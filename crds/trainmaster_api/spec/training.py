@@ -1,8 +1,7 @@
 """`spec.training`: what is trained. It means the same on a laptop and in a cluster.
 
-Names that we ship (data sources, models, optimizers, schedules, tasks) have typed arguments here, so a misspelt one
-fails at `kubectl apply` and not in the pod. A family of typed variants is a discriminated union on `name` (or `type`);
-in the CRD, which has no unions, the variants' fields are merged and CEL rules say which belong to which.
+Task, model, optimizer and schedule are parts (`part.py`): names that we ship have typed arguments there, so a misspelt
+one is found by `trainmaster validate` and the operator, and not in the pod.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from trainmaster_api.types import Model
 
 from .data import Data
 from .loop import Loop
-from .model import ModelSpec
-from .optimizer import AdamW, Optimizer
-from .schedule import Cosine, Schedule
+from .model import ModelPart
+from .optimizer import Optimizer
+from .schedule import Schedule
 from .task import Task
 
 
@@ -25,14 +24,14 @@ class Training(Model):
     framework: Literal["torch"] = "torch"
     """Framework that runs the loop."""
     task: Task
-    """What is predicted; owns the loss and the metrics."""
+    """What is predicted, with which loss and metrics."""
     data: Data
     """Where the rows come from."""
-    model: ModelSpec
+    model: ModelPart
     """Which model."""
-    optimizer: Optimizer = AdamW()
+    optimizer: Optimizer = Optimizer.model_validate({"name": "adamw"})
     """How weights are updated."""
-    schedule: Schedule = Cosine()
+    schedule: Schedule = Schedule(name="cosine")
     """How the learning rate moves."""
     loop: Loop = Loop()
     """How long and how precise."""

@@ -1,14 +1,16 @@
-"""The admission hook as a pure function: AdmissionReview in, AdmissionReview out."""
+"""The admission webhook as a pure function: AdmissionReview in, AdmissionReview out."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from trainmaster_api import KIND
+from trainmaster_api.spec.job import Spec
 
-from .rules import FIXED
-from .schema import apply_defaults, node_at, structural
-from .validate import Problem, format_problems, validate
+from .constraints import TRANSITIONS
+from .fields import fill_defaults
+from .problem import Problem, format_problems
+from .validate import validate
 
 
 def admit(request: dict[str, Any]) -> dict[str, Any]:
@@ -21,11 +23,11 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
         request: the review as the API server sends it.
 
     Returns:
-        The review to answer with. Never raises: what isn't a review is refused with a sentence.
+        The review to answer with. Never raises: what isn't a review is denied with a message.
     """
     asked = request.get("request") if isinstance(request, dict) else None
     if not isinstance(asked, dict):
-        return _review("", [Problem("request", "is required: this is no AdmissionReview")])
+        return _review("", [Problem("request", "is required: this is not an AdmissionReview")])
     uid = str(asked.get("uid", ""))
     if asked.get("operation") not in ("CREATE", "UPDATE") or asked.get("subResource"):
         return _review(uid, [])
@@ -36,20 +38,20 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def update_problems(new: Any, old: Any) -> list[Problem]:
-    """What forbids the change from `old` to `new`, two TrainingJobs as plain data."""
-    new_spec, old_spec = _spec(new), _spec(old)
+    """Return what forbids the change from `old` to `new`, two TrainingJobs as plain data."""
+    new_spec, old_spec = _filled(new), _filled(old)
     if isinstance(new_spec, dict) and new_spec == old_spec:
         return []
     changed = []
     if isinstance(new_spec, dict) and isinstance(old_spec, dict):
-        changed = [Problem(fixed.path, fixed.message) for fixed in FIXED if not fixed.holds(new_spec, old_spec)]
+        broken = [rule for rule in TRANSITIONS if not rule.holds(new_spec, old_spec)]
+        changed = [Problem(f"spec.{rule.field}", rule.message) for rule in broken]
     known = validate(old)[1]
     return changed + [problem for problem in validate(new)[1] if problem not in known]
 
 
-def _spec(job: Any) -> Any:
-    spec = job.get("spec") if isinstance(job, dict) else None
-    return apply_defaults(spec, node_at(structural().schema, "spec") or {})
+def _filled(job: Any) -> Any:
+    return fill_defaults(job.get("spec") if isinstance(job, dict) else None, Spec)
 
 
 def _review(uid: str, problems: list[Problem]) -> dict[str, Any]:

@@ -1,23 +1,12 @@
-"""What a schema accepts and what a value is, in people's words."""
+"""What a schema accepts, in words."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from .schema import Schema
-
-_SHOWN = 80
-
-
-def shown(value: Any) -> str:
-    """A value as it may stand in a sentence: JSON, cut where it is long."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def accepted_by(schema: Schema | None) -> str:
-    """What would be accepted, as a noun phrase; empty if the schema doesn't say."""
+    """Return what would be accepted, as a noun phrase; empty if the schema doesn't say."""
     if not schema:
         return ""
     if "enum" in schema:

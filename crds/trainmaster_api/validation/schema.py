@@ -1,112 +1,46 @@
-"""Structural schema of the TrainingJob, made from the pydantic models.
+"""Structural schema, as Kubernetes wants it, of a pydantic model.
 
-Kubernetes has neither `$ref` nor unions: references are put in place, an optional field is one that may be absent, and
-the variants of a discriminated union become one object with the fields of all of them. What a merged object can't say
-(which fields belong to which variant) is returned as `Union`s, from which `variants.py` makes rules.
+Kubernetes has neither `$ref` nor unions: references are put in place, and an optional field is one that may be absent.
+A default that depends on a part's name stays out of the schema, because the API server doesn't know the name when it
+fills in defaults.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.part import FROM_NAME
+from trainmaster_api.types import Model
 
 Schema = dict[str, Any]
 
+EXACTLY_ONE = "x-exactly-one-of"
 # JSON Schema keywords that mean the same in a structural schema; the others are translated or left out.
 _SAME = (
     "type", "description", "enum", "pattern", "format", "minLength", "maxLength", "minItems", "maxItems",
-    "minProperties", "maxProperties", "minimum", "maximum", "examples",
+    "minProperties", "maxProperties", "minimum", "maximum", "examples", EXACTLY_ONE,
     "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 )  # fmt: skip
+_FROM_NAME = next(iter(FROM_NAME))
 
 
-@dataclass(frozen=True)
-class Union:
-    """A discriminated union that was merged into one object.
-
-    Attributes:
-        path: dotted path of the merged object.
-        tag: name of the field that says which variant it is.
-        fields: for each variant, the dotted paths (below `path`) that not every variant has but this one does.
-        required: for each variant, those of `fields` that it can't do without.
-    """
-
-    path: str
-    tag: str
-    fields: Mapping[str, tuple[str, ...]]
-    required: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Structural:
-    """The schema and what was lost in it."""
-
-    schema: Schema
-    unions: tuple[Union, ...]
-
-    def union_at(self, path: str) -> Union | None:
-        """The union that was merged at a dotted path."""
-        return next((union for union in self.unions if union.path == path), None)
-
-
-@lru_cache(maxsize=1)
-def structural() -> Structural:
-    """The structural schema of a TrainingJob (spec with defaults, status without) and its merged unions."""
-    source = TrainingJob.model_json_schema()
-    builder = _Builder(source["$defs"])
-    spec = builder.convert(source["properties"]["spec"], "spec")
-    status = builder.convert({"$ref": "#/$defs/Status"}, "status")
-    _drop_defaults(status)
-    schema = {
-        "type": "object",
-        "description": TrainingJob.__doc__,
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string", "description": "Version of this kind."},
-            "kind": {"type": "string", "description": "TrainingJob."},
-            # named here only so that a rule's fieldPath can point at it
-            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-            "spec": spec,
-            "status": status,
-        },
-    }
-    return Structural(schema, tuple(builder.unions))
+@lru_cache(maxsize=256)
+def schema_of(model: type[Model]) -> Schema:
+    """Return the structural schema of a model. It is shared: copy it before you change it."""
+    source = model.model_json_schema()
+    return _Builder(source.get("$defs", {})).convert(source)
 
 
 def node_at(schema: Schema, path: str) -> Schema | None:
-    """The part of a schema at a path such as `spec.training.data.features[0]`; None where there is no such part."""
+    """Return the part of a schema at a path such as `data.features[0]`; None where there is no such part."""
     node: Schema | None = schema
     for step in path.replace("[", ".[").split(".") if path else ():
         if node is None:
             return None
         node = node.get("items") if step.startswith("[") else _child(node, step)
     return node
-
-
-def apply_defaults(value: Any, schema: Schema) -> Any:
-    """A copy of `value` with the schema's defaults filled in and nulls dropped where there is a default.
-
-    It does what the API server does before it evaluates a rule; values of a wrong type are left as they are.
-    """
-    if isinstance(value, dict) and "properties" in schema:
-        properties = schema["properties"]
-        filled = {
-            key: apply_defaults(item, properties.get(key, {}))
-            for key, item in value.items()
-            if not (item is None and "default" in properties.get(key, {}))
-        }
-        for key, child in properties.items():
-            if "default" in child and key not in filled:
-                filled[key] = apply_defaults(json.loads(json.dumps(child["default"])), child)
-        return filled
-    if isinstance(value, list) and "items" in schema:
-        return [apply_defaults(item, schema["items"]) for item in value]
-    return value
 
 
 def _child(node: Schema, name: str) -> Schema | None:
@@ -116,37 +50,25 @@ def _child(node: Schema, name: str) -> Schema | None:
     return found if found is None else dict(found)
 
 
-def _drop_defaults(schema: Schema) -> None:
-    schema.pop("default", None)
-    for child in schema.get("properties", {}).values():
-        _drop_defaults(child)
-    if "items" in schema:
-        _drop_defaults(schema["items"])
-
-
 class _Builder:
     def __init__(self, definitions: Mapping[str, Schema]) -> None:
         self.definitions = definitions
-        self.unions: list[Union] = []
 
-    def convert(self, source: Schema, path: str) -> Schema:
+    def convert(self, source: Schema) -> Schema:
         source = self._resolve(source)
-        if "discriminator" in source:
-            node = self._merge_union(source, path)
-        else:
-            node = {key: source[key] for key in _SAME if key in source}
-            if "const" in source:
-                node["enum"] = [source["const"]]
-            _bounds(source, node)
-            self._children(source, node, path)
+        node = {key: source[key] for key in _SAME if key in source}
+        if "const" in source:
+            node["enum"] = [source["const"]]
+        _bounds(source, node)
+        self._children(source, node)
         if "description" in node:
             node["description"] = " ".join(node["description"].split())
-        if source.get("default") is not None:
-            node["default"] = self._default(source, node)
+        if source.get("default") is not None and _FROM_NAME not in source:
+            node["default"] = _default(source, node)
         return node
 
     def _resolve(self, source: Schema) -> Schema:
-        """Without `$ref` and without `| None`; what stands beside a reference wins over what it refers to."""
+        """Without `$ref` and without `| None`; what is written beside a reference wins over what it refers to."""
         if "anyOf" in source:
             (only,) = [option for option in source["anyOf"] if option.get("type") != "null"]
             source = {**self._resolve(only), **{key: value for key, value in source.items() if key != "anyOf"}}
@@ -155,46 +77,27 @@ class _Builder:
             source = {**self._resolve(target), **{key: value for key, value in source.items() if key != "$ref"}}
         return source
 
-    def _children(self, source: Schema, node: Schema, path: str) -> None:
+    def _children(self, source: Schema, node: Schema) -> None:
         if "items" in source:
-            node["items"] = self.convert(source["items"], f"{path}[]")
+            node["items"] = self.convert(source["items"])
         if "properties" in source:
-            node["properties"] = {
-                name: self.convert(child, f"{path}.{name}") for name, child in source["properties"].items()
-            }
-            if source.get("required"):
-                node["required"] = list(source["required"])
+            node["properties"] = {name: self.convert(child) for name, child in source["properties"].items()}
+            required = [name for name in source.get("required", ()) if _FROM_NAME not in source["properties"][name]]
+            if required:
+                node["required"] = required
         extra = source.get("additionalProperties")
         if isinstance(extra, dict):
-            node["additionalProperties"] = self.convert(extra, f"{path}.*")
+            node["additionalProperties"] = self.convert(extra)
         elif extra is True:
             node["x-kubernetes-preserve-unknown-fields"] = True
 
-    def _default(self, source: Schema, node: Schema) -> Any:
-        """An object's default is `{}` (or its variant's tag): the defaults inside it do the rest."""
-        if "discriminator" in source:
-            tag = source["discriminator"]["propertyName"]
-            return {tag: source["default"][tag]}
-        return {} if node["type"] == "object" else source["default"]
 
-    def _merge_union(self, source: Schema, path: str) -> Schema:
-        tag = source["discriminator"]["propertyName"]
-        mapping = source["discriminator"]["mapping"]
-        variants = {name: self.convert({"$ref": reference}, path) for name, reference in mapping.items()}
-        for variant in variants.values():
-            variant["properties"][tag].pop("default", None)
-            variant["required"] = [tag, *variant.get("required", ())]
-        fields: dict[str, list[str]] = {name: [] for name in variants}
-        required: dict[str, list[str]] = {name: [] for name in variants}
-        merged = _merge(variants, path, fields, required)
-        merged["description"] = source.get("description", merged["description"])
-        merged["properties"][tag]["enum"] = list(variants)
-        self.unions.append(Union(path, tag, _frozen(fields), _frozen(required)))
-        return merged
-
-
-def _frozen(lists: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(paths) for name, paths in lists.items()}
+def _default(source: Schema, node: Schema) -> Any:
+    """Return an object's default, `{}` or its name: the defaults inside it do the rest."""
+    if node["type"] != "object":
+        return source["default"]
+    named = source.get(EXACTLY_ONE, ())
+    return {key: value for key, value in source["default"].items() if key in named and value is not None}
 
 
 def _bounds(source: Schema, node: Schema) -> None:
@@ -202,76 +105,3 @@ def _bounds(source: Schema, node: Schema) -> None:
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if exclusive in source:
             node[bound], node[exclusive] = source[exclusive], True
-
-
-def _merge(
-    variants: dict[str, Schema],
-    path: str,
-    fields: dict[str, list[str]],
-    required: dict[str, list[str]],
-    below: str = "",
-) -> Schema:
-    """One object schema with the properties of all variants; notes whose is what that not all have."""
-    first = next(iter(variants.values()))
-    merged: Schema = {"type": "object", "description": first["description"], "properties": {}}
-    names = dict.fromkeys(name for variant in variants.values() for name in variant["properties"])
-    for name in names:
-        owners = {
-            tag: variant["properties"][name] for tag, variant in variants.items() if name in variant["properties"]
-        }
-        where = f"{below}{name}"
-        if len(owners) == len(variants) and all("properties" in owner for owner in owners.values()):
-            merged["properties"][name] = _merge(owners, path, fields, required, f"{where}.")
-            _share_default(merged["properties"][name], owners)
-        else:
-            merged["properties"][name] = _merge_scalar(owners, f"{path}.{where}", shared=len(owners) == len(variants))
-        if len(owners) < len(variants):
-            for tag in owners:
-                fields[tag].append(where)
-                if name in variants[tag].get("required", ()):
-                    required[tag].append(where)
-    common = [name for name in names if all(name in variant.get("required", ()) for variant in variants.values())]
-    if common:
-        merged["required"] = common
-    return merged
-
-
-def _merge_scalar(owners: dict[str, Schema], path: str, *, shared: bool) -> Schema:
-    bare = [
-        {key: value for key, value in owner.items() if key not in ("description", "default", "enum")}
-        for owner in owners.values()
-    ]
-    if any(other != bare[0] for other in bare):
-        raise ValueError(f"{path}: its bounds differ between variants, which one schema can't say")
-    merged = {**bare[0]}
-    choices = dict.fromkeys(choice for owner in owners.values() for choice in owner.get("enum", ()))
-    if choices:
-        merged["enum"] = list(choices)
-    merged["description"] = _merge_descriptions(owners, shared=shared)
-    if shared:
-        _share_default(merged, owners)
-    return merged
-
-
-def _share_default(merged: Schema, owners: dict[str, Schema]) -> None:
-    """A default is kept only where every variant has it: the API server doesn't know the variant when it fills in."""
-    defaults = [owner.get("default") for owner in owners.values()]
-    if defaults[0] is not None and all(default == defaults[0] for default in defaults):
-        merged["default"] = defaults[0]
-
-
-def _merge_descriptions(owners: dict[str, Schema], *, shared: bool) -> str:
-    """Says whose field it is, and the defaults that the schema can't carry."""
-    texts = {tag: owner["description"] for tag, owner in owners.items()}
-    if len(set(texts.values())) > 1:
-        text = " ".join(f"{tag}: {text}" for tag, text in texts.items())
-    elif shared:
-        text = next(iter(texts.values()))
-    else:
-        text = f"{', '.join(texts)}: {next(iter(texts.values()))}"
-    defaults = {tag: json.dumps(owner["default"]) for tag, owner in owners.items() if "default" in owner}
-    if defaults and not (shared and len(set(defaults.values())) == 1):
-        if len(set(defaults.values())) == 1:
-            return f"{text} Default: {next(iter(defaults.values()))}."
-        return f"{text} Default: {', '.join(f'{value} ({tag})' for tag, value in defaults.items())}."
-    return text

@@ -1,64 +1,51 @@
-"""Validation of a TrainingJob: every problem at once, in the sentences that the API server's rules use too.
+"""Validation of a TrainingJob: every problem at once, in the words that the API server's rules use too.
 
-The command line, the admission hook and the operator's `Accepted` condition all call `validate`.
+The command line, the admission webhook and the operator's `Accepted` condition all call `validate`.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.types import EXACTLY_ONE_WORDS
 
-from .describe import accepted_by, shown
-from .rule import Rule
-from .schema import Schema, apply_defaults, node_at, structural
-from .variants import all_rules
+from .checks import CHECKS
+from .constraints import CONSTRAINTS, NAME_MESSAGE, value_of
+from .describe import accepted_by
+from .fields import Place, drop_nulls, field_paths, fields_of, locate
+from .problem import Problem, format_problems, shown
+from .schema import Schema
+
+__all__ = ["Problem", "format_problems", "validate"]
 
 _ABSENT = object()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a document.
-
-    Attributes:
-        path: where, as in `spec.training.data.features[0]`; empty: the document itself.
-        message: what is wrong, a clause that goes on from the path.
-        value: what stands there, as text; empty where there is nothing.
-        accepted: what would be accepted there; empty where the message says it.
-        hint: the next thing to do; may be empty.
-        line: line in the file, from 1; 0: unknown.
-    """
-
-    path: str
-    message: str
-    value: str = ""
-    accepted: str = ""
-    hint: str = ""
-    line: int = 0
-
-    def __str__(self) -> str:
-        """One line: path, value, message, what is accepted, what to do."""
-        where = f"{self.path} = {self.value}" if self.path and self.value else self.path or self.value
-        link = " " if self.message.endswith(" be") else ": "
-        text = self.message + (f"{link}{self.accepted}" if self.accepted else "") + (f"; {self.hint}" * bool(self.hint))
-        return f"{where}: {text}" if where else text
+# What a required field is taken for while something else is looked at: rules are silent about it.
+_STAND_IN: dict[str, Any] = {
+    "metadata": {"name": "job"},
+    "spec": {
+        "training": {
+            "task": {"name": "classification"},
+            "data": {"source": "sklearn:digits"},
+            "model": {"name": "mlp"},
+        }
+    },
+}
 
 
 def validate(document: Any) -> tuple[TrainingJob | None, list[Problem]]:
     """Check a document that claims to be a TrainingJob.
 
     Args:
-        document: what a YAML or JSON file holds. `status` is left out of it: it is the operator's.
+        document: What a YAML or JSON file holds. `status` is left out of it: it is the operator's.
 
     Returns:
         The job with every default filled in, or None, and all problems; a job is returned exactly if there are none.
@@ -67,31 +54,25 @@ def validate(document: Any) -> tuple[TrainingJob | None, list[Problem]]:
     problems = _no_plain_mapping(document)
     if problems:
         return None, problems
-    schema = structural().schema
-    data = {key: value for key, value in document.items() if key != "status"}
-    problems = [*_header_problems(data), *_null_problems(data, schema, "")]
-    filled = apply_defaults(data, schema)
-    job: TrainingJob | None = None
-    refusal = ""
+    data, nulls = drop_nulls({key: value for key, value in document.items() if key != "status"}, TrainingJob)
+    problems = [*_header_problems(document), *nulls, *_not_finite(data, "")]
     try:
-        job = TrainingJob.model_validate(_without_nulls(filled, schema), strict=True)
+        job = _parse(data)
+        partial: TrainingJob | None = job
     except ValidationError as error:
-        problems += _translate(error)
-        refusal = str(error)
-    problems += _rule_problems(filled, problems)
-    if job is None and not problems:  # a refusal that none of our sentences covers is still a refusal
-        problems = [Problem("", refusal)]
+        problems += _translate(error, data)
+        job, (partial, removed) = None, _parse_rest(data, error)
+        bad = [*removed, *(problem.path for problem in problems)]
+    else:
+        bad = [problem.path for problem in problems]
+    if partial is not None:
+        problems += _rule_problems(partial, data, bad)
     problems = _distinct(problems)
     return (None, problems) if problems else (job, [])
 
 
-def format_problems(problems: list[Problem], name: str = "") -> str:
-    """All problems as text for people, one per line. `name`: the file, put before the line numbers."""
-    lines = []
-    for problem in problems:
-        at = ":".join(part for part in (name, str(problem.line) if problem.line else "") if part)
-        lines.append(f"{at}: {problem}" if at else str(problem))
-    return "\n".join(lines)
+def _parse(data: Any) -> TrainingJob:
+    return TrainingJob.model_validate(data, strict=True, by_alias=True, by_name=False)
 
 
 def _no_plain_mapping(document: Any) -> list[Problem]:
@@ -116,95 +97,61 @@ def _header_problems(data: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(key, "must be" if value else "is missing", value, accepted=expected)
 
 
-def _null_problems(value: Any, schema: Schema, path: str) -> Iterator[Problem]:
-    """A null stands for "absent" only where there is a default, as the API server has it."""
-    for key, item in value.items():
-        node = schema.get("properties", {}).get(key)
-        where = f"{path}.{key}" if path else str(key)
-        if item is None and node is not None and "default" not in node:
-            yield Problem(where, "is empty", accepted=accepted_by(node), hint="leave it out or give it a value")
-        elif isinstance(item, dict) and node is not None:
-            yield from _null_problems(item, node, where)
-
-
-def _without_nulls(value: Any, schema: Schema) -> Any:
-    """Nulls that were reported already are taken out, so that they are reported once."""
-    if not isinstance(value, dict) or "properties" not in schema:
-        return value
-    nodes = schema["properties"]
-    kept = {key: item for key, item in value.items() if not (item is None and key in nodes)}
-    return {key: _without_nulls(item, nodes.get(key, {})) for key, item in kept.items()}
+def _not_finite(value: Any, path: str) -> Iterator[Problem]:
+    """Arguments are open, so no model says that JSON has no NaN."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _not_finite(item, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value) and ".args" in path:
+        yield Problem(path, "must be a finite number", shown(value))
 
 
 def _distinct(problems: list[Problem]) -> list[Problem]:
-    """Without a second problem of the same path and words, and without what follows from a problem further up."""
+    """Drop a second problem of the same path, and what only follows from another problem."""
     found: dict[tuple[str, str], Problem] = {}
     for problem in problems:
         found.setdefault((problem.path, problem.message), problem)
     empty = {path for path, message in found if message == "is empty"}
-    return [problem for problem in found.values() if problem.message != "is required" or problem.path not in empty]
+    bad = {path for path, _ in found}
+
+    def follows(problem: Problem) -> bool:
+        if problem.message == "is required":  # a null was taken out, or the name that would have a default is unknown
+            return problem.path in empty or f"{problem.path.rpartition('.')[0]}.name" in bad - {problem.path}
+        return problem.message.startswith(EXACTLY_ONE_WORDS) and bool(
+            empty & {f"{problem.path}.{key}" for key in ("name", "class", "source")}
+        )
+
+    return [problem for problem in found.values() if not follows(problem)]
 
 
 # --- what pydantic found -------------------------------------------------------------------------------------------
 
 
-def _translate(error: ValidationError) -> list[Problem]:
-    found = []
-    for item in error.errors(include_url=False, include_context=False):
-        path, foreign = _locate(item["loc"])
-        if path not in ("apiVersion", "kind") and not _has_rule(path, item["type"]):
-            found.append(_problem(item["type"], path, foreign, item["input"], item["msg"]))
-    return found
+def _translate(error: ValidationError, data: Any) -> Iterator[Problem]:
+    for item in error.errors(include_url=False):
+        place = locate(data, item["loc"])
+        if place.path not in ("apiVersion", "kind"):
+            yield _problem(item["type"], place, item["input"], item["msg"])
 
 
-def _locate(location: tuple[int | str, ...]) -> tuple[str, set[str]]:
-    """Path in the document, and the paths that belong to other variants of the unions on the way.
-
-    Pydantic puts a union's variant into the location, which nobody wrote.
-    """
-    path, foreign = "", set()
-    for step in location:
-        union = structural().union_at(path)
-        if union is not None and step in union.fields:
-            own = union.fields[str(step)]
-            others = {field for fields in union.fields.values() for field in fields if field not in own}
-            foreign |= {f"{path}.{field}" for field in others}
-        elif isinstance(step, int):
-            path += f"[{step}]"
-        else:
-            path = f"{path}.{step}" if path else step
-    return path, foreign
-
-
-def _has_rule(path: str, kind: str) -> bool:
-    """Rules speak for fields of another variant, for fields that only one variant needs, and for the name."""
-    if path == "metadata.name":
-        return kind in ("string_pattern_mismatch", "string_too_long", "string_too_short")
-    parent, _, name = path.rpartition(".")
-    above = node_at(structural().schema, parent) or {}
+def _problem(kind: str, place: Place, value: Any, text: str) -> Problem:
+    path = place.path
+    if kind == "rule":  # a validator of ours
+        return Problem(path, text, "" if isinstance(value, dict | list) else shown(value))
+    if path == "metadata.name" and kind.startswith("string_") and kind != "string_type":
+        return Problem(path, NAME_MESSAGE, shown(value))
     if kind == "extra_forbidden":
-        return name in above.get("properties", {})
-    return kind == "missing" and name not in above.get("required", ()) and path.startswith("spec.")
-
-
-def _problem(kind: str, path: str, foreign: set[str], value: Any, text: str) -> Problem:
-    node = node_at(structural().schema, path)
-    if kind == "extra_forbidden":
-        return _unknown_field(path, value, foreign)
-    if kind == "value_error":  # a validator of ours: its sentence is the message
-        return Problem(path, text.removeprefix("Value error, "), shown(value))
-    if kind == "missing":
-        return Problem(path, "is required", accepted=accepted_by(node))
-    union = structural().union_at(path)
-    if kind in ("union_tag_invalid", "union_tag_not_found") and union is not None and isinstance(value, dict):
-        path, node = f"{path}.{union.tag}", node_at(structural().schema, f"{path}.{union.tag}")
-        if union.tag not in value:
-            return Problem(path, "is required", accepted=accepted_by(node))
-        value = value[union.tag]
+        return _unknown_field(place, value)
+    node = place.node or {}
     accepted = accepted_by(node)
+    if kind == "missing":
+        return Problem(path, "is required", accepted=accepted)
     if not accepted:
         return Problem(path, text[:1].lower() + text[1:], shown(value))
-    return Problem(path, "must be", shown(value), accepted, _way_out(value, node or {}))
+    return Problem(path, "must be", shown(value), accepted, _way_out(value, node))
 
 
 def _way_out(value: Any, node: Schema) -> str:
@@ -219,51 +166,105 @@ def _fits(text: str, node: Schema) -> bool:
     return re.search(node.get("pattern", ""), text) is not None
 
 
-def _unknown_field(path: str, value: Any, foreign: set[str]) -> Problem:
-    parent, _, name = path.rpartition(".")
-    properties = (node_at(structural().schema, parent) or {}).get("properties", {})
-    known = {other.lower(): other for other in properties if f"{parent}.{other}" not in foreign}
+def _unknown_field(place: Place, value: Any) -> Problem:
+    name = place.path.rpartition(".")[2]
+    known = {key.lower(): key for key in fields_of(place.owner)}
     near = difflib.get_close_matches(name.lower().replace("_", ""), known, n=1)
     if near:
-        return Problem(path, "unknown field", shown(value), hint=f"did you mean `{known[near[0]]}`?")
-    elsewhere = [other for other in _field_paths() if other.rpartition(".")[2].lower() == name.lower()]
-    hint = f"did you mean {elsewhere[0]}?" if elsewhere else ""
-    return Problem(path, "unknown field", shown(value), f"known here are {', '.join(known.values())}", hint)
+        return Problem(place.path, "unknown field", shown(value), hint=f"did you mean `{known[near[0]]}`?")
+    hint = _elsewhere(place.path, name)
+    accepted = f"known here are {', '.join(known.values())}" if known else "nothing is known here"
+    return Problem(place.path, "unknown field", shown(value), accepted, hint)
 
 
-@lru_cache(maxsize=1)
-def _field_paths() -> tuple[str, ...]:
-    """Every field of the spec, shallow ones first."""
+def _elsewhere(path: str, name: str) -> str:
+    """Return where a field of this name belongs: below the object that it is in, if it does there."""
+    parent = path.rpartition(".")[0]
+    named = [other for other in field_paths() if other.rpartition(".")[2].lower() == name.lower()]
+    below = [other for other in named if other.startswith(f"{parent}.")]
+    found = (below or named)[:1]
+    return f"did you mean {found[0]}?" if found else ""
 
-    def walk(node: Schema, path: str) -> Iterator[str]:
-        for name, child in node.get("properties", {}).items():
-            yield f"{path}.{name}"
-            yield from walk(child, f"{path}.{name}")
 
-    found = walk(structural().schema["properties"]["spec"], "spec")
-    return tuple(sorted(found, key=lambda path: path.count(".")))
+# --- what can still be looked at -----------------------------------------------------------------------------------
+
+
+def _parse_rest(data: Any, error: ValidationError) -> tuple[TrainingJob | None, list[str]]:
+    """Parse what is left without the parts that have problems, so that rules can look at the others.
+
+    Returns:
+        The job, and the paths that were taken out of it; a default or a stand-in is there in their place.
+    """
+    removed: list[str] = []
+    for _ in range(16):  # each time something is removed, down to the stand-ins
+        for item in error.errors(include_url=False, include_input=False):
+            location = item["loc"][:-1] if item["type"] == "missing" else item["loc"]
+            data, path = _without(data, location)
+            removed += [path, locate(data, item["loc"]).path]
+        data = _with_stand_ins(data, _STAND_IN)
+        try:
+            return _parse(data), removed
+        except ValidationError as again:
+            error = again
+    return None, removed
+
+
+def _without(data: Any, location: tuple[int | str, ...]) -> tuple[Any, str]:
+    """Return a copy without what is at a location (a list is removed whole), and the path of what was removed."""
+    steps = list(location)
+    for index, step in enumerate(steps):
+        if isinstance(step, int):
+            steps = steps[:index]
+            break
+    while steps and not isinstance(value_of(data, ".".join(map(str, steps[:-1]))), dict):
+        steps.pop()
+    if not steps:
+        return data, ""
+    return _cut(data, [str(step) for step in steps]), ".".join(map(str, steps))
+
+
+def _cut(data: dict[str, Any], steps: list[str]) -> dict[str, Any]:
+    first, *rest = steps
+    if not rest or not isinstance(data.get(first), dict):
+        return {key: value for key, value in data.items() if key != first}
+    return {**data, first: _cut(data[first], rest)}
+
+
+def _with_stand_ins(data: Any, stand_in: dict[str, Any]) -> dict[str, Any]:
+    found = dict(data) if isinstance(data, dict) else {}
+    for key, value in stand_in.items():
+        if key not in found:
+            found[key] = value
+        elif isinstance(value, dict) and isinstance(found[key], dict) and not {"name", "class", "source"} & set(value):
+            found[key] = _with_stand_ins(found[key], value)
+    return found
 
 
 # --- rules ---------------------------------------------------------------------------------------------------------
 
 
-def _rule_problems(data: dict[str, Any], problems: list[Problem]) -> list[Problem]:
-    bad = [problem.path for problem in problems]
-    found = []
-    for rule in all_rules():
-        value = value_at(data, rule.scope)
-        if not isinstance(value, dict) or any(_touches(rule, read, bad) for read in rule.reads):
-            continue
-        if not rule.check(value):
-            there = value_at(data, rule.path)
-            text = "" if there is _ABSENT or isinstance(there, dict | list) else shown(there)
-            found.append(Problem(rule.path, rule.say(value), text))
-    return found
+def _rule_problems(job: TrainingJob, data: dict[str, Any], bad: list[str]) -> Iterator[Problem]:
+    plain = job.wire()
+    for constraint in CONSTRAINTS:
+        value = value_of(plain, constraint.scope)
+        reads = [f"{constraint.scope}.{read}" for read in constraint.reads]
+        if not any(_touches(read, bad) for read in reads) and not constraint.holds(value):
+            path = f"{constraint.scope}.{constraint.field}"
+            yield Problem(path, constraint.say(value), _value_there(plain, path))
+    for check in CHECKS:
+        if not any(_touches(read, bad) for read in check.reads):
+            for problem in check.find(job.spec):
+                there = _value_there(data, problem.path)
+                yield Problem(problem.path, problem.message, there, hint=problem.hint)
 
 
-def _touches(rule: Rule, read: str, bad: list[str]) -> bool:
-    """Whether something at, above or below what the rule reads is wrong already."""
-    path = f"{rule.scope}.{read}" if rule.scope else read
+def _value_there(data: Any, path: str) -> str:
+    there = _value_at(data, path)
+    return "" if there is _ABSENT or isinstance(there, dict | list) else shown(there)
+
+
+def _touches(path: str, bad: list[str]) -> bool:
+    """Whether something at, above or below a path is wrong already."""
     return any(_is_within(path, other) or _is_within(other, path) for other in bad)
 
 
@@ -271,8 +272,7 @@ def _is_within(path: str, other: str) -> bool:
     return path == other or (path.startswith(other) and path[len(other)] in ".[") or not other
 
 
-def value_at(data: Any, path: str) -> Any:
-    """What stands at a path such as `spec.training.data.features[0]`; a marker if nothing does."""
+def _value_at(data: Any, path: str) -> Any:
     for step in re.split(r"\.|(?=\[)", path) if path else ():
         if step.startswith("["):
             index = int(step[1:-1])

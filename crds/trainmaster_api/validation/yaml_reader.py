@@ -1,7 +1,7 @@
-"""Reading TrainingJobs from YAML text, with line numbers, and every mistake as a sentence.
+"""Reading TrainingJobs from YAML text, with line numbers, and every mistake as a problem.
 
 YAML is read as `kubectl` reads it: `1e-4` is a number, `y` a boolean, dates are text, and a
-key that stands twice is an error.
+duplicate key is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import yaml
 from trainmaster_api import KIND
 from trainmaster_api.spec.job import TrainingJob
 
-from .validate import Problem, validate
+from .problem import Problem
+from .validate import validate
 
 MAX_BYTES = 1024 * 1024  # an object in etcd can't be longer
 _MAX_DEPTH = 64
@@ -42,16 +43,18 @@ class Document:
     lines: dict[str, int] = field(default_factory=dict)
 
     def line(self, path: str) -> int:
-        """Line of a path, or of the nearest thing above it that is there."""
+        """Return the line of a path, or of the nearest existing parent."""
         while path and path not in self.lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.lines.get(path, 0)
 
 
 def parse_documents(text: str) -> list[Document]:
-    """The documents of a YAML (or JSON) text, without empty ones. Never raises; what is wrong is in `problems`."""
+    """Return the documents of a YAML (or JSON) text, without empty ones. Never raises: see `Document.problems`."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
-        return [Document(None, [Problem("", f"the text is longer than {MAX_BYTES:,} bytes")])]
+        return [
+            Document(None, [Problem("", f"is longer than {MAX_BYTES:,} bytes, the most that the API server stores")])
+        ]
     found: list[Document] = []
     try:
         loader = _Loader(text)
@@ -62,13 +65,13 @@ def parse_documents(text: str) -> list[Document]:
     except yaml.YAMLError as error:
         found.append(Document(None, [_yaml_problem(error)]))
     except (RecursionError, ValueError) as error:  # ValueError: characters and numbers that YAML's reader gives up on
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         found.append(Document(None, [Problem("", f"can't be read as YAML: {reason}")]))
     return found or [Document(None, [Problem("", f"there is no {KIND} in it")])]
 
 
 def validate_text(text: str) -> list[tuple[TrainingJob | None, list[Problem]]]:
-    """Parse and validate each document of a text; the problems carry the line they speak of."""
+    """Parse and validate each document of a text; each problem has its line."""
     found = []
     for document in parse_documents(text):
         job, problems = (None, document.problems) if document.problems else validate(document.data)
@@ -90,6 +93,11 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     column = f" (column {mark.column + 1})" if mark else ""
     return Problem("", f"can't be read as YAML: {reason}{column}", line=mark.line + 1 if mark else 0)
+
+
+def _short(tag: str) -> str:
+    """Return a tag as it is written: `!!binary` for YAML's own."""
+    return tag.replace("tag:yaml.org,2002:", "!!", 1)
 
 
 class _Loader(yaml.SafeLoader):
@@ -131,7 +139,7 @@ class _Reader:
         return self._scalar(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
-        self._find_doubles(node, path)
+        self._find_duplicates(node, path)
         self.loader.flatten_mapping(node)
         found = {}
         for key, value in node.value:
@@ -141,7 +149,7 @@ class _Reader:
             found[name] = self._value(value, where, depth + 1)
         return found
 
-    def _find_doubles(self, node: yaml.MappingNode, path: str) -> None:
+    def _find_duplicates(self, node: yaml.MappingNode, path: str) -> None:
         seen: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
@@ -149,18 +157,20 @@ class _Reader:
                 continue
             if key.value in seen:
                 where = f"{path}.{key.value}" if path else key.value
-                self.problems.append(Problem(where, f"stands twice, first in line {seen[key.value]}", line=line))
+                self.problems.append(
+                    Problem(where, f"duplicate key (first defined on line {seen[key.value]})", line=line)
+                )
             seen.setdefault(key.value, line)
 
     def _key(self, key: yaml.Node, path: str) -> str:
         if isinstance(key, yaml.ScalarNode):
             return str(key.value)
-        self.problems.append(Problem(path, "has a key that is no text", line=key.start_mark.line + 1))
+        self.problems.append(Problem(path, "mapping keys must be strings", line=key.start_mark.line + 1))
         return "?"
 
     def _scalar(self, node: yaml.Node, path: str) -> Any:
         if node.tag.rpartition(":")[2] not in ("null", "bool", "int", "float", "str"):
-            message = f"has the YAML tag {node.tag}, which JSON has nothing for"
+            message = f"unsupported YAML tag {_short(node.tag)}"
             self.problems.append(Problem(path, message, line=node.start_mark.line + 1))
             return None
         return self.loader.construct_object(node)

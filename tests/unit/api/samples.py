@@ -1,4 +1,4 @@
-"""A small valid TrainingJob, ways to change it, and for each rule one change that breaks it and one that doesn't."""
+"""A small valid TrainingJob, ways to change it, and for each rule a change that breaks it and one that doesn't."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JOB: dict[str, Any] = {
     "metadata": {"name": "sample", "namespace": "default"},
     "spec": {
         "training": {
-            "task": {"type": "classification", "numClasses": 10},
+            "task": {"name": "classification", "numClasses": 10},
             "data": {"source": "sklearn:digits"},
             "model": {"name": "mlp"},
         }
@@ -25,7 +25,7 @@ TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.t
 VIT: Changes = {"spec.training.model": {"name": "vit", "args": {"patch": 2}}}
 REGRESSION: Changes = {
     "spec.training.data.source": "sklearn:diabetes",
-    "spec.training.task": {"type": "regression"},
+    "spec.training.task": {"name": "regression"},
 }
 THREE: Changes = {"spec.training.task.numClasses": 3}
 SGD: Changes = {"spec.training.optimizer": {"name": "sgd"}}
@@ -50,150 +50,285 @@ def _put(document: dict[str, Any], path: str, value: Any) -> None:
         document[last] = copy.deepcopy(value)
 
 
-# rule id -> (a job that breaks this rule and no other, a job as near to it as possible that breaks none)
-RULE_EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "name": (job({"metadata.name": "a" * 52}), job({"metadata.name": "a" * 51})),
-    "source-kind": (job({"spec.training.data.source": "rows.xlsx"}), job(TABLE)),
-    "source-scheme": (
-        job(TABLE, {"spec.training.data.source": "https://example.org/rows.csv"}),
-        job(TABLE, {"spec.training.data.source": "s3://bucket/rows.CSV"}),
-    ),
-    "source-sklearn": (
-        job({"spec.training.data.source": "sklearn:digit"}),
-        job({"spec.training.data.source": "sklearn:wine", "spec.training.task.numClasses": 3}),
-    ),
-    "target-required": (job(TABLE, {"spec.training.data.target": REMOVE}), job(TABLE)),
-    "target-forbidden": (job({"spec.training.data.target": "label"}), job(TABLE)),
-    "features-forbidden": (
-        job({"spec.training.data.features": ["a"]}),
-        job(TABLE, {"spec.training.data.features": ["a"]}),
-    ),
-    "features-target": (
-        job(TABLE, {"spec.training.data.features": ["a", "label"]}),
-        job(TABLE, {"spec.training.data.features": ["a", "b"]}),
-    ),
+# what the API server refuses too -> (path, a job that breaks this rule and no other, a job near to it that breaks none)
+CEL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "name": ("metadata.name", job({"metadata.name": "a" * 52}), job({"metadata.name": "a" * 51})),
+    "name-dot": ("metadata.name", job({"metadata.name": "my.digits"}), job({"metadata.name": "my-digits"})),
     "split-sum": (
+        "spec.training.data.split",
         job({"spec.training.data.split": {"train": 0.9}}),
         job({"spec.training.data.split": {"train": 0.7, "validation": 0.2}}),
     ),
-    "source-task": (job(REGRESSION, {"spec.training.data.source": "sklearn:digits"}), job(REGRESSION)),
-    "source-classes": (
-        job({"spec.training.task.numClasses": 9}),
-        job({"spec.training.task.numClasses": 9, "spec.training.data.source": "images:pictures"}),
-    ),
-    "model-images": (
-        job({"spec.training.model.name": "cnn", "spec.training.data.source": "sklearn:iris"}, THREE),
-        job({"spec.training.model.name": "cnn", "spec.training.data.source": "images:pictures"}, THREE),
-    ),
-    "vit-patch": (job(VIT, {"spec.training.model.args.patch": 3}), job(VIT, {"spec.training.model.args.patch": 8})),
-    "cnn-blocks": (
-        job({"spec.training.model": {"name": "cnn", "args": {"widths": [8, 8, 8, 8]}}}),
-        job({"spec.training.model": {"name": "cnn", "args": {"widths": [8, 8, 8]}}}),
-    ),
-    "batch-rows": (
-        job({"spec.training.data.source": "sklearn:iris", "spec.training.data.batchSize": 128}, THREE),
-        job({"spec.training.data.source": "sklearn:iris", "spec.training.data.batchSize": 120}, THREE),
-    ),
-    "vit-heads": (job(VIT, {"spec.training.model.args.dim": 66}), job(VIT, {"spec.training.model.args.dim": 68})),
-    "nesterov-momentum": (
-        job(SGD, {"spec.training.optimizer.nesterov": True, "spec.training.optimizer.momentum": 0}),
-        job(SGD, {"spec.training.optimizer.nesterov": True}),
-    ),
-    "warmup-duration": (
-        job({"spec.training.schedule": {"name": "cosine", "warmup": "11ep"}}),
-        job({"spec.training.schedule": {"name": "cosine", "warmup": "9ep"}}),
-    ),
-    "schedule-metric": (
-        job({"spec.training.schedule": {"name": "plateau", "metric": "val/r2"}}),
-        job({"spec.training.schedule": {"name": "plateau", "metric": "val/accuracy"}}),
-    ),
-    "stopping-metric": (
-        job({"spec.training.loop.earlyStopping": {"metric": "val/rmse"}}),
-        job({"spec.training.loop.earlyStopping": {"metric": "val/loss"}}),
-    ),
-    "checkpoint-metric": (
-        job({"spec.checkpoint.metric": "val/rmse"}),
-        job(REGRESSION, {"spec.checkpoint.metric": "val/rmse"}),
-    ),
     "batch-multiple": (
+        "spec.training.data.batchSize",
         job({"spec.cluster.workers.count": 3}),
         job({"spec.cluster.workers.count": 2, "spec.training.loop.gradientAccumulation": 4}),
     ),
-    "storage-endpoint": (
-        job({"spec.storage": {"endpoint": "http://minio:9000", "uri": "/mnt/runs"}}),
-        job({"spec.storage": {"endpoint": "http://minio:9000", "uri": "s3://bucket"}}),
+    **{
+        f"{path.rpartition('.')[2]}-{kind}": (f"spec.training.{path}", bad, good)
+        for path, name, more in (
+            ("model", "mlp", {}),
+            ("optimizer", "sgd", {"lr": 0.1}),
+            ("schedule", "linear", {}),
+            ("task.loss", "cross_entropy", {}),
+        )
+        for kind, bad, good in (
+            (
+                "both",
+                job({f"spec.training.{path}": {"name": name, "class": "my_pkg.parts:Part", **more}}),
+                job({f"spec.training.{path}": {"class": "my_pkg.parts:Part", **more}}),
+            ),
+            (
+                "neither",
+                job({f"spec.training.{path}": {"args": {}, **more}}),
+                job({f"spec.training.{path}": {"name": name, "args": {}, **more}}),
+            ),
+        )
+    },
+    "metric-neither": (
+        "spec.training.task.metrics[1]",
+        job({"spec.training.task.metrics": [{"name": "f1"}, {}]}),
+        job({"spec.training.task.metrics": [{"name": "f1"}, {"class": "my_pkg:Kappa", "args": {"weights": None}}]}),
     ),
-    "storage-credentialsSecret": (
-        job({"spec.storage": {"credentialsSecret": "minio", "uri": "file:///mnt/runs"}}),
-        # without a uri it goes with the operator's default storage
-        job({"spec.storage.credentialsSecret": "minio"}),
+    "data-both": (
+        "spec.training.data",
+        job({"spec.training.data": {"source": "sklearn:digits", "class": "my_pkg.data:Churn"}}),
+        job({"spec.training.data": {"class": "my_pkg.data:Churn", "args": {"year": 2020, "deep": {"a": [1]}}}}),
     ),
-    "tracking-one": (
+    "tracking-neither": (
+        "spec.tracking[1]",
         job({"spec.tracking": [{"mlflow": {}}, {}]}),
-        job({"spec.tracking": [{"mlflow": {}}, {"class": "my_pkg.trackers:Csv"}]}),
+        job({"spec.tracking": [{"mlflow": {}}, {"class": "my_pkg.trackers:Csv", "args": {"path": "x"}}]}),
     ),
-    "tracking-args": (
-        job({"spec.tracking": [{"mlflow": {}, "args": {"path": "x"}}]}),
-        job({"spec.tracking": [{"class": "my_pkg.trackers:Csv", "args": {"path": "x"}}]}),
+    "tracking-both": (
+        "spec.tracking[0]",
+        job({"spec.tracking": [{"mlflow": {}, "class": "my_pkg.trackers:Csv"}]}),
+        job({"spec.tracking": [{"class": "my_pkg.trackers:Csv"}]}),
     ),
-    "task-classification-required": (job({"spec.training.task.numClasses": REMOVE}), job()),
-    "task.numClasses": (job(REGRESSION, {"spec.training.task.numClasses": 10}), job()),
-    "task.labelSmoothing": (
-        job(REGRESSION, {"spec.training.task.labelSmoothing": 0.1}),
-        job({"spec.training.task.labelSmoothing": 0.1}),
+    "data-neither": ("spec.training.data", job({"spec.training.data": {"batchSize": 8}}), job()),
+}
+
+_DATA, _TASK = "spec.training.data", "spec.training.task"
+IRIS: Changes = {f"{_DATA}.source": "sklearn:iris"}
+IMAGES: Changes = {f"{_DATA}.source": "images:pictures"}
+CNN: Changes = {"spec.training.model": {"name": "cnn"}}
+KAPPA = {"class": "my_pkg.metrics:CohenKappa"}
+PLATEAU = {"name": "plateau", "args": {"metric": "val/accuracy"}}
+
+# id of a check -> (path, a job that breaks it and no other, a job near to it that breaks none)
+CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
+    "source-kind": [(f"{_DATA}.source", job({f"{_DATA}.source": "rows.xlsx"}), job(TABLE))],
+    "source-scheme": [
+        (
+            f"{_DATA}.source",
+            job(TABLE, {f"{_DATA}.source": "https://example.org/rows.csv"}),
+            job(TABLE, {f"{_DATA}.source": "s3://bucket/rows.CSV"}),
+        ),
+        (
+            f"{_DATA}.source",
+            job({f"{_DATA}.source": "images:gs://bucket/pictures"}),
+            job({f"{_DATA}.source": "images:s3://bucket/pictures"}),
+        ),
+    ],
+    "source-sklearn": [
+        (f"{_DATA}.source", job({f"{_DATA}.source": "sklearn:digit"}), job({f"{_DATA}.source": "sklearn:wine"}, THREE))
+    ],
+    "target": [
+        (f"{_DATA}.target", job(TABLE, {f"{_DATA}.target": REMOVE}), job(TABLE)),
+        (f"{_DATA}.target", job({f"{_DATA}.target": "label"}), job(TABLE)),
+        (
+            f"{_DATA}.target",
+            job({_DATA: {"class": "my_pkg.data:Churn", "target": "label"}}),
+            job({_DATA: {"class": "my_pkg.data:Churn", "args": {"target": "label"}}}),
+        ),
+    ],
+    "features": [
+        (f"{_DATA}.features", job({f"{_DATA}.features": ["a"]}), job(TABLE, {f"{_DATA}.features": ["a"]})),
+    ],
+    "features-target": [
+        (
+            f"{_DATA}.features",
+            job(TABLE, {f"{_DATA}.features": ["a", "label"]}),
+            job(TABLE, {f"{_DATA}.features": ["a", "b"]}),
+        )
+    ],
+    "data-args": [
+        (
+            f"{_DATA}.args",
+            job({f"{_DATA}.args": {"year": 2020}}),
+            job({_DATA: {"class": "my_pkg.data:Churn", "args": {"year": 2020}}}),
+        )
+    ],
+    "batch-rows": [
+        (
+            f"{_DATA}.batchSize",
+            job(IRIS, THREE, {f"{_DATA}.batchSize": 128}),
+            job(IRIS, THREE, {f"{_DATA}.batchSize": 120}),
+        )
+    ],
+    "source-task": [
+        (f"{_TASK}.name", job(REGRESSION, {f"{_DATA}.source": "sklearn:digits"}), job(REGRESSION)),
+        (f"{_TASK}.name", job({f"{_DATA}.source": "sklearn:diabetes", f"{_TASK}.numClasses": REMOVE}), job()),
+        (f"{_TASK}.name", job(REGRESSION, IMAGES), job(IMAGES)),
+    ],
+    "num-classes": [
+        (f"{_TASK}.numClasses", job({f"{_TASK}.numClasses": 9}), job(IMAGES, {f"{_TASK}.numClasses": 9})),
+        (f"{_TASK}.numClasses", job(REGRESSION, {f"{_TASK}.numClasses": 10}), job({f"{_TASK}.numClasses": REMOVE})),
+    ],
+    "loss": [
+        (f"{_TASK}.loss.name", job({f"{_TASK}.loss": {"name": "mse"}}), job(REGRESSION, {f"{_TASK}.loss.name": "mse"})),
+        (
+            f"{_TASK}.loss.name",
+            job(REGRESSION, {f"{_TASK}.loss": {"name": "cross_entropy"}}),
+            job({f"{_TASK}.loss": {"name": "cross_entropy", "args": {"labelSmoothing": 0.1}}}),
+        ),
+    ],
+    "metrics": [
+        (f"{_TASK}.metrics[0].name", job({f"{_TASK}.metrics": [{"name": "r2"}]}), job({f"{_TASK}.metrics": [KAPPA]})),
+        (
+            f"{_TASK}.metrics[1]",
+            job({f"{_TASK}.metrics": [KAPPA, {"class": "other:CohenKappa"}]}),
+            job({f"{_TASK}.metrics": [KAPPA, {"class": "other:Kappa"}]}),
+        ),
+        (
+            f"{_TASK}.metrics[0]",
+            job({f"{_TASK}.metrics": [{"class": "my_pkg:Accuracy"}]}),
+            job({f"{_TASK}.metrics": [{"class": "my_pkg:TopTwoAccuracy"}, {"name": "torchmetrics/auroc"}]}),
+        ),
+    ],
+    "model-shape": [
+        ("spec.training.model.name", job(CNN, IRIS, THREE), job(CNN, IMAGES)),
+        ("spec.training.model.name", job(TABLE, VIT), job(TABLE)),
+        (
+            "spec.training.model.args.patch",
+            job(VIT, {"spec.training.model.args.patch": 3}),
+            job(VIT, {"spec.training.model.args.patch": 8}),
+        ),
+        (
+            "spec.training.model.args.patch",
+            job(VIT, IMAGES, {"spec.training.model.args": {"patch": 5}}),
+            job(VIT, IMAGES, {"spec.training.model.args": {"patch": 5}, f"{_DATA}.imageSize": 35}),
+        ),
+        (
+            "spec.training.model.args.widths",
+            job(CNN, {"spec.training.model.args": {"widths": [8, 8, 8, 8]}}),
+            job(CNN, {"spec.training.model.args": {"widths": [8, 8, 8]}}),
+        ),
+    ],
+    "warmup": [
+        (
+            "spec.training.schedule.warmup",
+            job({"spec.training.schedule": {"name": "cosine", "warmup": "11ep"}}),
+            job({"spec.training.schedule": {"name": "cosine", "warmup": "9ep"}}),
+        )
+    ],
+    "min-lr-ratio": [
+        (
+            "spec.training.schedule.minLrRatio",
+            job({"spec.training.schedule": {"name": "constant", "minLrRatio": 0.1}}),
+            job({"spec.training.schedule": {"name": "linear", "minLrRatio": 0.1}}),
+        )
+    ],
+    "schedule-metric": [
+        (
+            "spec.training.schedule.args.metric",
+            job({"spec.training.schedule": {"name": "plateau", "args": {"metric": "val/r2"}}}),
+            job({"spec.training.schedule": PLATEAU}),
+        )
+    ],
+    "stopping-metric": [
+        (
+            "spec.training.loop.earlyStopping.metric",
+            job({"spec.training.loop.earlyStopping": {"metric": "val/rmse"}}),
+            job({"spec.training.loop.earlyStopping": {"metric": "val/loss"}}),
+        )
+    ],
+    "checkpoint-metric": [
+        (
+            "spec.checkpoint.metric",
+            job({"spec.checkpoint.metric": "val/rmse"}),
+            job(REGRESSION, {"spec.checkpoint.metric": "val/rmse"}),
+        ),
+        (
+            "spec.checkpoint.metric",
+            job({"spec.checkpoint.metric": "val/cohen_kappa"}),
+            job({"spec.checkpoint.metric": "val/cohen_kappa", f"{_TASK}.metrics": [KAPPA]}),
+        ),
+    ],
+    "s3-only": [
+        (
+            "spec.storage.endpoint",
+            job({"spec.storage": {"endpoint": "http://minio:9000", "uri": "/mnt/runs"}}),
+            job({"spec.storage": {"endpoint": "http://minio:9000", "uri": "s3://bucket"}}),
+        ),
+        (
+            "spec.storage.credentialsSecret",
+            job({"spec.storage": {"credentialsSecret": "minio", "uri": "file:///mnt/runs"}}),
+            # without a uri it goes with the operator's default storage
+            job({"spec.storage.credentialsSecret": "minio"}),
+        ),
+    ],
+}
+
+# rules of a name that we ship -> (path, bad, good)
+PART_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "unknown-name": (
+        "spec.training.model.name",
+        job({"spec.training.model.name": "mpl"}),
+        job({"spec.training.model.name": "timm/resnet50"}),
     ),
-    "task.loss": (job({"spec.training.task.loss": "mse"}), job(REGRESSION, {"spec.training.task.loss": "mse"})),
-    "model.hidden": (
-        job(VIT, {"spec.training.model.args.hidden": [8]}),
-        job({"spec.training.model.args": {"hidden": []}}),
+    "vit-heads": (
+        "spec.training.model.args",
+        job(VIT, {"spec.training.model.args.dim": 66}),
+        job(VIT, {"spec.training.model.args.dim": 68}),
     ),
-    "model.widths": (
-        job({"spec.training.model.args": {"widths": [8]}}),
-        job({"spec.training.model": {"name": "cnn", "args": {"widths": [8]}}}),
+    "nesterov-momentum": (
+        "spec.training.optimizer.args",
+        job(SGD, {"spec.training.optimizer.args": {"nesterov": True, "momentum": 0}}),
+        job(SGD, {"spec.training.optimizer.args": {"nesterov": True}}),
     ),
-    "model.activation": (
-        job(VIT, {"spec.training.model.args.activation": "gelu"}),
-        job({"spec.training.model.args": {"activation": "gelu"}}),
+    "class-lr": (
+        "spec.training.optimizer.lr",
+        job({"spec.training.optimizer": {"class": "my_pkg.optim:Lion"}}),
+        job({"spec.training.optimizer": {"class": "my_pkg.optim:Lion", "lr": 0.1, "args": {"any": ["thing"]}}}),
     ),
+    # an argument of one name is unknown to another
     **{
-        f"model.{name}": (
-            job({"spec.training.model.args": {name: value}}),
-            job(VIT, {f"spec.training.model.args.{name}": value}),
+        f"{path}.{name}.{key}": (
+            f"spec.training.{path}.args.{key}",
+            job({f"spec.training.{path}": {"name": other, "args": {key: value}}}),
+            job({f"spec.training.{path}": {"name": name, "args": {key: value}}}, *more),
         )
-        for name, value in {"dim": 32, "depth": 3, "heads": 2, "patch": 4, "mlpRatio": 2}.items()
-    },
-    **{
-        f"optimizer.{name}": (
-            job({"spec.training.optimizer": {"name": other, name: value}}),
-            job({"spec.training.optimizer": {"name": owner, name: value}}),
-        )
-        for name, value, owner, other in (
-            ("betas", [0.8, 0.9], "adamw", "sgd"),
-            ("eps", 0.1, "adamw", "sgd"),
-            ("momentum", 0.5, "sgd", "adamw"),
-            ("nesterov", True, "sgd", "adamw"),
-        )
-    },
-    **{
-        f"schedule.{name}": (
-            job({"spec.training.schedule": {"name": other, name: value}}),
-            job({"spec.training.schedule": {"name": owner, name: value}}),
-        )
-        for name, value, owner, other in (
-            ("minLrRatio", 0.1, "linear", "constant"),
-            ("factor", 0.5, "plateau", "cosine"),
-            ("patience", 3, "plateau", "linear"),
+        for path, name, other, key, value, *more in (
+            ("model", "mlp", "vit", "hidden", []),
+            ("model", "cnn", "mlp", "widths", [8]),
+            ("model", "mlp", "vit", "activation", "gelu"),
+            ("model", "vit", "mlp", "dim", 32),
+            ("model", "vit", "cnn", "depth", 3),
+            ("model", "vit", "mlp", "heads", 2),
+            ("model", "vit", "mlp", "patch", 4),
+            ("model", "vit", "mlp", "mlpRatio", 2),
+            ("optimizer", "adamw", "sgd", "betas", [0.8, 0.9]),
+            ("optimizer", "adamw", "sgd", "eps", 0.1),
+            ("optimizer", "sgd", "adamw", "momentum", 0.5),
+            ("optimizer", "sgd", "adamw", "nesterov", True),
+            ("schedule", "plateau", "cosine", "factor", 0.5),
+            ("schedule", "plateau", "linear", "patience", 3),
+            ("schedule", "plateau", "constant", "metric", "val/loss"),
         )
     },
-    "schedule.metric": (
-        job({"spec.training.schedule": {"name": "cosine", "metric": "val/loss"}}),
-        job({"spec.training.schedule": {"name": "plateau", "metric": "val/loss"}}),
-    ),
+}
+
+ALL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    **CEL_EXAMPLES,
+    **PART_EXAMPLES,
+    **{f"{id}-{index}": example for id, found in CHECK_EXAMPLES.items() for index, example in enumerate(found)},
 }
 
 # field that can't change -> (spec before, spec after)
 FIXED_EXAMPLES: dict[str, tuple[Changes, Changes]] = {
     "training": ({}, {"spec.training.loop.seed": 5}),
+    "training.loop.duration": ({"spec.training.loop.duration": "30ep"}, {"spec.training.loop.duration": "20ep"}),
     "storage": ({"spec.storage.uri": "s3://one"}, {"spec.storage.uri": "s3://two"}),
     "checkpoint.metric": ({}, {"spec.checkpoint.metric": "val/accuracy"}),
     "cluster.image": ({}, {"spec.cluster.image": "other:1"}),
@@ -201,6 +336,43 @@ FIXED_EXAMPLES: dict[str, tuple[Changes, Changes]] = {
     "cluster.workers.gpus": ({}, {"spec.cluster.workers.gpus": 1}),
     "run.resumeFrom": ({"spec.run.resumeFrom": "s3://one/run"}, {"spec.run.resumeFrom": REMOVE}),
 }
+
+# parts of the training, none of which can change: before, after
+TRAINING_EXAMPLES: list[tuple[Changes, Changes]] = [
+    ({}, {"spec.training.model.args": {"hidden": [8]}}),
+    ({}, {"spec.training.model": {"name": "cnn"}}),
+    ({}, {"spec.training.model": {"class": "my_pkg:Net"}}),
+    (
+        {"spec.training.model": {"class": "my_pkg:Net", "args": {"deep": {"a": [1]}}}},
+        {"spec.training.model.args": {"deep": {"a": [2]}}},
+    ),
+    ({"spec.training.model": {"class": "my_pkg:Net", "args": {"deep": 1}}}, {"spec.training.model.args": REMOVE}),
+    ({}, {"spec.training.task.metrics": [{"class": "my_pkg:Kappa"}]}),
+    ({}, {"spec.training.task.loss": {"name": "cross_entropy", "args": {"labelSmoothing": 0.1}}}),
+    ({}, {"spec.training.data.batchSize": 64}),
+    ({}, {"spec.training.optimizer.lr": 0.5}),
+    ({}, {"spec.training.schedule.name": "linear"}),
+    ({}, {"spec.training.loop.precision": "bf16"}),
+    ({}, {"spec.training.loop.gradientAccumulation": 2}),
+    ({}, {"spec.training.loop.clipNorm": 1.0}),
+    ({"spec.training.loop.clipNorm": 1.0}, {"spec.training.loop.clipNorm": REMOVE}),
+    ({}, {"spec.training.loop.validateEvery": "2ep"}),
+    ({}, {"spec.training.loop.earlyStopping": {}}),
+    ({"spec.training.loop.earlyStopping": {}}, {"spec.training.loop.earlyStopping.patience": 9}),
+]
+
+# duration before, after, whether the change is allowed
+DURATIONS = [
+    ("20ep", "30ep", True),
+    ("20ep", "20ep", True),
+    ("9ep", "10ep", True),
+    ("999step", "1000step", True),
+    ("30ep", "20ep", False),
+    ("10ep", "9ep", False),
+    ("1000step", "999step", False),
+    ("20ep", "1000step", False),
+    ("20step", "1000ep", False),
+]
 
 # what may change while the job exists
 FREE: Changes = {

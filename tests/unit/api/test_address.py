@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from trainmaster_api.address import PATTERN, Address, AddressError, Source, Uri, check_source, local, parse
+from trainmaster_api.address import PATTERN, Address, AddressError, Source, Uri, local, parse
 
 
 @pytest.mark.parametrize(
@@ -147,19 +147,21 @@ def test_models_say_the_sentence() -> None:
     with pytest.raises(ValidationError, match="contains `#`"):
         uri.validate_python("s3://runs/exp#1")
     assert uri.json_schema()["pattern"] == PATTERN
-    source: TypeAdapter[str] = TypeAdapter(Source)
     with pytest.raises(ValidationError, match="contains `//`"):
-        source.validate_python("images:s3://runs//x")
+        SOURCE.validate_python("images:s3://runs//x")
+
+
+SOURCE: TypeAdapter[str] = TypeAdapter(Source)
 
 
 @pytest.mark.parametrize(
     "text", ["sklearn:digits", "rows.csv", "images:../pictures", "images:s3://b-1/p", "https://x/y"]
 )
-def test_check_source_leaves_as_it_is(text: str) -> None:
-    assert check_source(text) == text
+def test_a_source_is_left_as_it_is(text: str) -> None:
+    assert SOURCE.validate_python(text) == text
 
 
 @pytest.mark.parametrize("text", ["images:s3://b-1//p", "s3://b-1/a#b.csv", "s3:/b/a.csv", "a//b.csv", "~/a.csv"])
-def test_check_source_refuses(text: str) -> None:
-    with pytest.raises(AddressError):
-        check_source(text)
+def test_a_source_that_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        SOURCE.validate_python(text)

@@ -40,7 +40,7 @@ def make_job(name: str = "t", **changes: Any) -> TrainingJob:
     """A small digits job; keyword arguments are dotted paths under spec with `__` for the dot."""
     spec: dict[str, Any] = yaml.safe_load("""
       training:
-        task: {type: classification, numClasses: 10}
+        task: {name: classification, numClasses: 10}
         data: {source: "sklearn:digits", batchSize: 64}
         model: {name: mlp, args: {hidden: [32], dropout: 0.1}}
         loop: {duration: 4ep, clipNorm: 1.0, seed: 3}

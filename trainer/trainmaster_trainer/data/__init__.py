@@ -7,6 +7,8 @@ from pathlib import Path
 
 from trainmaster_api.spec.job import TrainingJob
 
+from trainmaster_trainer.errors import ConfigurationError
+
 from .prepared import Prepared, Rows, prepare
 from .sklearn_sets import load_sklearn
 from .source import Files
@@ -28,6 +30,8 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
     """
     training = job.spec.training
     source = training.data.source
+    if source is None:
+        raise ConfigurationError(f"data.class {training.data.label} can't be read by this version")
     if source.startswith("sklearn:"):
         rows: Rows = load_sklearn(source.removeprefix("sklearn:"), training.task)
     elif source.startswith("images:"):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from trainmaster_api.spec.data import Data
-from trainmaster_api.spec.task import Classification, Regression
+from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
@@ -65,14 +65,14 @@ class ImageRows:
         return pixels.transpose(2, 0, 1)
 
 
-def load_images(files: Files, spec: Data, task: Classification | Regression) -> ImageRows:
+def load_images(files: Files, spec: Data, task: Task) -> ImageRows:
     """List the folder; a sub-folder's name is the class.
 
     Raises:
         DataError: No image in it, or images outside a sub-folder.
     """
-    if not isinstance(task, Classification):
-        raise ConfigurationError("data.source images: needs task.type classification; a folder's name is a class")
+    if task.name != "classification":
+        raise ConfigurationError("data.source images: needs task.name classification; a folder's name is a class")
     paths = [path for path, _ in files.store.list() if path.lower().endswith(ENDINGS)]
     inside = [path for path in paths if path.count("/") == 1]
     if not inside:

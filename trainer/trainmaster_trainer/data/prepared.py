@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from trainmaster_api.spec.task import Classification
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
@@ -116,22 +115,22 @@ def prepare(rows: Rows, training: Training) -> Prepared:
         DataError: More classes in the data than the task has.
     """
     spec, task = training.data, training.task
-    if isinstance(task, Classification) and len(rows.labels) > task.num_classes:
+    if task.num_classes is not None and len(rows.labels) > task.num_classes:
         some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
         raise DataError(
-            f"{spec.source} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
+            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
             f"set task.numClasses to {len(rows.labels)}"
         )
     splits = split_rows(len(rows), spec.split.train, spec.split.validation, spec.split.seed)
     problems = [
-        f"data.split.{name} leaves no row of the {len(rows)} in {spec.source}; raise its share"
+        f"data.split.{name} leaves no row of the {len(rows)} in {spec.label}; raise its share"
         for name, part in zip(("train", "validation", "test"), splits, strict=True)
         if len(part) == 0
     ]
     if 0 < len(splits[0]) < spec.batch_size:
         problems.append(
             f"data.batchSize {spec.batch_size} is more than the {len(splits[0])} rows of the train split "
-            f"({len(rows)} rows in {spec.source}); at most {len(splits[0])} is possible, with as few workers"
+            f"({len(rows)} rows in {spec.label}); at most {len(splits[0])} is possible, with as few workers"
         )
     if problems:
         raise ConfigurationError("; ".join(problems))

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from trainmaster_api.spec.task import Classification, Regression
+from trainmaster_api.spec.task import Task
 
 from .prepared import TensorRows
 
 
-def load_sklearn(name: str, task: Classification | Regression) -> TensorRows:
+def load_sklearn(name: str, task: Task) -> TensorRows:
     """Digits (8x8 images), iris, wine, breast_cancer (classes), diabetes (a number)."""
     if name == "digits":
         return _digits(task)
@@ -23,13 +23,13 @@ def load_sklearn(name: str, task: Classification | Regression) -> TensorRows:
     found: Any = getattr(datasets, f"load_{name}")()
     x = torch.from_numpy(found.data.astype(np.float32))
     features = [str(feature) for feature in found.feature_names]
-    if isinstance(task, Classification):
+    if task.name == "classification":
         y = torch.from_numpy(found.target.astype(np.int64))
         return TensorRows(x, y, [str(n) for n in found.target_names], features)
     return TensorRows(x, torch.from_numpy(found.target.astype(np.float32)), [], features)
 
 
-def _digits(task: Classification | Regression) -> TensorRows:
+def _digits(task: Task) -> TensorRows:
     """The file inside the package: every worker of the first example would import scipy and pandas for nothing."""
     package = importlib.util.find_spec("sklearn")
     assert package is not None
@@ -38,6 +38,6 @@ def _digits(task: Classification | Regression) -> TensorRows:
         table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     x = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8))  # (rows, 1, 8, 8), values 0..16
     y = torch.from_numpy(table[:, -1])
-    if isinstance(task, Classification):
+    if task.name == "classification":
         return TensorRows(x, y.long(), [str(digit) for digit in range(10)], [])
     return TensorRows(x, y, [], [])

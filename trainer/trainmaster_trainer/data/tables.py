@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from trainmaster_api.spec.data import Data
-from trainmaster_api.spec.task import Classification, Regression
+from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.errors import DataError
 
@@ -19,7 +19,7 @@ from .source import Files
 MOST_PROBLEMS = 10
 
 
-def load_table(files: Files, spec: Data, task: Classification | Regression) -> TensorRows:
+def load_table(files: Files, spec: Data, task: Task) -> TensorRows:
     """Numeric columns as features, the target column as classes or numbers.
 
     Raises:
@@ -35,7 +35,7 @@ def load_table(files: Files, spec: Data, task: Classification | Regression) -> T
         raise DataError(f"{files.shown} has no numeric column but the target; name data.features")
     problems: list[str] = []
     x = np.column_stack([_numbers(frame, name, problems) for name in features])
-    if isinstance(task, Classification):
+    if task.name == "classification":
         y, labels = _classes(frame, spec.target, problems)
     else:
         y, labels = torch.from_numpy(_numbers(frame, spec.target, problems)), []

@@ -44,7 +44,7 @@ class Predictor:
     def predict(self, x: Tensor) -> Tensor:
         """Unscaled samples of (n, *shape) -> class numbers of (n,), or numbers in the target's unit."""
         output = self.model((x - self.mean) / self.std)
-        if self.labels or self.training.task.type == "classification":
+        if self.labels or self.training.task.name == "classification":
             return output.argmax(dim=1)  # type: ignore[no-any-return]
         return output.squeeze(1) * self.target_std + self.target_mean  # type: ignore[no-any-return]
 
@@ -63,7 +63,7 @@ def load_package(store: Store) -> Predictor:
         files[name] = content
     training = Training.model_validate_json(files[SPEC])
     data: dict[str, Any] = json.loads(files[DATA])
-    model = build_model(training.model, tuple(data["shape"]), build_task(training.task).outputs)
+    model = build_model(training.model, tuple(data["shape"]), build_task(training.task, len(data["labels"])).outputs)
     model.load_state_dict(load(files[WEIGHTS]))
     shape = data["statisticsShape"]
     return Predictor(

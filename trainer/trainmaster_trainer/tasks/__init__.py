@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from trainmaster_api.spec.task import Classification, Regression
+from trainmaster_api.spec import task as specs
+from trainmaster_api.spec.task import LOSSES, TASK_METRICS
+
+from trainmaster_trainer.errors import ConfigurationError
 
 from .base import Task
 from .classification import ClassificationTask
@@ -11,6 +14,12 @@ from .regression import RegressionTask
 __all__ = ["Task", "build_task"]
 
 
-def build_task(spec: Classification | Regression) -> Task:
-    """The task of a specification."""
-    return ClassificationTask(spec) if isinstance(spec, Classification) else RegressionTask(spec)
+def build_task(spec: specs.Task, classes: int) -> Task:
+    """Return the task of a specification. `classes`: number of classes in the data, where the spec gives none."""
+    own = {each.name for each in TASK_METRICS if spec.name in each.tasks}
+    unknown = [metric.label for metric in spec.metrics if metric.name not in own]
+    if LOSSES.get(spec.loss_or_default.name) is None:
+        unknown.append(spec.loss_or_default.label)
+    if unknown:
+        raise ConfigurationError(f"task: {', '.join(unknown)} can't be built by this version")
+    return ClassificationTask(spec, classes) if spec.name == "classification" else RegressionTask(spec)

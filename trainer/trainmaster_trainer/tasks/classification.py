@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from trainmaster_api.spec.task import Classification
+from trainmaster_api.spec.task import CrossEntropyArgs, Task
 
 
 class ClassificationTask:
     """Targets are class numbers, int64 of (batch,)."""
 
-    def __init__(self, spec: Classification) -> None:
-        self.outputs = spec.num_classes
-        self.label_smoothing = spec.label_smoothing
+    def __init__(self, spec: Task, classes: int) -> None:
+        self.outputs = spec.num_classes or classes
+        self.label_smoothing = spec.loss_or_default.typed_args(CrossEntropyArgs).label_smoothing
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from trainmaster_api.spec.task import Regression
+from trainmaster_api.spec.task import Task
 
 
 class RegressionTask:
@@ -13,9 +13,9 @@ class RegressionTask:
 
     outputs = 1
 
-    def __init__(self, spec: Regression) -> None:
+    def __init__(self, spec: Task) -> None:
         self.mean, self.std = 0.0, 1.0
-        self._loss = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[spec.loss]
+        self._loss = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[spec.loss_or_default.label]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean loss on the standardised target."""

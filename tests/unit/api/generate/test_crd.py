@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 from trainmaster_api.generate import crd
-from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.validation.schema import apply_defaults, structural
+from trainmaster_api.generate.structural import structural
+from trainmaster_api.spec.job import Spec, TrainingJob
+from trainmaster_api.validation.fields import fill_defaults
 
 from tests.unit.api.samples import REGRESSION, SGD, VIT, job
 
@@ -61,16 +62,17 @@ def test_schema_is_structural():
 
 
 def test_every_default_object_starts_the_defaults_below_it():
+    always: set[str] = set()
     for path, node in nodes(SCHEMA["properties"]["spec"]):
         below = [name for name, child in node.get("properties", {}).items() if "default" in child]
-        required = node.get("required", [])
-        if below and not required and path and "default" not in node:
+        always |= {f"{path}.{name}" for name in node.get("required", [])}
+        if below and path not in always and path and "default" not in node:
             assert _is_optional(path), f"{path}: the defaults of {below} never apply"
 
 
 def _is_optional(path: str) -> bool:
-    """Objects that mean something by being there have no default."""
-    return path.rpartition(".")[2] in ("mlflow", "earlyStopping", "template")
+    """Objects that mean something by being there have no default, and items of a list are there or not."""
+    return path.endswith("[]") or path.rpartition(".")[2] in ("mlflow", "earlyStopping", "template", "loss")
 
 
 def test_status_has_no_defaults():
@@ -85,24 +87,36 @@ def test_status_has_no_defaults():
         job(SGD),
         job(REGRESSION),
         job({"spec.training.model": {"name": "cnn"}, "spec.training.loop.earlyStopping": {}}),
+        job({"spec.training.model": {"class": "my_pkg:Net"}, "spec.training.task.metrics": [{"name": "f1"}]}),
+        job({"spec.training.task": {"name": "classification", "loss": {"class": "my_pkg:Loss", "args": {"a": 1}}}}),
+        job({"spec.training.optimizer": {"class": "my_pkg:Lion", "lr": 0.1, "weightDecay": 0.0}}),
         job({"spec.cluster.workers.template": {}, "spec.tracking": [{"mlflow": {}}]}),
         *(job({"spec.training.schedule": {"name": name}}) for name in ("constant", "cosine", "linear", "plateau")),
     ],
 )
 def test_defaults_are_those_of_pydantic_field_by_field(document):
-    by_crd = apply_defaults(copy.deepcopy(document), structural().schema)["spec"]
-    by_pydantic = TrainingJob.model_validate(document).wire()["spec"]
-    variant_only = set(_variant_fields())
-    assert _flat(by_crd).items() <= _flat(by_pydantic).items()
-    assert {path for path in _flat(by_pydantic) if path not in _flat(by_crd)} <= variant_only
+    by_crd = _with_defaults(copy.deepcopy(document)["spec"], SCHEMA["properties"]["spec"])
+    assert by_crd == fill_defaults(document["spec"], Spec)
+    by_pydantic = _flat(TrainingJob.model_validate(document).wire()["spec"])
+    from_name = {"training.optimizer.lr", "training.optimizer.weightDecay", "training.schedule.warmup"}
+    here = {path: value for path, value in _flat(by_crd).items() if ".args" not in path}
+    assert here.items() <= by_pydantic.items()
+    assert {path for path in by_pydantic if path not in here and ".args" not in path} <= from_name
 
 
-def _variant_fields():
-    """Fields for which the CRD has no default, because it depends on the variant."""
-    for union in structural().unions:
-        for fields in union.fields.values():
-            yield from (f"{union.path[5:]}.{field}" for field in fields)
-    yield from ("training.optimizer.lr", "training.optimizer.weightDecay", "training.schedule.warmup")
+def _with_defaults(value: Any, schema: dict[str, Any]) -> Any:
+    """What the API server makes of a value."""
+    if isinstance(value, list):
+        return [_with_defaults(item, schema.get("items", {})) for item in value]
+    if not isinstance(value, dict):
+        return value
+    filled = dict(value)
+    for name, child in schema.get("properties", {}).items():
+        if name not in filled and "default" in child:
+            filled[name] = copy.deepcopy(child["default"])
+        if name in filled:
+            filled[name] = _with_defaults(filled[name], child)
+    return filled
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:
@@ -118,7 +132,7 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
 def test_examples_in_messages_match_their_pattern():
     import re
 
-    with_pattern = [(path, node) for path, node in nodes(structural().schema) if "pattern" in node]
+    with_pattern = [(path, node) for path, node in nodes(structural()) if "pattern" in node]
     assert len(with_pattern) > 10
     for path, node in with_pattern:
         assert node.get("examples"), f"{path}: a pattern alone tells nobody what to write"

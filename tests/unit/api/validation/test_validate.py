@@ -26,11 +26,36 @@ MISTAKES = [
     ({"spec.workers": 2}, "did you mean spec.cluster.workers?"),
     ({"spec.xyzzy": {}}, "unknown field: known here are training, tracking, storage, checkpoint, cluster, run"),
     ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
-    ({"spec.training.model": {"name": "vti"}}, 'model.name = "vti": must be one of cnn, mlp, vit; did you mean `vit`?'),
-    ({"spec.training.model": {}}, "spec.training.model.name: is required: one of cnn, mlp, vit"),
-    ({"spec.training.model": "mlp"}, 'spec.training.model = "mlp": must be a mapping with the fields name, args'),
+    (
+        {"spec.training.model": {"name": "vti"}},
+        'spec.training.model.name = "vti": unknown model; known are cnn, mlp, vit, or give your own by '
+        '`class: "package.module:Name"`; did you mean `vit`?',
+    ),
+    ({"spec.training.model": {"name": "MLP"}}, "did you mean `mlp`?"),
+    ({"spec.training.optimizer": {"name": "adam"}}, 'optimizer.name = "adam": unknown optimizer; known are adamw, sgd'),
+    ({"spec.training.task.loss": {"name": "crossentropy"}}, "unknown loss; known are cross_entropy, huber, mae, mse"),
+    ({"spec.training.task.metrics": [{"name": "acuracy"}]}, 'metrics[0].name = "acuracy": unknown metric'),
+    ({"spec.training.model": {}}, "spec.training.model: needs exactly one of name, class"),
+    ({"spec.training.model": {"name": "mlp", "class": "a:B"}}, "spec.training.model: needs exactly one of name, class"),
+    ({"spec.training.model": {"class": "my_pkg.Net"}}, "must be text such as my_package.module:Name"),
+    ({"spec.training.model": {"name": None}}, "spec.training.model.name: is empty"),
+    ({"spec.training.model": {"name": "mlp", "args": {"dropout": "x"}}}, 'args.dropout = "x": must be a number of'),
+    ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be a whole number"),
+    ({"spec.training.model": {"name": "mlp", "args": []}}, "args = []: must be a mapping"),
+    ({"spec.training.model": {"class": "a:B", "args": {"x": [float("nan")]}}}, "args.x[0] = NaN: must be a finite"),
+    ({"spec.training.schedule": {"name": "cosine", "args": {"factor": 1}}}, "nothing is known here; did you mean spec"),
+    ({"spec.training.optimizer": {"class": "a:B"}}, "spec.training.optimizer.lr: is required: a number above 0"),
+    (
+        {"spec.training.optimizer": {"name": "sgd", "momentum": 0.9}},
+        "did you mean spec.training.optimizer.args.mom",
+    ),
+    ({"spec.training.task.labelSmoothing": 0.1}, "did you mean spec.training.task.loss.args.labelSmoothing?"),
+    (
+        {"spec.training.model": "mlp"},
+        'spec.training.model = "mlp": must be a mapping with the fields name, class, args',
+    ),
     ({"spec.training.model": None}, "spec.training.model: is empty"),
-    ({"spec.training.model": REMOVE}, "spec.training.model: is required: a mapping with the fields name, args"),
+    ({"spec.training.model": REMOVE}, "spec.training.model: is required: a mapping with the fields name, class, args"),
     ({"spec.training.framework": "jax"}, 'framework = "jax": must be torch'),
     ({"spec.training": []}, "spec.training = []: must be a mapping with the fields framework, task"),
     ({"spec": REMOVE}, "spec: is required"),
@@ -39,8 +64,14 @@ MISTAKES = [
     ({"metadata.name": "Digits"}, 'metadata.name = "Digits": must begin with a letter, have only lower-case'),
     ({"kind": "Job"}, 'kind = "Job": must be TrainingJob'),
     ({"apiVersion": REMOVE}, "apiVersion: is missing: trainmaster.dev/v1alpha1"),
-    ({"spec.training.optimizer": {"name": "adamw", "betas": [0.9]}}, "must be a list of 2 items, each a number of"),
-    ({"spec.training.optimizer": {"name": "adamw", "betas": [0.9, 1]}}, "betas[1] = 1: must be a number of at least 0"),
+    (
+        {"spec.training.optimizer": {"name": "adamw", "args": {"betas": [0.9]}}},
+        "must be a list of 2 items, each a number of",
+    ),
+    (
+        {"spec.training.optimizer": {"name": "adamw", "args": {"betas": [0.9, 1]}}},
+        "betas[1] = 1: must be a number of at least 0",
+    ),
     ({"spec.training.optimizer": {"name": "adamw", "lr": "fast"}}, 'lr = "fast": must be a number above 0'),
     ({"spec.training.loop.clipNorm": float("nan")}, "clipNorm = NaN: must be a number above 0"),
     ({"spec.training.loop.clipNorm": float("inf")}, "clipNorm = Infinity: must be a number above 0"),
@@ -73,7 +104,7 @@ def test_a_misspelt_argument_is_compared_with_those_of_its_own_model():
     (line,) = lines(job(VIT, {"spec.training.model.args.dpeth": 2}))
     assert line == "spec.training.model.args.dpeth = 2: unknown field; did you mean `depth`?"
     (line,) = lines(job(VIT, {"spec.training.model.args.zzz": 2}))
-    assert line.endswith("known here are dropout, dim, depth, heads, patch, mlpRatio")
+    assert line.endswith("known here are dim, depth, heads, patch, mlpRatio, dropout")
 
 
 def test_all_problems_at_once_of_the_schema_and_of_the_rules():
@@ -123,7 +154,8 @@ def test_a_document_that_contains_itself_is_refused():
 
 
 def test_null_stands_for_the_default_only_where_there_is_one():
-    found, problems = validate(job({"spec.training.loop": None, "spec.run": {"suspend": None}}))
+    nulls = {"spec.training.loop": None, "spec.run": {"suspend": None}, "spec.training.model.args": {"dropout": None}}
+    found, problems = validate(job(nulls))
     assert not problems
     assert found is not None
     assert found.spec.training.loop.duration == "10ep"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trainmaster_api.validation.validate import format_problems, validate
 from trainmaster_api.validation.yaml_reader import MAX_BYTES, parse_documents, validate_text
 
-from tests.unit.api.samples import RULE_EXAMPLES, job
+from tests.unit.api.samples import ALL_EXAMPLES, job
 
 
 def only(text: str):
@@ -66,10 +66,11 @@ def test_an_empty_file_holds_no_job(text):
     ("text", "line", "sentence"),
     [
         ("a: [1\nb: 2\n", 2, "can't be read as YAML"),
-        ("a: 1\na: 2\n", 2, "a: stands twice, first in line 1"),
-        ("a:\n  ? [1]\n  : 2\n", 2, "has a key that is no text"),
-        ("a: !!python/object:os.system x\n", 1, "has the YAML tag"),
-        ("a: !!binary aGk=\n", 1, "has the YAML tag"),
+        ("a: 1\na: 2\n", 2, "a: duplicate key (first defined on line 1)"),
+        ("a:\n  ? [1]\n  : 2\n", 2, "mapping keys must be strings"),
+        ("a: !!python/object:os.system x\n", 1, "unsupported YAML tag !!python/object:os.system"),
+        ("a: !!binary aGk=\n", 1, "unsupported YAML tag !!binary"),
+        ("a: !x 1\n", 1, "a: unsupported YAML tag !x"),
         ("a: \x07\n", 0, "can't be read as YAML"),
         ("a: *nobody\n", 1, "can't be read as YAML"),
         ("a: &a [*a]\n", 0, "nested too deeply"),
@@ -108,7 +109,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=20,
 )
-VALID = [good for _, good in RULE_EXAMPLES.values()]
+ADDED = ("name", "class", "args", "lr", "metric", "uri", "momentum", "metrics", "loss")
+VALID = [good for _, _, good in ALL_EXAMPLES.values()]
 
 
 def paths(value, path=()):
@@ -137,7 +139,9 @@ def mutated(draw):
             parent[draw(st.text(min_size=1, max_size=8))] = value
         elif action == "add":
             parent[path[-1]] = value
-            parent[draw(st.sampled_from(("name", "args", "lr", "type", "metric", "uri", "momentum")))] = draw(JSON)
+            parent[
+                draw(st.sampled_from(("name", "class", "args", "lr", "metric", "uri", "momentum", "metrics", "loss")))
+            ] = draw(JSON)
     return document
 
 

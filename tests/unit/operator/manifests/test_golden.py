@@ -31,7 +31,7 @@ PLAIN: dict[str, Any] = {
     "metadata": {"name": "digits", "namespace": "team", "uid": "0f3c"},
     "spec": {
         "training": {
-            "task": {"type": "classification", "numClasses": 10},
+            "task": {"name": "classification", "numClasses": 10},
             "data": {"source": "sklearn:digits"},
             "model": {"name": "mlp"},
         },

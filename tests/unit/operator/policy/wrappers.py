@@ -45,7 +45,7 @@ def raw_job(**run: Any) -> dict[str, Any]:
         },
         "spec": {
             "training": {
-                "task": {"type": "classification", "numClasses": 10},
+                "task": {"name": "classification", "numClasses": 10},
                 "data": {"source": "sklearn:digits"},
                 "model": {"name": "mlp"},
             },

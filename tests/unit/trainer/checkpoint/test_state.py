@@ -19,7 +19,7 @@ from tests.unit.trainer.harness import Recording, make_context, make_job, run_st
 
 WATCHED = {
     "training__loop": {"duration": "60ep", "seed": 3, "earlyStopping": {"patience": 9}},
-    "training__schedule": {"name": "plateau", "patience": 7},
+    "training__schedule": {"name": "plateau", "args": {"patience": 7}},
 }
 
 

@@ -13,11 +13,11 @@ from trainmaster_trainer.errors import DataError
 
 from tests.unit.trainer.harness import make_job
 
-NUMBER = {"type": "regression"}
+NUMBER = {"name": "regression"}
 
 
 def classes(count: int) -> dict[str, object]:
-    return {"type": "classification", "numClasses": count}
+    return {"name": "classification", "numClasses": count}
 
 
 def load(root: Path, task: dict[str, object], constant: bool = False) -> Prepared:

@@ -16,7 +16,7 @@ from trainmaster_trainer.export.package import load_package
 
 from tests.unit.trainer.harness import make_job, run_store, train
 
-TWO_CLASSES = {"type": "classification", "numClasses": 2}
+TWO_CLASSES = {"name": "classification", "numClasses": 2}
 ROWS = [[str(i), str(2 * i), "ab"[i % 2]] for i in range(30)]
 
 
@@ -78,7 +78,7 @@ def test_ten_broken_cells_are_named_and_the_rest_counted(tmp_path: Path) -> None
         ({"source": "nope.csv"}, "there is no such file"),
         ({"source": "images:nope", "target": None}, "there is no such folder"),
         ({"batchSize": 1000}, "data.batchSize 1000 is more than the 24 rows of the train split"),
-        ({"task": {"type": "classification", "numClasses": 3}, "target": "a"}, "set task.numClasses to 30"),
+        ({"task": {"name": "classification", "numClasses": 3}, "target": "a"}, "set task.numClasses to 30"),
     ],
 )
 def test_what_does_not_fit_is_said_with_what_would(tmp_path: Path, data: dict[str, Any], expected: str) -> None:
@@ -147,7 +147,7 @@ def test_a_regression_speaks_the_unit_of_its_target(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": a, "b": b, "y": 1000 * a - 500 * b + 7000 + 10 * dice.normal(size=400)})
     frame.to_csv(tmp_path / "data.csv", index=False)
     job = make_job(
-        training__task={"type": "regression"},
+        training__task={"name": "regression"},
         training__data={"source": "data.csv", "target": "y", "batchSize": 16},
         training__model={"name": "mlp", "args": {"hidden": []}},
         training__optimizer={"name": "adamw", "lr": 0.02, "weightDecay": 0},

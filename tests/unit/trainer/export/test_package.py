@@ -32,7 +32,7 @@ def test_a_packaged_classifier_repeats_the_test_accuracy_on_raw_rows(tmp_path: P
 
 def test_a_packaged_regression_answers_in_the_unit_of_the_target(tmp_path: Path) -> None:
     job = make_job(
-        training__task={"type": "regression"},
+        training__task={"name": "regression"},
         training__data={"source": "sklearn:diabetes", "batchSize": 32},
         training__model={"name": "mlp", "args": {"hidden": [16]}},
         training__loop={"duration": "20ep"},

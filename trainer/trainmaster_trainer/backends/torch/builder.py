@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from trainmaster_api.spec.job import Spec
+from trainmaster_api.spec.schedule import SCHEDULES, PlateauArgs
 
 from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
@@ -123,7 +124,7 @@ def build(context: Context) -> Setup:
     training = context.job.spec.training
     data = load_data(context.job, context.base_dir, os.environ)
     data.move(context.device)
-    task = build_task(training.task)
+    task = build_task(training.task, len(data.rows.labels))
     if isinstance(task, RegressionTask):
         task.mean, task.std = data.target_mean, data.target_std
     _require_feedable(context)
@@ -134,7 +135,10 @@ def build(context: Context) -> Setup:
     if context.world_size > 1:
         replica = DistributedDataParallel(model, gradient_as_bucket_view=True, forward_sync_buffers=False)
     cursor = Cursor(data.train, training.data.batch_size, training.loop.seed)
-    early, schedule = training.loop.early_stopping, training.schedule
+    early = training.loop.early_stopping
+    if SCHEDULES.get(training.schedule.name) is None:
+        raise ConfigurationError(f"schedule {training.schedule.label} is not one that this version can build")
+    plateau = training.schedule.typed_args(PlateauArgs) if training.schedule.name == "plateau" else None
     setup = Setup(
         context=context,
         data=data,
@@ -145,7 +149,7 @@ def build(context: Context) -> Setup:
         cursor=cursor,
         total_steps=steps_of(training.loop.duration, cursor.steps_per_epoch),
         early=Patience(early.metric, early.patience, early.min_delta) if early else None,
-        plateau=Patience(schedule.metric, schedule.patience) if schedule.name == "plateau" else None,
+        plateau=Patience(plateau.metric, plateau.patience) if plateau else None,
         bad_steps=torch.zeros((), device=context.device),
         loss_sum=torch.zeros((), device=context.device),
         share=torch.tensor(1 / training.loop.gradient_accumulation, device=context.device),

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.messages import Outcome
+from trainmaster_api.spec.schedule import PlateauArgs
 
 from trainmaster_trainer.context import Context, ReportKind, Result
 from trainmaster_trainer.errors import NonFiniteLoss
@@ -171,8 +172,7 @@ def validate(setup: Setup) -> dict[str, float]:
         setup.stopped_early = True
     if setup.plateau is not None and setup.plateau.update(metrics):
         schedule = setup.spec.training.schedule
-        if schedule.name == "plateau":
-            setup.lr_scale = max(setup.lr_scale * schedule.factor, schedule.min_lr_ratio)
+        setup.lr_scale = max(setup.lr_scale * schedule.typed_args(PlateauArgs).factor, schedule.min_lr_ratio)
     return metrics
 
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from trainmaster_api.spec import optimizer as specs
+from trainmaster_api.spec.optimizer import AdamWArgs, Optimizer, SgdArgs
+
+from trainmaster_trainer.errors import ConfigurationError
 
 from .no_dynamo import SGD, AdamW
 
 
-def build_optimizer(spec: specs.AdamW | specs.Sgd, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(spec: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW or SGD over two groups: matrices decay, vectors (biases, norms) don't."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
     groups = [
-        {"params": matrices, "weight_decay": spec.weight_decay},
+        {"params": matrices, "weight_decay": spec.weight_decay or 0.0},
         {"params": vectors, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     # fused: one kernel for all tensors, and the only form that takes found_inf without a host sync
-    if isinstance(spec, specs.AdamW):
-        beta1, beta2 = spec.betas
-        return AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=spec.eps, fused=True)
-    return SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+    if spec.name == "adamw":
+        adamw = spec.typed_args(AdamWArgs)
+        beta1, beta2 = adamw.betas
+        return AdamW(groups, lr=spec.lr, betas=(beta1, beta2), eps=adamw.eps, fused=True)
+    if spec.name != "sgd":
+        raise ConfigurationError(f"optimizer {spec.label} is not one that this version can build")
+    sgd = spec.typed_args(SgdArgs)
+    return SGD(groups, lr=spec.lr, momentum=sgd.momentum, nesterov=sgd.nesterov, fused=True)
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from trainmaster_api.spec.schedule import Constant, Cosine, Linear, Plateau
+from trainmaster_api.spec.schedule import Schedule
 from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.tasks.metrics import higher_is_better
-
-AnySchedule = Cosine | Linear | Constant | Plateau
 
 
 @lru_cache(maxsize=64)  # asked in every step
@@ -24,15 +22,15 @@ def steps_of(duration: str, steps_per_epoch: int, total_steps: int = 0) -> int:
     return number
 
 
-def factor(schedule: AnySchedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
+def factor(schedule: Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
     """Share of the peak learning rate at a step (the first step is 0); plateau's own factor comes on top."""
     warmup = steps_of(schedule.warmup, steps_per_epoch, total_steps)
     if step < warmup:
         return (step + 1) / warmup
-    if isinstance(schedule, Constant | Plateau):
+    if schedule.name in ("constant", "plateau"):
         return 1.0
     done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    shape = 0.5 * (1 + math.cos(math.pi * done)) if isinstance(schedule, Cosine) else 1 - done
+    shape = 0.5 * (1 + math.cos(math.pi * done)) if schedule.name == "cosine" else 1 - done
     return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * shape
 
 

@@ -103,10 +103,10 @@ def factory(entry: Entry, base_dir: Path) -> Factory:
     Raises:
         ConfigurationError: There is no such class, or it doesn't take these arguments. The message names the field.
     """
-    if entry.class_ is None:
+    if entry.reference is None:
         create: Callable[[Any], Tracker] = _shipped(entry.kind).create
         return lambda: create(entry.settings)
-    made = _imported(entry.class_, base_dir)
+    made = _imported(entry.reference, base_dir)
     arguments = dict(entry.args or {})
     return lambda: made(**arguments)
 
@@ -118,7 +118,7 @@ def local_entry(entry: Entry, folder: Path) -> Entry:
         entry: The entry of the job's file, whose addresses are the cluster's.
         folder: Where the tracker may write.
     """
-    if entry.class_ is not None:
+    if entry.reference is not None:
         return entry
     return entry.model_copy(update={entry.kind: _shipped(entry.kind).local(entry.settings, folder)})
 

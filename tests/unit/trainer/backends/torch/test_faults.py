@@ -121,9 +121,9 @@ def test_a_fenced_writer_leaves_the_run_as_it_is(tmp_path: Path) -> None:
 def diverging() -> TrainingJob:
     """Its gradients overflow after some hundred steps, and no checkpoint is saved before."""
     return make_job(
-        training__task={"type": "regression"},
+        training__task={"name": "regression"},
         training__data={"source": "sklearn:diabetes", "batchSize": 32},
-        training__optimizer={"name": "sgd", "lr": 0.9, "momentum": 0.99},
+        training__optimizer={"name": "sgd", "lr": 0.9, "args": {"momentum": 0.99}},
         training__schedule={"name": "constant", "warmup": "1000step"},
         training__loop={"duration": "1000step"},
         checkpoint={"every": "1000step", "keepBest": 0},
@@ -163,7 +163,7 @@ def test_statistics_do_not_depend_on_how_many_rows_are_looked_at_together(
     monkeypatch.setattr(prepared, "STATISTICS_VALUES", values)
     job = make_job(
         training__data={"source": "images:images", "imageSize": 8, "batchSize": 4},
-        training__task={"type": "classification", "numClasses": 2},
+        training__task={"name": "classification", "numClasses": 2},
     )
     found = load_data(job, tmp_path, {})
     x = found.rows.batch(found.train)[0].double()

@@ -99,7 +99,7 @@ def test_accumulation_is_the_big_batch(tmp_path: Path, micro_batches: int) -> No
 
 
 @pytest.mark.parametrize(
-    "optimizer", [{"name": "adamw"}, {"name": "sgd"}, {"name": "sgd", "momentum": 0.9, "nesterov": True}]
+    "optimizer", [{"name": "adamw"}, {"name": "sgd"}, {"name": "sgd", "args": {"momentum": 0.9, "nesterov": True}}]
 )
 def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, optimizer: dict) -> None:
     setup = built(tmp_path, training__optimizer=optimizer, training__loop={"clipNorm": 1.0})
@@ -186,8 +186,14 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
 
 
 def test_plateau_lowers_the_rate_down_to_its_floor(tmp_path: Path) -> None:
-    schedule = {"name": "plateau", "patience": 1, "factor": 0.1, "metric": "val/accuracy", "minLrRatio": 0.05}
-    job = make_job(training__schedule=schedule, training__optimizer={"name": "sgd", "lr": 1e-12, "momentum": 0})
+    schedule = {
+        "name": "plateau",
+        "minLrRatio": 0.05,
+        "args": {"patience": 1, "factor": 0.1, "metric": "val/accuracy"},
+    }
+    job = make_job(
+        training__schedule=schedule, training__optimizer={"name": "sgd", "lr": 1e-12, "args": {"momentum": 0}}
+    )
     recording = Recording()
     train(job, tmp_path, recording=recording)
     rates = [r.metrics["train/lr"] for r in recording.reports if r.kind is ReportKind.VALIDATION]

@@ -30,7 +30,9 @@ def fit_twice(rank: int, world_size: int, job: TrainingJob, root: Path) -> None:
 
 
 # two ranks have DDP as well, for which it makes no difference which optimizer there is
-@pytest.mark.parametrize(("world_size", "optimizer"), [(2, {"name": "adamw"}), (1, {"name": "sgd", "momentum": 0.9})])
+@pytest.mark.parametrize(
+    ("world_size", "optimizer"), [(2, {"name": "adamw"}), (1, {"name": "sgd", "args": {"momentum": 0.9}})]
+)
 def test_a_run_never_loads_the_compiler(tmp_path: Path, world_size: int, optimizer: dict[str, Any]) -> None:
     spawn(world_size, fit_twice, make_job(training__optimizer=optimizer), tmp_path)
 

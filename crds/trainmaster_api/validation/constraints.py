@@ -1,0 +1,296 @@
+"""Statements that the API server checks too. Each is declared once; its CEL and its Python are both made from that.
+
+The CRD has nothing but these, the structure and bounds of the models, and `EXACTLY_ONE`: what needs knowledge of a data
+set or of a name that we ship is in `checks.py`. A test runs examples of each constraint against Python and against a
+real API server and compares what they say.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trainmaster_api.spec.loop import Loop
+from trainmaster_api.spec.training import Training
+from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, parse_count
+
+from .fields import fields_of
+
+Object = dict[str, Any]
+
+NAME_MESSAGE = (
+    "must begin with a letter, have only lower-case letters, digits and '-', end with a letter or "
+    f"digit, and be at most {MAX_NAME_LENGTH} characters long, because the names of the job's pods begin with it"
+)
+NAME_CEL = f"self.metadata.name.size() <= {MAX_NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')"
+
+
+# Kubernetes declares fields with these names to CEL as `__name__`; it accepts them unescaped, but then the estimate of
+# a rule's cost knows no bound for them and refuses the rule.
+_RESERVED = frozenset(
+    (
+        *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if"),
+        *("import", "let", "loop", "package", "namespace", "return"),
+    )
+)
+
+
+def cel_path(path: str) -> str:
+    """Return a dotted path as CEL reads it: reserved words are escaped."""
+    return ".".join(f"__{step}__" if step in _RESERVED else step for step in path.split("."))
+
+
+class Constraint(Protocol):
+    """What must hold for the object at `scope`, after defaults; silent while something that it reads is wrong."""
+
+    @property
+    def scope(self) -> str:
+        """Dotted path of the object that is looked at."""
+        ...
+
+    @property
+    def field(self) -> str:
+        """Dotted path below `scope` that the sentence is about."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Dotted paths below `scope`."""
+        ...
+
+    @property
+    def cel(self) -> str:
+        """The constraint over `self`."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """The sentence without values."""
+        ...
+
+    @property
+    def expression(self) -> str:
+        """CEL expression that makes the sentence `say`; empty: the message is the sentence."""
+        ...
+
+    def holds(self, value: Object) -> bool:
+        """Whether it holds for the object at `scope`, plain data."""
+        ...
+
+    def say(self, value: Object) -> str:
+        """Return the sentence for an object that breaks it."""
+        ...
+
+
+@dataclass(frozen=True)
+class SumsToOne:
+    """The shares in an object add up to 1."""
+
+    scope: str
+    field: str
+    shares: tuple[str, ...]
+    expression: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The shares."""
+        return tuple(f"{self.field}.{share}" for share in self.shares)
+
+    @property
+    def cel(self) -> str:
+        """A sum of decimal fractions is only nearly 1."""
+        total = " + ".join(f"self.{cel_path(read)}" for read in self.reads)
+        return f"{total} > 0.999999 && {total} < 1.000001"
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return f"{', '.join(self.shares[:-1])} and {self.shares[-1]} must add up to 1"
+
+    def holds(self, value: Object) -> bool:
+        """Whether they do."""
+        return 0.999999 < sum(float(value_of(value, read)) for read in self.reads) < 1.000001
+
+    def say(self, value: Object) -> str:
+        """Return the sentence."""
+        return self.message
+
+
+@dataclass(frozen=True)
+class MultipleOf:
+    """A number is a multiple of the product of two others. `factors`: (word in the sentence, field)."""
+
+    scope: str
+    field: str
+    factors: tuple[tuple[str, str], tuple[str, str]]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The number and its factors."""
+        return (self.field, *(path for _, path in self.factors))
+
+    @property
+    def cel(self) -> str:
+        """The constraint."""
+        return f"self.{cel_path(self.field)} % {self._product} == 0"
+
+    @property
+    def message(self) -> str:
+        """The sentence without values."""
+        return f"must be a multiple of {' x '.join(word for word, _ in self.factors)}"
+
+    @property
+    def expression(self) -> str:
+        """Names the factors and the next number that would do."""
+        words = " x ".join(f"%d {word}" for word, _ in self.factors)
+        numbers = ", ".join(f"self.{cel_path(path)}" for _, path in self.factors)
+        up = f"(self.{cel_path(self.field)} / {self._product} + 1) * {self._product}"
+        return f"'is not a multiple of {words}; next is %d'.format([{numbers}, {up}])"
+
+    def holds(self, value: Object) -> bool:
+        """Whether it is."""
+        return bool(value_of(value, self.field) % self._parts(value) == 0)
+
+    def say(self, value: Object) -> str:
+        """Return the sentence."""
+        words = " x ".join(f"{value_of(value, path)} {word}" for word, path in self.factors)
+        parts = self._parts(value)
+        return f"is not a multiple of {words}; next is {(value_of(value, self.field) // parts + 1) * parts}"
+
+    @property
+    def _product(self) -> str:
+        return "(" + " * ".join(f"self.{cel_path(path)}" for _, path in self.factors) + ")"
+
+    def _parts(self, value: Object) -> int:
+        first, second = (int(value_of(value, path)) for _, path in self.factors)
+        return first * second
+
+
+CONSTRAINTS: tuple[Constraint, ...] = (
+    SumsToOne("spec.training.data", "split", ("train", "validation", "test")),
+    MultipleOf(
+        "spec",
+        "training.data.batchSize",
+        (("workers", "cluster.workers.count"), ("gradientAccumulation", "training.loop.gradientAccumulation")),
+    ),
+)
+
+
+class Transition(Protocol):
+    """What must hold between the old and the new spec of an update."""
+
+    @property
+    def field(self) -> str:
+        """Dotted path below `spec`."""
+        ...
+
+    @property
+    def cel(self) -> str:
+        """The statement over `self` and `oldSelf`, the new and the old spec."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        ...
+
+    def holds(self, new: Object, old: Object) -> bool:
+        """Whether it holds for two specs, plain data after defaults."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A field that fixes the run's identity: it can't change once the job exists.
+
+    Attributes:
+        field: Dotted path below `spec`.
+        why: Reason, for the sentence.
+        parts: Fields below `field` that are compared, each with whether it is optional; empty: the field itself.
+        always: Whether the field is required or has a default, and so is always there.
+    """
+
+    field: str
+    why: str
+    parts: tuple[tuple[str, bool], ...] = ()
+    always: bool = True
+
+    @property
+    def cel(self) -> str:
+        """An absent field equals an absent one."""
+        compared = [(f"{self.field}.{part}", not optional) for part, optional in self.parts]
+        return " && ".join(_same(path, always=always) for path, always in compared or [(self.field, self.always)])
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return (
+            f"can't be changed, because {self.why}; delete the job and create it again, "
+            "or create another one with run.resumeFrom"
+        )
+
+    def holds(self, new: Object, old: Object) -> bool:
+        """Whether the field is the same in both specs."""
+        paths = [f"{self.field}.{part}" for part, _ in self.parts] or [self.field]
+        return all(value_of(new, path) == value_of(old, path) for path in paths)
+
+
+@dataclass(frozen=True)
+class Grows:
+    """A duration that can be raised, in its unit, and not lowered."""
+
+    field: str
+    message: str = "may only grow, in the same unit, because the checkpoints of this run belong to it"
+
+    @property
+    def cel(self) -> str:
+        """Numbers without leading zeros compare by length, then as text: int() of a part has no bound in CEL's cost."""
+        new, old = f"self.{cel_path(self.field)}", f"oldSelf.{cel_path(self.field)}"
+        return (
+            f"{new}.endsWith('step') == {old}.endsWith('step') && "
+            f"({new}.size() > {old}.size() || ({new}.size() == {old}.size() && {new} >= {old}))"
+        )
+
+    def holds(self, new: Object, old: Object) -> bool:
+        """Whether it hasn't shrunk; what isn't a duration is a problem of its own."""
+        after, before = value_of(new, self.field), value_of(old, self.field)
+        if not all(isinstance(value, str) and re.fullmatch(DURATION_PATTERN, value) for value in (after, before)):
+            return bool(after == before)
+        (count, unit), (least, unit_before) = parse_count(after), parse_count(before)
+        return unit == unit_before and count >= least
+
+
+def _training_parts() -> tuple[tuple[str, bool], ...]:
+    """Everything of the training but the duration of its loop."""
+    parts = [(key, info.default is None) for key, info in fields_of(Training).items() if key != "loop"]
+    loop = [(f"loop.{key}", info.default is None) for key, info in fields_of(Loop).items() if key != "duration"]
+    return (*parts, *loop)
+
+
+# A run is what its checkpoints belong to: the data and the model that they continue, where they are stored, the metric
+# that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
+# Resources, placement, retries, deadlines and how often to save only say how the run is carried out: they may change,
+# and a run may be made longer.
+TRANSITIONS: tuple[Transition, ...] = (
+    Fixed("training", "the checkpoints of this run belong to it", parts=_training_parts()),
+    Grows("training.loop.duration"),
+    Fixed("storage", "the checkpoints of this run are there"),
+    Fixed("checkpoint.metric", "it chose the best checkpoint so far"),
+    Fixed("cluster.image", "the run is what this code computes", always=False),
+    Fixed("cluster.workers.count", "a checkpoint is resumed by as many workers as wrote it"),
+    Fixed("cluster.workers.gpus", "a run stays on the kind of device that it began on"),
+    Fixed("run.resumeFrom", "the run began there", always=False),
+)
+
+
+def value_of(value: Any, path: str) -> Any:
+    """Return what is at a dotted path below a mapping; None if nothing is."""
+    for step in path.split(".") if path else ():
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _same(path: str, *, always: bool) -> str:
+    new, old = f"self.{cel_path(path)}", f"oldSelf.{cel_path(path)}"
+    return f"{new} == {old}" if always else f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
