@@ -131,7 +131,8 @@ def read_disk(error: Exception) -> Fault:
     if number in (errno.EEXIST, errno.ENOTDIR):
         reason = f"a file is where a directory should be ({reason})"
     refused = number in _DENIED_ON_DISK or type(error).__name__ == "PermissionDeniedError"
-    return Fault(Kind.REFUSED if refused else Kind.NO_ANSWER, reason)
+    fix = "free some space there" if number in (errno.ENOSPC, errno.EDQUOT) else ""
+    return Fault(Kind.REFUSED if refused else Kind.NO_ANSWER, reason, fix)
 
 
 def first_line(text: str) -> str:

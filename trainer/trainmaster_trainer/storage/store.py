@@ -276,7 +276,7 @@ class Store:
             text = f"{self.uri}: {fault.reason} while {doing}"
             if fault.kind is Kind.REFUSED:
                 return StorageDenied(f"{text}; correct storage.uri or its permissions")
-            return StorageUnavailable(text)
+            return StorageUnavailable(f"{text}; {fault.fix}" if fault.fix else text)
         where, bucket = self.where, self.bucket
         if fault.kind is Kind.NO_BUCKET:
             return StorageDenied(

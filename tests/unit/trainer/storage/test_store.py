@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 from trainmaster_trainer.errors import ConfigurationError, StorageDenied, StorageUnavailable
-from trainmaster_trainer.storage.errors import Fault, Kind, read_s3
+from trainmaster_trainer.storage.errors import Fault, Kind, read_disk, read_s3
 from trainmaster_trainer.storage.store import LOCK, Changed, Store, open_store
 from trainmaster_trainer.storage.waiting import calling, waiting
 
@@ -333,3 +333,27 @@ def test_a_large_file_may_take_its_time() -> None:
         found = waiting(0)
         assert found is not None
         assert found.doing == "writing LATEST"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            Fault(Kind.NO_ANSWER, "no space left on device", "free some space there"),
+        ),
+        (
+            RuntimeError("Generic LocalFileSystem error (os error 28)"),
+            Fault(Kind.NO_ANSWER, "no space left on device", "free some space there"),
+        ),
+        (OSError(30, "Read-only file system"), Fault(Kind.REFUSED, "read-only file system")),
+        (
+            FileExistsError(17, "File exists"),
+            Fault(Kind.REFUSED, "a file is where a directory should be (file exists)"),
+        ),
+        (PermissionError(13, "Permission denied"), Fault(Kind.REFUSED, "permission denied")),
+        (OSError(5, "Input/output error"), Fault(Kind.NO_ANSWER, "input/output error")),
+    ],
+)
+def test_what_an_error_of_a_disk_means(error: Exception, expected: Fault) -> None:
+    assert read_disk(error) == expected
