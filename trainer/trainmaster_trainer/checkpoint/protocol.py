@@ -28,6 +28,11 @@ class Torn(Exception):  # noqa: N818 - a finding, not an error
     """A checkpoint that doesn't verify."""
 
 
+def now() -> str:
+    """Return the time as a manifest has it."""
+    return now_text("seconds")
+
+
 def directory(attempt: int, step: int) -> str:
     """A checkpoint's directory in the run."""
     return f"{CHECKPOINTS}/{checkpoint_name(attempt, step)}"
@@ -75,8 +80,7 @@ def commit(
         File(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in files.items()
     ]
-    time = now_text("seconds")
-    manifest = Manifest(attempt=attempt, step=step, world_size=world_size, time=time, metrics=metrics, files=listed)
+    manifest = Manifest(attempt=attempt, step=step, world_size=world_size, time=now(), metrics=metrics, files=listed)
     check_fence(store, attempt)
     _require_sizes(store, place, manifest)
     store.put(f"{place}/{MANIFEST}", manifest.model_dump_json(by_alias=True).encode())

@@ -62,6 +62,8 @@ class PlainDisplay:
             return f"resumed from step {event.step}" if event.step else ""
         if event.report is ReportKind.WARNING:
             return f"warning: {event.message}"
+        if event.message:  # what the run waits for
+            return event.message
         if event.report not in MOVING or time.monotonic() - self._printed < _LINE_SECONDS:
             return ""
         self._printed = time.monotonic()
@@ -110,6 +112,8 @@ class RichDisplay:
     def _report(self, event: RunEvent) -> None:
         if event.report is ReportKind.WARNING:
             self._print(f"warning: {event.message}")
+        elif event.message:
+            self._print(event.message)
         if event.report is ReportKind.RESUMED and event.step:
             self._print(f"resumed from step {event.step}")
         if event.report is ReportKind.CHECKPOINT:

@@ -71,7 +71,8 @@ class RunEvent:
             return cls(kind, data.get("seconds", 0.0))
         known = {each.name for each in fields(cls)} - {"kind", "report", "state"}
         found = {name: value for name, value in data.items() if name in known}
-        report = ReportKind(data["kind"]) if kind is EventKind.REPORT else None
+        is_report = kind is EventKind.REPORT and data["kind"] in set(ReportKind)
+        report = ReportKind(data["kind"]) if is_report else None
         state = TrainerState(data["state"]) if kind is EventKind.STATE else None
         return cls(kind, report=report, state=state, **found)
 

@@ -11,7 +11,7 @@ from typing import Any
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.text import now_text
+from trainmaster_api.text import now_text as now
 
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.ipc.codec import report_to_wire
@@ -52,7 +52,7 @@ class Hub:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Tell every listener."""
-        data = {"event": event, "time": now_text(), "seconds": round(time.monotonic() - self._began, 3), **fields}
+        data = {"event": event, "time": now(), "seconds": round(time.monotonic() - self._began, 3), **fields}
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
@@ -139,7 +139,7 @@ class Hub:
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
                 trackers=list(self.trackers.values()),
-                time=now_text(),
+                time=now(),
             )
 
     def ended(
@@ -175,4 +175,4 @@ class Hub:
 
     def _mark(self, what: str) -> None:
         with self._lock:
-            self._times.setdefault(what, now_text())
+            self._times.setdefault(what, now())

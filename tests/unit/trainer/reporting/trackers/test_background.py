@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -215,10 +216,11 @@ def test_a_tracker_of_the_user_s_own_is_one_file(job: TrainingJob, store: Store,
     page = (Path(__file__).parents[5] / "docs/extending-tracker.md").read_text()
     code = page.partition("```python\n")[2].partition("```")[0]
     (tmp_path / "csv_tracker_example.py").write_text(code)
-    (tmp_path / "queue.py").write_text("raise AssertionError('the user's own, not Python's')")
     entry = Entry.model_validate(
         {"class": "csv_tracker_example:CsvTracker", "args": {"path": str(tmp_path / "metrics.csv")}}
     )
+    factory(entry, tmp_path)
+    assert sys.path.index(str(tmp_path)) == len(sys.path) - 1, "a user's queue.py must not take the place of Python's"
     for steps in ((1, 2), (3,)):
         run = Run(job, store, factory(entry, tmp_path))
         for step in steps:
