@@ -27,15 +27,15 @@ _STATES = {
 
 
 def metrics_text(metrics: dict[str, float], names: list[str]) -> str:
-    """`train/loss 0.1234  val/accuracy 0.9800`, those of `names` that there are."""
+    """Return `train/loss 0.1234  val/accuracy 0.9800`: those of `names` that have a value."""
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
 class PlainDisplay:
-    """Lines, for logs and pipes."""
+    """Prints lines, for logs and pipes."""
 
     def __init__(self, metric: str, stream: TextIO | None = None) -> None:
-        """`metric`: the job's, shown besides the loss."""
+        """Start. `metric`: the job's, shown beside the loss."""
         self._names = ["train/loss", metric]
         self._stream = stream
         self._printed = 0.0
@@ -71,10 +71,10 @@ class PlainDisplay:
 
 
 class RichDisplay:
-    """One moving line on a terminal, notices above it."""
+    """Shows one moving line on a terminal, with notices above it."""
 
     def __init__(self, metric: str, console: Console) -> None:
-        """`metric`: the job's, shown besides the loss."""
+        """Start. `metric`: the job's, shown beside the loss."""
         self._console = console
         self._names = ["train/loss", metric]
         self._saved: float | None = None
@@ -152,7 +152,7 @@ def notice(event: RunEvent) -> str:
 
 
 def summary(rows: list[tuple[str, Any]]) -> Table:
-    """A closing table of names and values."""
+    """Return a closing table of names and values; rows without a value are left out."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

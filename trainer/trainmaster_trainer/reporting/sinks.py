@@ -26,19 +26,19 @@ from .trackers.base import factory
 
 
 class Outlets:
-    """All outlets of an attempt, connected to its hub."""
+    """The sinks of an attempt, connected to its run state."""
 
     def __init__(
         self, settings: DriverSettings, job: TrainingJob, hub: Hub, run: Store, nobody_watches: Callable[[], None]
     ) -> None:
-        """Connect.
+        """Connect the sinks that are configured.
 
         Args:
-            settings: Says which outlets there are.
+            settings: Which sinks there are.
             job: What is trained.
-            hub: Where the news comes from.
+            hub: Source of the events.
             run: Store of the run.
-            nobody_watches: Called when whoever started us, and shows the events, is gone.
+            nobody_watches: Called when the process that started the driver and displays its events is gone.
         """
         self._hub = hub
         self._nobody_watches = nobody_watches
@@ -60,7 +60,7 @@ class Outlets:
             hub.listen(PlainDisplay(job.spec.checkpoint.metric).show)
 
     def finish(self, message: ExitMessage) -> ExitMessage:
-        """Say everything that can still be said. Returns the message with what became known by that."""
+        """Flush and close every sink. Returns the message with what the trackers added to it."""
         if self._push is not None:
             self._push.wake()  # the operator hears of the checkpoint before the trackers end
         self._close_trackers(message)

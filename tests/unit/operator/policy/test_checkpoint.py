@@ -43,6 +43,17 @@ def test_progress_is_taken_over() -> None:
     assert (bench.status["phase"], bench.status["reason"]) == ("Running", "Training")
 
 
+def test_a_tracker_that_was_not_reached_this_time_keeps_its_address() -> None:
+    bench = Bench().started()
+    first = [TrackerRef(name="mlflow", url="http://mlflow/r1"), TrackerRef(name="Csv", url="file:///x")]
+    bench.plan(10, pods(), progress=progress(step=1, trackers=first))
+    bench.plan(20, pods(), progress=progress(step=2, trackers=[TrackerRef(name="Csv", url="file:///y")]))
+    assert bench.status["trackers"] == [
+        {"name": "mlflow", "url": "http://mlflow/r1"},
+        {"name": "Csv", "url": "file:///y"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "running", "phase", "reason"),
     [
