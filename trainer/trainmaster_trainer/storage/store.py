@@ -102,14 +102,14 @@ class Store:
         wrong = bad_key(self.access_key, self.secret_key, self.session_token)
         if wrong:
             raise StorageDenied(f"bucket {self.bucket} at {self.where} can't be opened: {wrong}")
-        keys: dict[str, Any] = {}
+        # what isn't given is left out: the library takes no None
+        keys: dict[str, Any] = {"endpoint": self.endpoint.rstrip("/")} if self.endpoint else {}
         if self.access_key:
-            keys = {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
+            keys |= {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
             keys |= {"session_token": self.session_token} if self.session_token else {}
         return S3Store(
             self.bucket,
             prefix=self.address.path or None,
-            endpoint=self.endpoint.rstrip("/") if self.endpoint else None,
             region=self.region,
             virtual_hosted_style_request=False,
             client_options={
@@ -304,7 +304,7 @@ def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, st
 
     Args:
         uri: `s3://bucket/prefix`, `file:///path`, an absolute path, or one relative to the working directory.
-        endpoint: S3 endpoint, None for AWS.
+        endpoint: S3 endpoint; None: that of the environment, as AWS's own tools take it, else AWS.
         region: S3 region.
         env: Environment with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, where needed.
 
@@ -317,6 +317,7 @@ def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, st
         raise ConfigurationError(f'storage address "{uri}" {error}') from None
     if not address.is_s3:
         return Store(str(address))
+    endpoint = endpoint or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
     key_id, secret, token = (env.get(name) or None for name in (KEY_ID, SECRET_KEY, SESSION_TOKEN))
     return Store(str(address), endpoint, region, key_id, secret, token)
 

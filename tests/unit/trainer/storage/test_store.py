@@ -123,9 +123,19 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (store.bucket, store.uri, store.access_key, store.secret_key) == ("data", "s3://data/p", "id", "secret")
     assert store.session_token == "token"
     assert open_store("s3://data", None, "us-east-1", {}).under("a/b").uri == "s3://data/a/b"
+    ours = {"AWS_ENDPOINT_URL": "http://env:1"}
+    assert open_store("s3://data", None, "us-east-1", ours).where == "http://env:1"
+    assert open_store("s3://data", "http://job:1", "us-east-1", ours).where == "http://job:1"
     assert open_store("file:///x/y", None, "us-east-1", {}).root == Path("/x/y")
     monkeypatch.chdir(tmp_path)
     assert open_store("runs", None, "us-east-1", {}).root == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("keys", [{}, {"access_key": "id", "secret_key": "secret"}])
+def test_without_an_endpoint_it_is_aws(keys: dict[str, str]) -> None:
+    """Which raised a TypeError before any request: the library takes no None for an endpoint."""
+    assert Store("s3://bucket/x", **keys)._open() is not None
+    assert Store("s3://bucket", **keys).where == "S3 in us-east-1"
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
