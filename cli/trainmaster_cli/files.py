@@ -52,10 +52,10 @@ def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     if source is None:
         return []
     kind, _, rest = source.partition(":")
-    path = Path(rest if kind == "images" else source)
-    if kind == "sklearn" or "://" in source or path.is_absolute():
+    address = rest if kind == "images" else source
+    if kind == "sklearn" or "://" in source or address.startswith("/"):
         return []
-    found = folder / path
+    found = folder / address
     if kind == "images" and not found.is_dir():
         return [Problem("spec.training.data.source", f"there is no folder {found}", f'"{source}"')]
     if kind != "images" and not found.is_file():

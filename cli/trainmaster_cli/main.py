@@ -9,14 +9,19 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .errors import UserError
+from .extras import require_operator, require_trainer
+
+if TYPE_CHECKING:
+    from trainmaster_api.spec.tracking import Tracker
 
 OK, BAD_INPUT = 0, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command. Returns the exit code; 2: the command or a file is wrong, and a sentence says what."""
+    """Carry out a command. Returns the exit code; 2: the command or a file is wrong, and a sentence says what is."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -34,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Check files; every problem is printed, nothing is started."""
+    """Check TrainingJob files and print every problem. Nothing is started."""
     from .files import check_file, print_problems
 
     code = OK
@@ -55,7 +60,8 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def render(options: argparse.Namespace) -> int:
-    """Print the objects that the operator would create."""
+    """Print the Kubernetes objects that the operator would create for the first attempt of a job."""
+    require_operator()
     from .files import check_file, print_problems
     from .render import render_job
 
@@ -70,9 +76,11 @@ def render(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train on this machine. A wrong file is found before anything heavy is imported."""
+    """Train a job on this machine. The same file again resumes, or says that the run is complete."""
     from .files import check_file, print_problems
 
+    if options.file == "-":
+        raise UserError("`run` needs a file: relative paths and the name to resume by depend on it")
     found = check_file(options.file, imports=True)
     bad = [checked for checked in found if checked.job is None]
     for checked in bad:
@@ -81,21 +89,42 @@ def run(options: argparse.Namespace) -> int:
         return BAD_INPUT
     if len(found) > 1:
         raise UserError(f"{options.file} holds {len(found)} TrainingJobs; `run` takes one")
-    if options.file == "-":
-        raise UserError("`run` needs a file: the run's identity and relative paths depend on it")
+    job = found[0].job
+    assert job is not None  # the others were bad
+    options.tracking, options.trackers = _tracking(options)
+    require_trainer()
     from trainmaster_trainer.driver.local import main as run_local
 
-    return run_local(options)
+    return run_local(options, job)
+
+
+def _tracking(options: argparse.Namespace) -> tuple[str, list[Tracker]]:
+    """Where the run is shown: `local`, `spec` or `off`, and trackers that take the place of the file's."""
+    from pydantic import ValidationError
+    from trainmaster_api.spec.tracking import Mlflow, Tracker
+
+    if options.mlflow in ("spec", "off"):
+        return options.mlflow, []
+    if options.mlflow is None:
+        return options.tracking, []
+    if options.tracking != "local":
+        raise UserError(f"--mlflow {options.mlflow} and --tracking {options.tracking} exclude each other; give one")
+    try:
+        return options.tracking, [Tracker(mlflow=Mlflow(uri=options.mlflow))]
+    except ValidationError:
+        raise UserError(
+            f"--mlflow {options.mlflow!r} is not the address of a tracking server, such as http://mlflow:5000"
+        ) from None
 
 
 def dashboard(options: argparse.Namespace) -> int:
-    """Open the way to the Ray dashboard of a running job, until Ctrl-C, and print the token that it asks for."""
+    """Forward port 8265 to the Ray dashboard of a running job until Ctrl-C, and print the token it asks for."""
     import subprocess
 
     from .dashboard import attempt_token, forward_command
 
     print(
-        f"open http://localhost:8265 and give this token: {attempt_token(options.name, options.namespace)}", flush=True
+        f"open http://localhost:8265 and enter this token: {attempt_token(options.name, options.namespace)}", flush=True
     )
     try:
         return subprocess.run(forward_command(options.name, options.namespace), check=False).returncode
@@ -113,7 +142,7 @@ def version(options: argparse.Namespace) -> int:
 
 def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
@@ -125,35 +154,50 @@ def _namespace(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="trainmaster", description="Train a TrainingJob here, or see what a cluster would make of it."
+        prog="trainmaster",
+        description="Train a TrainingJob here, check it, or see what it becomes on a cluster.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     command = commands.add_parser("run", help="train on this machine", description=run.__doc__)
-    command.add_argument("file", metavar="FILE", help="a TrainingJob")
-    command.add_argument("--storage", metavar="URI", help="where results go; `spec`: what the file says")
-    command.add_argument("--mlflow", metavar="URI", help="tracking server; `spec`: what the file says; `off`: none")
-    command.add_argument("--workers", metavar="N", type=_at_least_one, help="instead of cluster.workers.count")
-    command.add_argument("--fresh", action="store_true", help="begin anew instead of going on from a checkpoint")
+    command.add_argument("file", metavar="FILE", help="TrainingJob file")
     command.add_argument(
-        "--plain", "--no-progress", dest="plain", action="store_true", help="plain lines instead of a progress display"
+        "--storage", metavar="URI",
+        help="where to store results; `spec`: as in the file; default: ./trainmaster-runs",
+    )  # fmt: skip
+    command.add_argument(
+        "--tracking", choices=("local", "spec", "off"), default="local",
+        help="trackers of the file: `local` keeps their data on this machine (default), `spec` uses the file's "
+        "addresses, `off` disables them",
+    )  # fmt: skip
+    command.add_argument("--mlflow", metavar="URI", help="log to this MLflow server, whatever the file says")
+    command.add_argument("--workers", metavar="N", type=_at_least_one, help="override cluster.workers.count")
+    command.add_argument("--fresh", action="store_true", help="start a new run instead of resuming")
+    command.add_argument(
+        "--plain",
+        "--no-progress",
+        dest="plain",
+        action="store_true",
+        help="print lines, no progress bar",
     )
     command.set_defaults(command=run)
 
-    command = commands.add_parser("validate", help="say all that is wrong with a file", description=validate.__doc__)
-    command.add_argument("files", metavar="FILE", nargs="+", help="TrainingJobs; `-`: standard input")
+    command = commands.add_parser("validate", help="check files and list every problem", description=validate.__doc__)
+    command.add_argument("files", metavar="FILE", nargs="+", help="TrainingJob files; `-`: standard input")
     command.add_argument("--no-imports", action="store_true", help="don't import the code that `class` refers to")
     command.set_defaults(command=validate)
 
-    command = commands.add_parser("render", help="print what the operator would create", description=render.__doc__)
-    command.add_argument("file", metavar="FILE", help="a TrainingJob; `-`: standard input")
-    command.add_argument("--namespace", metavar="NAME", type=_namespace, help="instead of metadata.namespace")
-    command.add_argument("--image", metavar="IMAGE", help="the operator's default image, where the job names none")
+    command = commands.add_parser("render", help="print the objects the operator creates", description=render.__doc__)
+    command.add_argument("file", metavar="FILE", help="TrainingJob file; `-`: standard input")
+    command.add_argument("--namespace", metavar="NAME", type=_namespace, help="override metadata.namespace")
+    command.add_argument("--image", metavar="IMAGE", help="default trainer image, for jobs that set none")
     command.set_defaults(command=render)
 
-    command = commands.add_parser("dashboard", help="Ray dashboard of a running job", description=dashboard.__doc__)
-    command.add_argument("name", metavar="NAME", help="a TrainingJob in the cluster of your kubeconfig")
-    command.add_argument("--namespace", "-n", metavar="NAME", type=_namespace, help="instead of the current one")
+    command = commands.add_parser(
+        "dashboard", help="open the Ray dashboard of a running job", description=dashboard.__doc__
+    )
+    command.add_argument("name", metavar="NAME", help="TrainingJob in the cluster of your kubeconfig")
+    command.add_argument("--namespace", "-n", metavar="NAME", type=_namespace, help="override the current namespace")
     command.set_defaults(command=dashboard)
 
     command = commands.add_parser("version", help="print the version")

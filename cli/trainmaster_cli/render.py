@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tracking import Mlflow, Tracker
 from trainmaster_operator import manifests
 from trainmaster_operator.policy.settings import Settings
 
@@ -17,7 +18,7 @@ from .errors import UserError
 _OPERATOR = Settings(
     image="<operator's trainer image>",
     storage_uri="<operator's storage>",
-    mlflow_uri="<operator's MLflow server>",
+    default_tracking=(Tracker(mlflow=Mlflow.model_construct(uri="<operator's MLflow server>")),),
     progress_url="<operator's progress address>",
     progress_ca="<operator's CA>",
 )

@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .address import parse
 from .types import Model
 
 SPEC = "spec.json"
@@ -37,8 +38,8 @@ def run_path(namespace: str, name: str, uid: str) -> str:
 
 
 def run_uri(uri: str, namespace: str, name: str, uid: str) -> str:
-    """Address of a run."""
-    return f"{uri.rstrip('/')}/{run_path(namespace, name, uid)}"
+    """Return the address of a run. Raises AddressError for a storage address that is none."""
+    return str(parse(uri).under(run_path(namespace, name, uid)))
 
 
 def checkpoint_name(attempt: int, step: int) -> str:

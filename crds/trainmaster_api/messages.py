@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from .reasons import FailureClass
+from .spec.tracking import MAX_TRACKERS
 from .types import Model
 
 EXIT_MESSAGE_LIMIT = 4096  # the kubelet cuts a termination message here
@@ -45,6 +46,17 @@ class CheckpointRef(Model):
     """When its manifest was written, RFC 3339."""
 
 
+class TrackerRef(Model):
+    """The run as a tracker shows it."""
+
+    name: Annotated[str, Field(max_length=253)]
+    """Name of the tracker: `mlflow`, or the class of one of the user's own."""
+    url: Annotated[str, Field(max_length=2048)] = ""
+    """Where a person sees the run; empty: the tracker has no page for it."""
+    run_id: Annotated[str, Field(max_length=253)] = ""
+    """What the tracker calls the run."""
+
+
 class ExitMessage(Model):
     """Termination message of the head (the attempt's result) or of a worker (why it ended)."""
 
@@ -66,21 +78,24 @@ class ExitMessage(Model):
     """Metrics on the test split, when complete."""
     model_uri: str = ""
     """The trained model, when complete."""
-    mlflow_run: str = ""
-    """MLflow run id."""
+    trackers: list[TrackerRef] = []
+    """Where the run is shown."""
     last_lines: list[str] = []
     """Last lines of the failing process, newest last."""
 
     def encode(self) -> str:
-        """JSON of at most 4,096 bytes: last lines go first, then the message's end."""
-        lines, message = list(self.last_lines), self.message
+        """Return JSON of at most 4,096 bytes: last lines go first, then the trackers, then the message's end."""
+        lines, message, trackers = list(self.last_lines), self.message, list(self.trackers)
         while True:
-            data = self.model_copy(update={"last_lines": lines, "message": message}).wire()
+            update = {"last_lines": lines, "message": message, "trackers": trackers}
+            data = self.model_copy(update=update).wire()
             text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
             if len(text) <= EXIT_MESSAGE_LIMIT:
                 return text
             if lines:
                 lines = lines[1:]
+            elif trackers:
+                trackers = trackers[:-1]
             elif len(message) > 64:
                 message = message[: len(message) * 3 // 4] + "…"
             else:
@@ -148,8 +163,8 @@ class ProgressMessage(Model):
     """When data and model were loaded in every worker, RFC 3339."""
     first_step_time: str | None = None
     """When the attempt's first step was done, RFC 3339."""
-    mlflow_run: Annotated[str, Field(max_length=64)] = ""
-    """MLflow run id."""
+    trackers: Annotated[list[TrackerRef], Field(max_length=MAX_TRACKERS)] = []
+    """Where the run is shown."""
     time: str
     """When it was sent, RFC 3339."""
 

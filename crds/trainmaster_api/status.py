@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .reasons import FailureClass, Phase
+from .spec.tracking import MAX_TRACKERS
 from .types import Model
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -135,6 +136,15 @@ class Ledger(Model):
     """Until the first optimizer step was done."""
 
 
+class TrackerStatus(Model):
+    """The run as a tracker shows it."""
+
+    name: Annotated[str, Field(max_length=253)]
+    """Name of the tracker: `mlflow`, or the class of one of the user's own."""
+    url: Annotated[str, Field(max_length=2048)] = ""
+    """Where a person sees the run; empty: the tracker has no page for it."""
+
+
 class Status(Model):
     """Observed state of a TrainingJob."""
 
@@ -178,7 +188,13 @@ class Status(Model):
     """The trained model, once complete."""
     test_metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Metrics on the held-out test split, once complete."""
-    mlflow_run: str = ""
-    """MLflow run id."""
+    trackers: Annotated[
+        list[TrackerStatus],
+        Field(
+            max_length=MAX_TRACKERS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
+    """Where the run is shown."""
     dashboard: str = ""
     """Command that opens the Ray dashboard."""

@@ -22,7 +22,7 @@ NAME = "digits"
 @pytest.fixture(scope="module")
 def finished(shared_namespace: Namespace) -> Json:
     """The job, applied and complete."""
-    shared_namespace.apply(make_job(NAME, tracking={"mlflow": {"experiment": "e2e-digits"}}))
+    shared_namespace.apply(make_job(NAME, tracking=[{"mlflow": {"experiment": "e2e-digits"}}]))
     return shared_namespace.complete(NAME)
 
 
@@ -97,7 +97,9 @@ def test_minio_holds_the_layout(finished: Json, s3: Any) -> None:
 
 
 def test_mlflow_holds_params_metrics_and_the_model(finished: Json, mlflow_url: str) -> None:
-    run_id = status(finished)["mlflowRun"]
+    (tracker,) = status(finished)["trackers"]
+    assert tracker["name"] == "mlflow"
+    run_id = tracker["url"].rpartition("/")[2]
     run = requests.get(f"{mlflow_url}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, timeout=30).json()["run"]
     params = {p["key"]: p["value"] for p in run["data"]["params"]}
     metrics = {m["key"]: m["value"] for m in run["data"]["metrics"]}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from trainmaster_api.address import PATTERN_MESSAGE
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.validation.constraints import TRANSITIONS
 from trainmaster_api.validation.fields import fill_defaults
@@ -251,3 +252,22 @@ def test_columns_short_name_category_and_status(plane):
 )
 def test_example_is_accepted(plane, file):
     plane.kubectl("apply", "--dry-run=server", "-n", NAMESPACE, "-f", str(file))
+
+
+@pytest.mark.parametrize("path", ["spec.storage.uri", "spec.run.resumeFrom"])
+def test_an_address_that_could_be_read_in_two_ways_gets_a_sentence(plane, path):
+    for uri in (
+        "s3://runs/exp#1",
+        "s3://runs/exp?1",
+        "s3://runs//x",
+        "s3:/runs/x",
+        "s3://runs/../x",
+        "/mnt/runs ",
+        "runs",
+    ):
+        text = refusal(plane, job({path: uri}))
+        assert f"{path}: Invalid value" in text
+        assert PATTERN_MESSAGE in text
+        assert "[^/" not in text, "no regular expression"
+    for uri in ("s3://runs/a b/..c/", "/mnt/run #1?", "file:///mnt/runs/"):
+        apply(plane, job({path: uri}), "--dry-run=server")

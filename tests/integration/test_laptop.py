@@ -169,7 +169,7 @@ def test_interrupted_and_then_its_driver_is_killed(laptop: Laptop, calm: bytes) 
     wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
     process.send_signal(signal.SIGINT)
     out = laptop.finish(process, 75)
-    again = re.search(r"^go on with: (\S*trainmaster) run job.yaml$", out, re.MULTILINE)
+    again = re.search(r"^resume with: (\S*trainmaster) run job.yaml$", out, re.MULTILINE)
     assert again
     assert shutil.which(again[1]), "the command can be typed as it stands"
     stopped = int(re.search(r"saved at step (\d+)", out)[1])  # type: ignore[index]
@@ -182,7 +182,7 @@ def test_interrupted_and_then_its_driver_is_killed(laptop: Laptop, calm: bytes) 
     assert helpers == [], "ranks meet through the driver, and the controller is in it"
     os.kill(driver_of(process.pid), signal.SIGKILL)
     out = laptop.finish(process, 1)
-    assert f"goes on from step {stopped}" in out
+    assert f"resumed from step {stopped}" in out
     assert "without a result" in out
     wait(lambda: not [p for p in everything if command_line(p).startswith("ray::")], "no Ray process is left", 60)
 
@@ -194,7 +194,7 @@ def test_refusals(laptop: Laptop) -> None:
     """A second run beside the first, and a changed file under the same name: a sentence each."""
     process = laptop.start()
     wait(lambda: laptop.run_dir() is not None, "the run has begun")
-    assert f"runs already, in process {process.pid}" in laptop.finish(laptop.start(), 2)
+    assert f"is already running in process {process.pid}" in laptop.finish(laptop.start(), 2)
     process.send_signal(signal.SIGINT)
     laptop.finish(process, 75)
     laptop.write(seed=43)

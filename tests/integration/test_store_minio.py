@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import boto3
 import pytest
-from trainmaster_trainer.errors import StorageDenied
-from trainmaster_trainer.storage.store import Changed, Store
+from trainmaster_trainer.errors import ConfigurationError, StorageDenied
+from trainmaster_trainer.storage.store import Changed, Store, open_store
+from trainmaster_trainer.storage.waiting import waiting
 
 from testbed import builds
 from tests.contention import count_together
+
+REGION = "us-west-2"
+server_pid: list[int] = []
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +35,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         port = probe.getsockname()[1]
     address, folder = f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("minio")
     command = [str(builds.tool("minio")), "server", str(folder), "--address", f"127.0.0.1:{port}"]
-    keys = {"MINIO_ROOT_USER": "keyid", "MINIO_ROOT_PASSWORD": "secretsecret"}
+    keys = {"MINIO_ROOT_USER": "keyid", "MINIO_ROOT_PASSWORD": "secretsecret", "MINIO_SITE_REGION": REGION}
     with (folder.parent / "minio.log").open("w") as log:
         server = subprocess.Popen(command, env=os.environ | keys, stdout=log, stderr=log)
     try:
         _wait(f"{address}/minio/health/ready", folder.parent / "minio.log")
         client = boto3.client(
             "s3", endpoint_url=address, aws_access_key_id="keyid", aws_secret_access_key="secretsecret",
-            region_name="us-east-1",
+            region_name=REGION,
         )  # fmt: skip
-        client.create_bucket(Bucket="data")
-        yield Store("s3://data/run", address, access_key="keyid", secret_key="secretsecret", patience=20)
+        client.create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": REGION})
+        server_pid.append(server.pid)
+        yield Store("s3://data/run", address, REGION, access_key="keyid", secret_key="secretsecret", patience=20)
     finally:
         server.kill()
         server.wait()
@@ -77,10 +85,25 @@ def test_conditional_writes(store: Store) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"uri": "s3://absent/run"}, "bucket absent does not exist at {endpoint}; create it, or correct its name"),
+        (
+            {"uri": "s3://absent/run"},
+            "bucket absent does not exist at {endpoint}; create it, or correct its name in storage.uri",
+        ),
         ({"access_key": "other"}, "refused key other while writing"),
-        ({"access_key": "other"}, "it doesn't know that key id (InvalidAccessKeyId)"),
-        ({"secret_key": "not-the-secret"}, "the secret key doesn't belong to that key id (SignatureDoesNotMatch)"),
+        ({"access_key": "other"}, "it doesn't know that key id (InvalidAccessKeyId); correct AWS_ACCESS_KEY_ID"),
+        (
+            {"secret_key": "not-the-secret"},
+            "the secret key doesn't belong to that key id (SignatureDoesNotMatch); correct AWS_SECRET_ACCESS_KEY",
+        ),
+        (
+            {"session_token": "bogus"},
+            "the session token AWS_SESSION_TOKEN is not valid for that key (InvalidTokenId); renew AWS_SESSION_TOKEN",
+        ),
+        (
+            {"region": "eu-central-1"},
+            "it is in the region us-west-2 (AuthorizationHeaderMalformed); correct storage.region",
+        ),
+        ({"access_key": "keyid\n"}, "AWS_ACCESS_KEY_ID holds a space, a line break"),
     ],
 )
 def test_refusals_come_at_once_and_say_why(store: Store, change: dict[str, str], message: str) -> None:
@@ -90,3 +113,49 @@ def test_refusals_come_at_once_and_say_why(store: Store, change: dict[str, str],
     assert message.format(endpoint=store.endpoint) in caught.value.message
     assert "\n" not in caught.value.message
     assert time.monotonic() - began < 15, "it was asked again although the answer was final"
+
+
+def test_a_stopped_server_shows_while_it_is_stopped_and_then_takes_the_write(store: Store) -> None:
+    store.put("warm", b"1")
+    os.kill(server_pid[0], signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            written = thread.submit(store.put, "checkpoints/a1-step-0000010/manifest.json", b"{}")
+            deadline = time.monotonic() + 60
+            while (wait := waiting(1.0)) is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert wait is not None
+            assert re.fullmatch(
+                rf"storage {store.endpoint} has not answered for \d+ s while writing checkpoints/.*manifest\.json",
+                str(wait),
+            )
+            assert not written.done()
+            os.kill(server_pid[0], signal.SIGCONT)
+            written.result(timeout=60)
+    finally:
+        os.kill(server_pid[0], signal.SIGCONT)
+    assert waiting(0) is None
+    store.delete_directory("")
+
+
+def test_addresses_that_look_alike_are_refused(store: Store) -> None:
+    """`#` was cut off: two jobs shared one directory, and the second was complete with the first one's model."""
+    for uri in ("s3://data/exp#1", "s3://data/exp?1", "s3://data//exp"):
+        with pytest.raises(ConfigurationError, match="contains"):
+            open_store(uri, store.endpoint, REGION, {})
+
+
+@pytest.mark.parametrize("prefix", ["a b", "ü", "x!_.*'()=+@,:;&$-~", "^`{}[]<>|\\"])
+def test_a_prefix_is_taken_as_it_is(store: Store, prefix: str) -> None:
+    place = open_store(
+        f"s3://data/{prefix}/", store.endpoint, REGION,
+        {"AWS_ACCESS_KEY_ID": "keyid", "AWS_SECRET_ACCESS_KEY": "secretsecret"},
+    )  # fmt: skip
+    place.put("o", b"1")
+    client = boto3.client(
+        "s3", endpoint_url=store.endpoint, aws_access_key_id="keyid", aws_secret_access_key="secretsecret",
+        region_name=REGION,
+    )  # fmt: skip
+    assert [item["Key"] for item in client.list_objects_v2(Bucket="data")["Contents"]] == [f"{prefix}/o"]
+    assert place.list() == [("o", 1)]
+    place.delete("o")

@@ -1,4 +1,4 @@
-"""What the runtime gives to the training loop, and what it gets back: the loop knows no Ray, Kubernetes or MLflow."""
+"""What the runtime gives to the training loop, and what it gets back: the loop knows no Ray, Kubernetes or tracker."""
 
 from __future__ import annotations
 

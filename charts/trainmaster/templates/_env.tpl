@@ -13,7 +13,7 @@
   (list "STORAGE_ENDPOINT" .Values.defaults.storage.endpoint)
   (list "STORAGE_REGION" .Values.defaults.storage.region)
   (list "STORAGE_CREDENTIALS_SECRET" .Values.defaults.storage.credentialsSecret)
-  (list "MLFLOW_URI" .Values.defaults.mlflow.uri)
+  (list "DEFAULT_TRACKING" (ternary "" (toJson .Values.defaults.tracking) (empty .Values.defaults.tracking)))
   (list "PROGRESS_URL" $url)
   (list "HTTP_PORT" .Values.metrics.port)
   (list "TLS_SECRET" (printf "%s-tls" $name))

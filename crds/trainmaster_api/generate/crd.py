@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from trainmaster_api import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, VERSION
+from trainmaster_api import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, VERSION, address
 from trainmaster_api.types import exactly_one_words
 from trainmaster_api.validation.constraints import (
     CONSTRAINTS,
@@ -141,6 +141,9 @@ def _finish(node: Schema) -> Schema:
         finished["anyOf"] = [{"type": "integer"}, {"type": "string"}]
         rule = f"type(self) == int || (type(self) == string && self.matches(r'{finished.pop('pattern')}'))"
         finished["x-kubernetes-validations"] = [{"rule": rule, "message": f"must be {accepted_by(node)}"}]
+    if finished.get("pattern") == address.PATTERN:  # the API server would print the whole expression
+        rule = f"self.matches(r'{finished.pop('pattern')}')"
+        finished["x-kubernetes-validations"] = [{"rule": rule, "message": address.PATTERN_MESSAGE}]
     if EXACTLY_ONE in node:
         one = [f"has(self.{cel_path(field)})" for field in node[EXACTLY_ONE]]
         rule = f"[{', '.join(one)}].exists_one(given, given)" if len(one) > 2 else " != ".join(one)

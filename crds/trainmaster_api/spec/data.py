@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
 from .part import Call, Reference
@@ -60,7 +61,7 @@ class Data(Model):
 
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("source", "class")
 
-    source: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    source: Source | None = None
     """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a .csv or .parquet file, or
     `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
     file on a laptop and to the container's working directory in a cluster."""

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint
 from .cluster import Cluster
 from .run import Run
 from .storage import Storage
-from .tracking import Tracking
+from .tracking import MAX_TRACKERS, Tracker
 from .training import Training
 
 
@@ -24,8 +24,8 @@ class Spec(Model):
 
     training: Training
     """What is trained; fixes the run's identity and can't be changed afterwards."""
-    tracking: Tracking = Tracking()
-    """Views of the run."""
+    tracking: Annotated[list[Tracker], Field(max_length=MAX_TRACKERS)] = []
+    """Where the run is shown. metrics.jsonl in the run's storage is always written and is the source of truth."""
     storage: Storage = Storage()
     """Where results go."""
     checkpoint: Checkpoint = Checkpoint()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from trainmaster_api.address import Uri
 from trainmaster_api.types import Model
 
 
@@ -33,15 +34,5 @@ class Run(Model):
     """Seconds without a new step until an attempt counts as stalled; at least 600 while it loads or packages."""
     stop_grace_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
     """Seconds that a stop (suspend, drain, eviction) may take to save."""
-    resume_from: (
-        Annotated[
-            str,
-            Field(
-                pattern=r"^(s3://.+|/.+|file:///.+)$",
-                max_length=1024,
-                examples=["s3://bucket/prefix/default/digits/0f3c9a1b2d4e"],
-            ),
-        ]
-        | None
-    ) = None
+    resume_from: Annotated[Uri, Field(examples=["s3://bucket/prefix/default/digits/0f3c9a1b2d4e"])] | None = None
     """Run to start from: address of another run's directory. Weights, optimizer and position are taken over."""

@@ -6,23 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from trainmaster_api.address import Uri
 from trainmaster_api.types import Model
 
 
 class Storage(Model):
     """Where checkpoints, metrics and the model go. Deleting a job never deletes its storage."""
 
-    uri: (
-        Annotated[
-            str,
-            Field(
-                pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|/.*|file:///.*)$",
-                max_length=1024,
-                examples=["s3://bucket/prefix", "/mnt/shared/runs"],
-            ),
-        ]
-        | None
-    ) = None
+    uri: Uri | None = None
     """`s3://bucket/prefix`, or an absolute path of a shared file system. Default: the operator's, or ./trainmaster-runs
     on a laptop."""
     endpoint: (
@@ -34,4 +25,5 @@ class Storage(Model):
     credentials_secret: (
         Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, examples=["minio"])] | None
     ) = None
-    """Secret in the job's namespace with keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+    """Secret in the job's namespace with keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for
+    temporary keys."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trainmaster_api.spec.job import Spec, TrainingJob
 from trainmaster_api.spec.storage import Storage
-from trainmaster_api.spec.tracking import Mlflow
+from trainmaster_api.spec.tracking import Tracker, merge
 from trainmaster_api.validation.validate import Problem, validate
 
 from trainmaster_operator.policy.settings import Settings
@@ -20,7 +21,7 @@ def resolve(raw: dict[str, Any], settings: Settings) -> tuple[TrainingJob | None
         settings: The operator's defaults.
 
     Returns:
-        The job with image, storage and MLflow address set, or None, and every problem at once. Takes about half a
+        The job with image, storage and trackers set, or None, and every problem at once. Takes about half a
         millisecond: keep the result by UID and generation.
     """
     job, problems = validate(raw)
@@ -32,14 +33,14 @@ def resolve(raw: dict[str, Any], settings: Settings) -> tuple[TrainingJob | None
     found = [] if image else [_missing("spec.cluster.image", "trainer image", "--image")]
     if storage is None:
         found.append(_missing("spec.storage.uri", "storage", "--storage-uri"))
-    if spec.tracking.mlflow and not (spec.tracking.mlflow.uri or settings.mlflow_uri):
-        found.append(_missing("spec.tracking.mlflow.uri", "MLflow server", "--mlflow-uri"))
+    tracking = merge(spec.tracking, settings.default_tracking)
+    found += _tracking_problems(tracking)
     if storage is None or found:
         return None, tuple(found)
     update = {
         "cluster": spec.cluster.model_copy(update={"image": image}),
         "storage": storage,
-        "tracking": spec.tracking.model_copy(update={"mlflow": _mlflow(job, settings)}),
+        "tracking": tracking,
     }
     resolved: Spec = spec.model_copy(update=update)
     return job.model_copy(update={"spec": resolved}), ()
@@ -66,9 +67,11 @@ def _storage(storage: Storage, settings: Settings) -> Storage | None:
     return storage.model_copy(update=update)
 
 
-def _mlflow(job: TrainingJob, settings: Settings) -> Mlflow | None:
-    mlflow = job.spec.tracking.mlflow
-    if mlflow is None:
-        return None
-    experiment = mlflow.experiment or f"{job.metadata.namespace}/{job.metadata.name}"
-    return mlflow.model_copy(update={"uri": mlflow.uri or settings.mlflow_uri, "experiment": experiment})
+def _tracking_problems(trackers: Sequence[Tracker]) -> list[Problem]:
+    """What a tracker can do without on a laptop but not in a cluster, and neither the job nor the operator gives."""
+    return [
+        _missing(f"spec.tracking[{index}].{tracker.kind}.{field}", f"{tracker.kind} {field}", "--default-tracking")
+        for index, tracker in enumerate(trackers)
+        for field in getattr(tracker.settings, "required_in_cluster", ())
+        if getattr(tracker.settings, field) is None
+    ]

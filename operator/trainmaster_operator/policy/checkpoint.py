@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainmaster_api.layout import run_uri
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
 from trainmaster_api.reasons import ConditionType, Reason
-from trainmaster_api.status import AttemptStatus, CheckpointStatus, Progress, Status
+from trainmaster_api.spec.tracking import MAX_TRACKERS
+from trainmaster_api.status import AttemptStatus, CheckpointStatus, Progress, Status, TrackerStatus
 
 from .context import PlanContext
 from .format import eta_text, metric_text, parse_time, percent_text
@@ -33,7 +36,7 @@ def follow(context: PlanContext) -> bool:
     if message is None or message.uid != meta.uid or message.attempt != context.status.attempt or record is None:
         return False
     take_checkpoint(context, message.checkpoint)
-    context.set(mlflow_run=message.mlflow_run or context.status.mlflow_run)
+    _take_trackers(context, message.trackers)
     _take_attempt(context, message, record)
     if context.live:  # a late message of an attempt that has ended brings its last checkpoint, but no life
         context.set(progress=_progress(message))
@@ -61,9 +64,17 @@ def take_result(context: PlanContext, said: ExitMessage) -> None:
     if said.outcome == Outcome.COMPLETE:
         update |= {"percent": "100%", "total_steps": max(progress.total_steps, step)}
         context.set(test_metrics=said.test_metrics, model_uri=said.model_uri)
-    context.set(progress=progress.model_copy(update=update), mlflow_run=said.mlflow_run or context.status.mlflow_run)
+    context.set(progress=progress.model_copy(update=update))
+    _take_trackers(context, said.trackers)
     if context.record:
         context.amend(last_step=max(step, context.record.last_step or 0))
+
+
+def _take_trackers(context: PlanContext, found: Sequence[TrackerRef]) -> None:
+    """Where the run is shown; a tracker that couldn't be reached this time keeps the address that it had."""
+    known = {tracker.name: tracker for tracker in context.status.trackers}
+    known |= {each.name: TrackerStatus(name=each.name, url=each.url) for each in found}
+    context.set(trackers=list(known.values())[:MAX_TRACKERS])
 
 
 def last_step_before(status: Status, attempt: int) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from trainmaster_api.text import duration_text
+
 
 def percent_text(step: int, total: int) -> str:
     """`42%`; 100% only when every step is done; empty while the total is unknown."""
@@ -11,14 +13,8 @@ def percent_text(step: int, total: int) -> str:
 
 
 def eta_text(seconds: int | None) -> str:
-    """`45s`, `3m20s`, `2h5m`, `3d4h`: the two largest units."""
-    if seconds is None:
-        return ""
-    for size, name, smaller, unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if seconds >= size:
-            rest = seconds % size // smaller
-            return f"{seconds // size}{name}" + (f"{rest}{unit}" if rest else "")
-    return f"{max(0, seconds)}s"
+    """`45s`, `3m20s`, `2h5m`, `3d4h`; empty for what isn't known."""
+    return duration_text(seconds, unknown="")
 
 
 def metric_text(name: str, values: dict[str, float]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainmaster_api.spec.tracking import Tracker
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -16,7 +18,7 @@ class Settings:
         storage_endpoint: S3 endpoint of that storage.
         storage_region: S3 region of that storage.
         storage_credentials_secret: Secret, by name, in the job's namespace.
-        mlflow_uri: MLflow server of jobs with `tracking.mlflow: {}`.
+        default_tracking: Settings that complete those of a job's trackers.
         progress_url: Where the driver posts its progress; goes into the job's Secret.
         progress_ca: PEM of the CA that signed the endpoint's certificate; goes into the job's Secret.
     """
@@ -26,6 +28,6 @@ class Settings:
     storage_endpoint: str | None = None
     storage_region: str | None = None
     storage_credentials_secret: str | None = None
-    mlflow_uri: str | None = None
+    default_tracking: tuple[Tracker, ...] = ()
     progress_url: str = ""
     progress_ca: str = ""

@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter, ValidationError
+from trainmaster_api.address import AddressError
+from trainmaster_api.address import parse as parse_address
+from trainmaster_api.spec.tracking import Tracker
+
 from trainmaster_operator.policy.settings import Settings
 
+_TRACKERS: TypeAdapter[tuple[Tracker, ...]] = TypeAdapter(tuple[Tracker, ...])
 PREFIX = "TRAINMASTER_"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -71,7 +77,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     add("--storage-endpoint", "its S3 endpoint")
     add("--storage-region", "its region")
     add("--storage-credentials-secret", "its Secret, by name, in the job's namespace")
-    add("--mlflow-uri", "MLflow server of jobs with `tracking.mlflow: {}`")
+    add("--default-tracking", "settings that complete those of a job's trackers, as JSON like spec.tracking", "[]")
     add("--progress-url", "address at which pods reach this operator; default: its Service")
     add("--https-port", "port of the progress and admission endpoint", 8443)
     add("--http-port", "port of /healthz, /readyz and /metrics", 8080)
@@ -99,7 +105,12 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
         parser.error(f"--progress-url {url!r}: give an https:// address")
     if args.lease_seconds < 1:
         parser.error(f"--lease-seconds {args.lease_seconds}: give at least 1")
-    given = vars(args)
+    if args.storage_uri:
+        try:
+            parse_address(args.storage_uri)
+        except AddressError as error:
+            parser.error(f"--storage-uri {args.storage_uri!r} {error}")
+    given = {**vars(args), "default_tracking": _tracking(parser, args.default_tracking)}
     defaults = Settings(**{**_fields(Settings, given), "progress_url": url})
     made = {
         "namespaces": tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
@@ -110,6 +121,19 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
         "tls_files": (files[0], files[1], files[2]) if files else None,
     }
     return Config(**{**_fields(Config, given), **made})
+
+
+def _tracking(parser: argparse.ArgumentParser, text: str) -> tuple[Tracker, ...]:
+    try:
+        found = _TRACKERS.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        parser.error(f"--default-tracking {text!r}: {f'{where}: ' if where else ''}{first['msg']}; give a list like "
+                     "that of spec.tracking")  # fmt: skip
+    if any(entry.settings is None for entry in found):
+        parser.error(f"--default-tracking {text!r}: a `class` has no defaults; give only trackers that we ship")
+    return found
 
 
 def _fields(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,16 @@ CEL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         job({"spec.training.data": {"source": "sklearn:digits", "class": "my_pkg.data:Churn"}}),
         job({"spec.training.data": {"class": "my_pkg.data:Churn", "args": {"year": 2020, "deep": {"a": [1]}}}}),
     ),
+    "tracking-neither": (
+        "spec.tracking[1]",
+        job({"spec.tracking": [{"mlflow": {}}, {}]}),
+        job({"spec.tracking": [{"mlflow": {}}, {"class": "my_pkg.trackers:Csv", "args": {"path": "x"}}]}),
+    ),
+    "tracking-both": (
+        "spec.tracking[0]",
+        job({"spec.tracking": [{"mlflow": {}, "class": "my_pkg.trackers:Csv"}]}),
+        job({"spec.tracking": [{"class": "my_pkg.trackers:Csv"}]}),
+    ),
     "data-neither": ("spec.training.data", job({"spec.training.data": {"batchSize": 8}}), job()),
 }
 
@@ -367,7 +377,7 @@ DURATIONS = [
 # what may change while the job exists
 FREE: Changes = {
     "metadata.labels": {"team": "vision"},
-    "spec.tracking.mlflow": {},
+    "spec.tracking": [{"mlflow": {}}],
     "spec.checkpoint.keep": 9,
     "spec.checkpoint.every": "10m",
     "spec.cluster.workers.memory": "4Gi",

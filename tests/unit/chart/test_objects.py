@@ -81,7 +81,7 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
         defaults={
             "image": "registry.example/trainer:1",
             "storage": {"uri": "s3://bucket/x", "endpoint": "http://s3:9", "region": "eu", "credentialsSecret": "keys"},
-            "mlflow": {"uri": "http://mlflow:5000"},
+            "tracking": [{"mlflow": {"uri": "http://mlflow:5000"}}],
         },
         tls__existingSecret="ours",
         webhook__enabled=True,
@@ -92,7 +92,8 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
     monkeypatch.setenv("TRAINMASTER_NAMESPACE", "trainmaster-system")
     chosen = config.parse([])
     assert chosen.namespaces == ("a", "b")
-    assert (chosen.defaults.image, chosen.defaults.mlflow_uri) == ("registry.example/trainer:1", "http://mlflow:5000")
+    assert chosen.defaults.image == "registry.example/trainer:1"
+    assert [entry.wire() for entry in chosen.defaults.default_tracking] == [{"mlflow": {"uri": "http://mlflow:5000"}}]
     assert (chosen.defaults.storage_uri, chosen.defaults.storage_endpoint) == ("s3://bucket/x", "http://s3:9")
     assert (chosen.defaults.storage_region, chosen.defaults.storage_credentials_secret) == ("eu", "keys")
     assert (chosen.http_port, chosen.log_format, chosen.verbose) == (9090, "text", True)
@@ -111,9 +112,9 @@ def test_no_setting_gets_lost(default: Rendered, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
     chosen = config.parse([])
     assert chosen.defaults.image == "docker.io/trainmaster/trainer:0.1.0"
-    assert (chosen.defaults.storage_uri, chosen.defaults.mlflow_uri, chosen.tls_files, chosen.webhook) == (
+    assert (chosen.defaults.storage_uri, chosen.defaults.default_tracking, chosen.tls_files, chosen.webhook) == (
         None,
-        None,
+        (),
         None,
         "",
     )

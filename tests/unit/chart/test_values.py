@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from trainmaster_api.address import PATTERN
 
 from .conftest import CHART, ROOT, HelmError
 
@@ -61,6 +62,11 @@ def test_schema_and_values_have_the_same_names() -> None:
         assert set(node) == set(schema["properties"]) - {"global"}, path
 
 
+def test_an_address_is_what_the_contract_takes() -> None:
+    found = SCHEMA["properties"]["defaults"]["properties"]["storage"]["properties"]["uri"]["pattern"]
+    assert found == f"^({PATTERN[1:-1]})?$"
+
+
 def test_every_value_has_a_comment() -> None:
     assert set(leaves(yaml.safe_load(VALUES), SCHEMA)) - documented() == set()
 
@@ -73,8 +79,10 @@ def test_every_value_has_a_comment() -> None:
         "operator.image.digest=sha256:12",
         "operator.namespaces={Team_A}",
         "defaults.storage.uri=s3:bucket",
+        "defaults.storage.uri=s3://bucket//x",
+        "defaults.storage.uri=s3://bucket/x#1",
         "defaults.storage.endpoint=minio:9000",
-        "defaults.mlflow.uri=mlflow:5000",
+        "defaults.tracking={mlflow}",
         "webhook.failurePolicy=ignore",
         "service.port=0",
         "metrics.serviceMonitor.interval=30",

@@ -111,12 +111,26 @@ def test_image_folders_are_looked_up_and_buckets_are_not(tmp_path, capsys):
     file = write(tmp_path, job({"spec.training.data.source": "images:pictures"}))
     assert main(["validate", file]) == 2
     assert f"there is no folder {tmp_path / 'pictures'}" in capsys.readouterr().err
-    assert main(["validate", write(tmp_path, job({"spec.training.data.source": "images:s3://b/p"}))]) == 0
+    assert main(["validate", write(tmp_path, job({"spec.training.data.source": "images:s3://bucket/p"}))]) == 0
     assert main(["validate", write(tmp_path, job(TABLE, {"spec.training.data.source": "/mnt/rows.csv"}))]) == 0
 
 
+@pytest.mark.parametrize("name", ["my rows #1.csv", "50%.csv", "a?b.csv", "../beside.csv", "./rows.csv"])
+def test_a_data_file_may_have_any_name(tmp_path, name):
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / name).write_text("a,y\n1,2\n")
+    file = write(tmp_path / "job", job(TABLE, {"spec.training.data.source": name}), "my job.yaml")
+    assert main(["validate", file]) == 0
+
+
+@pytest.mark.parametrize("uri", ["s3://runs/exp#1", "s3://runs/exp?1", "s3://runs//double//x", "s3:/runs/x"])
+def test_an_address_that_is_none_is_found_by_validate(tmp_path, capsys, uri):
+    assert main(["validate", write(tmp_path, job({"spec.storage.uri": uri}))]) == 2
+    assert f'spec.storage.uri = "{uri}": ' in capsys.readouterr().err
+
+
 def test_render_prints_what_the_operator_would_create(tmp_path, capsys):
-    file = write(tmp_path, job({"spec.cluster.workers.count": 2, "spec.tracking": {"mlflow": {}}}))
+    file = write(tmp_path, job({"spec.cluster.workers.count": 2, "spec.tracking": [{"mlflow": {}}]}))
     assert main(["render", file, "--namespace", "team", "--image", "trainer:7"]) == 0
     objects = list(yaml.safe_load_all(capsys.readouterr().out))
     found = [(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"]) for item in objects]
@@ -142,17 +156,56 @@ def test_render_refuses_what_validate_refuses(tmp_path, capsys):
 def fake_trainer(monkeypatch) -> list:
     calls: list = []
     module = types.ModuleType("trainmaster_trainer.driver.local")
-    module.main = lambda options: calls.append(options) or 75  # type: ignore[attr-defined]
+    module.main = lambda options, job: calls.append((options, job)) or 75  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "trainmaster_trainer.driver.local", module)
     return calls
 
 
 def test_run_hands_over_to_the_trainer_and_returns_its_code(monkeypatch):
     calls = fake_trainer(monkeypatch)
-    assert main(["run", DIGITS, "--workers", "3", "--storage", "spec", "--mlflow", "off", "--no-progress"]) == 75
-    (options,) = calls
-    assert (options.file, options.workers, options.storage, options.mlflow) == (DIGITS, 3, "spec", "off")
-    assert (options.plain, options.fresh) == (True, False)
+    assert main(["run", DIGITS, "--workers", "3", "--storage", "spec", "--tracking", "off", "--no-progress"]) == 75
+    ((options, job),) = calls
+    assert (options.file, options.workers, options.storage, options.tracking) == (DIGITS, 3, "spec", "off")
+    assert (options.plain, options.fresh, options.trackers) == (True, False, [])
+    assert job.metadata.name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("flags", "tracking", "trackers"),
+    [
+        ([], "local", []),
+        (["--mlflow", "off"], "off", []),
+        (["--mlflow", "spec"], "spec", []),
+        (["--tracking", "spec"], "spec", []),
+        (["--mlflow", "http://m:5000"], "local", [{"mlflow": {"uri": "http://m:5000"}}]),
+    ],
+)
+def test_where_a_run_is_shown(monkeypatch, flags, tracking, trackers):
+    calls = fake_trainer(monkeypatch)
+    assert main(["run", DIGITS, *flags]) == 75
+    ((options, _),) = calls
+    assert (options.tracking, [entry.wire() for entry in options.trackers]) == (tracking, trackers)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--mlflow", "mlflow:5000"], "'mlflow:5000' is not the address of a tracking server, such as http://"),
+        (["--mlflow", "http://m", "--tracking", "spec"], "exclude each other; give one"),
+    ],
+)
+def test_a_tracker_that_makes_no_sense(monkeypatch, capsys, flags, sentence):
+    calls = fake_trainer(monkeypatch)
+    assert main(["run", DIGITS, *flags]) == 2
+    assert sentence in capsys.readouterr().err
+    assert calls == []
+
+
+def test_run_takes_no_standard_input(monkeypatch, capsys):
+    calls = fake_trainer(monkeypatch)
+    assert main(["run", "-"]) == 2
+    assert "`run` needs a file" in capsys.readouterr().err
+    assert calls == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +228,7 @@ def test_run_finds_a_bad_file_before_it_loads_the_trainer(monkeypatch, tmp_path,
         ([], "COMMAND"),
         (["trian"], "invalid choice: 'trian'"),
         (["run"], "FILE"),
-        (["run", DIGITS, "--workers", "0"], "'0' is not a number of at least 1"),
+        (["run", DIGITS, "--workers", "0"], "'0' is not a whole number of at least 1"),
         (["render", DIGITS, "--namespace", "A B"], "is not a namespace"),
     ],
 )

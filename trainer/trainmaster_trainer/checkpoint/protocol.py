@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 from pydantic import ValidationError
 from trainmaster_api.layout import (
@@ -17,6 +16,7 @@ from trainmaster_api.layout import (
     checkpoint_name,
     parse_checkpoint_name,
 )
+from trainmaster_api.text import now_text
 
 from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.storage.store import Changed, Store
@@ -29,8 +29,8 @@ class Torn(Exception):  # noqa: N818 - a finding, not an error
 
 
 def now() -> str:
-    """The time as the contract writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return the time as a manifest has it."""
+    return now_text("seconds")
 
 
 def directory(attempt: int, step: int) -> str:

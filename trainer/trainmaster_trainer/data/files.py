@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from trainmaster_api.address import AddressError, parse
 from trainmaster_api.spec.storage import Storage
 
 from trainmaster_trainer.errors import DataError
@@ -29,14 +30,17 @@ class Files:
     @classmethod
     def open(cls, address: str, storage: Storage, base_dir: Path, env: Mapping[str, str]) -> Files:
         """Files behind an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`."""
-        is_file = PurePosixPath(address).suffix.lower() in {".csv", ".parquet"}
-        if address.startswith("s3://"):
-            parent, _, name = address.rstrip("/").rpartition("/") if is_file else (address.rstrip("/"), "", "")
-            return cls(open_store(parent, storage.endpoint, storage.region, env), name, address)
-        path = (base_dir / address.removeprefix("file://")).absolute()
-        if not path.exists():
-            raise DataError(f"data.source {address}: there is no such {'file' if is_file else 'folder'} ({path})")
-        return cls(Store(str(path.parent if is_file else path)), path.name if is_file else "", address)
+        try:  # resolved, because `..` beside a symbolic link means what the file system says
+            place = parse(address, relative_to=str(base_dir.resolve()))
+        except AddressError as error:
+            raise DataError(f'data.source "{address}" {error}') from None
+        is_file = PurePosixPath(place.path).suffix.lower() in {".csv", ".parquet"}
+        folder, name = (place.parent, place.name) if is_file else (place, "")
+        if place.is_s3:
+            return cls(open_store(str(folder), storage.endpoint, storage.region, env), name, address)
+        if not Path(place.path).exists():
+            raise DataError(f"data.source {address}: there is no such {'file' if is_file else 'folder'} ({place})")
+        return cls(Store(str(folder)), name, address)
 
     def read(self, name: str | None = None) -> bytes:
         """Content of a file; default: the one file of the source.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -13,191 +11,137 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from trainmaster_api.layout import FENCE, LATEST, MODEL, TEST_METRICS, Pointer, run_path
+from trainmaster_api.layout import FENCE, MODEL, run_path
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
-from trainmaster_api.reasons import FAILURE_RULES
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tracking import Tracker, merge, names
 from trainmaster_api.validation.yaml_reader import validate_text
 
-from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.processes import adopt_orphans, kill_descendants
-from trainmaster_trainer.reporting.console import PlainDisplay, RichDisplay, seconds_text, summary
-from trainmaster_trainer.reporting.trackers.mlflow import RUN_FILE, flatten
+from trainmaster_trainer.reporting.console import PlainDisplay, RichDisplay
+from trainmaster_trainer.reporting.event import RunEvent
+from trainmaster_trainer.reporting.trackers.base import local_entry
 from trainmaster_trainer.storage.store import open_store
 
-RUNS = "trainmaster-runs"
+from .identity import LAST, Identity, Record, Refused, identify
+from .places import folder_beside, only_one, short_scratch, storage_address
+from .summary import print_complete, print_failed, print_fresh_hint, print_stopped
+
 MODEL_END = f"{MODEL}/data.json"  # written last: with it the run is complete
-LAST = "last.json"  # the newest run of a name: its uid, and what fixed it
 BAD_INPUT = 2
-
-
-class Refused(Exception):  # noqa: N818 - an answer, not an error
-    """The run can't start; the message says why and what to do."""
 
 
 class LocalRun:
     """One `trainmaster run`."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        """`options`: file, storage, mlflow, workers, fresh, plain."""
+    def __init__(self, options: argparse.Namespace, job: TrainingJob) -> None:
+        """Take what is asked for; nothing is written yet.
+
+        Args:
+            options: file, storage, tracking, trackers, workers, fresh, plain.
+            job: The valid job of the file.
+
+        Raises:
+            Refused: The options don't fit the job.
+        """
         self.options = options
-        self.home = Path(RUNS).absolute()
-        self.job = self._job()
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.storage_uri = self._storage_uri()
+        self.job = _with_workers(job, options.workers)
+        # what is printed comes from elsewhere, and `[/mnt]` or `:x:` in it is no markup
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.storage = storage_address(options.storage, self.job)
+        self.folder = folder_beside(self.storage)
+        self.tracking = _tracking(options, self.job, self.folder)
         storage = self.job.spec.storage
-        self.store = open_store(self.storage_uri, storage.endpoint, storage.region, os.environ)
+        self.store = open_store(str(self.storage), storage.endpoint, storage.region, os.environ)
         self.workers = self.job.spec.cluster.workers.count
-        self.uid = ""
+        self.identity = Identity("", {}, is_changed=False)
         self.run = self.store
-
-    # -- what is asked ------------------------------------------------------------------------------------------
-    def _job(self) -> TrainingJob:
-        ((job, problems),) = validate_text(Path(self.options.file).read_text())
-        if job is None:
-            raise Refused("\n".join(map(str, problems)))
-        if self.options.workers is None:
-            return job
-        document = job.wire()
-        document["spec"]["cluster"]["workers"]["count"] = self.options.workers
-        ((changed, problems),) = validate_text(json.dumps(document))
-        if changed is None:
-            raise Refused(f"with --workers {self.options.workers}: " + "\n".join(map(str, problems)))
-        return changed
-
-    def _storage_uri(self) -> str:
-        asked = self.options.storage
-        if asked == "spec":
-            if self.job.spec.storage.uri is None:
-                raise Refused("--storage spec: the file has no spec.storage.uri; give one, or leave --storage out")
-            return self.job.spec.storage.uri
-        return str(asked) if asked and "://" in asked else str(Path(asked or RUNS).absolute())
-
-    def _mlflow(self) -> tuple[str, str]:
-        """(address, where artifacts go); empty: none."""
-        asked, spec = self.options.mlflow, self.job.spec.tracking.mlflow
-        if asked == "off" or (asked is None and spec is None):
-            return "", ""
-        if asked == "spec":
-            if spec is None or spec.uri is None:
-                raise Refused(
-                    "--mlflow spec: the file has no spec.tracking.mlflow.uri; give one, or leave --mlflow out"
-                )
-            return spec.uri, ""
-        if asked:
-            return str(asked), ""
-        return f"sqlite:///{self.home / 'mlflow.db'}", str(self.home / "mlflow-artifacts")
 
     # -- which run it is ----------------------------------------------------------------------------------------
     def identify(self) -> None:
-        """Find the run that the file means: the newest one of its name, or a new one.
-
-        Raises:
-            Refused: The file was changed since, under the same name.
-        """
-        fixed = {"training": self.job.spec.training.wire(), "workers": self.workers}
-        text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Find the run that the file means. Raises Refused if the file was changed since, under the same name."""
         meta = self.job.metadata
-        path = f"{meta.namespace}/{meta.name}/{LAST}"
-        content = self.store.get(path)
-        last: dict[str, Any] = json.loads(content) if content else {}
-        if last and last["digest"] != digest and not self.options.fresh:
-            raise Refused(_changed(meta.name, last["fixed"], fixed, self.options.file))
-        number = last.get("number", 1)
-        if last and self.options.fresh:
-            number = max(last.get("numbers", {}).get(digest, 0), number if last["digest"] == digest else 0) + 1
-        numbers = {**last.get("numbers", {}), digest: number}
-        self.uid = digest if number == 1 else f"{digest}-{number}"
-        if not last or self.options.fresh:
-            data = {"digest": digest, "number": number, "numbers": numbers, "fixed": fixed}
-            self.store.put(path, json.dumps(data, indent=1).encode())
-        self.job = self.job.model_copy(update={"metadata": meta.model_copy(update={"uid": self.uid})})
-        self.run = self.store.under(run_path(meta.namespace, meta.name, self.uid))
+        content = self.store.get(self._record_path)
+        last: Record | None = json.loads(content) if content else None
+        self.identity = identify(self.job, last, is_fresh=self.options.fresh, file=self.options.file)
+        update = meta.model_copy(update={"uid": self.identity.uid})
+        self.job = self.job.model_copy(update={"metadata": update})
+        self.run = self.store.under(run_path(meta.namespace, meta.name, self.identity.uid))
+
+    def note(self) -> None:
+        """Write down which run is the newest of its name."""
+        if self.identity.is_changed:
+            self._write_record(self.identity.record)
 
     def is_complete(self) -> bool:
-        """Whether there is nothing left to do: the last file of the model is there."""
-        return self.run.get(MODEL_END) is not None
+        """Whether there is nothing left to do: the last file of the model is there, and the run wasn't made longer."""
+        return not self.identity.is_outgrown and self.run.get(MODEL_END) is not None
+
+    @property
+    def _record_path(self) -> str:
+        return f"{self.job.metadata.namespace}/{self.job.metadata.name}/{LAST}"
+
+    def _write_record(self, record: Record) -> None:
+        self.store.put(self._record_path, json.dumps(record, indent=1).encode())
 
     # -- running ------------------------------------------------------------------------------------------------
     def start(self) -> int:
-        """Train, show it, say how it ended. Returns the exit code."""
-        mlflow, artifacts = self._mlflow()
+        """Train, show it, and say how it ended. Returns the exit code."""
         meta = self.job.metadata
-        self.home.mkdir(parents=True, exist_ok=True)
-        if mlflow.startswith("sqlite") or not self.storage_uri.startswith("s3://"):
-            (self.home / ".gitignore").write_text("*\n")
-        scratch = Path(tempfile.mkdtemp(prefix="tm-"))  # short: Ray's socket paths may have 107 bytes
+        if self.options.storage is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / ".gitignore").write_text("*\n")
+        scratch = short_scratch()
         try:
-            job_file, token_file, result_file = scratch / "job.json", scratch / "token", scratch / "result.json"
-            job_file.write_text(json.dumps(self.job.wire()))
-            token_file.write_text(secrets.token_hex(32))
             reader, writer = os.pipe()
-            settings = DriverSettings(
-                job_file=str(job_file),
-                attempt=self._attempt(),
-                workers=self.workers,
-                storage_uri=self.storage_uri,
-                base_dir=str(Path(self.options.file).absolute().parent),
-                scratch=str(scratch),
-                result_file=str(result_file),
-                token_file=str(token_file),
-                mlflow_uri=mlflow,
-                mlflow_experiment=self._experiment(),
-                mlflow_artifacts=artifacts,
-                events_fd=writer,
-                log_file=str(scratch / "driver.log"),
-                grace_seconds=self.job.spec.run.stop_grace_seconds,
-            )
+            settings = self._settings(scratch, writer)
             settings.write(scratch / "settings.json")
-            self.console.print(
-                f"{meta.namespace}/{meta.name}: {self.workers} worker{'s' * (self.workers > 1)} on this machine"
-            )
+            many = "s" * (self.workers > 1)
+            self.console.print(f"{meta.namespace}/{meta.name}: {self.workers} worker{many} on this machine")
             message, seconds = self._lead(settings, scratch, reader)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return self._close(message, seconds, mlflow)
+        return self._close(message, seconds)
 
-    def _experiment(self) -> str:
-        meta, spec = self.job.metadata, self.job.spec.tracking.mlflow
-        return (spec.experiment if spec else None) or f"{meta.namespace}/{meta.name}"
-
-    def _attempt(self) -> int:
-        held = self.run.get(FENCE)
-        return int(held or b"0") + 1
+    def _settings(self, scratch: Path, events: int) -> DriverSettings:
+        job_file, token_file = scratch / "job.json", scratch / "token"
+        job_file.write_text(json.dumps(self.job.wire()))
+        token_file.write_text(secrets.token_hex(32))
+        return DriverSettings(
+            job_file=str(job_file),
+            attempt=int(self.run.get(FENCE) or b"0") + 1,
+            workers=self.workers,
+            storage_uri=str(self.storage),
+            base_dir=str(Path(self.options.file).absolute().parent),
+            scratch=str(scratch),
+            result_file=str(scratch / "result.json"),
+            token_file=str(token_file),
+            tracking=tuple(entry.wire() for entry in self.tracking),
+            events_fd=events,
+            log_file=str(scratch / "driver.log"),
+            grace_seconds=self.job.spec.run.stop_grace_seconds,
+        )
 
     def _lead(self, settings: DriverSettings, scratch: Path, reader: int) -> tuple[ExitMessage, float]:
         log = scratch / "driver.log"
-        environment = {
-            **os.environ,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": settings.token_file,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
-            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-            "RAY_TRAIN_METRICS_ENABLED": "0",
-            "RAY_CHDIR_TO_TRIAL_DIR": "0",
-            "RAY_enable_worker_prestart": "0",
-            "RAY_prestart_worker_first_driver": "0",
-            "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", _loopback()),
-        }
         adopt_orphans()
+        # -P: a `queue.py` or `random.py` beside the job must not take the place of Python's own
+        command = [sys.executable, "-P", "-m", "trainmaster_trainer.driver.attempt", str(scratch / "settings.json")]
         with log.open("wb") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "trainmaster_trainer.driver.attempt", str(scratch / "settings.json")],
-                env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                pass_fds=[settings.events_fd], start_new_session=True,
+                command, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, pass_fds=[settings.events_fd], start_new_session=True,
             )  # fmt: skip
         os.close(settings.events_fd)
-        with _interrupts(child, self.console), os.fdopen(reader) as events:
+        with _interrupts(child), os.fdopen(reader) as events:
             seconds = self._show(events)
             code = child.wait()
         kill_descendants()  # the driver leaves its Ray behind
@@ -208,100 +152,119 @@ class LocalRun:
         found = ExitMessage.decode((scratch / "result.json").read_text())
         return found or ExitMessage(outcome=Outcome.FAILED, message="the driver's result can't be read"), seconds
 
-    def _show(self, events: Any) -> float:
+    def _show(self, events: Iterable[str]) -> float:
         metric, seconds = self.job.spec.checkpoint.metric, 0.0
         is_plain = self.options.plain or not self.console.is_terminal
         display = PlainDisplay(metric) if is_plain else RichDisplay(metric, self.console)
         try:
             for line in events:
-                event = json.loads(line)
-                seconds = event["seconds"]
+                event: dict[str, Any] = json.loads(line)
+                seconds = RunEvent.read(event).seconds
                 display.show(event)
         finally:
             display.close()
         return seconds
 
     # -- what came of it ----------------------------------------------------------------------------------------
-    def _close(self, message: ExitMessage, seconds: float, mlflow: str) -> int:
-        again = f"{_command('trainmaster')} run {self.options.file}"
+    def _close(self, message: ExitMessage, seconds: float) -> int:
         if message.outcome is Outcome.COMPLETE:
-            self.tell_complete(seconds, mlflow, message.mlflow_run)
+            if self.identity.is_outgrown:
+                self._write_record(self.identity.completed())
+            self.tell_complete(seconds)
             return ExitCode.COMPLETE
         if message.outcome is Outcome.STOPPED:
-            self.console.print(f"{message.message}\ngo on with: {again}")
+            print_stopped(self.console, message, self.options.file)
             return ExitCode.STOPPED
-        where = f" (rank {message.rank})" if message.rank is not None else ""
-        failure = message.failure_class
-        self.console.print(f"failed{f': {failure}' if failure else ''}{where}\n{message.message}", style="bold")
-        for line in message.last_lines:
-            self.console.print(f"  {line}", style="dim", markup=False)
-        if failure:
-            self.console.print(f"next: {FAILURE_RULES[failure].advice}")
+        print_failed(self.console, message)
         return ExitCode.FAILED
 
-    def tell_complete(self, seconds: float | None = None, mlflow: str = "", mlflow_run: str = "") -> None:
-        """The closing summary."""
-        report = json.loads(self.run.get(TEST_METRICS) or b"{}")
-        latest = self.run.get(LATEST)
-        step = Pointer.model_validate_json(latest).step if latest else None
-        run = json.loads(self.run.get(RUN_FILE) or b"{}")
-        uri = self.run.uri
-        shown = _near(uri)
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(report.get("metrics", {}).items()))
-        rows = [
-            ("complete", f"{step} steps" if seconds is None else f"{step} steps in {seconds_text(seconds)}"),
-            ("test", metrics),
-            ("model", f"{shown}/model"),
-            ("checkpoints", f"{shown}/checkpoints"),
-            ("MLflow run", run.get("run_id", mlflow_run)),
-        ]
-        self.console.print(summary(rows))
-        self.console.print("\nnext:")
-        address = run.get("uri", mlflow)
-        if address.startswith("sqlite"):
-            database = _near(address.removeprefix("sqlite:///"))
-            self.console.print(f"  {_command('mlflow')} ui --backend-store-uri sqlite:///{database}")
-        self.console.print(f"  kubectl apply -f {self.options.file}    # the same job on a cluster")
+    def tell_complete(self, seconds: float | None = None) -> None:
+        """Print the closing summary."""
+        print_complete(self.console, self.run, names(self.tracking), self.options.file, seconds)
 
 
-def main(options: argparse.Namespace) -> int:
-    """`trainmaster run`. Returns the exit code: 0 complete, 75 stopped, 1 failed, 2 bad input."""
+def main(options: argparse.Namespace, job: TrainingJob) -> int:
+    """Carry out `trainmaster run`. Returns the exit code: 0 complete, 75 stopped, 1 failed, 2 bad input."""
     try:
-        run = LocalRun(options)
+        run = LocalRun(options, job)
         run.identify()
-        with _only_one(run):
+        with only_one(run.folder, run.job):
+            run.note()
             if run.is_complete():
                 run.tell_complete()
-                run.console.print(f"  {_command('trainmaster')} run {options.file} --fresh    # train it anew")
+                print_fresh_hint(run.console, options.file)
                 return ExitCode.COMPLETE
             return run.start()
-    except (Refused, TrainingError) as refusal:
+    except Refused as refusal:
         print(f"trainmaster: {refusal}", file=sys.stderr)
-        return BAD_INPUT
+    except (StorageDenied, StorageUnavailable) as error:
+        hint = "" if options.storage else "; --storage DIRECTORY puts results elsewhere"
+        print(f"trainmaster: {error}{hint}", file=sys.stderr)
+    except TrainingError as error:
+        print(f"trainmaster: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a read-only folder, no more processes: never our fault
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"trainmaster: {where}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _with_workers(job: TrainingJob, workers: int | None) -> TrainingJob:
+    if workers is None:
+        return job
+    document = job.wire()
+    document["spec"]["cluster"]["workers"]["count"] = workers
+    ((changed, problems),) = validate_text(json.dumps(document))
+    if changed is None:
+        raise Refused(f"with --workers {workers}: " + "\n".join(map(str, problems)))
+    return changed
+
+
+def _tracking(options: argparse.Namespace, job: TrainingJob, folder: Path) -> list[Tracker]:
+    """The trackers of this run: the file's, kept on this machine unless the command line says otherwise."""
+    entries = job.spec.tracking
+    if options.tracking == "off":
+        return []
+    if options.tracking == "spec":
+        missing = [
+            f"spec.tracking[{index}].{entry.kind}.{field}"
+            for index, entry in enumerate(entries)
+            for field in getattr(entry.settings, "required_in_cluster", ())
+            if getattr(entry.settings, field) is None
+        ]
+        if missing or not entries:
+            what = ", ".join(missing) or "spec.tracking"
+            raise Refused(f"--tracking spec: the file has no {what}; add it, or leave --tracking out")
+        return list(entries)
+    asked: list[Tracker] = options.trackers
+    kinds = {entry.kind for entry in asked}
+    kept = [entry for entry in entries if entry.kind not in kinds]
+    overridden = [merge([wanted], [entry])[0] for wanted in asked for entry in entries if entry.kind == wanted.kind]
+    added = [wanted for wanted in asked if wanted.kind not in {entry.kind for entry in entries}]
+    return [*(local_entry(entry, folder) for entry in kept), *overridden, *added]
+
+
+def _environment(settings: DriverSettings) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUTF8": "1",  # what a job prints may be any text, whatever the locale
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": settings.token_file,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo"),
+    }
 
 
 @contextlib.contextmanager
-def _only_one(run: LocalRun) -> Iterator[None]:
-    """Two at once on one run would fence each other off; the second gets a sentence instead."""
-    folder = run.home / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{run.job.metadata.namespace}-{run.job.metadata.name}-{run.uid}").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise Refused(
-                f"{run.job.metadata.name} runs already, in process {lock.read().strip() or '?'}; wait for it, stop it, "
-                f"or give this job another name"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-@contextlib.contextmanager
-def _interrupts(child: subprocess.Popen[bytes], console: Console) -> Iterator[None]:
+def _interrupts(child: subprocess.Popen[bytes]) -> Iterator[None]:
     """The first Ctrl-C saves and stops, the second ends at once."""
     asked = False
 
@@ -321,30 +284,3 @@ def _interrupts(child: subprocess.Popen[bytes], console: Console) -> Iterator[No
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _changed(name: str, old: Any, new: Any, file: str) -> str:
-    before, after = flatten(old), flatten(new)
-    lines = [f"{file} was changed since the last run of {name}:"]
-    for key in sorted({*before, *after}):
-        if before.get(key) != after.get(key):
-            lines.append(f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
-    lines.append("go on with a new run under the same name (--fresh), or give the job another metadata.name")
-    return "\n".join(lines)
-
-
-def _loopback() -> str:
-    return "lo0" if sys.platform == "darwin" else "lo"
-
-
-def _command(name: str) -> str:
-    """How a program of this environment is called from here: by its name only where the shell finds this very one."""
-    own = Path(sys.executable).parent / name
-    return name if shutil.which(name) == str(own) else _near(str(own))
-
-
-def _near(path: str) -> str:
-    """A path below the working directory, relative."""
-    with contextlib.suppress(ValueError):
-        return str(Path(path).relative_to(Path.cwd())) if path.startswith("/") else path
-    return path

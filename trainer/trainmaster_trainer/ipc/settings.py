@@ -25,9 +25,7 @@ class DriverSettings:
         control_port: Port of the control channel; 0: a free one.
         ray_address: Address of the cluster; empty: a Ray of our own is started on this machine.
         pod: Name of this pod; empty on a laptop.
-        mlflow_uri: Tracking server; empty: none.
-        mlflow_experiment: Name of the experiment.
-        mlflow_artifacts: Where a new experiment keeps its artifacts; empty: where the server says.
+        tracking: Entries of `spec.tracking` with their defaults filled in, as plain data.
         progress_url: Where progress is pushed to; empty: nowhere.
         progress_ca: File with the CA of that address.
         progress_token: File with the service-account token.
@@ -49,9 +47,7 @@ class DriverSettings:
     control_port: int = 0
     ray_address: str = ""
     pod: str = ""
-    mlflow_uri: str = ""
-    mlflow_experiment: str = ""
-    mlflow_artifacts: str = ""
+    tracking: tuple[dict[str, Any], ...] = ()
     progress_url: str = ""
     progress_ca: str = ""
     progress_token: str = ""

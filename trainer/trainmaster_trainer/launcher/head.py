@@ -63,7 +63,6 @@ class Head:
     def driver_settings(self) -> DriverSettings:
         """What the driver is told."""
         pod, spec = self.pod, self.pod.job.spec
-        mlflow = spec.tracking.mlflow
         url = (pod.run_dir / names.KEY_PROGRESS_URL).read_text().strip() if self._has(names.KEY_PROGRESS_URL) else ""
         return DriverSettings(
             job_file=str(pod.run_dir / names.KEY_JOB),
@@ -80,8 +79,7 @@ class Head:
             pod=pod.name,
             heartbeat_file=str(self.heartbeat),
             log_file=str(self.log_file),
-            mlflow_uri=(mlflow.uri or "") if mlflow else "",
-            mlflow_experiment=(mlflow.experiment or "") if mlflow else "",
+            tracking=tuple(entry.wire() for entry in spec.tracking),
             progress_url=url,
             progress_ca=str(pod.run_dir / names.KEY_PROGRESS_CA) if self._has(names.KEY_PROGRESS_CA) else "",
             progress_token=pod.environment.get("TRAINMASTER_TOKEN_FILE", f"{names.TOKEN_DIR}/token"),

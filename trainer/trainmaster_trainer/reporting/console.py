@@ -8,85 +8,73 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from trainmaster_api.messages import TrainerState
+from trainmaster_api.text import duration_text
 
+from trainmaster_trainer.context import ReportKind
+
+from .event import MOVING, EventKind, RunEvent
 from .state import Event
 
 _LINE_SECONDS = 2.0  # plain lines come at most this often, but for transitions
 _STATES = {
-    "Starting": "starting the workers",
-    "Training": "training",
-    "Recovering": "a worker was lost; its replacement goes on from the newest checkpoint",
-    "Stopping": "saving, then stopping",
-    "Finishing": "evaluating on the test split and packaging the model",
+    TrainerState.STARTING: "starting the workers",
+    TrainerState.TRAINING: "training",
+    TrainerState.RECOVERING: "a worker was lost; its replacement resumes from the newest checkpoint",
+    TrainerState.STOPPING: "saving a checkpoint, then stopping",
+    TrainerState.FINISHING: "evaluating on the test split and packaging the model",
 }
 
 
-def seconds_text(seconds: float | None) -> str:
-    """`42s`, `3m20s`, `1h05m`; a dash for what isn't known."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
-
-
 def metrics_text(metrics: dict[str, float], names: list[str]) -> str:
-    """`train/loss 0.1234  val/accuracy 0.9800`, those of `names` that there are."""
+    """Return `train/loss 0.1234  val/accuracy 0.9800`: those of `names` that have a value."""
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
 class PlainDisplay:
-    """Lines, for logs and pipes."""
+    """Prints lines, for logs and pipes."""
 
     def __init__(self, metric: str, stream: TextIO | None = None) -> None:
-        """`metric`: the job's, shown besides the loss."""
+        """Start. `metric`: the job's, shown beside the loss."""
         self._names = ["train/loss", metric]
         self._stream = stream
         self._printed = 0.0
-        self._last: Event = {}
 
     def show(self, event: Event) -> None:
-        """One event."""
-        line = self._line(event)
+        """Print an event, if it is worth a line."""
+        found = RunEvent.read(event)
+        line = self._line(found)
         if line:
-            print(f"{seconds_text(event['seconds']):>6}  {line}", file=self._stream, flush=True)
+            print(f"{duration_text(found.seconds):>6}  {line}", file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
-    def _line(self, event: Event) -> str:
-        kind = event["event"]
-        if kind == "state":
-            return event.get("message") or _STATES[event["state"]]
-        if kind == "report":
+    def _line(self, event: RunEvent) -> str:
+        if event.kind is EventKind.STATE and event.state is not None:
+            return event.message or _STATES[event.state]
+        if event.kind is EventKind.REPORT:
             return self._report(event)
         return notice(event)
 
-    def _report(self, event: Event) -> str:
-        if event["kind"] == "Resumed":
-            return f"goes on from step {event['step']}" if event["step"] else ""
-        if event["kind"] == "Warning":
-            return f"warning: {event['message']}"
-        moved = event["kind"] in ("FirstStep", "Step", "Validation")
-        if not moved or time.monotonic() - self._printed < _LINE_SECONDS:
+    def _report(self, event: RunEvent) -> str:
+        if event.report is ReportKind.RESUMED:
+            return f"resumed from step {event.step}" if event.step else ""
+        if event.report is ReportKind.WARNING:
+            return f"warning: {event.message}"
+        if event.message:  # what the run waits for
+            return event.message
+        if event.report not in MOVING or time.monotonic() - self._printed < _LINE_SECONDS:
             return ""
         self._printed = time.monotonic()
-        parts = [
-            f"step {event['step']}/{event['total_steps']}",
-            f"epoch {event['epoch']}",
-            metrics_text(event["metrics"], self._names),
-            f"ETA {seconds_text(event['eta_seconds'])}",
-        ]
-        return "  ".join(part for part in parts if part)
+        return numbers(event, self._names, prefix="step ")
 
 
 class RichDisplay:
-    """One moving line on a terminal, notices above it."""
+    """Shows one moving line on a terminal, with notices above it."""
 
     def __init__(self, metric: str, console: Console) -> None:
-        """`metric`: the job's, shown besides the loss."""
+        """Start. `metric`: the job's, shown beside the loss."""
         self._console = console
         self._names = ["train/loss", metric]
         self._saved: float | None = None
@@ -101,61 +89,70 @@ class RichDisplay:
         self._progress.start()
 
     def show(self, event: Event) -> None:
-        """One event."""
-        kind = event["event"]
-        if kind == "state":
-            self._progress.update(self._task, description=event["state"].lower())
-            if event["state"] in ("Recovering", "Stopping"):
-                self._console.print(event.get("message") or _STATES[event["state"]], highlight=False)
-        elif kind == "report":
-            self._report(event)
-        elif kind == "ray_ready":
+        """Show an event."""
+        found = RunEvent.read(event)
+        if found.kind is EventKind.STATE and found.state is not None:
+            self._progress.update(self._task, description=found.state.lower())
+            if found.state in (TrainerState.RECOVERING, TrainerState.STOPPING):
+                self._print(found.message or _STATES[found.state])
+        elif found.kind is EventKind.REPORT:
+            self._report(found)
+        elif found.kind is EventKind.RAY_READY:
             self._progress.update(self._task, description="loading framework, model and data")
-        elif line := notice(event):
-            self._console.print(line, highlight=False)
+        elif line := notice(found):
+            self._print(line)
 
     def close(self) -> None:
         """Take the line away."""
         self._progress.stop()
 
-    def _report(self, event: Event) -> None:
-        if event["kind"] == "Warning":
-            self._console.print(f"warning: {event['message']}", highlight=False)
-            return
-        if event["kind"] == "Resumed" and event["step"]:
-            self._console.print(f"goes on from step {event['step']}", highlight=False)
-        if event["kind"] == "Checkpoint":
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
+
+    def _report(self, event: RunEvent) -> None:
+        if event.report is ReportKind.WARNING:
+            self._print(f"warning: {event.message}")
+        elif event.message:
+            self._print(event.message)
+        if event.report is ReportKind.RESUMED and event.step:
+            self._print(f"resumed from step {event.step}")
+        if event.report is ReportKind.CHECKPOINT:
             self._saved = time.monotonic()
-        if event["kind"] not in ("FirstStep", "Step", "Validation", "Checkpoint"):
+        if event.report not in MOVING and event.report is not ReportKind.CHECKPOINT:
             return
-        age = f"checkpoint {seconds_text(time.monotonic() - self._saved)} ago" if self._saved else ""
-        parts = [
-            f"{event['step']}/{event['total_steps']}",
-            f"epoch {event['epoch']}",
-            metrics_text(event["metrics"], self._names),
-            f"ETA {seconds_text(event['eta_seconds'])}",
-            age,
-        ]
-        numbers = "  ".join(part for part in parts if part)
-        self._progress.update(self._task, completed=event["step"], total=event["total_steps"], numbers=numbers)
+        age = f"checkpoint {duration_text(time.monotonic() - self._saved)} ago" if self._saved else ""
+        text = "  ".join(part for part in (numbers(event, self._names), age) if part)
+        self._progress.update(self._task, completed=event.step, total=event.total_steps, numbers=text)
 
 
-def notice(event: Event) -> str:
-    """What an event that is neither state nor report says; empty: nothing worth a line."""
-    kind = event["event"]
-    if kind == "ray_ready":
+def numbers(event: RunEvent, names: list[str], prefix: str = "") -> str:
+    """Return how far the run is: `5/10  epoch 1  val/loss 0.5000  ETA 7s`."""
+    parts = [
+        f"{prefix}{event.step}/{event.total_steps}",
+        f"epoch {event.epoch}",
+        metrics_text(event.metrics, names),
+        f"ETA {duration_text(event.eta_seconds)}",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def notice(event: RunEvent) -> str:
+    """Return the line for an event that is neither state nor report; empty: it is worth none."""
+    if event.kind is EventKind.RAY_READY:
         return "all workers have joined"
-    if kind == "leaving":
-        return f"{event['pod']} is told to end: saving first"
-    if kind == "warning":
-        return f"warning: {event['message']}"
-    if kind == "mlflow":
-        return f"MLflow run {event['run_id']} at {event['uri']}"
+    if event.kind is EventKind.LEAVING:
+        return f"{event.pod} is being terminated: saving first"
+    if event.kind is EventKind.WARNING:
+        return f"warning: {event.message}"
+    if event.kind is EventKind.TRACKER:
+        return f"{event.name}: " + " at ".join(
+            part for part in (event.run_id and f"run {event.run_id}", event.url) if part
+        )
     return ""
 
 
 def summary(rows: list[tuple[str, Any]]) -> Table:
-    """A closing table of names and values."""
+    """Return a closing table of names and values; rows without a value are left out."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

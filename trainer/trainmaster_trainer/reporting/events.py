@@ -9,13 +9,13 @@ from pathlib import Path
 
 from trainmaster_api.layout import EVENTS, LOGS
 
+from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.storage.store import Store
 
+from .event import MILESTONES, EventKind, RunEvent
 from .state import Event
 
-_KEPT = {"state", "ray_ready", "leaving", "warning", "mlflow", "result"}
-_KEPT_REPORTS = {"Resumed", "Loaded", "FirstStep", "Checkpoint", "Warning", "Done"}
 _PAUSE = 5.0
 _LOG_PAUSE = 30.0
 _LOG_LIMIT = 8 * 2**20
@@ -23,16 +23,16 @@ _LAST_SECONDS = 20.0
 
 
 class Keeper:
-    """Writes whole files, because S3 can't append: at most every 5 s, and once more at the end."""
+    """Writes events.jsonl and the log as whole files, because S3 can't append: at most every 5 s, and at the end."""
 
     def __init__(self, run: Store, attempt: int, pod: str, log_file: str) -> None:
-        """Start.
+        """Start the thread.
 
         Args:
             run: Store of the run.
             attempt: Number of the attempt.
             pod: Name of this pod; empty on a laptop.
-            log_file: What to keep as log; empty: nothing.
+            log_file: File to keep as the driver's log; empty: none.
         """
         self._run = run
         self._attempt = attempt
@@ -45,8 +45,9 @@ class Keeper:
         self._thread.start()
 
     def show(self, event: Event) -> None:
-        """Keep an event, if it is worth it."""
-        if event["event"] in _KEPT or event.get("kind") in _KEPT_REPORTS:
+        """Keep an event if it is a milestone."""
+        found = RunEvent.read(event)
+        if found.kind is not EventKind.REPORT or found.report in MILESTONES or found.report is ReportKind.WARNING:
             fields = {key: value for key, value in event.items() if value not in ("", None, {}, [])}
             self._lines.append(json.dumps({"attempt": self._attempt, **fields}).encode())
             self._new.set()

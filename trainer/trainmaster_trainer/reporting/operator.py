@@ -1,4 +1,4 @@
-"""Pushes progress to the operator. It never holds up training, and training never fails because of it."""
+"""Pushes progress to the operator. It never delays training, and training never fails because of it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TAKEN = 204
 
 
 class ProgressPush:
-    """A thread that sends the newest values every 5 s, and at once when it is woken."""
+    """Sends the newest values every 5 s from a thread of its own, and at once when it is woken."""
 
     def __init__(self, url: str, ca: str, token_file: str, newest: Callable[[], ProgressMessage]) -> None:
-        """Start.
+        """Start the thread.
 
         Args:
             url: Where messages are posted to.
             ca: File with the CA that signed the server's certificate; empty: the machine's.
-            token_file: Read anew for each message, because the kubelet renews it.
+            token_file: Read again for each message, because the kubelet renews it.
             newest: Makes the message.
         """
         self._url = urlsplit(url)
@@ -40,7 +40,7 @@ class ProgressPush:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something changed that shouldn't wait."""
+        """Send soon: something changed that should not wait."""
         self._wake.set()
 
     def close(self) -> bool:
@@ -90,7 +90,7 @@ class ProgressPush:
             connection.close()
 
     def _note(self, error: str) -> None:
-        """Each new kind of trouble is printed once."""
+        """Print each new error once."""
         if error and error != self.last_error:
-            print(f"progress can't be told to the operator: {error}; training goes on", flush=True)
+            print(f"progress can't be sent to the operator: {error}; training continues", flush=True)
         self.last_error = error

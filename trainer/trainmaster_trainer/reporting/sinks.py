@@ -1,40 +1,44 @@
-"""Where the news of a run goes: the operator, MLflow, storage, a display. None of them can hold up training."""
+"""Where the events of a run go: the operator, trackers, storage, a display. None of them can hold up training."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from trainmaster_api.messages import ExitMessage
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tracking import Tracker as Entry
+from trainmaster_api.spec.tracking import names
 
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.storage.store import Store
 
 from .console import PlainDisplay
+from .event import MILESTONES, EventKind, RunEvent
 from .events import Keeper
 from .operator import ProgressPush
 from .state import Event, Hub
-from .trackers.mlflow import MlflowTrack
-
-_URGENT_REPORTS = {"Resumed", "Loaded", "FirstStep", "Checkpoint", "Done"}
+from .trackers.background import BackgroundTracker
+from .trackers.base import factory
 
 
 class Outlets:
-    """All outlets of an attempt, connected to its hub."""
+    """The sinks of an attempt, connected to its run state."""
 
     def __init__(
         self, settings: DriverSettings, job: TrainingJob, hub: Hub, run: Store, nobody_watches: Callable[[], None]
     ) -> None:
-        """Connect.
+        """Connect the sinks that are configured.
 
         Args:
-            settings: Says which outlets there are.
+            settings: Which sinks there are.
             job: What is trained.
-            hub: Where the news comes from.
+            hub: Source of the events.
             run: Store of the run.
-            nobody_watches: Called when whoever started us, and shows the events, is gone.
+            nobody_watches: Called when the process that started the driver and displays its events is gone.
         """
         self._hub = hub
         self._nobody_watches = nobody_watches
@@ -46,12 +50,9 @@ class Outlets:
                 settings.progress_url, settings.progress_ca, settings.progress_token, hub.progress
             )
             hub.listen(self._wake_push)
-        self._track: MlflowTrack | None = None
-        if settings.mlflow_uri:
-            self._track = MlflowTrack(
-                settings.mlflow_uri, settings.mlflow_experiment, settings.mlflow_artifacts, job, hub, run
-            )
-            hub.listen(self._track.show)
+        self._trackers = _trackers(settings, job, hub, run)
+        for tracker in self._trackers:
+            hub.listen(tracker.show)
         if settings.events_fd:
             self._stream = os.fdopen(settings.events_fd, "w", buffering=1)
             hub.listen(self._write)
@@ -59,20 +60,28 @@ class Outlets:
             hub.listen(PlainDisplay(job.spec.checkpoint.metric).show)
 
     def finish(self, message: ExitMessage) -> ExitMessage:
-        """Say everything that can still be said. Returns the message with what became known by that."""
+        """Flush and close every sink. Returns the message with what the trackers added to it."""
         if self._push is not None:
-            self._push.wake()  # the operator hears of the checkpoint before MLflow has its say
-        if self._track is not None:
-            self._track.close(message)
-            message = message.model_copy(update={"mlflow_run": self._hub.mlflow_run})
-        self._hub.emit("result", **message.wire())
+            self._push.wake()  # the operator hears of the checkpoint before the trackers end
+        self._close_trackers(message)
+        message = message.model_copy(update={"trackers": list(self._hub.trackers.values())})
+        self._hub.emit(EventKind.RESULT, **message.wire())
         self._keeper.close()
         if self._push is not None:
             self._push.close()
         return message
 
+    def _close_trackers(self, message: ExitMessage) -> None:
+        """All at once, so that the limits of several dead servers don't add up."""
+        threads = [threading.Thread(target=tracker.close, args=(message,)) for tracker in self._trackers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
     def _wake_push(self, event: Event) -> None:
-        if self._push is not None and (event["event"] != "report" or event["kind"] in _URGENT_REPORTS):
+        found = RunEvent.read(event)
+        if self._push is not None and (found.kind is not EventKind.REPORT or found.report in MILESTONES):
             self._push.wake()
 
     def _write(self, event: Event) -> None:
@@ -80,3 +89,12 @@ class Outlets:
             self._stream.write(json.dumps(event) + "\n")
         except OSError:
             self._nobody_watches()
+
+
+def _trackers(settings: DriverSettings, job: TrainingJob, hub: Hub, run: Store) -> list[BackgroundTracker]:
+    entries = [Entry.model_validate(entry) for entry in settings.tracking]
+    folder = Path(settings.base_dir)
+    return [
+        BackgroundTracker(name, lambda entry=entry: factory(entry, folder)(), job, settings.attempt, hub, run)  # type: ignore[misc]
+        for name, entry in zip(names(entries), entries, strict=True)
+    ]

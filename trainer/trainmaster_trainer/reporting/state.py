@@ -6,26 +6,23 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.text import now_text as now
 
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.ipc.codec import report_to_wire
+
+from .event import EventKind
 
 Event = dict[str, Any]
 
 MOVING = {ReportKind.LOADED, ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION, ReportKind.DONE}
 """Reports whose step is where the run is. A CHECKPOINT's is where it was when the copy was made: the best so far is
 written together with a newer one, so it may be thousands of steps back."""
-
-
-def now() -> str:
-    """The time, RFC 3339."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Hub:
@@ -48,7 +45,7 @@ class Hub:
         self.recoveries = 0
         self.lost_steps = 0
         self.stacks: dict[int, list[str]] = {}
-        self.mlflow_run = ""
+        self.trackers: dict[str, TrackerRef] = {}
         self.last_move = time.monotonic()
         """When the run last got on, for the stall watch."""
         self._highest = 0
@@ -76,18 +73,24 @@ class Hub:
                 return
             self.state = state
             self.last_move = time.monotonic()
-        self.emit("state", state=str(state), message=message)
+        self.emit(EventKind.STATE, state=str(state), message=message)
 
     def ray_ready(self) -> None:
         """All workers have joined."""
         self._mark("ray_ready")
         self.moved()
-        self.emit("ray_ready")
+        self.emit(EventKind.RAY_READY)
 
     def moved(self) -> None:
         """The run got on."""
         with self._lock:
             self.last_move = time.monotonic()
+
+    def tracked(self, tracker: TrackerRef) -> None:
+        """Take note of where a tracker shows the run."""
+        with self._lock:
+            self.trackers[tracker.name] = tracker
+        self.emit(EventKind.TRACKER, **tracker.model_dump(by_alias=False))
 
     def recovering(self, message: str) -> int:
         """Workers were lost and are replaced. Returns how often in a row that was without a new step."""
@@ -113,7 +116,7 @@ class Hub:
         if report.kind is ReportKind.FIRST_STEP:
             self._mark("first_step")
         self._advance(report)
-        self.emit("report", **{**report_to_wire(report), "type": ""})
+        self.emit(EventKind.REPORT, **{**report_to_wire(report), "type": ""})
 
     def progress(self) -> ProgressMessage:
         """What the operator is told."""
@@ -141,7 +144,7 @@ class Hub:
                 ray_ready_time=self._times.get("ray_ready"),
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
-                mlflow_run=self.mlflow_run,
+                trackers=list(self.trackers.values()),
                 time=now(),
             )
 
@@ -156,7 +159,7 @@ class Hub:
                 message=message,
                 step=self.last.step if self.last else None,
                 checkpoint=self.checkpoint,
-                mlflow_run=self.mlflow_run,
+                trackers=list(self.trackers.values()),
                 **more,
             )
 

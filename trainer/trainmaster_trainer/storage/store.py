@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
+from trainmaster_api.address import Address, AddressError, local, parse
 
-from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
+from trainmaster_trainer.errors import ConfigurationError, StorageDenied, StorageUnavailable, TrainingError
 
-from .errors import Fault, Kind, read_disk, read_s3
+from .errors import KEY_ID, SECRET_KEY, SESSION_TOKEN, Fault, Kind, bad_key, read_disk, read_s3
+from .waiting import calling
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 120.0  # an outage of a minute passes unnoticed; a longer one ends the attempt
@@ -39,11 +41,12 @@ class Store:
     Holds its configuration only and opens the connection lazily, so it can be pickled to other processes.
 
     Attributes:
-        uri: `s3://bucket/prefix` or an absolute path.
+        uri: `s3://bucket/prefix` or an absolute path, in the spelling of `trainmaster_api.address`.
         endpoint: S3 endpoint, None for AWS.
         region: S3 region.
         access_key: S3 key id; None: the environment or the machine's identity decides.
         secret_key: S3 secret.
+        session_token: Goes with keys that expire.
         patience: Seconds that an outage may last before StorageUnavailable.
     """
 
@@ -52,27 +55,38 @@ class Store:
     region: str = "us-east-1"
     access_key: str | None = None
     secret_key: str | None = None
+    session_token: str | None = None
     patience: float = PATIENCE_SECONDS
 
     # -- opening ------------------------------------------------------------------------------------------------
     @property
+    def address(self) -> Address:
+        """The place, parsed."""
+        return _parsed(self.uri)
+
+    @property
     def is_s3(self) -> bool:
         """Whether it is S3, else disk."""
-        return self.uri.startswith("s3://")
+        return self.address.is_s3
 
     @property
     def bucket(self) -> str:
         """Bucket of an S3 store."""
-        return urlsplit(self.uri).netloc
+        return self.address.bucket
 
     @property
     def root(self) -> Path:
         """Directory of a store on disk."""
-        return Path(self.uri)
+        return Path(self.address.path)
+
+    @property
+    def where(self) -> str:
+        """The server or the directory, for people."""
+        return (self.endpoint or f"S3 in {self.region}") if self.is_s3 else self.uri
 
     def under(self, path: str) -> Store:
-        """The store rooted at a directory of this one."""
-        return replace(self, uri=f"{self.uri.rstrip('/')}/{path.strip('/')}")
+        """Return the store rooted at a directory of this one."""
+        return replace(self, uri=str(self.address.under(path)))
 
     def _client(self) -> S3Store | LocalStore:
         found: S3Store | LocalStore | None = _CLIENTS.get(self)
@@ -85,14 +99,17 @@ class Store:
         if not self.is_s3:
             self.root.mkdir(parents=True, exist_ok=True)
             return LocalStore(self.root)
-        split = urlsplit(self.uri)
-        keys: dict[str, Any] = {}
+        wrong = bad_key(self.access_key, self.secret_key, self.session_token)
+        if wrong:
+            raise StorageDenied(f"bucket {self.bucket} at {self.where} can't be opened: {wrong}")
+        # what isn't given is left out: the library takes no None
+        keys: dict[str, Any] = {"endpoint": self.endpoint.rstrip("/")} if self.endpoint else {}
         if self.access_key:
-            keys = {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
+            keys |= {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
+            keys |= {"session_token": self.session_token} if self.session_token else {}
         return S3Store(
-            split.netloc,
-            prefix=split.path.strip("/") or None,
-            endpoint=self.endpoint.rstrip("/") if self.endpoint else None,
+            self.bucket,
+            prefix=self.address.path or None,
             region=self.region,
             virtual_hosted_style_request=False,
             client_options={
@@ -159,11 +176,12 @@ class Store:
     # -- writing ------------------------------------------------------------------------------------------------
     def put(self, path: str, data: bytes) -> None:
         """Write an object whole: readers see the old one or the new one."""
-        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, data))
+        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, data), len(data))
 
     def upload(self, source: Path, path: str) -> None:
         """Write a file; large ones go in parts."""
-        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, source))
+        size = source.stat().st_size
+        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, source), size)
 
     def put_if(self, path: str, data: bytes, version: str | None) -> None:
         """Write only if the object still has this version (None: only if there is none).
@@ -231,18 +249,20 @@ class Store:
         self.delete(path)
 
     # -- patience -----------------------------------------------------------------------------------------------
-    def _patiently(self, doing: str, call: Callable[[], T]) -> T:
+    def _patiently(self, doing: str, call: Callable[[], T], size: int = 0) -> T:
         deadline, pause = time.monotonic() + self.patience, 0.25
-        while True:
-            try:
-                return call()
-            except (BaseError, OSError) as error:
-                fault = read_s3(str(error)) if self.is_s3 else read_disk(error)
-                is_final = fault.kind is not Kind.NO_ANSWER or not self.is_s3
-                if is_final or time.monotonic() + pause > deadline:
-                    raise self._failure(fault, doing) from error
-                time.sleep(pause)  # back-off; there is nothing to wait on but time
-                pause = min(pause * 2, 5.0)
+        with calling(self.where, doing, size) as note:
+            while True:
+                try:
+                    return call()
+                except (BaseError, OSError) as error:
+                    fault = read_s3(str(error)) if self.is_s3 else read_disk(error)
+                    is_final = fault.kind is not Kind.NO_ANSWER or not self.is_s3
+                    if is_final or time.monotonic() + pause > deadline:
+                        raise self._failure(fault, doing) from error
+                    note.reason = fault.reason
+                    time.sleep(pause)  # back-off; there is nothing to wait on but time
+                    pause = min(pause * 2, 5.0)
 
     def _require_bucket(self, error: FileNotFoundError) -> None:
         """An object that isn't there is an answer; a bucket that isn't there is an error."""
@@ -256,11 +276,11 @@ class Store:
             text = f"{self.uri}: {fault.reason} while {doing}"
             if fault.kind is Kind.REFUSED:
                 return StorageDenied(f"{text}; correct storage.uri or its permissions")
-            return StorageUnavailable(text)
-        where, bucket = self.endpoint or f"S3 in {self.region}", self.bucket
+            return StorageUnavailable(f"{text}; {fault.fix}" if fault.fix else text)
+        where, bucket = self.where, self.bucket
         if fault.kind is Kind.NO_BUCKET:
             return StorageDenied(
-                f"bucket {bucket} does not exist at {where}; create it, or correct its name in the job"
+                f"bucket {bucket} does not exist at {where}; create it, or correct its name in storage.uri"
             )
         if fault.kind is Kind.NO_KEYS:
             return StorageDenied(
@@ -269,10 +289,7 @@ class Store:
             )
         if fault.kind is Kind.REFUSED:
             key = f"key {self.access_key}" if self.access_key else "this machine's identity"
-            return StorageDenied(
-                f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; "
-                "check the bucket and the keys in storage.credentialsSecret"
-            )
+            return StorageDenied(f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; {fault.fix}")
         return StorageUnavailable(
             f"{where} gave no answer for {self.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
             "check storage.endpoint and the server"
@@ -283,17 +300,32 @@ _CLIENTS: dict[Store, S3Store | LocalStore] = {}
 
 
 def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, str]) -> Store:
-    """The store behind a storage URI, with the keys of the environment.
+    """Return the store behind a storage address, with the keys of the environment.
 
     Args:
-        uri: `s3://bucket/prefix`, `file:///path` or an absolute path.
-        endpoint: S3 endpoint, None for AWS.
+        uri: `s3://bucket/prefix`, `file:///path`, an absolute path, or one relative to the working directory.
+        endpoint: S3 endpoint; None: that of the environment, as AWS's own tools take it, else AWS.
         region: S3 region.
-        env: Environment with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, where needed.
+        env: Environment with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, where needed.
+
+    Raises:
+        ConfigurationError: It is not an address.
     """
-    if uri.startswith("s3://"):
-        return Store(uri.rstrip("/"), endpoint, region, env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
-    return Store(str(Path(uri.removeprefix("file://")).absolute()))
+    try:
+        address = parse(uri, relative_to=str(Path.cwd()))
+    except AddressError as error:
+        raise ConfigurationError(f'storage address "{uri}" {error}') from None
+    if not address.is_s3:
+        return Store(str(address))
+    endpoint = endpoint or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
+    key_id, secret, token = (env.get(name) or None for name in (KEY_ID, SECRET_KEY, SESSION_TOKEN))
+    return Store(str(address), endpoint, region, key_id, secret, token)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(uri: str) -> Address:
+    """A path that the operating system gave us may hold anything; an address in S3 was checked when it was opened."""
+    return parse(uri) if uri.startswith("s3://") else local(uri)
 
 
 def _remove(directory: Path) -> None:

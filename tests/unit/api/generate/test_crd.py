@@ -90,7 +90,7 @@ def test_status_has_no_defaults():
         job({"spec.training.model": {"class": "my_pkg:Net"}, "spec.training.task.metrics": [{"name": "f1"}]}),
         job({"spec.training.task": {"name": "classification", "loss": {"class": "my_pkg:Loss", "args": {"a": 1}}}}),
         job({"spec.training.optimizer": {"class": "my_pkg:Lion", "lr": 0.1, "weightDecay": 0.0}}),
-        job({"spec.cluster.workers.template": {}, "spec.tracking.mlflow": {}}),
+        job({"spec.cluster.workers.template": {}, "spec.tracking": [{"mlflow": {}}]}),
         *(job({"spec.training.schedule": {"name": name}}) for name in ("constant", "cosine", "linear", "plateau")),
     ],
 )

@@ -24,4 +24,4 @@ def test_example_leaves_storage_and_tracking_to_the_operator(file):
     (checked,) = check_file(str(file))
     assert checked.job is not None
     assert checked.job.spec.storage.uri is None
-    assert checked.job.spec.tracking.wire() == {"mlflow": {}}
+    assert [entry.wire() for entry in checked.job.spec.tracking] == [{"mlflow": {}}]

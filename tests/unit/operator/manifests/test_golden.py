@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from trainmaster_api.spec.tracking import Mlflow, Tracker
 from trainmaster_operator import manifests
 from trainmaster_operator.policy.settings import Settings
 
@@ -20,7 +21,7 @@ SETTINGS = Settings(
     storage_uri="s3://runs/all",
     storage_endpoint="http://minio:9000",
     storage_credentials_secret="minio",
-    mlflow_uri="http://mlflow:5000",
+    default_tracking=(Tracker(mlflow=Mlflow(uri="http://mlflow:5000")),),
     progress_url="https://operator.system.svc:8443/v1/progress",
     progress_ca="-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n",
 )
@@ -34,7 +35,7 @@ PLAIN: dict[str, Any] = {
             "data": {"source": "sklearn:digits"},
             "model": {"name": "mlp"},
         },
-        "tracking": {"mlflow": {}},
+        "tracking": [{"mlflow": {}}],
         "cluster": {"workers": {"count": 2}},
     },
 }

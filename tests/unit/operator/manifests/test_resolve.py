@@ -24,7 +24,7 @@ def spec_of(document: dict[str, Any], settings: Settings = SETTINGS) -> dict[str
 def test_defaults_are_filled_in() -> None:
     spec = spec_of(PLAIN)
     assert spec["cluster"]["image"] == "trainer:1"
-    assert spec["tracking"] == {"mlflow": {"uri": "http://mlflow:5000", "experiment": "team/digits"}}
+    assert spec["tracking"] == [{"mlflow": {"uri": "http://mlflow:5000"}}]
     assert spec["storage"] == {
         "uri": "s3://runs/all", "endpoint": "http://minio:9000", "region": "us-east-1", "credentialsSecret": "minio",
     }  # fmt: skip
@@ -37,7 +37,7 @@ def test_the_jobs_own_storage_is_not_mixed_with_the_default() -> None:
 def test_what_is_missing_is_said_all_at_once() -> None:
     job, problems = manifests.resolve(PLAIN, Settings())
     assert job is None
-    assert [p.path for p in problems] == ["spec.cluster.image", "spec.storage.uri", "spec.tracking.mlflow.uri"]
+    assert [p.path for p in problems] == ["spec.cluster.image", "spec.storage.uri", "spec.tracking[0].mlflow.uri"]
     assert all("--" in p.hint for p in problems)
 
 
@@ -71,3 +71,16 @@ def test_pods_hold_the_resolved_job_and_no_more_metadata() -> None:
     assert TrainingJob.model_validate(data).spec == job.spec
     assert TrainingJob.model_validate(small) == TrainingJob.model_validate(data)
     assert len(json.dumps(small)) < len(json.dumps(data))
+
+
+def test_a_default_completes_a_tracker_and_adds_none() -> None:
+    own = copy.deepcopy(PLAIN)
+    mine, other = {"mlflow": {"uri": "http://mine"}}, {"mlflow": {"experiment": "e"}}
+    own["spec"]["tracking"] = [{"class": "my_pkg:Csv"}, mine, other]
+    assert spec_of(own)["tracking"] == [
+        {"class": "my_pkg:Csv"},
+        {"mlflow": {"uri": "http://mine"}},
+        {"mlflow": {"uri": "http://mlflow:5000", "experiment": "e"}},
+    ]
+    own["spec"]["tracking"] = []
+    assert spec_of(own)["tracking"] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trainmaster_api.messages import Outcome, TrainerState
+from trainmaster_api.messages import Outcome, TrackerRef, TrainerState
 from trainmaster_api.reasons import FailureClass
 
 from .wrappers import Bench, checkpoint, clock, created, ended, pending, pods, progress, said, swap
@@ -24,7 +24,13 @@ def test_progress_is_taken_over() -> None:
     bench = Bench().started()
     metrics = {"val/loss": 0.1234567, "val/accuracy": 0.9814}
     message = progress(
-        step=420, total_steps=1000, epoch=3, eta_seconds=200.4, metric="val/accuracy", metrics=metrics, mlflow_run="r1"
+        step=420,
+        total_steps=1000,
+        epoch=3,
+        eta_seconds=200.4,
+        metric="val/accuracy",
+        metrics=metrics,
+        trackers=[TrackerRef(name="mlflow", url="http://mlflow/r1", run_id="r1")],
     )
     bench.plan(10, pods(), progress=message)
     found = bench.status["progress"]
@@ -32,9 +38,20 @@ def test_progress_is_taken_over() -> None:
     assert (found["percent"], found["eta"], found["etaSeconds"]) == ("42%", "3m20s", 200)
     assert found["metric"] == "val/accuracy=0.9814"
     assert found["metrics"] == metrics
-    assert bench.status["mlflowRun"] == "r1"
+    assert bench.status["trackers"] == [{"name": "mlflow", "url": "http://mlflow/r1"}]
     assert bench.status["runUri"] == "s3://runs/all/team/digits/uid-1"
     assert (bench.status["phase"], bench.status["reason"]) == ("Running", "Training")
+
+
+def test_a_tracker_that_was_not_reached_this_time_keeps_its_address() -> None:
+    bench = Bench().started()
+    first = [TrackerRef(name="mlflow", url="http://mlflow/r1"), TrackerRef(name="Csv", url="file:///x")]
+    bench.plan(10, pods(), progress=progress(step=1, trackers=first))
+    bench.plan(20, pods(), progress=progress(step=2, trackers=[TrackerRef(name="Csv", url="file:///y")]))
+    assert bench.status["trackers"] == [
+        {"name": "mlflow", "url": "http://mlflow/r1"},
+        {"name": "Csv", "url": "file:///y"},
+    ]
 
 
 @pytest.mark.parametrize(

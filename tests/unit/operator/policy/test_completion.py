@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainmaster_api.messages import Outcome
+from trainmaster_api.messages import Outcome, TrackerRef
 from trainmaster_api.reasons import FailureClass
 
 from .wrappers import Bench, checkpoint, clock, created, deleted, ended, pod, pods, progress, said, swap
@@ -16,7 +16,7 @@ def done() -> str:
         checkpoint=checkpoint(1000),
         test_metrics={"test/accuracy": 0.98},
         model_uri="s3://runs/model",
-        mlflow_run="abc",
+        trackers=[TrackerRef(name="mlflow", url="http://mlflow/r1", run_id="abc")],
     )
 
 
@@ -37,7 +37,7 @@ def test_complete() -> None:
     assert status["lastCheckpoint"]["step"] == 1000
     assert status["testMetrics"] == {"test/accuracy": 0.98}
     assert status["modelUri"] == "s3://runs/model"
-    assert status["mlflowRun"] == "abc"
+    assert status["trackers"] == [{"name": "mlflow", "url": "http://mlflow/r1"}]
     assert status["workersReady"] == "0/2"
     assert not bench.is_true("Running")
     assert bench.record()["result"] == "Complete"

@@ -23,6 +23,12 @@ def test_every_start_is_a_candidate_of_its_own() -> None:
         (["--progress-url", "http://x/v1/progress"], "give an https:// address"),
         (["--tls-files", "a,b"], "give three files"),
         (["--lease-seconds", "0"], "give at least 1"),
+        (["--storage-uri", "s3://runs//x"], "--storage-uri 's3://runs//x' contains `//`"),
+        (["--default-tracking", "mlflow"], "Invalid JSON"),
+        (["--default-tracking", '{"mlflow": {}}'], "give a list like that of spec.tracking"),
+        (["--default-tracking", '[{"wandb": {}}]'], "0.wandb: "),
+        (["--default-tracking", "[{}]"], "needs exactly one of mlflow, class"),
+        (["--default-tracking", '[{"class": "a:B"}]'], "a `class` has no defaults"),
         (["--qps", "fast"], "invalid float value"),
         (["--log-format", "xml"], "invalid choice"),
     ],
@@ -31,3 +37,8 @@ def test_a_bad_flag_gets_a_sentence(flags: list[str], sentence: str, capsys: pyt
     with pytest.raises(SystemExit, match="2"):
         parse(flags)
     assert sentence in capsys.readouterr().err
+
+
+def test_default_tracking_is_read_as_the_spec_s() -> None:
+    found = parse(["--default-tracking", '[{"mlflow": {"uri": "http://mlflow:5000"}}]']).defaults.default_tracking
+    assert [entry.wire() for entry in found] == [{"mlflow": {"uri": "http://mlflow:5000"}}]

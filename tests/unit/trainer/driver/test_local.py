@@ -1,102 +1,82 @@
-"""Which run a file means, without starting one; and what a person is shown."""
+"""`trainmaster run` up to the start of its driver: what it takes, what it refuses, what it leaves untouched."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import sys
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tracking import Mlflow, Tracker
+from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.driver import local
-from trainmaster_trainer.driver.local import LocalRun, Refused
+from trainmaster_trainer.driver.identity import Refused
+from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.export import package
-from trainmaster_trainer.reporting.console import PlainDisplay, RichDisplay, metrics_text, seconds_text
-from trainmaster_trainer.reporting.events import Keeper
-from trainmaster_trainer.storage.store import Store
 
 EXAMPLE = Path(__file__).parents[4] / "examples/digits/trainingjob.yaml"
+CSV = {"class": "my_pkg:Csv"}
 
 
 def options(**more: Any) -> argparse.Namespace:
-    return argparse.Namespace(
-        **{"file": "job.yaml", "storage": None, "mlflow": None, "workers": None, "fresh": False, "plain": True, **more}
-    )
+    defaults = {
+        "file": "job.yaml", "storage": None, "tracking": "local", "trackers": [], "workers": None, "fresh": False,
+        "plain": True,
+    }  # fmt: skip
+    return argparse.Namespace(**{**defaults, **more})
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write()
     return tmp_path
 
 
-def write(**loop: Any) -> None:
-    job = yaml.safe_load(EXAMPLE.read_text())
-    job["spec"]["training"]["loop"] |= loop
-    Path("job.yaml").write_text(yaml.safe_dump(job))
+def loaded(tracking: list[Any] | None = None, **loop: Any) -> TrainingJob:
+    document = yaml.safe_load(EXAMPLE.read_text())
+    document["spec"]["training"]["loop"] |= loop
+    if tracking is not None:
+        document["spec"]["tracking"] = tracking
+    job, problems = validate(document)
+    assert job is not None, problems
+    return job
 
 
-def identified(**more: Any) -> LocalRun:
-    run = LocalRun(options(**more))
+def identified(job: TrainingJob | None = None, **more: Any) -> LocalRun:
+    run = LocalRun(options(**more), job or loaded())
     run.identify()
+    run.note()
     return run
 
 
-def test_the_same_file_means_the_same_run() -> None:
+def test_the_same_file_means_the_same_run(folder: Path) -> None:
     first = identified()
-    assert len(first.uid) == 12
-    assert identified().uid == first.uid
-    assert first.job.metadata.uid == first.uid
-    assert first.run.uri == str(Path("trainmaster-runs/default/digits").absolute() / first.uid)
+    assert identified().identity.uid == first.identity.uid == first.job.metadata.uid
+    assert first.run.uri == f"{folder}/trainmaster-runs/default/digits/{first.identity.uid}"
+    with pytest.raises(Refused, match="seed: 42 -> 43"):
+        identified(loaded(seed=43))
 
 
-def test_a_changed_file_says_what_changed() -> None:
-    identified()
-    write(seed=43)
-    with pytest.raises(Refused, match=r"training\.loop\.seed: 42 -> 43") as found:
-        identified()
-    assert "--fresh" in str(found.value)
+def test_two_spellings_of_a_place_mean_the_same_run(folder: Path) -> None:
+    first = identified(storage="here")
+    for other in ("here/", "./here", f"{folder}/here", f"file://{folder}/here/"):
+        assert identified(storage=other).run.uri == first.run.uri
 
 
-def test_other_workers_are_another_run() -> None:
-    identified()
-    with pytest.raises(Refused, match="workers: 2 -> 1"):
-        identified(workers=1)
+def test_nothing_is_written_before_it_is_known_which_run_it_is(folder: Path) -> None:
+    LocalRun(options(), loaded())
+    assert list(folder.iterdir()) == []
 
 
 def test_workers_that_the_batch_size_forbids() -> None:
-    with pytest.raises(Refused, match="batchSize"):
-        LocalRun(options(workers=3))
-
-
-def test_fresh_never_takes_an_old_directory() -> None:
-    uids = [identified().uid, identified(fresh=True).uid, identified(fresh=True).uid]
-    write(seed=43)
-    uids.append(identified(fresh=True).uid)
-    write(seed=42)
-    uids.append(identified(fresh=True).uid)
-    assert len(set(uids)) == 5, uids
-    assert identified().uid == uids[-1]
-
-
-def test_storage_of_the_file() -> None:
-    with pytest.raises(Refused, match=r"spec\.storage\.uri"):
-        LocalRun(options(storage="spec"))
-    assert LocalRun(options(storage="s3://bucket/x")).storage_uri == "s3://bucket/x"
-    assert LocalRun(options(storage="here")).storage_uri == str(Path("here").absolute())
-
-
-def test_mlflow_is_a_file_beside_the_runs() -> None:
-    assert LocalRun(options())._mlflow()[0] == f"sqlite:///{Path('trainmaster-runs/mlflow.db').absolute()}"
-    assert LocalRun(options(mlflow="off"))._mlflow() == ("", "")
-    assert LocalRun(options(mlflow="http://x"))._mlflow() == ("http://x", "")
-    with pytest.raises(Refused, match=r"tracking\.mlflow\.uri"):
-        LocalRun(options(mlflow="spec"))._mlflow()
+    with pytest.raises(Refused, match=r"with --workers 3: .*batchSize"):
+        LocalRun(options(workers=3), loaded())
+    assert LocalRun(options(workers=1), loaded()).workers == 1
 
 
 def test_complete_is_when_the_model_s_last_file_is_there() -> None:
@@ -107,91 +87,122 @@ def test_complete_is_when_the_model_s_last_file_is_there() -> None:
     assert f"model/{package.DATA}" == local.MODEL_END, "package() writes this one last"
 
 
+def test_a_complete_run_that_is_made_longer_is_not_complete() -> None:
+    run = identified(loaded(duration="30ep"))
+    run.run.put(local.MODEL_END, b"{}")
+    assert run.is_complete()
+    longer = identified(loaded(duration="40ep"))
+    assert longer.run.uri == run.run.uri
+    assert not longer.is_complete()
+    assert not identified(loaded(duration="40ep")).is_complete(), "not before it has been trained"
+    longer._write_record(longer.identity.completed())
+    assert identified(loaded(duration="40ep")).is_complete()
+
+
 def test_a_complete_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     run = identified()
     run.run.put(local.MODEL_END, b"{}")
     run.run.put("report/test-metrics.json", json.dumps({"metrics": {"test/accuracy": 0.98}}).encode())
-    assert local.main(options()) == 0
+    assert local.main(options(), loaded()) == 0
     out = capsys.readouterr().out
     assert "test/accuracy 0.9800" in out
-    assert "--fresh" in out
+    assert "--fresh    # start a new run instead" in out
     assert "kubectl apply -f job.yaml" in out
 
 
-def test_commands_are_named_as_the_shell_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Path(sys.executable).parent
-    monkeypatch.setenv("PATH", str(here))
-    assert local._command("trainmaster") == "trainmaster"
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert local._command("trainmaster") == str(here / "trainmaster")
-    monkeypatch.chdir(here.parent)
-    assert local._command("trainmaster") == "bin/trainmaster"
-    stranger = tmp_path / "trainmaster"
-    stranger.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert local._command("trainmaster") == "bin/trainmaster", "another one of that name comes first"
+def test_messages_may_hold_brackets_and_colons(capsys: pytest.CaptureFixture[str]) -> None:
+    """They look like markup to the library that prints them, which raised for a closing tag."""
+    LocalRun(options(), loaded()).console.print("features[0] [/mnt/x] [bold] :x:")
+    assert capsys.readouterr().out == "features[0] [/mnt/x] [bold] :x:\n"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "-"), (0.4, "0s"), (59.4, "59s"), (200, "3m20s"), (3900, "1h05m"), (59.6, "1m00s")]
-)
-def test_seconds(seconds: float | None, text: str) -> None:
-    assert seconds_text(seconds) == text
+# -- trackers ---------------------------------------------------------------------------------------------------------
+def tracking(job: TrainingJob, **more: Any) -> list[dict[str, Any]]:
+    return [entry.wire() for entry in LocalRun(options(**more), job).tracking]
 
 
-def test_metrics_that_there_are() -> None:
-    assert metrics_text({"val/loss": 0.12345}, ["train/loss", "val/loss"]) == "val/loss 0.1235"
+def test_trackers_keep_their_data_beside_the_runs(folder: Path) -> None:
+    database = f"sqlite:///{folder}/trainmaster-runs/mlflow.db"
+    assert tracking(loaded()) == [{"mlflow": {"uri": database}}]
+    assert tracking(loaded([{"mlflow": {"uri": "http://cluster", "experiment": "e"}}, CSV])) == [
+        {"mlflow": {"uri": database, "experiment": "e"}},
+        CSV,
+    ]
+    assert tracking(loaded([])) == []
+    assert tracking(loaded(), storage="/mnt/x") == [{"mlflow": {"uri": "sqlite:////mnt/x/mlflow.db"}}]
 
 
-def report(kind: str, step: int = 5, **more: Any) -> dict[str, Any]:
-    base = {"event": "report", "seconds": 3.0, "kind": kind, "step": step, "total_steps": 10, "epoch": 1}
-    return {**base, "eta_seconds": 7.0, "metrics": {"val/loss": 0.5}, "message": "", **more}
+def test_trackers_of_the_file() -> None:
+    job = loaded([{"mlflow": {"uri": "http://cluster"}}, CSV])
+    assert tracking(job, tracking="spec") == [{"mlflow": {"uri": "http://cluster"}}, CSV]
+    with pytest.raises(Refused, match=r"--tracking spec: the file has no spec\.tracking\[0\]\.mlflow\.uri"):
+        tracking(loaded(), tracking="spec")
+    with pytest.raises(Refused, match=r"the file has no spec\.tracking; add it"):
+        tracking(loaded([]), tracking="spec")
+    assert tracking(job, tracking="off") == []
 
 
-EVENTS = [
-    {"event": "ray_ready", "seconds": 1.0},
-    report("Resumed"),
-    {"event": "state", "state": "Training", "seconds": 2.0, "message": ""},
-    report("Validation"),
-    report("Checkpoint"),
-    report("Warning", message="checkpoint a1-step-5 is torn"),
-    {"event": "state", "state": "Recovering", "seconds": 4.0, "message": "the process of rank 1 is gone"},
-    {"event": "warning", "message": "MLflow is away", "seconds": 5.0},
-    {"event": "mlflow", "run_id": "r1", "uri": "u", "seconds": 5.0},
-    {"event": "leaving", "pod": "w-1", "seconds": 5.0},
-    {"event": "result", "outcome": "Complete", "seconds": 6.0},
-]
-SHOWN = ["goes on from step 5", "torn", "rank 1 is gone", "MLflow is away", "r1", "w-1 is told to end"]
+def test_a_server_of_the_command_line_takes_the_place_of_the_file_s() -> None:
+    server = [Tracker(mlflow=Mlflow(uri="http://mine"))]
+    found = tracking(loaded([{"mlflow": {"uri": "http://cluster", "experiment": "e"}}, CSV]), trackers=server)
+    assert found == [CSV, {"mlflow": {"uri": "http://mine", "experiment": "e"}}]
+    assert tracking(loaded([]), trackers=server) == [{"mlflow": {"uri": "http://mine"}}]
 
 
-def test_plain_lines() -> None:
-    stream = io.StringIO()
-    display = PlainDisplay("val/loss", stream)
-    for event in EVENTS:
-        display.show(event)
-    for words in [*SHOWN, "step 5/10  epoch 1  val/loss 0.5000  ETA 7s"]:
-        assert words in stream.getvalue()
+# -- places that can't be written -------------------------------------------------------------------------------------
+@pytest.fixture
+def read_only(folder: Path) -> Path:
+    """The working directory, with nothing that root's privileges could write into it either."""
+    place = folder / "read-only"
+    place.mkdir()
+    os.chdir(place)
+    return place
 
 
-def test_a_terminal() -> None:
-    stream = io.StringIO()
-    display = RichDisplay("val/loss", Console(file=stream, force_terminal=True, width=100))
-    for event in EVENTS:
-        display.show(event)
-    display._progress.refresh()
-    display.close()
-    for words in [*SHOWN, "5/10"]:
-        assert words in stream.getvalue()
+def test_with_storage_elsewhere_the_working_directory_stays_empty(
+    read_only: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(LocalRun, "_lead", lambda run, settings, *_: started.append(settings) or (_stopped(), 0.0))
+    read_only.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert local.main(options(storage=str(folder / "elsewhere")), loaded()) == 75
+    read_only.chmod(stat.S_IRWXU)
+    assert list(read_only.iterdir()) == []
+    (settings,) = started
+    assert settings.storage_uri == str(folder / "elsewhere")
+    assert str(read_only) not in json.dumps(settings.tracking)
 
 
-def test_events_of_earlier_attempts_stay(tmp_path: Path) -> None:
-    store, log = Store(str(tmp_path / "run")), tmp_path / "log"
-    log.write_text("printed\n")
-    for attempt in (1, 2):
-        keeper = Keeper(store, attempt, "pod-x", str(log))
-        keeper.show({"event": "state", "state": "Training"})
-        keeper.show(report("Step"))
-        keeper.close()
-    lines = [json.loads(line) for line in (store.get("events.jsonl") or b"").splitlines()]
-    assert [(line["attempt"], line["event"]) for line in lines] == [(1, "state"), (2, "state")], "steps are not kept"
-    assert store.get("logs/a2/pod-x.log") == b"printed\n"
+def _stopped() -> Any:
+    return local.ExitMessage(outcome=local.Outcome.STOPPED, message="saved at step 5 and stopped")
+
+
+def test_how_to_resume_can_be_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(LocalRun, "_lead", lambda *_: (_stopped(), 0.0))
+    assert local.main(options(file="my job.yaml"), loaded()) == 75
+    assert capsys.readouterr().out.rstrip().endswith("trainmaster run 'my job.yaml'")
+
+
+def test_a_file_where_the_folder_should_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "trainmaster-runs").write_text("")
+    assert local.main(options(), loaded()) == 2
+    err = capsys.readouterr().err
+    assert "trainmaster-runs: a file is where a directory should be" in err
+    assert "--storage DIRECTORY puts results elsewhere" in err
+    assert "Traceback" not in err
+
+
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> Path:
+        raise OSError(28, "No space left on device", "/tmp/tm-x")
+
+    monkeypatch.setattr(local, "short_scratch", full)
+    assert local.main(options(), loaded()) == 2
+    assert capsys.readouterr().err == "trainmaster: /tmp/tm-x: no space left on device\n"
+
+
+def test_a_wrong_address_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert local.main(options(storage="s3://bucket//x"), loaded()) == 2
+    assert capsys.readouterr().err == (
+        'trainmaster: --storage "s3://bucket//x" contains `//`, an empty part of the path: write one slash\n'
+    )

@@ -95,7 +95,7 @@ def test_a_dead_operator_costs_a_line(
     assert not push.close()
     assert time.monotonic() - began < 5
     printed = capsys.readouterr().out
-    assert printed.count("training goes on") == 1, printed
+    assert printed.count("training continues") == 1, printed
 
 
 def test_a_missing_token_costs_a_line(operator: Operator, tmp_path: Path, hub: Hub, monkeypatch: Any) -> None:

@@ -6,15 +6,18 @@ import http.server
 import pickle
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
-from trainmaster_trainer.errors import StorageDenied, StorageUnavailable
-from trainmaster_trainer.storage.errors import Fault, Kind, read_s3
+from trainmaster_trainer.errors import ConfigurationError, StorageDenied, StorageUnavailable
+from trainmaster_trainer.storage.errors import Fault, Kind, read_disk, read_s3
 from trainmaster_trainer.storage.store import LOCK, Changed, Store, open_store
+from trainmaster_trainer.storage.waiting import calling, waiting
 
 from tests.contention import count_together
 
@@ -115,12 +118,24 @@ def test_the_lock_is_no_object(tmp_path: Path) -> None:
 
 
 def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
     store = open_store("s3://data/p/", "http://h:1", "eu-west-1", keys)
     assert (store.bucket, store.uri, store.access_key, store.secret_key) == ("data", "s3://data/p", "id", "secret")
+    assert store.session_token == "token"
+    assert open_store("s3://data", None, "us-east-1", {}).under("a/b").uri == "s3://data/a/b"
+    ours = {"AWS_ENDPOINT_URL": "http://env:1"}
+    assert open_store("s3://data", None, "us-east-1", ours).where == "http://env:1"
+    assert open_store("s3://data", "http://job:1", "us-east-1", ours).where == "http://job:1"
     assert open_store("file:///x/y", None, "us-east-1", {}).root == Path("/x/y")
     monkeypatch.chdir(tmp_path)
     assert open_store("runs", None, "us-east-1", {}).root == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("keys", [{}, {"access_key": "id", "secret_key": "secret"}])
+def test_without_an_endpoint_it_is_aws(keys: dict[str, str]) -> None:
+    """Which raised a TypeError before any request: the library takes no None for an endpoint."""
+    assert Store("s3://bucket/x", **keys)._open() is not None
+    assert Store("s3://bucket", **keys).where == "S3 in us-east-1"
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
@@ -134,7 +149,9 @@ def test_a_missing_bucket_is_named_at_once(endpoint: str, use: Callable[[Store],
 
 def test_a_directory_that_may_not_be_written_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageDenied, match=r"file/run: not a directory while writing .*correct storage\.uri"):
+    with pytest.raises(
+        StorageDenied, match=r"file/run: a file is where a directory should be .*while writing .*correct storage\.uri"
+    ):
         Store(str(tmp_path / "file" / "run")).check()
 
 
@@ -210,7 +227,7 @@ class answering:  # noqa: N801 - reads as a sentence
         self.server.server_close()
 
 
-OTHER_REGION = "the bucket is in another region; correct storage.region"
+OTHER_REGION = ("the bucket is in another region", "correct storage.region")
 
 
 def said(status: int, code: str) -> str:
@@ -225,16 +242,10 @@ def said(status: int, code: str) -> str:
     ("text", "expected"),
     [
         (said(404, "NoSuchBucket"), Fault(Kind.NO_BUCKET, "NoSuchBucket")),
-        (
-            said(403, "SignatureDoesNotMatch"),
-            Fault(Kind.REFUSED, "the secret key doesn't belong to that key id (SignatureDoesNotMatch)"),
-        ),
-        (said(403, "InvalidAccessKeyId"), Fault(Kind.REFUSED, "it doesn't know that key id (InvalidAccessKeyId)")),
-        (said(400, "InvalidBucketName"), Fault(Kind.REFUSED, "InvalidBucketName")),
         (said(503, "SlowDown"), Fault(Kind.NO_ANSWER, "it answers SlowDown")),
         ("x status code: 429 Too Many", Fault(Kind.NO_ANSWER, "it answers with HTTP status 429")),
         ("PUT http://169.254.169.254/latest/api/token: sending request", Fault(Kind.NO_KEYS, "no keys")),
-        ("Received redirect without LOCATION", Fault(Kind.REFUSED, OTHER_REGION)),
+        ("Received redirect without LOCATION", Fault(Kind.REFUSED, *OTHER_REGION)),
         ("error sending request\n Connect(\"dns error\", ...)", Fault(Kind.NO_ANSWER, "its name can't be resolved")),
         ("kind: Timeout, source: TimedOut", Fault(Kind.NO_ANSWER, "no answer in time")),
         ("something new\nDebug source: {", Fault(Kind.NO_ANSWER, "something new")),
@@ -242,3 +253,117 @@ def said(status: int, code: str) -> str:
 )  # fmt: skip
 def test_what_an_error_means(text: str, expected: Fault) -> None:
     assert read_s3(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "names"),
+    [
+        ("InvalidAccessKeyId", "it doesn't know that key id", "AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "the secret key doesn't belong to that key id", "AWS_SECRET_ACCESS_KEY"),
+        ("InvalidTokenId", "the session token AWS_SESSION_TOKEN is not valid", "AWS_SESSION_TOKEN"),
+        ("ExpiredToken", "the session token has expired", "AWS_SESSION_TOKEN"),
+        ("AccessDenied", "no permission", "storage.uri"),
+        ("InvalidBucketName", "doesn't accept that bucket's name", "storage.uri"),
+        ("AuthorizationHeaderMalformed", "another region", "storage.region"),
+        ("RequestTimeTooSkewed", "the clocks of the two machines differ too much", "clock"),
+        ("SomethingNew", "SomethingNew", "storage.endpoint"),
+    ],
+)
+def test_a_refusal_names_what_to_correct(code: str, reason: str, names: str) -> None:
+    fault = read_s3(said(403, code))
+    assert fault.kind is Kind.REFUSED
+    assert reason in fault.reason
+    assert f"({code})" in fault.reason or fault.reason == code
+    assert names in fault.fix
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"access_key": "id\n"}, "AWS_ACCESS_KEY_ID holds a space, a line break"),
+        ({"secret_key": "secret\n"}, "AWS_SECRET_ACCESS_KEY holds a space, a line break"),
+        ({"session_token": "to\nken"}, "AWS_SESSION_TOKEN holds a space, a line break"),
+        ({"access_key": "schlüssel"}, "AWS_ACCESS_KEY_ID holds"),
+        ({"secret_key": None}, "AWS_ACCESS_KEY_ID is given but AWS_SECRET_ACCESS_KEY is not"),
+        ({"access_key": None}, "AWS_SECRET_ACCESS_KEY is given but AWS_ACCESS_KEY_ID is not"),
+    ],
+)
+def test_keys_that_no_server_has_to_be_asked_about(keys: dict[str, str | None], sentence: str) -> None:
+    """The client library panics on some of them, with a native stack trace and past every `except Exception`."""
+    with pytest.raises(StorageDenied, match=sentence):
+        replace(s3("http://127.0.0.1:1"), **keys).get("x")
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_of_another_kind_is_named_at_once(status: int) -> None:
+    with (
+        answering([status] * 5) as (address, _),
+        pytest.raises(StorageDenied, match=r"it doesn't speak S3 .*correct storage\.endpoint"),
+    ):
+        s3(address, patience=30).put("x", b"1")
+
+
+def test_an_address_that_is_none_is_a_sentence() -> None:
+    with pytest.raises(ConfigurationError, match=r'storage address "s3://data/a#1" contains `#`'):
+        open_store("s3://data/a#1", None, "us-east-1", {})
+
+
+@pytest.mark.parametrize("name", ["run #1", "50%", "a?b", " x ", "a b/ü"])
+def test_a_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
+    store = Store(str(tmp_path / name))
+    store.put_if("a/b", b"1", None)
+    assert (tmp_path / name / "a/b").read_bytes() == b"1"
+    assert store.under("a").get("b") == b"1"
+
+
+def test_a_silent_server_shows_while_it_is_silent() -> None:
+    """It accepts the connection and then says nothing, as a stopped process does."""
+    with socket.socket() as server, ThreadPoolExecutor(1) as thread:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert waiting(0) is None
+        written = thread.submit(s3(address, patience=0.1).put, "LATEST", b"1")
+        connection, _ = server.accept()
+        wait = waiting(0)
+        assert wait is not None
+        assert (wait.where, wait.doing, wait.reason) == (address, "writing LATEST", "")
+        assert abs(wait.since - time.time()) < 60
+        assert str(wait).startswith(f"storage {address} has not answered for 0 s while writing LATEST")
+        assert waiting(60) is None, "not for as long as it takes anyway"
+        connection.close()
+        server.close()
+        with pytest.raises(StorageUnavailable):
+            written.result(timeout=60)
+    assert waiting(0) is None
+
+
+def test_a_large_file_may_take_its_time() -> None:
+    with calling("there", "writing model", 10 * 2**30), calling("there", "writing LATEST"):
+        found = waiting(0)
+        assert found is not None
+        assert found.doing == "writing LATEST"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            Fault(Kind.NO_ANSWER, "no space left on device", "free some space there"),
+        ),
+        (
+            RuntimeError("Generic LocalFileSystem error (os error 28)"),
+            Fault(Kind.NO_ANSWER, "no space left on device", "free some space there"),
+        ),
+        (OSError(30, "Read-only file system"), Fault(Kind.REFUSED, "read-only file system")),
+        (
+            FileExistsError(17, "File exists"),
+            Fault(Kind.REFUSED, "a file is where a directory should be (file exists)"),
+        ),
+        (PermissionError(13, "Permission denied"), Fault(Kind.REFUSED, "permission denied")),
+        (OSError(5, "Input/output error"), Fault(Kind.NO_ANSWER, "input/output error")),
+    ],
+)
+def test_what_an_error_of_a_disk_means(error: Exception, expected: Fault) -> None:
+    assert read_disk(error) == expected

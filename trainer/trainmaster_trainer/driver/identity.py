@@ -1,0 +1,132 @@
+"""Which run a file means on a laptop: the newest one of its name, a longer one, or a new one. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.types import parse_count
+
+from trainmaster_trainer.reporting.trackers.base import flatten
+
+LAST = "last.json"  # the newest run of a name: its uid, and what identifies it
+Record = dict[str, Any]
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """The run can't start; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The run that a file means.
+
+    Attributes:
+        uid: Its id, part of its address.
+        record: What `last.json` has to hold.
+        is_changed: Whether it doesn't hold that yet.
+    """
+
+    uid: str
+    record: Record
+    is_changed: bool
+
+    @property
+    def is_outgrown(self) -> bool:
+        """Whether the run was made longer since it was last complete, so that its model is not the result."""
+        return bool(self.record.get("outgrown"))
+
+    def completed(self) -> Record:
+        """Return the record of the run once it is complete."""
+        return {key: value for key, value in self.record.items() if key != "outgrown"}
+
+
+def identify(job: TrainingJob, last: Record | None, *, is_fresh: bool, file: str) -> Identity:
+    """Find the run that a file means.
+
+    Everything under `spec.training` and the number of workers identify a run, except `loop.duration`, which may grow.
+
+    Args:
+        job: What the file says.
+        last: Content of `last.json`; None: there was no run of this name yet.
+        is_fresh: Start a new run in any case.
+        file: Name of the file, for the sentence.
+
+    Raises:
+        Refused: The file was changed since, under the same name.
+    """
+    fixed, duration = _fixed(job)
+    digest = _digest(fixed)
+    if last is None:
+        return _new(fixed, duration, digest, 1, {})
+    last = _upgraded(last)
+    if is_fresh:
+        same = last["number"] if last["digest"] == digest else 0
+        return _new(fixed, duration, digest, max(last["numbers"].get(digest, 0), same) + 1, last["numbers"])
+    if last["digest"] != digest:
+        raise Refused(_changed(job.metadata.name, last["fixed"], fixed, file))
+    if duration == last["duration"]:
+        return Identity(last["uid"], last, is_changed=False)
+    _require_growth(last["duration"], duration, file)
+    return Identity(last["uid"], {**last, "duration": duration, "outgrown": True}, is_changed=True)
+
+
+def _fixed(job: TrainingJob) -> tuple[Record, str]:
+    """What identifies a run, and how long it is."""
+    training = job.spec.training.wire()
+    duration = str(training["loop"].pop("duration"))
+    return {"training": training, "workers": job.spec.cluster.workers.count}, duration
+
+
+def _digest(fixed: Record) -> str:
+    text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _new(fixed: Record, duration: str, digest: str, number: int, numbers: dict[str, int]) -> Identity:
+    uid = digest if number == 1 else f"{digest}-{number}"
+    record = {
+        "uid": uid, "digest": digest, "number": number, "numbers": {**numbers, digest: number},
+        "duration": duration, "fixed": fixed,
+    }  # fmt: skip
+    return Identity(uid, record, is_changed=True)
+
+
+def _upgraded(last: Record) -> Record:
+    """A record of a version whose digest included the duration; the run keeps the uid that it has."""
+    if "duration" in last:
+        return last
+    fixed = json.loads(json.dumps(last["fixed"]))
+    duration = str(fixed["training"]["loop"].pop("duration"))
+    number = int(last.get("number", 1))
+    uid = last["digest"] if number == 1 else f"{last['digest']}-{number}"
+    numbers = {**last.get("numbers", {}), last["digest"]: number}
+    return {
+        "uid": uid, "digest": _digest(fixed), "number": 1, "numbers": numbers, "duration": duration, "fixed": fixed,
+    }  # fmt: skip
+
+
+def _require_growth(before: str, after: str, file: str) -> None:
+    (old, old_unit), (new, new_unit) = parse_count(before), parse_count(after)
+    path = "training.loop.duration"
+    way_out = "start a new run under the same name with --fresh, or give the job another metadata.name"
+    if old_unit != new_unit:
+        raise Refused(
+            f"{file}: {path} was changed from {before} to {after}; a run can be made longer in its own unit only: "
+            f"{way_out}"
+        )
+    if new < old:
+        raise Refused(f"{file}: {path} was changed from {before} to {after}; a run can't be made shorter: {way_out}")
+
+
+def _changed(name: str, old: Record, new: Record, file: str) -> str:
+    before, after = flatten(old), flatten(new)
+    lines = [f"{file} has changed since the last run of {name}:"]
+    for key in sorted({*before, *after}):
+        if before.get(key) != after.get(key):
+            lines.append(f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
+    lines.append("start a new run under the same name with --fresh, or give the job another metadata.name")
+    return "\n".join(lines)

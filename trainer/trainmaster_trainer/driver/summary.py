@@ -1,0 +1,94 @@
+"""What `trainmaster run` prints when a run has ended: what it gave, where it is, and what can be done next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from trainmaster_api.layout import LATEST, TEST_METRICS, Pointer
+from trainmaster_api.messages import ExitMessage
+from trainmaster_api.reasons import FAILURE_RULES
+from trainmaster_api.text import duration_text
+
+from trainmaster_trainer.reporting.console import summary
+from trainmaster_trainer.reporting.trackers.background import read_record
+from trainmaster_trainer.storage.store import Store
+
+from .places import near
+
+
+def print_complete(console: Console, run: Store, trackers: Sequence[str], file: str, seconds: float | None) -> None:
+    """Print the summary of a complete run.
+
+    Args:
+        console: Where to.
+        run: Store of the run.
+        trackers: Names of its trackers.
+        file: The job's file.
+        seconds: How long training took this time; None: it was complete already.
+    """
+    report = json.loads(run.get(TEST_METRICS) or b"{}")
+    latest = run.get(LATEST)
+    step = Pointer.model_validate_json(latest).step if latest else None
+    shown = near(run.uri)
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(report.get("metrics", {}).items()))
+    records = {name: read_record(run, name) for name in trackers}
+    rows = [
+        ("complete", f"{step} steps" if seconds is None else f"{step} steps in {duration_text(seconds)}"),
+        ("test", metrics),
+        ("model", f"{shown}/model"),
+        ("checkpoints", f"{shown}/checkpoints"),
+        *((name, _tracker(record)) for name, record in records.items()),
+    ]
+    console.print(summary(rows))
+    console.print("\nnext:")
+    for record in records.values():
+        if record.get("view"):
+            console.print(f"  {_view(record['view'])}")
+    console.print(f"  kubectl apply -f {shlex.quote(file)}    # the same job on a cluster")
+
+
+def print_fresh_hint(console: Console, file: str) -> None:
+    """Print how to train a complete run again, or longer."""
+    run = f"{command('trainmaster')} run {shlex.quote(file)}"
+    console.print(f"  {run} --fresh    # start a new run instead; a larger training.loop.duration continues this one")
+
+
+def print_stopped(console: Console, message: ExitMessage, file: str) -> None:
+    """Print how to resume."""
+    console.print(f"{message.message}\nresume with: {command('trainmaster')} run {shlex.quote(file)}")
+
+
+def print_failed(console: Console, message: ExitMessage) -> None:
+    """Print why a run failed, and what to do about it."""
+    where = f" (rank {message.rank})" if message.rank is not None else ""
+    failure = message.failure_class
+    console.print(f"failed{f': {failure}' if failure else ''}{where}\n{message.message}", style="bold")
+    for line in message.last_lines:
+        console.print(f"  {line}", style="dim")
+    if failure:
+        console.print(f"next: {FAILURE_RULES[failure].advice}")
+
+
+def command(name: str) -> str:
+    """Return how a program of this environment is called: by its name only where the shell finds this very one."""
+    own = Path(sys.executable).parent / name
+    return name if shutil.which(name) == str(own) else shlex.quote(near(str(own)))
+
+
+def _tracker(record: dict[str, str]) -> str:
+    run_id, url = record.get("run_id", ""), record.get("url", "")
+    return f"run {run_id}" + (f" at {url}" if "://" in url and not record.get("view") else "") if run_id else url
+
+
+def _view(line: str) -> str:
+    """A command of this environment, with paths as they are seen from here."""
+    program, *arguments = shlex.split(line)
+    here = f"{os.getcwd()}/"  # noqa: PTH109 - a prefix of text
+    return " ".join([command(program), *(shlex.quote(argument.replace(here, "", 1)) for argument in arguments)])

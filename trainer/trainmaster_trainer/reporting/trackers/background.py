@@ -1,0 +1,179 @@
+"""Makes every tracker harmless: its own thread, a queue, retries, one warning for a dead server, limits at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from trainmaster_api.layout import MODEL
+from trainmaster_api.messages import ExitMessage, Outcome, TrackerRef
+from trainmaster_api.spec.job import TrainingJob
+
+from trainmaster_trainer.context import ReportKind
+from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.reporting.event import MOVING, EventKind, RunEvent
+from trainmaster_trainer.reporting.state import Event, Hub
+from trainmaster_trainer.storage.store import Store
+
+from .base import Factory, TrackedRun, Tracker, flatten
+
+_FLUSH_SECONDS = 2.0
+_AGAIN_SECONDS = 15.0
+_QUEUE = 20_000  # values of metrics; beyond it the oldest are dropped
+
+
+def record_path(name: str) -> str:
+    """Return where the run's storage keeps what a tracker needs to go on after a resume."""
+    return f"trackers/{name}.json"
+
+
+def read_record(run: Store, name: str) -> dict[str, str]:
+    """Return what a tracker kept; empty where there is nothing or it can't be read."""
+    for path in (record_path(name), f"{name}.json"):  # the second one: runs that began before there was a folder
+        try:
+            found = json.loads(run.get(path) or b"")
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            return {str(key): str(value) for key, value in found.items()}
+    return {}
+
+
+class BackgroundTracker:
+    """Runs one tracker in a thread that starts with the first step, so that an import doesn't slow the start."""
+
+    def __init__(self, name: str, factory: Factory, job: TrainingJob, attempt: int, hub: Hub, run: Store) -> None:
+        """Prepare; nothing is imported or opened yet.
+
+        Args:
+            name: Name of the tracker, as the status shows it.
+            factory: Makes the tracker, in its thread.
+            job: What is trained.
+            attempt: Number of the attempt.
+            hub: Told of the tracker's run and of warnings.
+            run: Store of the run.
+        """
+        self._name, self._factory, self._job, self._attempt = name, factory, job, attempt
+        self._hub, self._run = hub, run
+        self._lock = threading.Lock()
+        self._values: list[tuple[int, float, dict[str, float]]] = []
+        self._wake = threading.Event()
+        self._end: ExitMessage | None = None
+        self._warned = False
+        self._tracker: Tracker | None = None
+        self._is_started = False
+        self._logged_step = -1
+        self._thread = threading.Thread(target=self._loop, name=f"tracker-{name}", daemon=True)
+
+    def show(self, event: Event) -> None:
+        """Take the metrics of a report."""
+        found = RunEvent.read(event)
+        if found.kind is not EventKind.REPORT or found.report not in MOVING:
+            return
+        is_validation = found.report is ReportKind.VALIDATION
+        with self._lock:
+            if found.step > self._logged_step or is_validation:
+                self._logged_step = max(found.step, self._logged_step)
+                # a report repeats the last validation until the next one: that is no value of this step
+                prefix = "" if is_validation else "train/"
+                finite = {k: v for k, v in found.metrics.items() if k.startswith(prefix) and math.isfinite(v)}
+                self._values = [*self._values, (found.step, time.time(), finite)][-_QUEUE:]
+        if not self._thread.is_alive() and self._thread.ident is None:
+            self._thread.start()
+
+    def close(self, message: ExitMessage) -> None:
+        """Record the end; gives up after a while, so that a dead server can't hold up the end of the run."""
+        self._end = message
+        self._wake.set()
+        if self._thread.ident is None:
+            if message.outcome is not Outcome.COMPLETE:
+                return  # it ended before the first step: there is nothing to look at
+            self._thread.start()
+        self._join()
+
+    def _join(self) -> None:
+        began = time.monotonic()
+        while self._thread.is_alive():  # the limit is known when the tracker has been made
+            limit = self._tracker.finish_seconds if self._tracker is not None else Tracker.finish_seconds
+            left = began + limit - time.monotonic()
+            if left <= 0:
+                self._warn(f"no answer for {limit:.0f} s")
+                return
+            self._thread.join(timeout=min(left, 1.0))
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                if self._tracker is None:
+                    self._tracker = self._factory()
+                if not self._is_started:
+                    self._start(self._tracker)
+                self._flush(self._tracker)
+                if self._end is not None:
+                    self._finish(self._tracker, self._end)
+                    return
+                pause = _FLUSH_SECONDS
+            except Exception as error:  # noqa: BLE001 - anything may come out of a tracker, and none of it may reach the run
+                lines = str(error).strip().splitlines()
+                self._warn(f"{type(error).__name__}: {lines[0][:200] if lines else ''}")
+                if self._end is not None:
+                    return
+                pause = _AGAIN_SECONDS
+            self._wake.wait(pause)
+
+    def _start(self, tracker: Tracker) -> None:
+        meta = self._job.metadata
+        params = flatten(self._job.spec.training.wire())
+        params["workers"] = str(self._job.spec.cluster.workers.count)
+        kept = read_record(self._run, self._name)
+        told = TrackedRun(meta.namespace, meta.name, meta.uid, self._attempt, self._run.uri, params, kept)
+        found = tracker.start(told)
+        url = tracker.url
+        record = {**found, "url": url}
+        if record != kept:
+            self._run.put(record_path(self._name), json.dumps(record).encode())
+        self._is_started = True
+        reference = TrackerRef(name=self._name, url=url, run_id=found.get("run_id", ""))
+        self._hub.tracked(reference)
+
+    def _flush(self, tracker: Tracker) -> None:
+        while True:
+            with self._lock:
+                if not self._values:
+                    break
+                value = self._values[0]
+            step, stamp, metrics = value
+            tracker.log(metrics, step, stamp)
+            with self._lock:  # it may have been dropped meanwhile
+                if self._values and self._values[0] is value:
+                    del self._values[0]
+        tracker.flush()
+
+    def _finish(self, tracker: Tracker, message: ExitMessage) -> None:
+        if message.test_metrics:
+            tracker.log(message.test_metrics, message.step or 0, time.time())
+        if message.outcome is Outcome.COMPLETE:
+            with tempfile.TemporaryDirectory() as folder:
+                if self._fetch_model(Path(folder)):
+                    tracker.log_artifacts(Path(folder) / MODEL, MODEL)
+        tracker.finish(message.outcome)
+
+    def _fetch_model(self, folder: Path) -> bool:
+        try:
+            paths = [path for path, _ in self._run.list(MODEL)]
+            for path in paths:
+                self._run.download(path, folder / path)
+        except TrainingError:  # storage is away; its own message says so
+            return False
+        return bool(paths)
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._hub.emit(
+                EventKind.WARNING, message=f"tracker {self._name} is left out for now ({text}); training continues"
+            )
