@@ -19,6 +19,7 @@ from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.spec.job import TrainingJob
 
 from .describe import accepted_by, shown
+from .pod_template import cluster_findings
 from .rule import Rule
 from .schema import Schema, apply_defaults, node_at, structural
 from .variants import all_rules
@@ -79,6 +80,7 @@ def validate(document: Any) -> tuple[TrainingJob | None, list[Problem]]:
         problems += _translate(error)
         refusal = str(error)
     problems += _rule_problems(filled, problems)
+    problems += [Problem(*found) for found in cluster_findings(filled)]
     if job is None and not problems:  # a refusal that none of our sentences covers is still a refusal
         problems = [Problem("", refusal)]
     problems = _distinct(problems)

@@ -3,7 +3,7 @@
 from .head import head
 from .resolve import resolve
 from .secret import secret
-from .service import service
+from .service import heads_service, is_heads_service
 from .worker import worker
 
-__all__ = ["head", "resolve", "secret", "service", "worker"]
+__all__ = ["head", "heads_service", "is_heads_service", "resolve", "secret", "worker"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainmaster_api.reasons import FailureClass
 
-from .snapshot import PodView
+from .snapshot import INIT_FAILED, PodView
 
 # Reasons of the DisruptionTarget condition and of status.reason.
 _NODE = {"DeletionByTaintManager", "DeletionByPodGC", "NodeLost"}
@@ -32,7 +32,7 @@ def disruption_of(pod: PodView) -> tuple[FailureClass, str] | None:
         lost = FailureClass.HEAD_LOST if pod.role == "head" else FailureClass.WORKER_LOST
         return lost, f"Pod {pod.name} was evicted because it filled a volume{said}"
     if pod.disruption in _NODE or pod.reason in _NODE:
-        return FailureClass.NODE_LOST, f"Pod {pod.name} was on node {pod.node or '?'}, which doesn't answer."
+        return FailureClass.NODE_LOST, f"Pod {pod.name} was on node {pod.node or '?'}, which is unreachable."
     for word in (pod.reason, pod.disruption):
         if word in _TAKEN:
             return FailureClass.PREEMPTED, f"Pod {pod.name} was {_TAKEN[word]}{said}"
@@ -56,12 +56,14 @@ def cause_of_exit(pod: PodView, memory: str) -> tuple[FailureClass | None, str]:
     if ended.reason == "OOMKilled":
         text = f"Pod {pod.name} reached its memory limit of {memory}; raise cluster.{part}.memory."
         return FailureClass.HOST_OUT_OF_MEMORY, text
+    if ended.reason == INIT_FAILED:
+        return None, f"Pod {pod.name}: {ended.message} with exit code {ended.code}{_signal(ended.code)}."
     if ended.reason in _CANT_START or ended.code in (126, 127, 128):
         detail = f": {ended.message[:300]}" if ended.message else ""
         text = f"The container of pod {pod.name} can't start (exit code {ended.code}){detail}; check cluster.image."
         return FailureClass.INVALID_CONFIGURATION, text
-    return None, f"Pod {pod.name} ended without a result, with exit code {ended.code}{_signal(ended.code)}."
+    return None, f"Pod {pod.name} terminated without a result, exit code {ended.code}{_signal(ended.code)}."
 
 
 def _signal(code: int) -> str:
-    return {137: " (killed)", 139: " (segmentation fault)", 143: " (asked to end)"}.get(code, "")
+    return {137: " (killed)", 139: " (segmentation fault)", 143: " (SIGTERM)"}.get(code, "")

@@ -16,6 +16,7 @@ from aiohttp import web
 from trainmaster_api import __version__, names
 from trainmaster_api.messages import ProgressMessage
 
+from trainmaster_operator import manifests
 from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Object, Resource
 from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.errors import NotFoundError
@@ -37,7 +38,7 @@ from .queue import KeyedQueue
 logger = logging.getLogger(__name__)
 
 SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_JOB}"
-# The pods of a job change state together: one look sees them all.
+# The pods of a job change state together: one reconcile sees them all.
 POD_NEWS_SECONDS = 0.1
 CRD_POLL_SECONDS = 5.0
 
@@ -50,25 +51,28 @@ class App:
     def __init__(self, config: Config, connection: Connection) -> None:
         self._config = config
         self.metrics = Metrics()
-        # Lease, token reviews and reads; everything that touches a job goes through the fenced client.
-        self._client = Client(connection, qps=config.qps, burst=config.burst, observe=self.metrics.request)
+        # Token reviews and reads; everything that touches a job goes through the fenced client. All share one limit.
+        self._client = Client(connection, observe=self.metrics.request)
         seconds = config.lease_seconds
         times = LeaseTimes(duration=seconds, deadline=seconds * 2 / 3, period=seconds / 5)
-        self.elector = Elector(self._client, config.own_namespace, config.lease_name, config.identity, times=times)
-        self._fenced = Client(
-            connection,
-            qps=config.qps,
-            burst=config.burst,
-            observe=self.metrics.request,
-            may_write=self.elector.is_leader,
-        )
+        lease = Client(connection, observe=self.metrics.request, urgent=True)
+        self.elector = Elector(lease, config.own_namespace, config.lease_name, config.identity, times=times)
+        self._fenced = Client(connection, observe=self.metrics.request, may_write=self.elector.is_leader)
         self.jobs = JobStore()
         self.queue: KeyedQueue[JobKey] = KeyedQueue(
             self._reconcile, concurrency=config.concurrency, metrics=self.metrics
         )
         self.progress = ProgressStore(self.queue.add)
         self.pods = self._reflector(PODS, PodView.from_pod)
-        self.services = self._reflector(SERVICES, _service_view)
+        self.services: Reflector[str, bool] = Reflector(
+            self._client,
+            SERVICES,
+            namespaces=config.namespaces,
+            labels=",".join(f"{key}={value}" for key, value in names.heads_labels().items()),
+            key=lambda body: str(body["metadata"]["namespace"]),
+            trim=manifests.is_heads_service,
+            changed=self._heads_service_changed,
+        )
         self._reconciler: Reconciler | None = None
         self._kopf = kopf_adapter.KopfThread(self._seen, self._deleted, config.namespaces)
         self._lag = health.LoopLag()
@@ -82,6 +86,7 @@ class App:
             Caches(self.jobs, self.pods, self.services, self.progress),
             dataclasses.replace(config.defaults, progress_ca=certificates.ca),
             status_written=self._count_failures,
+            enqueue=self.queue.add,
         )
         leader = LeaderPeer(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
         tokens = TokenReviewer(self._client, names.PROGRESS_AUDIENCE)
@@ -122,7 +127,7 @@ class App:
             await _cancel(stopped, *others)
         for task in done - {stopped}:
             task.result()
-            sys.exit(f"{task.get_name()} has ended: start the operator anew")
+            sys.exit(f"{task.get_name()} ended unexpectedly")
 
     async def _certificates(self, have: tls.Certificates | None = None) -> tls.Certificates:
         config = self._config
@@ -137,7 +142,7 @@ class App:
             except NotFoundError:
                 if have is None:  # Helm makes it a moment after the Deployment: the next start finds it
                     raise
-                logger.warning("the cluster has no ValidatingWebhookConfiguration %s any more", config.webhook)
+                logger.warning("ValidatingWebhookConfiguration %s no longer exists", config.webhook)
         return made
 
     async def _wait_for_crd(self) -> None:
@@ -147,7 +152,9 @@ class App:
                 async for _ in self._client.list_pages(TRAINING_JOBS, next(iter(self._config.namespaces), None)):
                     return
             except NotFoundError:
-                logger.warning("the cluster has no TrainingJobs: install the CRD; looking again in 5 s")
+                logger.warning(
+                    "the cluster has no CustomResourceDefinition for TrainingJobs: install it; checking again in 5 s"
+                )
             await asyncio.sleep(CRD_POLL_SECONDS)
 
     async def _work(self) -> None:
@@ -180,6 +187,13 @@ class App:
             trim=trim,
             changed=lambda key: self.queue.add(key, POD_NEWS_SECONDS) if self.jobs.get(key) else None,
         )
+
+    def _heads_service_changed(self, namespace: str) -> None:
+        """Reconcile the jobs of a namespace whose Service was deleted or changed; that it was created is no news."""
+        if not any(self.services.get(namespace)):
+            for key in self.jobs:
+                if key.namespace == namespace:
+                    self.queue.add(key, POD_NEWS_SECONDS)
 
     def _seen(self, body: Object) -> None:
         if self.jobs.put(body):
@@ -251,7 +265,7 @@ async def main(config: Config) -> None:
     """Run one replica."""
     # with the replica's name, so that an audit log tells who wrote
     agent = f"trainmaster-operator/{__version__} ({config.pod_name})"
-    async with Connection(kopf_adapter.login, user_agent=agent) as connection:
+    async with Connection(kopf_adapter.login, user_agent=agent, qps=config.qps, burst=config.burst) as connection:
         await App(config, connection).run()
 
 
@@ -278,9 +292,3 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 def _owner_key(body: Object) -> JobKey:
     return JobKey(body["metadata"]["namespace"], body["metadata"]["labels"][names.LABEL_JOB])
-
-
-def _service_view(body: Object) -> tuple[str, str]:
-    """Name, and UID of the controller."""
-    owners = body["metadata"].get("ownerReferences") or []
-    return body["metadata"]["name"], next((owner["uid"] for owner in owners if owner.get("controller")), "")

@@ -93,7 +93,7 @@ def outcome(cluster: Cluster) -> dict[str, Any]:
         "restarts": status["restarts"],
         "attempts": [(r["attempt"], r["result"], r.get("failureClass")) for r in status["attempts"]],
         "secret": cluster.secret,
-        "service": cluster.service_owner,
+        "service": cluster.heads_service,
     }
 
 

@@ -24,7 +24,7 @@ def test_unschedulable_waits_with_a_sentence() -> None:
     plan = bench.plan(5, swap(pods(), 1, ready=False, node="", phase="Pending", unschedulable=NO_CPU))
     assert bench.reason("Provisioned") == "Unschedulable"
     assert bench.message("Provisioned") == (
-        "No node has room for pod digits-1-w-0 (64 CPUs, 2Gi of memory): 0/2 nodes are available: 2 Insufficient cpu; "
+        "No node fits pod digits-1-w-0 (64 CPUs, 2Gi of memory): 0/2 nodes are available: 2 Insufficient cpu; "
         "lower cluster.workers.cpus, or add nodes."
     )
     assert (bench.status["phase"], bench.status["reason"]) == ("Pending", "Unschedulable")
@@ -39,9 +39,9 @@ def test_unschedulable_waits_with_a_sentence() -> None:
         ("0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.", "cluster.head.cpus and cluster.head.m"),
         (
             "0/3 nodes are available: 3 node(s) had untolerated taint {gpu: }.",
-            "check cluster.head.template.tolerations",
+            "check cluster.head.template.spec.tolerations",
         ),
-        ("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", "template.nodeSelector"),
+        ("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", "template.spec.nodeSelector"),
     ],
 )
 def test_advice_names_the_field(said: str, advice: str) -> None:
