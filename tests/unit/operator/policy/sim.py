@@ -18,7 +18,7 @@ from trainmaster_operator.policy.format import format_time, parse_time
 from trainmaster_operator.policy.plan import plan, write_delay
 from trainmaster_operator.policy.snapshot import Conflict, Exit, PodView, Rejection, Snapshot
 
-from .wrappers import SETTINGS, T0, UID, raw_job
+from .wrappers import SETTINGS, T0, raw_job
 
 
 class CrashError(Exception):
@@ -53,6 +53,10 @@ class Cluster:
         return T0 + timedelta(seconds=self.seconds)
 
     @property
+    def uid(self) -> str:
+        return str(self.raw["metadata"]["uid"])
+
+    @property
     def status(self) -> dict[str, Any]:
         return self.raw.get("status") or {}
 
@@ -73,7 +77,7 @@ class Cluster:
         self.made += 1
         made = PodView(
             uid=f"pod-{self.made}", name=action.name, attempt=action.attempt, role=action.role, index=action.index,
-            owner_uid=UID, created=format_time(self.now), duration=self.duration,
+            owner_uid=self.uid, created=format_time(self.now), duration=self.duration,
         )  # fmt: skip
         self.pods[action.name] = made
         return made
@@ -274,7 +278,7 @@ class Operator:
         except QuotaError as error:
             return Rejection(action.name, 403, str(error))
         there = made or self.cluster.pods[action.name]
-        if there.owner_uid != UID:
+        if there.owner_uid != self.cluster.uid:
             return Conflict("Pod", action.name)
         self.cache[action.name] = there
         return None
