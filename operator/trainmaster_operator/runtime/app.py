@@ -90,7 +90,15 @@ class App:
         )
         leader = LeaderPeer(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
         tokens = TokenReviewer(self._client, names.PROGRESS_AUDIENCE)
-        endpoint = Endpoint(tokens, self.progress, self._head_of, self.elector.is_leader, leader, self.metrics)
+        endpoint = Endpoint(
+            tokens,
+            self.progress,
+            self._head_of,
+            self.elector.is_leader,
+            leader,
+            self.metrics,
+            lambda job: manifests.settings_problems(job, config.defaults),
+        )
         probes = health.application(self._health(), self.metrics)
         context = certificates.server_context()
         async with (

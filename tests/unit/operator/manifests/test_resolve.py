@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 from trainmaster_api.names import ANNOTATION_JOB
@@ -71,3 +72,17 @@ def test_pods_hold_the_resolved_job_and_no_more_metadata() -> None:
     assert TrainingJob.model_validate(data).spec == job.spec
     assert TrainingJob.model_validate(small) == TrainingJob.model_validate(data)
     assert len(json.dumps(small)) < len(json.dumps(data))
+
+
+def test_host_paths_need_the_operators_consent() -> None:
+    document = copy.deepcopy(PLAIN)
+    volumes = [{"name": "disk", "hostPath": {"path": "/data"}}]
+    document["spec"]["cluster"]["head"] = {"template": {"spec": {"volumes": volumes}}}
+    job, problems = manifests.resolve(document, SETTINGS)
+    assert job is None
+    assert str(problems[0]).startswith("spec.cluster.head.template.spec.volumes[0].hostPath: ")
+    assert "--allow-host-path" in str(problems[0])
+    job, problems = manifests.resolve(document, replace(SETTINGS, allow_host_path=True))
+    assert problems == ()
+    assert job is not None
+    assert manifests.head(job, 1)["spec"]["volumes"][-1] == volumes[0]
