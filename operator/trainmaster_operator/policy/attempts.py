@@ -75,14 +75,20 @@ def begin(context: PlanContext, attempt: int, start: datetime, duration: str = "
     )
     resumed = context.reason(ConditionType.SUSPENDED) in (Reason.SUSPENDED, Reason.SUSPENDING, Reason.RESUMED)
     context.set_condition(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
-    context.set_condition(
-        ConditionType.PROVISIONED, False, Reason.PODS_CREATED, f"The pods of attempt {attempt} are starting."
-    )
-    context.set_condition(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
+    if context.status.waiting_since is None:  # else the conditions go on saying what is waited for
+        say_starting(context)
     if context.condition(ConditionType.CHECKPOINTED) is None:
         context.set_condition(
             ConditionType.CHECKPOINTED, False, Reason.NO_CHECKPOINT, "No checkpoint has been saved yet."
         )
+
+
+def say_starting(context: PlanContext) -> None:
+    """Say that the pods of the newest attempt exist and start."""
+    attempt = context.status.attempt
+    text = f"The pods of attempt {attempt} are starting."
+    context.set_condition(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
+    context.set_condition(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
 
 
 def end(context: PlanContext, verdict: Verdict) -> None:

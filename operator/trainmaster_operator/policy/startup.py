@@ -7,7 +7,7 @@ from trainmaster_api.reasons import ConditionType, FailureClass, Reason
 
 from . import all_or_nothing
 from .actions import CreatePod, EnsureSecret, EnsureService
-from .attempts import Verdict, begin, end
+from .attempts import Verdict, begin, end, say_starting
 from .context import PlanContext
 from .failure_policy import decide, replaceable
 from .snapshot import PodView
@@ -80,7 +80,10 @@ def provision(context: PlanContext) -> bool:
     if all_or_nothing.missing(context) and all_or_nothing.due_later(context):
         return True
     _create_missing(context)
-    context.set(waiting_since=None)
+    if context.status.waiting_since is not None:
+        context.set(waiting_since=None)
+        if not all_or_nothing.has_been_whole(context):
+            say_starting(context)
     _replace_workers(context)
     return _say_provisioned(context)
 

@@ -66,7 +66,7 @@ def test_odd_objects_never_raise(new, old):
 
 def test_checks_of_the_operators_own_are_asked_too():
     def more(job):
-        return [Problem("spec.x", "is not allowed here")] if job["spec"]["run"].get("suspend") else []
+        return [Problem("spec.x", "is not allowed here")] if job["spec"].get("run", {}).get("suspend") else []
 
     good, bad = job(), job({"spec.run.suspend": True})
     assert admit(review("CREATE", good), more)["response"]["allowed"]

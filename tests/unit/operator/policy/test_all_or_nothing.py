@@ -70,6 +70,24 @@ def test_while_it_waits_there_is_nothing_to_do_and_nothing_to_write() -> None:
     assert write_delay(before, plan.status, at(100), at(110)) is None
 
 
+def test_while_pods_are_held_the_status_stays() -> None:
+    bench = Bench()
+    bench.plan(0, pending()[:2], **refused())
+    first = bench.plan(3, pending()[:2], **refused())
+    plan = bench.plan(3.5, pending()[:2])
+    assert plan.actions == ()
+    assert plan.status == first.status
+    assert bench.reason("Provisioned") == "WaitingForQuota"
+
+
+def test_the_pending_deadline_says_what_was_waited_for_while_pods_are_held() -> None:
+    bench = Bench(pendingDeadlineSeconds=5)
+    bench.plan(0, pending()[:2], **refused(NO_ACCOUNT))
+    bench.plan(5, pending()[:2])
+    assert bench.reason("Failed") == "DeadlineExceeded"
+    assert "ServiceAccount trainer" in bench.message("Failed")
+
+
 def test_a_restarted_operator_tries_at_once() -> None:
     bench = Bench()
     bench.plan(0, **refused(NO_ACCOUNT))
