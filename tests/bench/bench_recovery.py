@@ -33,7 +33,7 @@ STAGES = {
 }
 ABOUT = """\
 The digits example with two workers on the cluster of `KUBECONFIG` (the test bed: two nodes on the same cores), one job
-at a time. Stages are the job's own startup timings, each from the end of the one before; the sum is on the client's clock, from
+at a time. Stages are the job's own timings, each from the end of the one before; the sum is on the client's clock, from
 `kubectl apply` to the moment when a watch sees `Running`, which is set by the first step. A fault is timed on the same
 clock from the kill to the moment when the watch sees the job `Running` again, so both hold the delay of the report.
 Checkpoints are written every 200 steps; what came after the last one is done twice and is counted as lost.

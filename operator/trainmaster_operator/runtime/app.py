@@ -19,7 +19,7 @@ from trainmaster_api.messages import ProgressMessage
 from trainmaster_operator import manifests
 from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Object, Resource
 from trainmaster_operator.kube.connection import Connection
-from trainmaster_operator.kube.errors import NotFoundError
+from trainmaster_operator.kube.errors import ApiError, ForbiddenError, NotFoundError
 from trainmaster_operator.kube.lease import Elector, LeaseTimes
 from trainmaster_operator.kube.reflector import Reflector
 from trainmaster_operator.kube.tokens import TokenReviewer
@@ -41,6 +41,7 @@ SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_JOB}"
 # The pods of a job change state together: one reconcile sees them all.
 POD_NEWS_SECONDS = 0.1
 CRD_POLL_SECONDS = 5.0
+WEBHOOK_TRIES = 5
 
 V = TypeVar("V")
 
@@ -145,13 +146,24 @@ class App:
             where = (config.own_namespace, config.tls_secret)
             made = await tls.ensure(self._client, *where, config.progress_names, have)
         if config.webhook:
-            try:
-                await tls.publish(self._client, config.webhook, made.ca)
-            except NotFoundError:
-                if have is None:  # Helm makes it a moment after the Deployment: the next start finds it
-                    raise
-                logger.warning("ValidatingWebhookConfiguration %s no longer exists", config.webhook)
+            await self._publish_ca(made.ca, WEBHOOK_TRIES if have is None else 1)
         return made
+
+    async def _publish_ca(self, ca: str, tries: int) -> None:
+        """Give the API server the CA of our webhook. Without it nothing but validation at admission is missing."""
+        problem: ApiError | None = None
+        for number in range(tries):
+            if number:
+                await asyncio.sleep(1.0)
+            try:
+                await tls.publish(self._client, self._config.webhook, ca)
+                return
+            except (NotFoundError, ForbiddenError) as error:  # Helm creates it a moment after the Deployment
+                problem = error
+        logger.warning(
+            "TrainingJobs are not validated at admission: ValidatingWebhookConfiguration %s: %s; next try in %.0f s",
+            self._config.webhook, problem, self._config.resync_seconds,
+        )  # fmt: skip
 
     async def _wait_for_crd(self) -> None:
         """Kopf looks for the CRD once, at its start."""

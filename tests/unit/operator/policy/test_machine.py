@@ -209,9 +209,8 @@ class Machine(RuleBasedStateMachine):
     # -- what always holds --------------------------------------------------------------------------------------
     @invariant()
     def see_which_attempts_are_whole(self) -> None:
-        for number in {pod.attempt for pod in self.cluster.pods.values()}:
-            if sum(pod.attempt == number and pod.name not in self.foreign for pod in self.cluster.pods.values()) == 3:
-                self.ever_whole[number] = True
+        ours = [found.attempt for name, found in self.cluster.pods.items() if name not in self.foreign]
+        self.ever_whole |= {number: True for number in ours if ours.count(number) == 3}
 
     @invariant()
     def attempts_only_grow(self) -> None:
