@@ -45,7 +45,7 @@ class ProgressSource(Protocol):
 
 @dataclass(frozen=True)
 class Caches:
-    """What is known of the cluster without asking."""
+    """What is known of the cluster without asking it."""
 
     jobs: JobStore
     pods: Reflector[JobKey, PodView]
@@ -94,7 +94,7 @@ class Reconciler:
             self.forget(key)  # the garbage collector removes what it owned
             return None
         outcome = Outcome()
-        self._room.seen(key, len(self._caches.pods.get(key)), self._now())
+        self._room.seen(key, sum(not pod.ended for pod in self._caches.pods.get(key)), self._now())
         for _ in range(ROUNDS):
             snapshot = self._observe(key, raw, outcome)
             decided = plan(snapshot, self._now())

@@ -54,7 +54,7 @@ class Room:
         self._refused.pop(key, None)
 
     def seen(self, key: JobKey, pods: int, now: datetime) -> None:
-        """Compare a job's pods with those of before: where there are fewer, the job that has waited longest is next."""
+        """Compare a job's live pods with those of before; fewer: the job that waited longest is next."""
         before = self._pods.get(key, 0)
         self._pods[key] = pods
         waiting = [other for other in self._refused if other.namespace == key.namespace and other != key]

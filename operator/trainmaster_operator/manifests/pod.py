@@ -19,7 +19,7 @@ Object = dict[str, Any]
 USER = 1000
 SCRATCH_LIMIT = "20Gi"
 TMP_LIMIT = "2Gi"
-# Kubernetes waits 300 s before it gives up the pods of a dead node; a training that stands still is dearer than a
+# Kubernetes waits 300 s before it gives up the pods of a dead node; a training that is stuck costs more than a
 # restart from a checkpoint, and a node that is only slow comes back within seconds.
 NODE_PATIENCE_SECONDS = 30
 # Without these in a pod the API server puts in its own 300 s.

@@ -65,7 +65,7 @@ def _keep_running(context: PlanContext, message: str) -> None:
     """A worker of an attempt that has trained can't be made again.
 
     The others wait for it, idle, and would resume from the same checkpoint in a new attempt, so after a while their
-    room is worth more to whoever can use it. Not counted: nothing of the job's own failed.
+    room is worth more to other jobs. Not counted: nothing of the job's own failed.
     """
     if context.since(context.status.waiting_since) >= HOLD_SECONDS:
         text = f"A lost worker could not be replaced for {HOLD_SECONDS} s, so the attempt gave up its pods. {message}"
@@ -104,7 +104,7 @@ def has_been_whole(context: PlanContext) -> bool:
 
 
 def due_later(context: PlanContext) -> bool:
-    """Whether creating pods has to wait. The condition goes on saying what for."""
+    """Whether creating pods has to wait. The condition keeps saying what for."""
     due = next_try(context)
     if due is None or context.now >= due:
         return False
@@ -119,16 +119,13 @@ def next_try(context: PlanContext) -> datetime | None:
     """Return when refused pods are to be tried again; None: now.
 
     The pauses grow with the time that has been waited, so that what appears after seconds is found after seconds, and
-    what takes hours is not asked for every second. They begin anew when pods of the namespace have gone.
+    what takes hours is not asked for every second. They start over when pods of the namespace have gone.
     """
     snapshot, since = context.snapshot, parse_time(context.status.waiting_since)
     last = context.now if context.refused else snapshot.refused_at
     if last is None or since is None:
         return None
-    room = snapshot.room_at
-    if room is not None and room > last:
-        return None
-    waited = (last - max(since, room or since)).total_seconds()
+    waited = (last - max(since, snapshot.room_at or since)).total_seconds()
     base, limit = RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS
     if context.find(context.status, context.status.attempt) is None and context.status.attempt:
         base, limit = RELEASED_BASE_SECONDS, RELEASED_LIMIT_SECONDS

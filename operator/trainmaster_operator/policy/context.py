@@ -115,7 +115,7 @@ class PlanContext:
         return until is not None and self.now >= until + timedelta(seconds=OVERDUE_SECONDS)
 
     def since(self, moment: str | None) -> float:
-        """Seconds since a moment; 0 if there is none or it lies ahead."""
+        """Seconds since a moment; 0 if there is none or it is in the future."""
         then = parse_time(moment)
         return max(0.0, (self.now - then).total_seconds()) if then else 0.0
 

@@ -28,7 +28,7 @@ def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
 
     Args:
         context: The plan's context; its newest attempt is open.
-        stopping: We asked the head to stop: its orderly end is no failure.
+        stopping: We asked the head to stop: its orderly end is not a failure.
     """
     head = context.head
     if head is None:
@@ -42,7 +42,7 @@ def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
 
 
 def decide(context: PlanContext) -> bool:
-    """After a failure: the job fails, or it goes on after a back-off. True if it has failed."""
+    """After a failure: fail the job, or let it continue after a back-off. True if it has failed."""
     record = context.record
     if record is None or record.failure_class is None or context.finished:
         return False
@@ -106,7 +106,7 @@ def backoff_seconds(context: PlanContext, last: AttemptStatus) -> int:
 
 
 def _vanished(context: PlanContext, stopping: bool) -> Verdict:
-    """The head pod is no more. What it last looked like may be remembered; else the conditions tell."""
+    """The head pod has disappeared. Its last state may be remembered; else the conditions tell."""
     last = next((p for p in context.snapshot.gone if p.role == "head" and p.attempt == context.status.attempt), None)
     if last and last.exit:
         return _head_ended(context, last, stopping)
@@ -202,7 +202,7 @@ def _first_failure(context: PlanContext) -> Verdict | None:
 
 
 def replaceable(context: PlanContext, pod: PodView) -> bool:
-    """Whether the same attempt goes on with a new pod in this worker's place."""
+    """Whether the attempt continues with a new pod in this worker's place."""
     if pod.deleting or not pod.ended:
         return True
     known = disruption_of(pod)

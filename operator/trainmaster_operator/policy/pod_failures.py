@@ -18,7 +18,7 @@ _TAKEN = {
     "NodeShutdown": "ended by the shutdown of its node",
     "Shutdown": "ended by the shutdown of its node",
 }  # fmt: skip
-# Refusals of a kubelet that had promised the room to somebody else in the meantime.
+# Refusals of a kubelet that had given the room to another pod in the meantime.
 _REFUSED = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError", "NodePorts")
 # Evictions that the pod brought upon itself: the same happens to the next one.
 _OWN_FAULT = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage limit")
@@ -26,7 +26,7 @@ _CANT_START = {"StartError", "ContainerCannotRun", "RunContainerError"}
 
 
 def disruption_of(pod: PodView) -> tuple[FailureClass, str] | None:
-    """Why the pod was taken away, if somebody took it; None if it ended by itself."""
+    """Why the pod was taken away, if something took it; None if it ended by itself."""
     said = f": {pod.message}" if pod.message else ""
     if pod.reason == "Evicted" and any(part in pod.message for part in _OWN_FAULT):
         lost = FailureClass.HEAD_LOST if pod.role == "head" else FailureClass.WORKER_LOST

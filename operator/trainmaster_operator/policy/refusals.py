@@ -1,7 +1,7 @@
 """What a refused creation means: whether time can heal it, and which field of the TrainingJob does if only an edit can.
 
 The texts are the API server's own, of Kubernetes 1.29 to 1.34; an unknown one is taken for something that only an edit
-can heal, so that nothing waits for ever in silence.
+can heal, so that nothing waits without end.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class PodView:
     Attributes:
         attempt: from its label; 0 if the label is missing or no number.
         index: of a worker, from 0.
-        owner_uid: UID of the controller; empty: nobody's.
+        owner_uid: UID of the controller; empty: none.
         phase: Pending, Running, Succeeded, Failed, Unknown.
         reason: `status.reason`: Evicted, NodeShutdown, UnexpectedAdmissionError ...
         message: `status.message` that goes with it.
@@ -62,7 +62,7 @@ class PodView:
         scheduled_at: when it got a node.
         unschedulable: the scheduler's message while it finds no node.
         disruption: reason of the DisruptionTarget condition: EvictionByEvictionAPI, DeletionByTaintManager ...
-        deleting: deletionTimestamp, which lies the grace period after the request.
+        deleting: deletionTimestamp: the time of the request plus the grace period.
         waiting: reason why the container waits: ContainerCreating, ErrImagePull, CreateContainerConfigError ... While
             an init container in front of it has an obstacle, that one's.
         waiting_message: the kubelet's message to it.
@@ -154,17 +154,17 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """An object of a name that the job needs, which belongs to somebody else."""
+    """An object of a name that the job needs, which this job does not own."""
 
     kind: str
     name: str
     owner: str = ""
-    """Who has it, as `Kind/name` or a UID; empty: nobody."""
+    """Its controller, as `Kind/name`; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that `plan` looks at.
+    """Everything that `plan` reads.
 
     The last three fields say what acting on an earlier plan ran into. Whoever acts plans once more with them at once,
     acts on that second plan, and forgets them.
@@ -173,7 +173,7 @@ class Snapshot:
         raw: the TrainingJob as the API serves it, `status` included.
         job: the same, validated and with the operator's defaults filled in; None: there are problems.
         problems: what is wrong with it, all at once.
-        pods: views of the pods with the job's label in its namespace, whoever owns them.
+        pods: views of the pods with the job's label in its namespace, regardless of their owner.
         heads_service: whether the namespace has the Service that gives heads their names.
         progress: the trainer's newest message of this job's UID.
         progress_received: when that message arrived, by the operator's clock; the trainer's may be another one.
@@ -181,7 +181,7 @@ class Snapshot:
         refused_at: when the job's pods were last refused or given back, as far as this process remembers.
         room_at: when pods of the namespace last went away, for the job that has waited longest for room.
         gone: last views of pods that have vanished lately, as far as remembered: a head that ended and was removed
-            between two looks left its result there. May be empty.
+            between two reconciles left its result there. May be empty.
         rejections: what the API server refused to create.
         conflicts: objects of other owners, found by a 409.
         secret_existed: EnsureSecret met a Secret that was there before.

@@ -109,7 +109,7 @@ def _is_news(context: PlanContext, new: Condition, word: str) -> bool:
     match new.type:
         case ConditionType.COMPLETE | ConditionType.FAILED:
             return changed and (new.status == "True" or new.reason == Reason.DURATION_EXTENDED)
-        case ConditionType.DEGRADED:  # an image that can't be pulled is told of by Provisioned
+        case ConditionType.DEGRADED:  # an image that can't be pulled is reported by Provisioned
             return changed and new.status == "True" and new.reason == Reason.NAME_CONFLICT
         case ConditionType.ACCEPTED:
             return new.status == "False" and (old is None or old.message != new.message)
@@ -177,5 +177,5 @@ def _transitions(status: dict[str, Any]) -> tuple[Any, ...]:
     """What a user waits for; everything else is figures."""
     conditions = [(item["type"], item["status"], item["reason"]) for item in status.get("conditions") or ()]
     attempts = [(record["attempt"], record.get("endTime")) for record in status.get("attempts") or ()]
-    plain = [status.get(key) for key in ("phase", "reason", "attempt", "restarts", "completionTime", "waitingSince")]
+    plain = [status.get(key) for key in ("phase", "reason", "attempt", "restarts", "completionTime")]
     return (conditions, attempts, *plain)

@@ -128,7 +128,7 @@ class App:
         try:
             done, _ = await asyncio.wait([stopped, work, election, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # first nothing writes any more, then the lease is free for another, then the rest
+            # first stop writing, then release the lease, then stop the rest
             await _cancel(work)
             await _cancel(election)
             await self.elector.release()
@@ -166,7 +166,7 @@ class App:
         )  # fmt: skip
 
     async def _wait_for_crd(self) -> None:
-        """Kopf looks for the CRD once, at its start."""
+        """Wait until the CRD exists: kopf looks for it once, at its start."""
         while True:
             try:
                 async for _ in self._client.list_pages(TRAINING_JOBS, next(iter(self._config.namespaces), None)):
@@ -209,7 +209,7 @@ class App:
         )
 
     def _heads_service_changed(self, namespace: str) -> None:
-        """Reconcile the jobs of a namespace whose Service was deleted or changed; that it was created is no news."""
+        """Reconcile the jobs of a namespace whose Service was deleted or changed."""
         if not any(self.services.get(namespace)):
             for key in self.jobs:
                 if key.namespace == namespace:
@@ -259,14 +259,14 @@ class App:
 
     def _export(self) -> None:
         gauge = self.metrics.gauge
-        gauge("trainmaster_leader", "1 if this replica acts.", lambda: float(self.elector.is_leader()))
-        gauge("trainmaster_queue_depth", "Jobs that wait for a reconcile.", lambda: float(len(self.queue)))
-        gauge("trainmaster_queue_running", "Jobs being reconciled.", lambda: float(self.queue.running))
-        gauge("trainmaster_loop_lag_seconds", "Worst lag of the event loop in a minute.", lambda: self._lag.worst)
+        gauge("trainmaster_leader", "1 if this replica is the leader.", lambda: float(self.elector.is_leader()))
+        gauge("trainmaster_queue_depth", "TrainingJobs waiting to be reconciled.", lambda: float(len(self.queue)))
+        gauge("trainmaster_queue_running", "TrainingJobs being reconciled.", lambda: float(self.queue.running))
+        gauge("trainmaster_loop_lag_seconds", "Maximum event loop lag of the last minute.", lambda: self._lag.worst)
         gauge("trainmaster_cached_pods", "Pods in the cache.", lambda: float(len(self.pods)))
         self.metrics.gauges(
             "trainmaster_cache_age_seconds",
-            "Time since the last sign of life of a watch.",
+            "Seconds since a watch last received anything.",
             "kind",
             lambda: {"Pod": self.pods.age(), "Service": self.services.age()},
         )
@@ -283,7 +283,7 @@ def _listed(cache: Reflector[Any, Any]) -> health.Check:
 
 async def main(config: Config) -> None:
     """Run one replica."""
-    # with the replica's name, so that an audit log tells who wrote
+    # with the replica's name, so that an audit log shows which one wrote
     agent = f"trainmaster-operator/{__version__} ({config.pod_name})"
     async with Connection(kopf_adapter.login, user_agent=agent, qps=config.qps, burst=config.burst) as connection:
         await App(config, connection).run()

@@ -9,7 +9,7 @@ from trainmaster_api.messages import ProgressMessage
 
 from trainmaster_operator.kube.trainingjob_cache import JobKey
 
-# Status isn't written more often than this for progress alone, so there is no use in reconciling more often.
+# Status isn't written more often than this for progress alone, so reconciling more often would be of no use.
 COALESCE_SECONDS = 10.0
 
 

@@ -65,7 +65,7 @@ async def ensure(
 ) -> Certificates:
     """The certificates in the Secret; makes them if there are none, or if they don't cover the names.
 
-    Replicas that start together agree: whoever comes second takes what the first one made.
+    Replicas that start together agree: the second one takes what the first one created.
 
     Args:
         client: Where the Secret is.
@@ -107,20 +107,20 @@ async def publish(client: Client, webhook: str, ca: str) -> None:
 
 
 async def follow(
-    look: Callable[[Certificates], Awaitable[Certificates]], now: Certificates, context: ssl.SSLContext, period: float
+    read: Callable[[Certificates], Awaitable[Certificates]], now: Certificates, context: ssl.SSLContext, period: float
 ) -> None:
-    """Serve renewed certificates. Returns when the CA has changed: peers and new jobs are told it at the start.
+    """Serve renewed certificates. Returns when the CA has changed: peers and new jobs get it at the start.
 
     Args:
-        look: Gives the certificates as they are now, knowing those that are served.
+        read: Gives the certificates as they are now, knowing those that are served.
         now: What the context serves.
         context: Of the running server.
-        period: Seconds between two looks.
+        period: Seconds between two reads.
     """
     while True:
         await asyncio.sleep(period)
         try:
-            found = await look(now)
+            found = await read(now)
             if found == now:
                 continue
             found.server_context()  # files that are half written, or a key that isn't the certificate's, end here

@@ -8,7 +8,12 @@ from trainmaster_operator.kube.trainingjob_cache import JobKey
 from trainmaster_operator.room import Room
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-LATE, EARLY, ELSEWHERE, RUNS = (JobKey("a", "late"), JobKey("a", "early"), JobKey("b", "x"), JobKey("a", "runs"))
+LATE, EARLY, ELSEWHERE, RUNS = (
+    JobKey("a", "first-by-name"),
+    JobKey("a", "last-by-name"),
+    JobKey("b", "x"),
+    JobKey("a", "runs"),
+)
 
 
 def at(second: float) -> datetime:
