@@ -13,25 +13,34 @@ from trainmaster_api import PLURAL, names
 from .errors import UserError
 
 
-def attempt_token(name: str, namespace: str | None) -> str:
-    """Token of a job's current attempt, with the rights that the user has by kubectl.
+def current_attempt(name: str, namespace: str | None) -> int:
+    """Return the number of a job's current attempt.
 
     Raises:
-        UserError: No kubectl, no such job, no right to read its Secret, or no attempt yet.
+        UserError: No kubectl, no such job, or no attempt yet.
     """
     job = _get(PLURAL, name, namespace)
-    attempt = (job.get("status") or {}).get("attempt", 0)
+    attempt: int = (job.get("status") or {}).get("attempt", 0)
     if not attempt:
         raise UserError(f"TrainingJob {name} has no attempt yet, so no Ray cluster: see `kubectl get tj {name}`")
+    return attempt
+
+
+def attempt_token(name: str, attempt: int, namespace: str | None) -> str:
+    """Return the token of an attempt's Ray cluster, with the rights that the user has by kubectl.
+
+    Raises:
+        UserError: No right to read the job's Secret, or no such Secret.
+    """
     secret = _get("secret", names.run_secret(name), namespace)
     key = base64.b64decode(secret["data"][names.KEY_RAY]).decode()
     return names.ray_token(key, attempt)
 
 
-def forward_command(name: str, namespace: str | None) -> list[str]:
-    """The port-forward to the head of whatever attempt lives."""
+def forward_command(name: str, attempt: int, namespace: str | None) -> list[str]:
+    """Return the port-forward to the head pod of an attempt."""
     where = ["--namespace", namespace] if namespace else []
-    return ["kubectl", *where, "port-forward", f"service/{names.head_service(name)}", str(names.PORT_DASHBOARD)]
+    return ["kubectl", *where, "port-forward", f"pod/{names.head_pod(name, attempt)}", str(names.PORT_DASHBOARD)]
 
 
 def _get(kind: str, name: str, namespace: str | None) -> dict[str, Any]:

@@ -121,13 +121,14 @@ def dashboard(options: argparse.Namespace) -> int:
     """Forward port 8265 to the Ray dashboard of a running job until Ctrl-C, and print the token it asks for."""
     import subprocess
 
-    from .dashboard import attempt_token, forward_command
+    from .dashboard import attempt_token, current_attempt, forward_command
 
-    print(
-        f"open http://localhost:8265 and enter this token: {attempt_token(options.name, options.namespace)}", flush=True
-    )
+    attempt = current_attempt(options.name, options.namespace)
+    token = attempt_token(options.name, attempt, options.namespace)
+
+    print(f"open http://localhost:8265 and enter this token: {token}", flush=True)
     try:
-        return subprocess.run(forward_command(options.name, options.namespace), check=False).returncode
+        return subprocess.run(forward_command(options.name, attempt, options.namespace), check=False).returncode
     except KeyboardInterrupt:
         return OK
 

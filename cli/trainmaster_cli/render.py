@@ -43,7 +43,7 @@ def render_job(job: TrainingJob, namespace: str | None, image: str | None) -> st
         raise UserError("; ".join(str(problem) for problem in problems))
     objects = [
         manifests.secret(resolved, settings, _RAY_KEY),
-        manifests.service(resolved),
+        manifests.heads_service(resolved.metadata.namespace),
         manifests.head(resolved, _FIRST_ATTEMPT),
         *(manifests.worker(resolved, _FIRST_ATTEMPT, index) for index in range(resolved.spec.cluster.workers.count)),
     ]

@@ -16,6 +16,9 @@ MANAGED_BY = "trainmaster"
 ROLE_HEAD = "head"
 ROLE_WORKER = "worker"
 
+# One headless Service per namespace gives every head pod a host name. It belongs to no job and outlives them all.
+HEADS_SERVICE = "trainmaster-heads"
+
 CONTAINER = "trainer"
 PROGRESS_AUDIENCE = f"{GROUP}/progress"
 PROGRESS_PATH = "/v1/progress"
@@ -27,6 +30,8 @@ KEY_JOB = "job.json"  # the resolved TrainingJob: metadata {name, namespace, uid
 # The job comes from this annotation of the pod, so every attempt has the spec as it is when its pods are made: a user
 # who raises memory or checkpoint.every after a failure is heard.
 ANNOTATION_JOB = f"{GROUP}/resolved-job"
+# `loop.duration` of the spec that the pod was made from: the operator compares it without parsing the whole job.
+ANNOTATION_DURATION = f"{GROUP}/duration"
 KEY_PROGRESS_URL = "progress-url"
 KEY_PROGRESS_CA = "progress-ca.crt"
 
@@ -34,6 +39,9 @@ RUN_DIR = "/var/run/trainmaster/job"
 TOKEN_DIR = "/var/run/trainmaster/token"  # projected service-account token, file `token`
 SCRATCH_DIR = "/scratch"  # emptyDir: HOME, TMPDIR and Ray's temp dir, because the root file system is read-only
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+
+# What a Secret of storage.credentialsSecret must have.
+CREDENTIAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 # Environment of head and worker containers. AWS_* come from storage.credentialsSecret by envFrom.
 ENV_ROLE = "TRAINMASTER_ROLE"
@@ -68,27 +76,26 @@ def worker_pod(job: str, attempt: int, index: int) -> str:
     return f"{job}-{attempt}-w-{index}"
 
 
-def head_service(job: str) -> str:
-    """Headless Service that selects the head of whatever attempt lives."""
-    return f"{job}-head"
-
-
 def run_secret(job: str) -> str:
-    """Secret that holds the Ray key and the resolved job."""
+    """Secret that holds the Ray key and the address that progress goes to."""
     return f"{job}-run"
 
 
-def head_address(job: str, namespace: str) -> str:
-    """Host name of whatever head lives: for people and dashboards."""
-    return f"{head_service(job)}.{namespace}.svc"
-
-
 def attempt_head_address(job: str, attempt: int, namespace: str) -> str:
-    """Host name of the head of one attempt, as its workers resolve it.
+    """Return the host name of the head of one attempt, as its workers resolve it.
 
     Every attempt has a name of its own, because resolvers remember the address of the head before for up to 30 s.
     """
-    return f"{head_pod(job, attempt)}.{head_address(job, namespace)}"
+    return f"{head_pod(job, attempt)}.{HEADS_SERVICE}.{namespace}.svc"
+
+
+def heads_labels() -> dict[str, str]:
+    """Return the labels of the Service that all heads of a namespace share; it has no job's label."""
+    return {
+        "app.kubernetes.io/name": HEADS_SERVICE,
+        "app.kubernetes.io/part-of": "trainmaster",
+        LABEL_MANAGED_BY: MANAGED_BY,
+    }
 
 
 def labels(job: str, attempt: int | None = None, role: str | None = None, index: int | None = None) -> dict[str, str]:

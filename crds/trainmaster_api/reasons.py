@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
 
 class Reason(StrEnum):
-    """Reasons of conditions that are no failure; a failure's reason is its FailureClass."""
+    """Reasons of conditions that are not failures; a failure's reason is its FailureClass."""
 
     SPEC_VALID = "SpecValid"
     INVALID_SPEC = "InvalidSpec"
@@ -48,12 +48,19 @@ class Reason(StrEnum):
     PODS_READY = "PodsReady"
     PODS_REMOVED = "PodsRemoved"
     WAITING_FOR_OLD_PODS = "WaitingForOldPods"
+    WAITING_FOR_QUOTA = "WaitingForQuota"
+    WAITING_FOR_ADMISSION = "WaitingForAdmission"
+    WAITING_FOR_DEPENDENCY = "WaitingForDependency"
+    WAITING_FOR_VOLUMES = "WaitingForVolumes"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
     REPLACING_WORKER = "ReplacingWorker"
     BACKING_OFF = "BackingOff"
     STARTING = "Starting"
     TRAINING = "Training"
+    NO_RECENT_STEP = "NoRecentStep"
     RECOVERING = "Recovering"
     STOPPED = "Stopped"
+    DURATION_EXTENDED = "DurationExtended"
     NO_CHECKPOINT = "NoCheckpoint"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
     TRAINING_COMPLETE = "TrainingComplete"
@@ -62,38 +69,61 @@ class Reason(StrEnum):
 
 
 CONDITION_MEANINGS: dict[ConditionType, str] = {
-    ConditionType.ACCEPTED: "the spec can be carried out; False: it can't, and the message lists every problem",
-    ConditionType.SUSPENDED: "the job is stopped at a checkpoint, or on the way there, because run.suspend is true",
-    ConditionType.PROVISIONED: "the pods of the current attempt exist and are Ready",
-    ConditionType.RUNNING: "steps are being made",
-    ConditionType.CHECKPOINTED: "a committed checkpoint exists, from which the job would go on",
-    ConditionType.COMPLETE: "the model is trained, evaluated and stored; final",
-    ConditionType.FAILED: "the job is given up, for the reason that is a failure class; final",
-    ConditionType.DEGRADED: "the operator can't do its part at the moment and tries again",
+    ConditionType.ACCEPTED: "the spec is valid; if False, the message lists every problem",
+    ConditionType.SUSPENDED: "the job is stopped at a checkpoint, or about to be, because run.suspend is true",
+    ConditionType.PROVISIONED: "all pods of the current attempt exist and are Ready",
+    ConditionType.RUNNING: "training is making progress; the message says so when no step has been completed recently",
+    ConditionType.CHECKPOINTED: "a committed checkpoint exists, from which the job would resume",
+    ConditionType.COMPLETE: (
+        "the model is trained, evaluated and stored; final, unless training.loop.duration is raised afterwards"
+    ),
+    ConditionType.FAILED: "the job has failed permanently; the reason is a failure class",
+    ConditionType.DEGRADED: "reconciliation is degraded; the operator will retry",
 }
 
 REASON_MEANINGS: dict[Reason, str] = {
-    Reason.SPEC_VALID: "the spec has no problem",
-    Reason.INVALID_SPEC: "the spec has problems; the message names each with its path and what is accepted",
+    Reason.SPEC_VALID: "the spec is valid",
+    Reason.INVALID_SPEC: "the spec is invalid; the message lists each problem with its path and the accepted values",
     Reason.NOT_SUSPENDED: "run.suspend is false",
     Reason.SUSPENDING: "a checkpoint is being saved before the pods are deleted",
-    Reason.SUSPENDED: "the pods are gone; the message names the step that the job will go on from",
-    Reason.RESUMED: "run.suspend went back to false",
-    Reason.PODS_CREATED: "the pods of the attempt exist, not all of them are Ready",
+    Reason.SUSPENDED: "the pods have been deleted; the message has the step that training will resume from",
+    Reason.RESUMED: "run.suspend was set back to false",
+    Reason.PODS_CREATED: "all pods of the attempt have been created, but not all are Ready",
     Reason.PODS_READY: "all pods of the attempt are Ready",
-    Reason.PODS_REMOVED: "the attempt is over and its pods are deleted",
-    Reason.WAITING_FOR_OLD_PODS: "the next attempt waits until no pod of the one before is left",
-    Reason.REPLACING_WORKER: "a worker pod was lost and is made anew in the same attempt",
-    Reason.BACKING_OFF: "the next attempt waits, longer after each failure without a new checkpoint",
-    Reason.STARTING: "pods are Ready; framework, data and model are being loaded",
-    Reason.TRAINING: "steps are being made",
-    Reason.RECOVERING: "a worker was lost; training goes on from the newest checkpoint",
-    Reason.STOPPED: "nothing runs at the moment",
-    Reason.NO_CHECKPOINT: "nothing was saved yet; a restart would begin from the start",
-    Reason.CHECKPOINT_COMMITTED: "the message names the newest committed checkpoint",
-    Reason.TRAINING_COMPLETE: "the run came to its end; the message has the test metrics",
-    Reason.NAME_CONFLICT: "an object of somebody else has the name of one of ours; it is never touched",
-    Reason.HEALTHY: "the operator can do its part",
+    Reason.PODS_REMOVED: "the attempt has ended and its pods have been deleted",
+    Reason.WAITING_FOR_OLD_PODS: "the next attempt starts once all pods of the previous one have terminated",
+    Reason.WAITING_FOR_QUOTA: (
+        "a ResourceQuota has no room for all pods of the attempt; pods that were created are released, and creation "
+        "is retried"
+    ),
+    Reason.WAITING_FOR_ADMISSION: (
+        "the API server or an admission webhook can't admit pods at the moment; creation is retried"
+    ),
+    Reason.WAITING_FOR_DEPENDENCY: (
+        "an object that the pods refer to does not exist yet (ServiceAccount, PriorityClass, RuntimeClass); creation "
+        "is retried"
+    ),
+    Reason.WAITING_FOR_VOLUMES: (
+        "a pod is scheduled, but its volumes or its network are not set up; the message lists what it mounts"
+    ),
+    Reason.NAMESPACE_TERMINATING: "the namespace is being deleted, so no pods can be created in it",
+    Reason.REPLACING_WORKER: "a worker pod was lost and is being recreated within the same attempt",
+    Reason.BACKING_OFF: "the next attempt is delayed; the delay doubles with each failure without a new checkpoint",
+    Reason.STARTING: "pods are Ready; the framework, the data and the model are being loaded",
+    Reason.TRAINING: "training is making progress",
+    Reason.NO_RECENT_STEP: (
+        "no optimizer step has been reported for 15 s or more; the message says since when and, where known, why"
+    ),
+    Reason.RECOVERING: "a worker was lost; training resumes from the newest checkpoint once it has been replaced",
+    Reason.STOPPED: "no attempt is running",
+    Reason.DURATION_EXTENDED: "training.loop.duration was raised; training continues from the newest checkpoint",
+    Reason.NO_CHECKPOINT: "no checkpoint has been saved yet; a restart would begin at step 0",
+    Reason.CHECKPOINT_COMMITTED: "the message has the newest committed checkpoint",
+    Reason.TRAINING_COMPLETE: "the run reached its end; the message has the test metrics",
+    Reason.NAME_CONFLICT: (
+        "a required object name is already taken by an object this TrainingJob does not own; it is left unmodified"
+    ),
+    Reason.HEALTHY: "reconciliation works",
 }
 
 
@@ -101,11 +131,11 @@ class Retry(StrEnum):
     """What a failure class costs."""
 
     NEVER = "never"
-    """The same input fails the same way: the job fails at once."""
+    """Retrying would fail the same way: the job fails at once."""
     COUNTED = "counted"
-    """Another attempt, counted against run.retries.max."""
+    """Another attempt, which counts against run.retries.max."""
     FREE = "free"
-    """Infrastructure took it away: another attempt after a back-off, not counted."""
+    """Caused by the infrastructure: another attempt after a back-off, not counted."""
 
 
 class FailureClass(StrEnum):
@@ -144,13 +174,13 @@ class FailureRule:
 
 FAILURE_RULES: dict[FailureClass, FailureRule] = {
     FailureClass.USER_CODE_ERROR: FailureRule(
-        Retry.NEVER, "the training code raised an exception", "read the last lines and fix the code"
+        Retry.NEVER, "the training code raised an exception", "fix the code; status.attempts has the last log lines"
     ),
     FailureClass.INVALID_CONFIGURATION: FailureRule(
-        Retry.NEVER, "the specification can't be carried out", "change the field that the message names"
+        Retry.NEVER, "the spec can't be carried out", "change the field that the message names"
     ),
     FailureClass.DATA_ERROR: FailureRule(
-        Retry.NEVER, "the data can't be read or isn't what the spec says", "fix what the message names"
+        Retry.NEVER, "the data can't be read or does not match the spec", "fix what the message names"
     ),
     FailureClass.HOST_OUT_OF_MEMORY: FailureRule(
         Retry.COUNTED, "a container reached its memory limit", "raise cluster.workers.memory or cluster.head.memory"
@@ -162,40 +192,40 @@ FAILURE_RULES: dict[FailureClass, FailureRule] = {
         Retry.NEVER, "loss or gradients became NaN or infinite", "lower optimizer.lr or set loop.clipNorm"
     ),
     FailureClass.STORAGE_UNAVAILABLE: FailureRule(
-        Retry.COUNTED, "storage didn't answer for minutes", "check storage.endpoint and the storage server"
+        Retry.COUNTED, "storage was unreachable for minutes", "check storage.endpoint and the storage server"
     ),
     FailureClass.STORAGE_DENIED: FailureRule(
-        Retry.NEVER, "storage refused: no such bucket, wrong key, or no permission",
-        "check storage.uri and the keys in storage.credentialsSecret",
+        Retry.NEVER, "storage denied access: no such bucket, wrong credentials, or no permission",
+        "check storage.uri and the keys of the Secret storage.credentialsSecret",
     ),
     FailureClass.WORKER_LOST: FailureRule(
-        Retry.COUNTED, "a worker process or pod ended unasked and could not be replaced", "read the worker's log"
+        Retry.COUNTED, "a worker process or pod terminated unexpectedly", "check the worker's log"
     ),
     FailureClass.HEAD_LOST: FailureRule(
-        Retry.COUNTED, "the head pod ended or vanished without a result", "read the head's log"
+        Retry.COUNTED, "the head pod ended without reporting a result", "check the head's log"
     ),
-    FailureClass.NODE_LOST: FailureRule(Retry.FREE, "a node stopped answering", "nothing: the job starts elsewhere"),
+    FailureClass.NODE_LOST: FailureRule(Retry.FREE, "a node became unreachable", "nothing: the job restarts elsewhere"),
     FailureClass.PREEMPTED: FailureRule(
-        Retry.FREE, "a pod was evicted, preempted or drained", "nothing: the job starts again when there is room"
+        Retry.FREE, "a pod was evicted, preempted or drained", "nothing: the job restarts as soon as there is room"
     ),
     FailureClass.IMAGE_PULL: FailureRule(
-        Retry.NEVER, "the image can't be pulled", "check cluster.image and template.imagePullSecrets"
+        Retry.NEVER, "the image can't be pulled", "check cluster.image and template.spec.imagePullSecrets"
     ),
     FailureClass.UNSCHEDULABLE: FailureRule(
-        Retry.NEVER, "no node has room for a pod", "lower cpus, memory or gpus, or add nodes"
+        Retry.NEVER, "no node fits a pod", "lower cpus, memory or gpus, or add nodes"
     ),
     FailureClass.POD_REJECTED: FailureRule(
-        Retry.NEVER, "the API server refused a pod (quota, admission, bad template)", "change what the message names"
+        Retry.NEVER, "the API server rejected a pod; a retry won't help", "change the field that the message names"
     ),
     FailureClass.STALLED: FailureRule(
-        Retry.COUNTED, "no step for run.stallSeconds", "look for a deadlock, or raise run.stallSeconds"
+        Retry.COUNTED, "no step was completed for run.stallSeconds", "look for a deadlock, or raise run.stallSeconds"
     ),
-    FailureClass.GPU_FAULT: FailureRule(Retry.FREE, "a GPU or NCCL fault", "drain the node that the message names"),
+    FailureClass.GPU_FAULT: FailureRule(Retry.FREE, "a GPU or NCCL fault", "drain the node named in the message"),
     FailureClass.DEADLINE_EXCEEDED: FailureRule(
-        Retry.NEVER, "run.activeDeadlineSeconds or run.pendingDeadlineSeconds passed", "raise the deadline"
+        Retry.NEVER, "run.activeDeadlineSeconds or run.pendingDeadlineSeconds exceeded", "raise the deadline"
     ),
-    FailureClass.CANCELLED: FailureRule(Retry.NEVER, "stopped by the user", "run it again: it resumes"),
+    FailureClass.CANCELLED: FailureRule(Retry.NEVER, "stopped by the user", "run it again to resume"),
     FailureClass.INTERNAL_ERROR: FailureRule(
-        Retry.COUNTED, "a fault of Trainmaster or Ray", "report it with the job's events.jsonl"
+        Retry.COUNTED, "a bug in Trainmaster or Ray", "report it, with the run's events.jsonl attached"
     ),
 }  # fmt: skip

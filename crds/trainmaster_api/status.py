@@ -69,8 +69,10 @@ class Progress(Model):
     """The job's metric for the printed column: `val/loss=0.123`."""
     metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Latest value of each metric."""
+    step_time: Time | None = None
+    """When that step was finished, by the trainer's clock."""
     time: Time | None = None
-    """When the trainer said so."""
+    """When the trainer reported it."""
 
 
 class CheckpointStatus(Model):
@@ -95,8 +97,10 @@ class AttemptStatus(Model):
     """When its pods were created."""
     end_time: Time | None = None
     """When its result was known."""
-    result: Literal["", "Complete", "Failed", "Suspended"] = ""
-    """How it ended; empty while it lives."""
+    duration: Annotated[str, Field(max_length=16)] = ""
+    """`training.loop.duration` that it trains to."""
+    result: Literal["", "Complete", "Failed", "Suspended", "Extended"] = ""
+    """How it ended; empty while it runs. Extended: stopped at a checkpoint, because loop.duration was raised."""
     failure_class: FailureClass | None = None
     """Why it ended, when it failed."""
     message: Annotated[str, Field(max_length=4096)] = ""
@@ -121,8 +125,8 @@ class AttemptStatus(Model):
     """Seconds from the end of the attempt before to this attempt's first new step."""
 
 
-class Ledger(Model):
-    """Where the time of the current attempt went, in seconds from its creation."""
+class StartupTimings(Model):
+    """Where the time of the current attempt's start went, in seconds from its creation."""
 
     scheduled_seconds: float | None = None
     """Until the last pod had a node."""
@@ -180,8 +184,10 @@ class Status(Model):
     """Newest committed checkpoint."""
     attempts: Annotated[list[AttemptStatus], Field(max_length=10)] = []
     """The last ten attempts, oldest first."""
-    ledger: Ledger | None = None
-    """Where the time went."""
+    waiting_since: Time | None = None
+    """Since when pods have been refused for a reason that can go away by itself, such as a quota."""
+    startup_timings: StartupTimings | None = None
+    """Where the time of the current attempt's start went."""
     run_uri: str = ""
     """The run's directory in storage."""
     model_uri: str = ""

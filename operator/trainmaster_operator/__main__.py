@@ -16,7 +16,7 @@ from trainmaster_operator.runtime.config import parse  # noqa: E402
 
 
 def main() -> None:
-    """Run until stopped. Ends with 1 when the lease is lost or a part fails: whoever supervises it starts it anew."""
+    """Run until stopped. Ends with 1 when the lease is lost or a part fails: its supervisor restarts it."""
     config = parse()
     form = kopf.LogFormat.JSON if config.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=config.verbose, log_format=form)

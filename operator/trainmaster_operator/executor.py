@@ -1,4 +1,4 @@
-"""Carries out a plan's actions. Each may be carried out twice, by a process that died in between or by two replicas."""
+"""Carries out a plan's actions. Each is idempotent: a process may die in between, and two replicas may do it twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from trainmaster_api.spec.job import TrainingJob
 
 from . import manifests
 from .kube.client import EVENTS, PODS, SECRETS, SERVICES, TRAINING_JOBS, Client, Object, Resource
-from .kube.errors import AlreadyExistsError, ConflictError, ForbiddenError, InvalidError, NotFoundError
+from .kube.errors import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    ServerError,
+    ThrottledError,
+)
 from .kube.reflector import Reflector
 from .kube.trainingjob_cache import JobKey
 from .policy.actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService, Event
@@ -26,11 +35,13 @@ from .policy.snapshot import Conflict, PodView, Rejection, Snapshot
 
 PARALLEL = 32
 REMEMBERED_DELETES = 10_000
+# Answers to a creation that the plan explains. No answer at all, or bad credentials, are the queue's to retry.
+_REFUSALS = (ForbiddenError, InvalidError, NotFoundError, ConflictError, ThrottledError, ServerError)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What acting ran into, for the next plan to see."""
+    """What executing a plan ran into, for the next plan to see."""
 
     rejections: tuple[Rejection, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
@@ -40,7 +51,7 @@ class Outcome:
         return bool(self.rejections or self.conflicts or self.secret_existed)
 
     def merged(self, other: Outcome) -> Outcome:
-        """Both."""
+        """Return both in one."""
         return Outcome(
             self.rejections + other.rejections,
             self.conflicts + other.conflicts,
@@ -48,14 +59,14 @@ class Outcome:
         )
 
 
-class Actor:
+class Executor:
     """Creates and deletes what a plan says, and puts the answers into the caches at once."""
 
     def __init__(
         self,
         client: Client,
         pods: Reflector[JobKey, PodView],
-        services: Reflector[JobKey, tuple[str, str]],
+        services: Reflector[str, bool],
         settings: Settings,
     ) -> None:
         self._client = client
@@ -65,8 +76,8 @@ class Actor:
         # Deletes that were accepted, by UID with their grace: the cache may show the pod unmarked for a while yet.
         self._deleted: OrderedDict[str, int | None] = OrderedDict()
 
-    async def act(self, snapshot: Snapshot, actions: Iterable[Action]) -> Outcome:
-        """Do everything: what pods need first, then the pods in parallel.
+    async def execute(self, snapshot: Snapshot, actions: Iterable[Action]) -> Outcome:
+        """Carry out all actions: first what pods need, then the pods in parallel.
 
         Raises:
             ApiError: the first of the errors that aren't observations, after all actions have been tried.
@@ -102,14 +113,13 @@ class Actor:
             case EnsureSecret():
                 return await self._secret(snapshot, namespace)
             case EnsureService():
-                body = manifests.service(_job(snapshot))
-                return await self._create(SERVICES, namespace, body, snapshot.uid, self._services)
+                return await self._service(namespace)
             case CreatePod():
                 return await self._pod(snapshot, namespace, action)
             case DeletePod():
                 await self._delete_pod(namespace, action)
             case DeleteJob():
-                # gone: someone else deleted it, and may have made it anew
+                # gone: it was deleted, and perhaps created again, by someone else
                 with contextlib.suppress(NotFoundError, ConflictError):
                     await self._client.delete(
                         TRAINING_JOBS, namespace, snapshot.name, uid=action.uid, propagation="Background"
@@ -123,6 +133,22 @@ class Actor:
         except AlreadyExistsError:
             # Whose it is can't be asked: the operator has no right to read Secrets. The launcher compares the UID.
             return Outcome(secret_existed=True)
+        except _REFUSALS as error:
+            return _refusal(SECRETS, body, error)
+        return Outcome()
+
+    async def _service(self, namespace: str) -> Outcome:
+        """Create the Service of the namespace's heads. Another job may have done so a moment ago."""
+        body = manifests.heads_service(namespace)
+        try:
+            stored = await self._client.create(SERVICES, namespace, body)
+        except AlreadyExistsError:
+            stored = await self._client.get(SERVICES, namespace, body["metadata"]["name"])
+            if not manifests.is_heads_service(stored):
+                return Outcome(conflicts=(Conflict(SERVICES.kind, stored["metadata"]["name"]),))
+        except _REFUSALS as error:
+            return _refusal(SERVICES, body, error)
+        self._services.observe(stored)
         return Outcome()
 
     async def _pod(self, snapshot: Snapshot, namespace: str, action: CreatePod) -> Outcome:
@@ -132,23 +158,17 @@ class Actor:
         else:
             body = manifests.worker(job, action.attempt, action.index)
         try:
-            return await self._create(PODS, namespace, body, snapshot.uid, self._pods)
-        except (ForbiddenError, InvalidError) as error:
-            return Outcome(rejections=(Rejection(action.name, error.code, error.message),))
-
-    async def _create(
-        self, resource: Resource, namespace: str, body: Object, owner: str, cache: Reflector[JobKey, Any]
-    ) -> Outcome:
-        """Create; an object that is there already is ours (an answer got lost) or a conflict."""
-        try:
-            stored = await self._client.create(resource, namespace, body)
-        except AlreadyExistsError:
-            stored = await self._client.get(resource, namespace, body["metadata"]["name"])
+            # strict: the API server would drop a misspelt field of a template without a word
+            stored = await self._client.create(PODS, namespace, body, strict=True)
+        except AlreadyExistsError:  # it is ours, and an answer got lost; or it is a conflict
+            stored = await self._client.get(PODS, namespace, body["metadata"]["name"])
             holder = _controller(stored)
-            if holder.get("uid") != owner:
+            if holder.get("uid") != snapshot.uid:
                 who = f"{holder['kind']}/{holder['name']}" if holder else ""
-                return Outcome(conflicts=(Conflict(resource.kind, stored["metadata"]["name"], who),))
-        cache.observe(stored)
+                return Outcome(conflicts=(Conflict(PODS.kind, stored["metadata"]["name"], who),))
+        except _REFUSALS as error:
+            return _refusal(PODS, body, error)
+        self._pods.observe(stored)
         return Outcome()
 
     async def _delete_pod(self, namespace: str, action: DeletePod) -> None:
@@ -157,7 +177,7 @@ class Actor:
         try:
             answer = await self._client.delete(PODS, namespace, action.name, uid=action.uid, grace=action.grace)
         except (NotFoundError, ConflictError):
-            answer = {}  # it is gone, whoever has its name by now
+            answer = {}  # it is gone, whatever has its name by now
         self._deleted[action.uid] = action.grace
         if len(self._deleted) > REMEMBERED_DELETES:
             self._deleted.popitem(last=False)
@@ -186,6 +206,10 @@ async def post_event(client: Client, reference: Object, event: Event, now: datet
         await client.create(EVENTS, reference["namespace"], body)
     except AlreadyExistsError:
         return
+
+
+def _refusal(resource: Resource, body: Object, error: ApiError) -> Outcome:
+    return Outcome(rejections=(Rejection(body["metadata"]["name"], error.code, error.message, resource.kind),))
 
 
 def _job(snapshot: Snapshot) -> TrainingJob:

@@ -1,7 +1,7 @@
-"""One look at one TrainingJob: observe, plan, act, write the status once.
+"""Reconciles one TrainingJob: observe, plan, execute, write the status once.
 
-Everything is decided by `model.plan` from what was observed; nothing is remembered between two looks that couldn't be
-lost. So a crash before or after any call is mended by the next look.
+Everything is decided by `policy.plan` from what was observed; nothing is remembered between two reconciles that
+couldn't be lost. So a crash before or after any call is repaired by the next reconcile.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from trainmaster_api import names
 from trainmaster_api.messages import ProgressMessage
 
 from . import manifests
-from .executor import Actor, Outcome, post_event
+from .executor import Executor, Outcome, post_event
 from .kube.client import TRAINING_JOBS, Client, Object
 from .kube.errors import ApiError, ConflictError, NotFoundError
 from .kube.reflector import Reflector
@@ -25,11 +24,12 @@ from .policy.actions import CreatePod, Event
 from .policy.plan import Plan, plan
 from .policy.settings import Settings
 from .policy.snapshot import PodView, Snapshot
-from .status_throttle import Pace
+from .room import Room
+from .status_throttle import StatusThrottle
 
 logger = logging.getLogger(__name__)
 
-# Acting may run into something that changes the plan (a refused pod, a name that is taken); more than this is a fault.
+# Executing may run into something that changes the plan (a refused pod, a name that is taken); more than this is a bug.
 ROUNDS = 3
 
 
@@ -37,27 +37,31 @@ class ProgressSource(Protocol):
     """Where the trainers' messages are."""
 
     def get(self, key: JobKey) -> ProgressMessage | None:
-        """The newest message of a job."""
+        """Return the newest message of a job."""
+
+    def received(self, key: JobKey) -> datetime | None:
+        """Return when that message arrived."""
 
 
 @dataclass(frozen=True)
 class Caches:
-    """What is known of the cluster without asking."""
+    """What is known of the cluster without asking it."""
 
     jobs: JobStore
     pods: Reflector[JobKey, PodView]
-    services: Reflector[JobKey, tuple[str, str]]
+    services: Reflector[str, bool]
     progress: ProgressSource
 
 
 class Reconciler:
-    """Callable with a key; returns the seconds after which the key wants to be looked at again.
+    """Callable with a key; returns the seconds after which the key is to be reconciled again.
 
     Args:
         client: The API; fenced, so that a replica that is no longer the leader sends nothing.
         caches: What is known of the cluster.
         settings: The operator's defaults.
         status_written: Told of (old status, new status) after each write.
+        enqueue: Asks for another job to be reconciled after some seconds.
         now: The wall clock, UTC.
     """
 
@@ -68,6 +72,7 @@ class Reconciler:
         settings: Settings,
         *,
         status_written: Callable[[Object, Object], None] = lambda old, new: None,
+        enqueue: Callable[[JobKey, float], None] = lambda key, after: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
@@ -75,32 +80,42 @@ class Reconciler:
         self._settings = settings
         self._status_written = status_written
         self._now = now
-        self._actor = Actor(client, caches.pods, caches.services, settings)
+        self._executor = Executor(client, caches.pods, caches.services, settings)
         self._resolved: dict[JobKey, tuple[tuple[str, int], Any]] = {}
-        self._pace = Pace()
+        self._throttle = StatusThrottle()
+        self._room = Room(enqueue)
+        self._listening_since: datetime | None = None
 
     async def __call__(self, key: JobKey) -> float | None:
-        """Look at one job."""
+        """Reconcile one job."""
+        self._listening_since = self._listening_since or self._now()
         raw = self._caches.jobs.get(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             self.forget(key)  # the garbage collector removes what it owned
             return None
         outcome = Outcome()
+        self._room.seen(key, sum(not pod.ended for pod in self._caches.pods.get(key)), self._now())
         for _ in range(ROUNDS):
             snapshot = self._observe(key, raw, outcome)
             decided = plan(snapshot, self._now())
             if not await self._is_newest(key, raw, decided):
                 return 0.0
-            found = await self._actor.act(snapshot, decided.actions)
+            found = await self._executor.execute(snapshot, decided.actions)
             if not found:
                 break
             outcome = outcome.merged(found)
+        if decided.refused:
+            self._room.refused(key, self._now(), decided.status.get("waitingSince") or "")
+        elif not decided.status.get("waitingSince"):
+            self._room.granted(key)
         return await self._write(key, raw, decided)
 
     def forget(self, key: JobKey) -> None:
         """Drop what is remembered of a job that is gone."""
         self._resolved.pop(key, None)
-        self._pace.forget(key)
+        self._throttle.forget(key)
+        self._room.seen(key, 0, self._now())
+        self._room.forget(key)
 
     def _observe(self, key: JobKey, raw: Object, outcome: Outcome) -> Snapshot:
         meta = raw["metadata"]
@@ -108,8 +123,6 @@ class Reconciler:
         if self._resolved.get(key, (None,))[0] != identity:
             self._resolved[key] = identity, manifests.resolve(raw, self._settings)
         job, problems = self._resolved[key][1]
-        service = names.head_service(key.name)
-        owners = [owner for name, owner in self._caches.services.get(key) if name == service]
         progress = self._caches.progress.get(key)
         return Snapshot(
             raw=raw,
@@ -117,17 +130,21 @@ class Reconciler:
             problems=problems,
             pods=self._caches.pods.get(key),
             gone=self._caches.pods.gone(key),
-            service_owner=owners[0] if owners else None,
+            heads_service=any(self._caches.services.get(key.namespace)),
             progress=progress if progress is not None and progress.uid == meta["uid"] else None,
+            progress_received=self._caches.progress.received(key),
+            listening_since=self._listening_since,
+            refused_at=self._room.refused_at(key),
+            room_at=self._room.room_at(key),
             rejections=outcome.rejections,
             conflicts=outcome.conflicts,
             secret_existed=outcome.secret_existed,
         )
 
     async def _is_newest(self, key: JobKey, raw: Object, decided: Plan) -> bool:
-        """Make sure that pods are made for a job as it is now, wherever the watch of TrainingJobs hangs.
+        """Make sure that pods are created for the job as it is now, however stale the watch of TrainingJobs is.
 
-        The first attempt needs no question: pods of a job that is gone are collected as garbage.
+        The first attempt needs no such check: pods of a job that is gone are garbage-collected.
         """
         started = bool((raw.get("status") or {}).get("attempt"))
         if not started or not any(isinstance(action, CreatePod) for action in decided.actions):
@@ -141,7 +158,7 @@ class Reconciler:
 
     async def _write(self, key: JobKey, raw: Object, decided: Plan) -> float | None:
         old, now = raw.get("status") or {}, self._now()
-        delay = self._pace.delay(key, old, decided.status, now)
+        delay = self._throttle.delay(key, old, decided.status, now)
         if delay is None or delay > 0:
             return _sooner(decided.requeue_after, delay)
         meta = {field: raw["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion")}
@@ -156,11 +173,11 @@ class Reconciler:
         except NotFoundError:
             self._caches.jobs.remove(key, meta["uid"])
             return 0.0
-        except ConflictError:  # the user was faster: look again with what is there now
+        except ConflictError:  # the user was faster: reconcile again with what there is now
             self._caches.jobs.put(await self._client.get(TRAINING_JOBS, key.namespace, key.name))
             return 0.0
         self._caches.jobs.put(stored)
-        self._pace.written(key, now)
+        self._throttle.written(key, now)
         self._tell(key, raw, old, decided)
         for event in decided.events:
             await self._post(raw, event)

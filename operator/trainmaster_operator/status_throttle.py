@@ -20,7 +20,7 @@ STARTUP_WRITES_AT_ONCE = 20
 _AGAIN_SECONDS = 10.0
 
 
-class Pace:
+class StatusThrottle:
     """Decides for each job; what it remembers may be lost.
 
     Args:

@@ -33,7 +33,7 @@ STAGES = {
 }
 ABOUT = """\
 The digits example with two workers on the cluster of `KUBECONFIG` (the test bed: two nodes on the same cores), one job
-at a time. Stages are the job's own ledger, each from the end of the one before; the sum is on the client's clock, from
+at a time. Stages are the job's own timings, each from the end of the one before; the sum is on the client's clock, from
 `kubectl apply` to the moment when a watch sees `Running`, which is set by the first step. A fault is timed on the same
 clock from the kill to the moment when the watch sees the job `Running` again, so both hold the delay of the report.
 Checkpoints are written every 200 steps; what came after the last one is done twice and is counted as lost.
@@ -96,15 +96,15 @@ def result(taken: dict[str, list[Sample]]) -> Result:
     return Result("recovery", "From apply to the first step, and back from a fault", ABOUT, tables, samples=raw)
 
 
-def durations(ledger: Json) -> dict[str, float]:
-    """Seconds of each stage; the ledger holds their ends, counted from the attempt's start.
+def durations(timings: Json) -> dict[str, float]:
+    """Seconds of each stage; the timings hold their ends, counted from the attempt's start.
 
     Raises:
         KeyError: a stage is missing.
     """
     found, before = {}, 0.0
     for stage in STAGES:
-        found[stage], before = ledger[stage] - before, ledger[stage]
+        found[stage], before = timings[stage] - before, timings[stage]
     return found
 
 
@@ -124,7 +124,9 @@ def _measure(namespace: Namespace, name: str, fault: Fault) -> Sample:
     start = time.time() - began
     assert not holds(first, "Failed"), namespace.explain(name)
     before = namespace.at_step(name, STEPS_BEFORE, PATIENCE)
-    stages = durations(status(first if "firstStepSeconds" in status(first).get("ledger", {}) else before)["ledger"])
+    stages = durations(
+        status(first if "firstStepSeconds" in status(first).get("startupTimings", {}) else before)["startupTimings"]
+    )
     fault.strike(namespace, name)
     # after it: to get into the pod takes a second, the kill itself nothing
     struck = time.time()

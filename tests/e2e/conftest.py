@@ -231,7 +231,7 @@ def spread(name: str) -> Json:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": selector,
     }
-    return {"topologySpreadConstraints": [rule]}
+    return {"spec": {"topologySpreadConstraints": [rule]}}
 
 
 def run_prefix(job: Json) -> str:

@@ -54,12 +54,12 @@ def test_status_is_true_at_the_end(finished: Json) -> None:
     assert condition(finished, "Failed").get("status") != "True"
     assert condition(finished, "Running")["status"] == "False"
     assert found["lastCheckpoint"]["step"] == found["progress"]["step"]
-    ledger = found["ledger"]
+    timings = found["startupTimings"]
     order = [
-        ledger[k]
+        timings[k]
         for k in ("scheduledSeconds", "startedSeconds", "rayReadySeconds", "loadedSeconds", "firstStepSeconds")
     ]
-    assert order == sorted(order), ledger
+    assert order == sorted(order), timings
 
 
 def test_test_accuracy(finished: Json) -> None:

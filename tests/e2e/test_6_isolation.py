@@ -47,9 +47,9 @@ def test_two_jobs_do_not_see_each_other(namespace: Namespace, s3: Any) -> None:
     ray_keys = {n: base64.b64decode(s["ray-key"]).decode() for n, s in secrets.items()}
     assert ray_keys["left"] != ray_keys["right"]
 
-    from trainmaster_api.names import head_address, ray_token
+    from trainmaster_api.names import attempt_head_address, ray_token
 
-    right = head_address("right", namespace.name)
+    right = attempt_head_address("right", 1, namespace.name)
     for question, key, expected in (
         (JOIN, "right", "rc 0"),
         (JOIN, "left", "rc 1"),

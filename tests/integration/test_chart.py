@@ -145,6 +145,8 @@ def test_crd_and_jobs_survive_upgrade_uninstall_and_reinstall(kubectl: Run, helm
     kubectl("create", "-f", "-", stdin=yaml.safe_dump(JOB))
     uid = kubectl("get", "tj", "kept", "-o", "jsonpath={.metadata.uid}")
     helm("upgrade", "trainmaster", str(CHART), "-n", SYSTEM, "--set", "operator.log.verbose=true")
+    assert "trainmaster" in kubectl("get", "validatingwebhookconfigurations", "-o", "name")
+    helm("upgrade", "trainmaster", str(CHART), "-n", SYSTEM, "--set", "webhook.enabled=false")
     assert "trainmaster" not in kubectl("get", "validatingwebhookconfigurations", "-o", "name")
     assert "trainingjobs.trainmaster.dev" in helm("uninstall", "trainmaster", "-n", SYSTEM)  # it says what it keeps
     assert kubectl("get", "tj", "kept", "-o", "jsonpath={.metadata.uid}") == uid

@@ -199,15 +199,19 @@ def test_quantities_are_numbers_or_text(plane):
 
 
 def test_pod_settings_are_kept_as_they_are(plane):
-    template = {
+    spec = {
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "large"}],
+        "fieldOfALaterKubernetes": {"kept": [1]},
     }
+    template = {"metadata": {"labels": {"team": "vision"}}, "spec": spec}
     apply(plane, job({"metadata.name": "template", "spec.cluster.head.template": template}))
     stored = json.loads(plane.kubectl("get", "tj", "template", "-n", NAMESPACE, "-o", "json"))
-    assert stored["spec"]["cluster"]["head"]["template"] == template
+    assert stored["spec"]["cluster"]["head"]["template"]["spec"] == spec
+    assert stored["spec"]["cluster"]["head"]["template"]["metadata"]["labels"] == {"team": "vision"}
 
 
 def test_explain_describes_every_level(plane):

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from trainmaster_api.messages import ExitMessage, Outcome
-from trainmaster_api.names import LABEL_JOB
+from trainmaster_api.names import HEADS_SERVICE, LABEL_JOB
 from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Resource
 from trainmaster_operator.kube.errors import ApiError
 from trainmaster_operator.kube.reflector import Reflector
 from trainmaster_operator.kube.trainingjob_cache import JobKey, JobStore
+from trainmaster_operator.manifests import is_heads_service
 from trainmaster_operator.policy.settings import Settings
 from trainmaster_operator.policy.snapshot import PodView
 from trainmaster_operator.reconcile import Caches, Reconciler
@@ -58,6 +59,9 @@ class Nobody:
     def get(self, key: JobKey) -> None:
         return None
 
+    def received(self, key: JobKey) -> None:
+        return None
+
 
 class Process:
     """Caches and reconciler as one life of the operator has them; time can be moved on."""
@@ -67,9 +71,10 @@ class Process:
         self.client.fatal, self.client.after = fatal, after
         self.key = key
         self.jobs = JobStore()
-        self.pods: Reflector[JobKey, PodView] = self._cache(PODS, PodView.from_pod)
-        self.services: Reflector[JobKey, tuple[str, str]] = self._cache(
-            SERVICES, lambda body: (body["metadata"]["name"], body["metadata"]["ownerReferences"][0]["uid"])
+        label = f"{LABEL_JOB}={self.key.name}"
+        self.pods: Reflector[JobKey, PodView] = self._cache(PODS, label, lambda body: self.key, PodView.from_pod)
+        self.services: Reflector[str, bool] = self._cache(
+            SERVICES, "", lambda body: self.key.namespace, is_heads_service
         )
         self.skip = timedelta()
         self.reconcile = Reconciler(
@@ -79,13 +84,15 @@ class Process:
             now=lambda: datetime.now(UTC) + self.skip,
         )
 
-    def _cache(self, resource: Resource, trim: Callable[[Object], Any]) -> Reflector[JobKey, Any]:
+    def _cache(
+        self, resource: Resource, labels: str, key: Callable[[Object], Any], trim: Callable[[Object], Any]
+    ) -> Reflector[Any, Any]:
         return Reflector(
             self.client,
             resource,
             namespaces=(self.key.namespace,),
-            labels=f"{LABEL_JOB}={self.key.name}",
-            key=lambda body: self.key,
+            labels=labels,
+            key=key,
             trim=trim,
             changed=lambda key: None,
         )
@@ -186,6 +193,8 @@ async def live(here: Bed, story: str, name: str, crashes: list[tuple[int, bool]]
     """Run a story with crashes at the given writes of successive lives; (writes of the last life, crashes)."""
     act, goal, restarts = STORIES[story]
     key = JobKey(here.namespace, name)
+    for service in await here.list(SERVICES):  # all jobs of the namespace share it: each story makes it again
+        await here.client.delete(SERVICES, here.namespace, HEADS_SERVICE, uid=service["metadata"]["uid"])
     await here.submit(job(name))
     if act is not None:  # what comes before the story is done by another life
         before = Process(here, key)
@@ -211,7 +220,8 @@ async def live(here: Bed, story: str, name: str, crashes: list[tuple[int, bool]]
     assert numbers == sorted(set(numbers))
     assert not (holds(body, "Complete") and holds(body, "Failed"))
     uid = body["metadata"]["uid"]
-    for thing in [*await here.list(), *await here.list(SERVICES)]:
+    assert await here.names(SERVICES) == {HEADS_SERVICE}
+    for thing in await here.list():
         if thing["metadata"]["labels"][LABEL_JOB] == name:
             assert thing["metadata"]["ownerReferences"][0]["uid"] == uid
     return last.client.count, crashed

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainmaster_operator.kube.client import SECRETS, WEBHOOKS
 
-from tests.integration.operator_harness import Bed
+from tests.integration.operator_harness import Bed, job
 
 SECRET = "trainmaster-operator-tls"
 
@@ -51,10 +51,19 @@ async def test_secret_and_ca_come_back(here: Bed) -> None:
     assert await here.until(secret, "the Secret again") == kept
 
     await here.client.delete(WEBHOOKS, None, webhook, uid=found["metadata"]["uid"])
-    said = "no ValidatingWebhookConfiguration"
+    said = "TrainingJobs are not validated at admission"
 
     async def warned() -> bool:
         return said in operator.log.read_text()
 
     await here.until(warned, "a warning that the webhook is gone")
     assert operator.process.poll() is None
+
+
+async def test_without_its_webhook_the_operator_works(here: Bed) -> None:
+    """The webhook can never stand in the way, its absence included."""
+    operator = here.operator(webhook=f"absent-{here.namespace}", resync_seconds="0.5")
+    await here.submit(job())
+    await here.until_condition("Provisioned")
+    assert operator.process.poll() is None
+    assert "TrainingJobs are not validated at admission" in operator.log.read_text()

@@ -25,6 +25,7 @@
   (list "QPS" .Values.operator.api.qps)
   (list "BURST" .Values.operator.api.burst)
   (list "RESYNC_SECONDS" .Values.operator.resyncSeconds)
+  (list "ALLOW_HOST_PATH" (ternary "1" "" .Values.operator.allowHostPath))
   (list "LOG_FORMAT" .Values.operator.log.format)
   (list "VERBOSE" (ternary "1" "" .Values.operator.log.verbose))
 }}

@@ -9,37 +9,27 @@ from pydantic import Field
 from trainmaster_api.types import Model, Quantity
 
 
-class PodTemplate(Model):
-    """What a platform team sets on the pods; everything else of the pod belongs to the operator."""
+class PodTemplateMetadata(Model):
+    """Metadata that is added to the pods."""
 
-    labels: Annotated[dict[str, str], Field(max_length=64)] | None = None
-    """Extra labels."""
-    annotations: Annotated[dict[str, str], Field(max_length=64)] | None = None
-    """Extra annotations."""
-    node_selector: Annotated[dict[str, str], Field(max_length=64)] | None = None
-    """Nodes that the pod may run on."""
-    tolerations: Annotated[list[dict[str, Any]], Field(max_length=64)] | None = None
-    """Taints that the pod tolerates, as in a Pod."""
-    affinity: dict[str, Any] | None = None
-    """Affinity, as in a Pod."""
-    topology_spread_constraints: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    """Spread over nodes and zones, as in a Pod."""
-    service_account_name: Annotated[str, Field(max_length=253)] | None = None
-    """Service account; its token is not mounted but for the progress audience."""
-    priority_class_name: Annotated[str, Field(max_length=253)] | None = None
-    """Priority class."""
-    runtime_class_name: Annotated[str, Field(max_length=253)] | None = None
-    """Runtime class."""
-    scheduler_name: Annotated[str, Field(max_length=253)] | None = None
-    """Scheduler."""
-    image_pull_secrets: Annotated[list[str], Field(max_length=16)] | None = None
-    """Names of image pull secrets in the job's namespace."""
-    env: Annotated[dict[str, str], Field(max_length=128)] | None = None
-    """Extra environment variables."""
-    volumes: Annotated[list[dict[str, Any]], Field(max_length=32)] | None = None
-    """Extra volumes, as in a Pod."""
-    volume_mounts: Annotated[list[dict[str, Any]], Field(max_length=32)] | None = None
-    """Where the extra volumes are mounted, as in a Container."""
+    labels: Annotated[dict[str, str], Field(max_length=64)] = {}
+    """Extra labels; those of trainmaster.dev are reserved."""
+    annotations: Annotated[dict[str, str], Field(max_length=64)] = {}
+    """Extra annotations; those of trainmaster.dev are reserved."""
+
+
+class PodTemplateSpec(Model):
+    """A PodTemplateSpec (core/v1) that is merged under the operator's own pod.
+
+    `spec` is any PodSpec. The container named `trainer` is merged into the training container (env, envFrom,
+    volumeMounts, resources of other kinds than cpu, memory and GPUs); other containers, init containers and volumes
+    are added. A field that would break the job or its isolation is refused with its path.
+    """
+
+    metadata: PodTemplateMetadata = PodTemplateMetadata()
+    """Labels and annotations."""
+    spec: dict[str, Any] = {}
+    """A PodSpec, as in a Pod."""
 
 
 class Workers(Model):
@@ -50,22 +40,26 @@ class Workers(Model):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of each worker."""
     cpus: Quantity = "1"
-    """CPU that each worker is sure of (its request); it may use more where there is more."""
+    """CPU request of each worker; without cpuLimit it may use more where there is more."""
+    cpu_limit: Quantity | None = None
+    """CPU limit of each worker, at least cpus; absent: no limit. A ResourceQuota on limits.cpu requires one."""
     memory: Quantity = "2Gi"
     """Memory of each worker, request and limit."""
-    template: PodTemplate | None = None
-    """Placement and other pod settings."""
+    template: PodTemplateSpec | None = None
+    """PodTemplateSpec for everything else: placement, volumes, environment, sidecars."""
 
 
 class Head(Model):
     """The pod that runs the Ray head and the driver; it trains nothing."""
 
     cpus: Quantity = "1"
-    """CPU that it is sure of (its request); it may use more where there is more."""
+    """CPU request; without cpuLimit it may use more where there is more."""
+    cpu_limit: Quantity | None = None
+    """CPU limit, at least cpus; absent: no limit. A ResourceQuota on limits.cpu requires one."""
     memory: Quantity = "2Gi"
     """Memory, request and limit; Ray's head with one driver needs about 1.6 GB."""
-    template: PodTemplate | None = None
-    """Placement and other pod settings."""
+    template: PodTemplateSpec | None = None
+    """PodTemplateSpec for everything else: placement, volumes, environment, sidecars."""
 
 
 class Cluster(Model):

@@ -14,20 +14,20 @@ class Retries(Model):
     """How often a failed attempt is followed by another."""
 
     max: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Attempts after a counted failure; what the failure classes count is in the list of reasons."""
+    """Maximum number of attempts after counted failures; the list of reasons says which failures count."""
 
 
 class Run(Model):
     """How the run is supervised; fields shared with batch/v1 Job mean what they mean there."""
 
     suspend: bool = False
-    """True: save a checkpoint, stop, delete the pods; false again: go on from that step."""
+    """True: save a checkpoint, stop, delete the pods; false again: resume from that step."""
     retries: Retries = Retries()
     """Retry budget."""
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    """Seconds after startTime until the job fails with DeadlineExceeded; a resume starts the clock anew."""
+    """Seconds after startTime until the job fails with DeadlineExceeded; a resume restarts the clock."""
     pending_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    """Seconds that an attempt may wait for all its pods before the job fails; absent: for ever."""
+    """Seconds that an attempt may wait for all its pods before the job fails; absent: no limit."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
     """Seconds after the end until the TrainingJob is deleted; its storage stays."""
     stall_seconds: Annotated[int, Field(ge=10)] = 600

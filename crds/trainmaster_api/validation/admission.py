@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from trainmaster_api import KIND
@@ -13,7 +14,7 @@ from .problem import Problem, format_problems
 from .validate import validate
 
 
-def admit(request: dict[str, Any]) -> dict[str, Any]:
+def admit(request: dict[str, Any], more: Callable[[Any], list[Problem]] = lambda job: []) -> dict[str, Any]:
     """Answer an AdmissionReview (admission.k8s.io/v1) for a TrainingJob.
 
     Creation is checked whole. An update must leave the fields that fix the run's identity, and must bring no problem
@@ -21,6 +22,7 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: the review as the API server sends it.
+        more: checks beyond those of every TrainingJob; what it finds in the old spec too doesn't forbid an update.
 
     Returns:
         The review to answer with. Never raises: what isn't a review is denied with a message.
@@ -33,8 +35,9 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
         return _review(uid, [])
     new, old = asked.get("object"), asked.get("oldObject")
     if asked["operation"] == "CREATE":
-        return _review(uid, validate(new)[1])
-    return _review(uid, update_problems(new, old))
+        return _review(uid, [*validate(new)[1], *more(new)])
+    known = more(old)
+    return _review(uid, [*update_problems(new, old), *(problem for problem in more(new) if problem not in known)])
 
 
 def update_problems(new: Any, old: Any) -> list[Problem]:

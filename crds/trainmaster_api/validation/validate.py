@@ -22,6 +22,7 @@ from .checks import CHECKS
 from .constraints import CONSTRAINTS, NAME_MESSAGE, value_of
 from .describe import accepted_by
 from .fields import Place, drop_nulls, field_paths, fields_of, locate
+from .pod_template import cluster_findings
 from .problem import Problem, format_problems, shown
 from .schema import Schema
 
@@ -67,6 +68,7 @@ def validate(document: Any) -> tuple[TrainingJob | None, list[Problem]]:
         bad = [problem.path for problem in problems]
     if partial is not None:
         problems += _rule_problems(partial, data, bad)
+    problems += [Problem(*found) for found in cluster_findings(data)]
     problems = _distinct(problems)
     return (None, problems) if problems else (job, [])
 

@@ -18,8 +18,8 @@ import aiohttp
 import orjson
 
 from .connection import Connection
-from .errors import ApiError, FencedError, UnauthorizedError, UnreachableError, from_status
-from .ratelimit import TokenBucket, backoff
+from .errors import ApiError, FencedError, UnauthorizedError, UnreachableError, WebhookError, from_status
+from .ratelimit import backoff
 
 logger = logging.getLogger(__name__)
 
@@ -72,31 +72,30 @@ TRAINING_JOBS = Resource("trainmaster.dev", "v1alpha1", "trainingjobs", "Trainin
 
 
 class Client:
-    """Verbs of the API, with retries, a limit of the request rate, and typed errors.
+    """Verbs of the API, with retries and typed errors, under the connection's limit of the request rate.
 
     Args:
-        connection: An open connection.
-        qps: Requests per second in the long run.
-        burst: Requests that may go at once after a pause.
+        connection: An open connection; all its clients share one limit.
         timeout: Seconds for one request.
         observe: Called with (verb, kind, code, seconds) after each request.
         may_write: Asked right before a write is sent; False raises FencedError. A replica that was stopped and wakes
             up after its lease has ended is caught here, whatever it was in the middle of.
+        urgent: Requests are counted, but don't wait in line: a leader that waits behind the writes of a thousand jobs
+            would lose its lease.
     """
 
     def __init__(
         self,
         connection: Connection,
         *,
-        qps: float = 500.0,
-        burst: int = 1000,
         timeout: float = 15.0,
         observe: Observer | None = None,
         may_write: Callable[[], bool] | None = None,
+        urgent: bool = False,
     ) -> None:
         self._may_write = may_write
+        self._urgent = urgent
         self._connection = connection
-        self._bucket = TokenBucket(qps, burst)
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5.0)
         self._observe = observe
 
@@ -104,9 +103,19 @@ class Client:
         """One object; raises NotFoundError."""
         return await self._request("GET", "get", resource, resource.path(namespace, name))
 
-    async def create(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
-        """Create an object and return it as stored; raises AlreadyExistsError."""
-        return await self._request("POST", "create", resource, resource.path(namespace), body=body)
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Mapping[str, Any], *, strict: bool = False
+    ) -> Object:
+        """Create an object and return it as stored; raises AlreadyExistsError.
+
+        Args:
+            resource: Kind of the object.
+            namespace: Where to create it.
+            body: The object.
+            strict: Refuse (InvalidError) a field that the kind doesn't have, instead of dropping it.
+        """
+        query = {"fieldValidation": "Strict"} if strict else None
+        return await self._request("POST", "create", resource, resource.path(namespace), body=body, query=query)
 
     async def replace(self, resource: Resource, body: Mapping[str, Any], subresource: str | None = None) -> Object:
         """PUT an object or its status; with metadata.resourceVersion set, raises ConflictError if it has changed."""
@@ -214,7 +223,7 @@ class Client:
             headers["Accept"] = accept
         failures = 0
         while True:
-            await self._bucket.acquire()
+            await self._take_turn()
             try:
                 return await self._once(method, verb, resource, path, query, data, headers)
             except ApiError as error:
@@ -225,9 +234,17 @@ class Client:
                 logger.debug("%s %s: %s; again in %.1f s", method, path, error, delay)
             await asyncio.sleep(delay)
 
+    async def _take_turn(self) -> None:
+        if self._urgent:
+            self._connection.bucket.reserve()
+        else:
+            await self._connection.bucket.acquire()
+
     def _may_retry(self, error: ApiError, failures: int) -> bool:
         if isinstance(error, UnauthorizedError):
             return failures == 1 and self._connection.login_again()
+        if isinstance(error, WebhookError):  # its time-out alone is seconds, and callers retry with a longer back-off
+            return False
         return failures < TRIES and (isinstance(error, UnreachableError) or error.code in RETRIED_CODES)
 
     async def _once(

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from .ratelimit import TokenBucket
+
 logger = logging.getLogger(__name__)
 
 # The kubelet rotates a projected token well before it expires, and the API server takes the old one meanwhile.
@@ -33,13 +35,29 @@ class LoginInfo(Protocol):
 
 
 class Connection:
-    """One HTTP session to the API server.
+    """One HTTP session to the API server, and the limit of requests that all clients of the process share.
 
     The token is read again every minute and after a 401. The address, the CA and a client certificate are read once:
     a new one of those needs a new process.
+
+    Args:
+        login: Reads the credentials.
+        user_agent: What the API server's audit log calls us.
+        connections: Requests at a time.
+        qps: Requests per second in the long run, of all clients together.
+        burst: Requests that may go at once after a pause.
     """
 
-    def __init__(self, login: Callable[[], LoginInfo], *, user_agent: str, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        login: Callable[[], LoginInfo],
+        *,
+        user_agent: str,
+        connections: int = CONNECTIONS,
+        qps: float = 500.0,
+        burst: int = 1000,
+    ) -> None:
+        self.bucket = TokenBucket(qps, burst)
         self._login = login
         self._user_agent = user_agent
         self._connections = connections

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# What the API server says of a webhook with failurePolicy Fail that can't be called.
+WEBHOOK_FAILED = "failed calling webhook"
+
 
 class ApiError(Exception):
     """A request that the API server refused, or that never got an answer.
@@ -68,6 +71,10 @@ class ServerError(ApiError):
     """5xx: the server or a webhook behind it failed."""
 
 
+class WebhookError(ServerError):
+    """An admission webhook could not be called, or did not answer: nothing is wrong with the object itself."""
+
+
 _BY_CODE: dict[int, type[ApiError]] = {
     400: InvalidError,
     401: UnauthorizedError,
@@ -87,5 +94,7 @@ def from_status(code: int, status: Mapping[str, Any], retry_after: float | None 
     message = str(status.get("message") or "no message")
     if code == 409 and reason == "AlreadyExists":
         return AlreadyExistsError(code, reason, message, retry_after)
+    if code >= 500 and WEBHOOK_FAILED in message:
+        return WebhookError(code, reason, message, retry_after)
     kind = _BY_CODE.get(code, ServerError if code >= 500 else ApiError)
     return kind(code, reason, message, retry_after)

@@ -19,7 +19,7 @@ from .ratelimit import backoff
 
 logger = logging.getLogger(__name__)
 
-# Last views of what vanished: a courtesy to whoever wants to know how it ended, not the truth.
+# Last views of what vanished: a hint at how it ended, not the truth.
 GONE_KEYS = 2_000
 GONE_PER_KEY = 8
 
@@ -37,7 +37,7 @@ class _Item(Generic[K, V]):
 
 @dataclass(slots=True)
 class _Stream:
-    seen: int = 0  # the stream has told us everything up to this resource version
+    seen: int = 0  # the stream has delivered everything up to this resource version
     synced: bool = False
     alive_at: float = 0.0
     tried_at: float = 0.0
@@ -95,7 +95,7 @@ class Reflector(Generic[K, V]):
         return list(self._by_key)
 
     def age(self) -> float:
-        """Seconds since the last sign of life of the most silent stream: how old the cache may be."""
+        """Seconds since the most silent stream last received anything: how old the cache may be."""
         now = asyncio.get_running_loop().time()
         return max(now - stream.alive_at for stream in self._streams.values())
 
@@ -116,7 +116,7 @@ class Reflector(Generic[K, V]):
             self._store(body)
 
     async def run(self) -> None:
-        """List, then watch, for ever. A watch that ends goes on where it ended; one that can't is listed again."""
+        """List, then watch, until cancelled. A watch resumes where it ended, or lists again where it can't."""
         async with asyncio.TaskGroup() as tasks:
             for namespace, stream in self._streams.items():
                 tasks.create_task(self._follow(namespace, stream))

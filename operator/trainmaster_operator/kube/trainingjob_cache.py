@@ -1,4 +1,4 @@
-"""The TrainingJobs as last seen, lean: what kopf's events and our own writes told."""
+"""The TrainingJobs as last seen, lean: from kopf's events and our own writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class JobStore:
         return True
 
     def remove(self, key: JobKey, uid: str) -> bool:
-        """Forget the job of that UID; one that was made anew under the name stays."""
+        """Forget the job of that UID; one that was created again under the name stays."""
         old = self._bodies.get(key)
         if old is None or old["metadata"]["uid"] != uid:
             return False

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from trainmaster_api import names
-from trainmaster_api.spec.cluster import PodTemplate
+from trainmaster_api.spec.cluster import PodTemplateSpec
 from trainmaster_api.spec.job import TrainingJob
 
-from .pod import Shape, pod
+from trainmaster_operator.policy.suspend import AFTER_SAVE_SECONDS
 
-# The last progress message and the logs go out after the save.
-AFTER_SAVE_SECONDS = 15
+from .pod import Shape, pod
 
 
 def head(job: TrainingJob, attempt: int) -> dict[str, Any]:
@@ -23,13 +22,14 @@ def head(job: TrainingJob, attempt: int) -> dict[str, Any]:
         attempt=attempt,
         index=None,
         cpus=spec.cpus,
+        cpu_limit=spec.cpu_limit,
         memory=spec.memory,
         gpus=0,
         grace=job.spec.run.stop_grace_seconds + AFTER_SAVE_SECONDS,
-        template=spec.template or PodTemplate(),
+        template=spec.template or PodTemplateSpec(),
     )
     manifest = pod(job, shape)
-    # with both a pod behind a headless Service has a host name of its own: workers find the head of their attempt only
+    # with both, a pod selected by a headless Service has a DNS name of its own: workers find the head of their attempt
     manifest["spec"]["hostname"] = names.head_pod(name, attempt)
-    manifest["spec"]["subdomain"] = names.head_service(name)
+    manifest["spec"]["subdomain"] = names.HEADS_SERVICE
     return manifest

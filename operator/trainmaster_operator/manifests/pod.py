@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainmaster_api import names
-from trainmaster_api.spec.cluster import PodTemplate
+from trainmaster_api.spec.cluster import PodTemplateSpec
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.storage import Storage
 from trainmaster_api.types import parse_quantity
 
 from .meta import metadata, resolved
+from .template import merge
 
 Object = dict[str, Any]
 
 USER = 1000
 SCRATCH_LIMIT = "20Gi"
 TMP_LIMIT = "2Gi"
-# Kubernetes waits 300 s before it gives up the pods of a dead node; a training that stands still is dearer than a
+# Kubernetes waits 300 s before it gives up the pods of a dead node; a training that is stuck costs more than a
 # restart from a checkpoint, and a node that is only slow comes back within seconds.
 NODE_PATIENCE_SECONDS = 30
 # Without these in a pod the API server puts in its own 300 s.
@@ -35,10 +36,11 @@ class Shape:
         attempt: from 1.
         index: of a worker; None: the head.
         cpus: request.
+        cpu_limit: limit; None: none.
         memory: request and limit.
         gpus: as `nvidia.com/gpu`.
         grace: seconds that it may take to stop by itself.
-        template: what the platform team sets.
+        template: what is merged under it.
     """
 
     name: str
@@ -46,23 +48,24 @@ class Shape:
     attempt: int
     index: int | None
     cpus: str
+    cpu_limit: str | None
     memory: str
     gpus: int
     grace: int
-    template: PodTemplate
+    template: PodTemplateSpec
 
 
 def pod(job: TrainingJob, shape: Shape) -> Object:
-    """The pod of one shape; passes Pod Security `restricted`."""
-    template = shape.template
+    """Return the pod of one shape; without a template it passes Pod Security `restricted`."""
     meta = metadata(job, shape.name, shape.attempt, shape.role, shape.index)
-    meta["labels"] = {**(template.labels or {}), **meta["labels"]}
-    document = resolved(job, whole=shape.role == names.ROLE_HEAD)
-    meta["annotations"] = {**(template.annotations or {}), names.ANNOTATION_JOB: document}
+    meta["annotations"] = {
+        names.ANNOTATION_JOB: resolved(job, whole=shape.role == names.ROLE_HEAD),
+        names.ANNOTATION_DURATION: job.spec.training.loop.duration,
+    }
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": shape.grace,
-        # hundreds of variables, one set per Service in the namespace, that nobody reads
+        # hundreds of variables, one set per Service in the namespace, that nothing reads
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "securityContext": {
@@ -73,26 +76,26 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "tolerations": _tolerations(template),
+        "tolerations": _node_patience(),
         "containers": [_container(job, shape)],
-        "volumes": [*_volumes(job, shape), *(template.volumes or ())],
-        **_placement(template),
+        "volumes": _volumes(job, shape),
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+    return merge({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, shape.template)
 
 
 def _container(job: TrainingJob, shape: Shape) -> Object:
-    limits = {"memory": shape.memory}
+    requests = {"memory": shape.memory}
     if shape.gpus:
-        limits["nvidia.com/gpu"] = str(shape.gpus)
+        requests["nvidia.com/gpu"] = str(shape.gpus)
+    # by default no limit for CPU: what neighbours leave idle shortens the start, and a throttled rank delays all others
+    limits = {"cpu": shape.cpu_limit, **requests} if shape.cpu_limit else requests
     container: Object = {
         "name": names.CONTAINER,
         "image": job.spec.cluster.image,
         "imagePullPolicy": job.spec.cluster.image_pull_policy,
         "command": ["python", "-m", "trainmaster_trainer.launcher"],
         "env": _environment(job, shape),
-        # no limit for CPU: what neighbours leave idle shortens the start, and a throttled rank holds up all others
-        "resources": {"requests": {"cpu": shape.cpus, **limits}, "limits": limits},
+        "resources": {"requests": {"cpu": shape.cpus, **requests}, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -109,7 +112,7 @@ def _container(job: TrainingJob, shape: Shape) -> Object:
         },
         "terminationMessagePath": names.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "File",
-        "volumeMounts": [*_mounts(shape), *(shape.template.volume_mounts or ())],
+        "volumeMounts": _mounts(shape),
     }
     if job.spec.storage.credentials_secret:
         container["envFrom"] = [{"secretRef": {"name": job.spec.storage.credentials_secret}}]
@@ -119,7 +122,6 @@ def _container(job: TrainingJob, shape: Shape) -> Object:
 def _environment(job: TrainingJob, shape: Shape) -> list[Object]:
     meta = job.metadata
     values = {
-        **(shape.template.env or {}),
         "HOME": names.SCRATCH_DIR,
         "TMPDIR": names.SCRATCH_DIR,
         **_storage_environment(job.spec.storage),
@@ -132,9 +134,18 @@ def _environment(job: TrainingJob, shape: Shape) -> list[Object]:
         values[names.ENV_INDEX] = str(shape.index)
     fields = {names.ENV_POD_IP: "status.podIP", names.ENV_POD_NAME: "metadata.name"}
     return [
-        *({"name": key, "value": value} for key, value in values.items() if key not in fields),
+        *({"name": key, "value": value} for key, value in values.items()),
         *({"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in fields.items()),
+        *_credentials(job.spec.storage),
     ]
+
+
+def _credentials(storage: Storage) -> list[Object]:
+    """The two keys that S3 needs by name, beside envFrom: the kubelet then says which one a Secret lacks."""
+    secret = storage.credentials_secret
+    if not secret:
+        return []
+    return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in names.CREDENTIAL_KEYS]
 
 
 def _storage_environment(storage: Storage) -> dict[str, str]:
@@ -184,27 +195,8 @@ def _mounts(shape: Shape) -> list[Object]:
     return found
 
 
-def _tolerations(template: PodTemplate) -> list[Object]:
-    own = list(template.tolerations or ())
-    named = {item.get("key") for item in own}
-    patience: list[Object] = [
+def _node_patience() -> list[Object]:
+    return [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": NODE_PATIENCE_SECONDS}
         for key in _NODE_TAINTS
-        if key not in named
     ]
-    return [*own, *patience]
-
-
-def _placement(template: PodTemplate) -> Object:
-    """Fields that are passed on as they are, only where they are set."""
-    found: Object = {
-        "nodeSelector": template.node_selector,
-        "affinity": template.affinity,
-        "topologySpreadConstraints": template.topology_spread_constraints,
-        "serviceAccountName": template.service_account_name,
-        "priorityClassName": template.priority_class_name,
-        "runtimeClassName": template.runtime_class_name,
-        "schedulerName": template.scheduler_name,
-        "imagePullSecrets": [{"name": name} for name in template.image_pull_secrets or ()],
-    }
-    return {key: value for key, value in found.items() if value}

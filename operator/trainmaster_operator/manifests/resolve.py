@@ -8,6 +8,7 @@ from typing import Any
 from trainmaster_api.spec.job import Spec, TrainingJob
 from trainmaster_api.spec.storage import Storage
 from trainmaster_api.spec.tracking import Tracker, merge
+from trainmaster_api.validation.pod_template import host_path_findings
 from trainmaster_api.validation.validate import Problem, validate
 
 from trainmaster_operator.policy.settings import Settings
@@ -25,7 +26,8 @@ def resolve(raw: dict[str, Any], settings: Settings) -> tuple[TrainingJob | None
         millisecond: keep the result by UID and generation.
     """
     job, problems = validate(raw)
-    if job is None:
+    problems = [*problems, *settings_problems(raw, settings)]
+    if job is None or problems:
         return None, tuple(problems)
     spec = job.spec
     image = spec.cluster.image or settings.image
@@ -44,6 +46,13 @@ def resolve(raw: dict[str, Any], settings: Settings) -> tuple[TrainingJob | None
     }
     resolved: Spec = spec.model_copy(update=update)
     return job.model_copy(update={"spec": resolved}), ()
+
+
+def settings_problems(raw: Any, settings: Settings) -> list[Problem]:
+    """Return what this operator doesn't allow, though another one may: for the webhook too."""
+    if settings.allow_host_path or not isinstance(raw, dict):
+        return []
+    return [Problem(*found) for found in host_path_findings(raw)]
 
 
 def _missing(path: str, what: str, flag: str) -> Problem:

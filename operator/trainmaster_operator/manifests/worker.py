@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainmaster_api import names
-from trainmaster_api.spec.cluster import PodTemplate
+from trainmaster_api.spec.cluster import PodTemplateSpec
 from trainmaster_api.spec.job import TrainingJob
 
 from .pod import Shape, pod
@@ -20,10 +20,11 @@ def worker(job: TrainingJob, attempt: int, index: int) -> dict[str, Any]:
         attempt=attempt,
         index=index,
         cpus=spec.cpus,
+        cpu_limit=spec.cpu_limit,
         memory=spec.memory,
         gpus=spec.gpus,
         # a drained worker waits for the save of the step that is running
         grace=job.spec.run.stop_grace_seconds,
-        template=spec.template or PodTemplate(),
+        template=spec.template or PodTemplateSpec(),
     )
     return pod(job, shape)

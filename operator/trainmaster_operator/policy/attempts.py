@@ -1,4 +1,4 @@
-"""The book of attempts: one entry begins with the pods of an attempt and ends with its result."""
+"""The history of attempts: an entry begins with the pods of an attempt and ends with its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verdict:
         said: the launcher's message, if it left one.
     """
 
-    result: Literal["Complete", "Failed", "Suspended"]
+    result: Literal["Complete", "Failed", "Suspended", "Extended"]
     message: str
     failure: FailureClass | None = None
     pod: PodView | None = None
@@ -45,30 +45,50 @@ def adopt(context: PlanContext) -> bool:
     """Pods of an attempt that the status doesn't know yet: the operator ended between creating them and writing so."""
     newest = max((pod.attempt for pod in context.pods), default=0)
     if newest > context.status.attempt:
-        created = [parse_time(pod.created) for pod in context.pods if pod.attempt == newest]
-        begin(context, newest, min([moment for moment in created if moment] or [context.now]))
+        found = [pod for pod in context.pods if pod.attempt == newest]
+        created = [moment for moment in (parse_time(pod.created) for pod in found) if moment]
+        begin(context, newest, min(created or [context.now]), next((pod.duration for pod in found), ""))
     return False
 
 
-def begin(context: PlanContext, attempt: int, start: datetime) -> None:
-    """Open the entry of an attempt whose pods have been created, or are by this very plan."""
+def begin(context: PlanContext, attempt: int, start: datetime, duration: str = "") -> None:
+    """Open the entry of an attempt whose pods have been created, or are by this very plan.
+
+    Args:
+        context: The plan's context.
+        attempt: Its number.
+        start: When its first pod was created.
+        duration: `loop.duration` that its pods were made for; empty: that of the spec.
+    """
     before = context.record
     restarts = context.status.restarts
     counted = restarts.counted + int(is_counted(before))
-    record = AttemptStatus(attempt=attempt, start_time=format_time(start))
+    total = restarts.total + int(bool(context.status.attempts))
+    duration = duration or context.job.spec.training.loop.duration
+    record = AttemptStatus(attempt=attempt, start_time=format_time(start), duration=duration)
     context.set(
         attempt=attempt,
         attempts=[*context.status.attempts, record][-KEPT_ATTEMPTS:],
-        restarts=restarts.model_copy(update={"total": attempt - 1, "counted": counted}),
+        restarts=restarts.model_copy(update={"total": total, "counted": counted}),
         start_time=context.status.start_time or format_time(start),
-        ledger=None,
+        startup_timings=None,
     )
     resumed = context.reason(ConditionType.SUSPENDED) in (Reason.SUSPENDED, Reason.SUSPENDING, Reason.RESUMED)
-    context.say(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
-    context.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, f"The pods of attempt {attempt} are starting.")
-    context.say(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
+    context.set_condition(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
+    if context.status.waiting_since is None:  # else the conditions go on saying what is waited for
+        say_starting(context)
     if context.condition(ConditionType.CHECKPOINTED) is None:
-        context.say(ConditionType.CHECKPOINTED, False, Reason.NO_CHECKPOINT, "There is no checkpoint yet.")
+        context.set_condition(
+            ConditionType.CHECKPOINTED, False, Reason.NO_CHECKPOINT, "No checkpoint has been saved yet."
+        )
+
+
+def say_starting(context: PlanContext) -> None:
+    """Say that the pods of the newest attempt exist and start."""
+    attempt = context.status.attempt
+    text = f"The pods of attempt {attempt} are starting."
+    context.set_condition(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
+    context.set_condition(ConditionType.RUNNING, False, Reason.STARTING, f"Attempt {attempt} is starting.")
 
 
 def end(context: PlanContext, verdict: Verdict) -> None:
@@ -92,10 +112,11 @@ def end(context: PlanContext, verdict: Verdict) -> None:
         exit_code=exit_code if verdict.failure else None,
         last_lines=said.last_lines[-20:] if said and said.outcome == Outcome.FAILED else [],
     )
+    context.set(waiting_since=None)
     reason = _reason(verdict)
     attempt = context.status.attempt
-    context.say(ConditionType.PROVISIONED, False, reason, f"Attempt {attempt} has ended.")
-    context.say(ConditionType.RUNNING, False, reason, f"Attempt {attempt} has ended: {verdict.message}")
+    context.set_condition(ConditionType.PROVISIONED, False, reason, f"Attempt {attempt} has ended.")
+    context.set_condition(ConditionType.RUNNING, False, reason, f"Attempt {attempt} has ended: {verdict.message}")
     context.wake_in(0)
 
 

@@ -1,4 +1,4 @@
-"""What the trainer says of its progress: steps, checkpoints, what was lost, and where the time went."""
+"""What the trainer reports: steps, checkpoints, and what was lost."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from .format import eta_text, metric_text, parse_time, percent_text
 
 _RUNNING = {
     TrainerState.TRAINING: (True, Reason.TRAINING, "Training."),
-    TrainerState.FINISHING: (True, Reason.TRAINING, "Training is done: testing and storing the model."),
-    TrainerState.STARTING: (False, Reason.STARTING, "The workers are joining and loading."),
+    TrainerState.FINISHING: (True, Reason.TRAINING, "Training has finished; the model is being evaluated and stored."),
+    TrainerState.STARTING: (
+        False,
+        Reason.STARTING,
+        "The workers are joining the Ray cluster and loading data and model.",
+    ),
     TrainerState.RECOVERING: (
         False,
         Reason.RECOVERING,
-        "A worker was lost; training goes on from the newest checkpoint as soon as all workers are there.",
+        "A worker was lost; training resumes from the newest checkpoint once it has been replaced.",
     ),
-    TrainerState.STOPPING: (False, Reason.STOPPED, "Saving a checkpoint, then stopping."),
+    TrainerState.STOPPING: (False, Reason.STOPPED, "Saving a checkpoint before stopping."),
 }
 
 
 def follow(context: PlanContext) -> bool:
-    """Take over the trainer's newest message, if it speaks of the newest attempt."""
+    """Take over the trainer's newest message, if it is of the newest attempt."""
     meta = context.job.metadata
     uri = context.job.spec.storage.uri or ""
     context.set(run_uri=run_uri(uri, meta.namespace, meta.name, meta.uid))
@@ -38,10 +42,10 @@ def follow(context: PlanContext) -> bool:
     take_checkpoint(context, message.checkpoint)
     _take_trackers(context, message.trackers)
     _take_attempt(context, message, record)
-    if context.live:  # a late message of an attempt that has ended brings its last checkpoint, but no life
-        context.set(progress=_progress(message))
+    if context.live:  # a late message of an attempt that has ended may bring its last checkpoint, and nothing else
+        context.set(progress=_not_backwards(context, message, _progress(message)))
         holds, reason, text = _RUNNING[message.state]
-        context.say(ConditionType.RUNNING, holds, reason, text)
+        context.set_condition(ConditionType.RUNNING, holds, reason, text)
     return False
 
 
@@ -51,15 +55,15 @@ def take_checkpoint(context: PlanContext, found: CheckpointRef | None) -> None:
     if found is None or (known and (known.attempt, known.step) >= (found.attempt, found.step)):
         return
     context.set(last_checkpoint=CheckpointStatus(**found.model_dump()))
-    context.say(
+    context.set_condition(
         ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, f"Step {found.step} of attempt {found.attempt}."
     )
 
 
 def take_result(context: PlanContext, said: ExitMessage) -> None:
-    """What the launcher's last message knows more than the last progress message."""
+    """Take over what the launcher's exit message has beyond the last progress message."""
     progress = context.status.progress or Progress()
-    step = progress.step if said.step is None else said.step
+    step = max(progress.step, said.step or 0)
     update = {"step": step, "percent": percent_text(step, progress.total_steps), "eta_seconds": None, "eta": ""}
     if said.outcome == Outcome.COMPLETE:
         update |= {"percent": "100%", "total_steps": max(progress.total_steps, step)}
@@ -94,12 +98,24 @@ def _progress(message: ProgressMessage) -> Progress:
         eta=eta_text(eta),
         metric=metric_text(message.metric, message.metrics),
         metrics=message.metrics,
+        step_time=message.step_time,
         time=message.time,
     )
 
 
+def _not_backwards(context: PlanContext, message: ProgressMessage, new: Progress) -> Progress:
+    """Return the progress to show: within an attempt the step decreases only with a recovery that was counted."""
+    old, written = context.old.progress, context.written
+    if old is None or written is None or written.last_step is None or message.recoveries > written.recoveries:
+        return new
+    if new.step >= old.step:
+        return new
+    kept = {"step": old.step, "epoch": old.epoch, "step_time": old.step_time}
+    return new.model_copy(update={**kept, "percent": percent_text(old.step, new.total_steps)})
+
+
 def _take_attempt(context: PlanContext, message: ProgressMessage, record: AttemptStatus) -> None:
-    """What the attempt began with and what was lost. Everything is computed anew from the entries and the message."""
+    """Record what the attempt resumed from and what was lost, computed from the entries and the message alone."""
     written = context.find(context.old, record.attempt)
     new_recoveries = message.recoveries - (written.recoveries if written else 0)
     if new_recoveries > 0:
@@ -122,7 +138,8 @@ def _take_attempt(context: PlanContext, message: ProgressMessage, record: Attemp
 
 
 def _recovery_seconds(context: PlanContext, message: ProgressMessage, record: AttemptStatus) -> int | None:
-    before = context.find(context.status, record.attempt - 1)
+    # not always the number before: attempts that gave back their pods leave no entry
+    before = next((item for item in reversed(context.status.attempts) if item.attempt < record.attempt), None)
     first = parse_time(message.first_step_time)
     ended = parse_time(before.end_time) if before and before.result == "Failed" else None
     return max(0, round((first - ended).total_seconds())) if first and ended else None

@@ -1,4 +1,4 @@
-"""The end of the job: complete, and what is left of a job that has finished."""
+"""The end of the job: completion, and what is kept of a job that has finished."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def complete(context: PlanContext) -> bool:
     record = context.record
     if record is None or record.result != "Complete" or context.finished:
         return False
-    context.say(ConditionType.COMPLETE, True, Reason.TRAINING_COMPLETE, record.message)
+    context.set_condition(ConditionType.COMPLETE, True, Reason.TRAINING_COMPLETE, record.message)
     context.set(completion_time=format_time(context.now), dashboard="")
     context.wake_in(0)
     return True

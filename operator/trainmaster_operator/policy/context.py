@@ -1,4 +1,4 @@
-"""The work sheet of one plan: what was observed, and the status and actions that the policies write on it."""
+"""The context of one plan: what was observed, and the status and actions that the policies write into it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class PlanContext:
         old: the status as written.
         status: the status as it shall be.
         pods: pods that belong to this very job; the others with its label are `foreign`.
+        refused: this plan found pods refused, or gave pods back: creating pods has to wait a while from now.
     """
 
     snapshot: Snapshot
@@ -46,10 +47,11 @@ class PlanContext:
     foreign: tuple[PodView, ...]
     actions: list[Action] = field(default_factory=list)
     wake: float | None = None
+    refused: bool = False
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime) -> PlanContext:
-        """An empty sheet."""
+        """Return the context with which a plan begins."""
         old = read_status(snapshot.raw.get("status") or {})
         ours = tuple(pod for pod in snapshot.pods if pod.owner_uid == snapshot.uid)
         others = tuple(pod for pod in snapshot.pods if pod.owner_uid != snapshot.uid)
@@ -113,7 +115,7 @@ class PlanContext:
         return until is not None and self.now >= until + timedelta(seconds=OVERDUE_SECONDS)
 
     def since(self, moment: str | None) -> float:
-        """Seconds since a moment; 0 if there is none or it lies ahead."""
+        """Seconds since a moment; 0 if there is none or it is in the future."""
         then = parse_time(moment)
         return max(0.0, (self.now - then).total_seconds()) if then else 0.0
 
@@ -131,7 +133,7 @@ class PlanContext:
         self.set(attempts=records)
 
     def condition(self, kind: ConditionType) -> Condition | None:
-        """A condition as it stands on the sheet."""
+        """A condition as this plan has it so far."""
         return next((item for item in self.status.conditions if item.type == kind), None)
 
     def holds(self, kind: ConditionType) -> bool:
@@ -144,7 +146,7 @@ class PlanContext:
         found = self.condition(kind)
         return found.reason if found else ""
 
-    def say(self, kind: ConditionType, holds: bool, reason: WhyNot, message: str = "") -> None:
+    def set_condition(self, kind: ConditionType, holds: bool, reason: WhyNot, message: str = "") -> None:
         """Set a condition. Its transition time moves only when its status does."""
         before = self.condition(kind)
         status = "True" if holds else "False"
@@ -171,12 +173,12 @@ class PlanContext:
             self.act(DeletePod(pod.name, pod.uid, grace))
 
     def wake_in(self, seconds: float) -> None:
-        """Look again after some time, at the latest."""
+        """Reconcile again after some time, at the latest."""
         seconds = max(0.0, seconds)
         self.wake = seconds if self.wake is None else min(self.wake, seconds)
 
     def wake_at(self, moment: datetime) -> None:
-        """Look again at a moment, at the latest."""
+        """Reconcile again at a moment, at the latest."""
         self.wake_in((moment - self.now).total_seconds())
 
 

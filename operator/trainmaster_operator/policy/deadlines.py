@@ -14,7 +14,7 @@ from .format import parse_time
 
 
 def enforce(context: PlanContext) -> bool:
-    """Fail a job whose time is over. True if it has."""
+    """Fail a job whose deadline has passed. True if it has."""
     passed = [message for until, message in _limits(context) if context.now >= until]
     if not passed:
         return False
@@ -25,7 +25,7 @@ def enforce(context: PlanContext) -> bool:
 
 
 def watch(context: PlanContext) -> None:
-    """Look again when the next deadline is due. Comes last: an attempt that began in this plan has deadlines too."""
+    """Reconcile again at the next deadline. Comes last: an attempt that began in this plan has deadlines too."""
     if not context.finished:
         for until, _ in _limits(context):
             context.wake_at(until)
@@ -38,16 +38,18 @@ def _limits(context: PlanContext) -> Iterator[tuple[datetime, str]]:
         return
     started, pending = parse_time(context.status.start_time), _pending_since(context)
     if started and run.active_deadline_seconds:
-        text = f"run.activeDeadlineSeconds = {run.active_deadline_seconds} seconds have passed since"
+        text = f"run.activeDeadlineSeconds = {run.active_deadline_seconds} exceeded; the job was started at"
         yield started + timedelta(seconds=run.active_deadline_seconds), f"{text} {context.status.start_time}."
     if pending and run.pending_deadline_seconds:
         waits = context.condition(ConditionType.PROVISIONED)
-        text = f"run.pendingDeadlineSeconds = {run.pending_deadline_seconds} seconds have passed, and not all pods run"
+        text = f"run.pendingDeadlineSeconds = {run.pending_deadline_seconds} exceeded before all pods were running"
         yield pending + timedelta(seconds=run.pending_deadline_seconds), f"{text}: {waits.message if waits else ''}"
 
 
 def _pending_since(context: PlanContext) -> datetime | None:
-    """Since when the attempt waits for its pods: from its start, or from when it lost one that it had."""
+    """Return since when an attempt waits for pods: since they were refused, since its start, or since it lost one."""
+    if context.status.waiting_since:
+        return parse_time(context.status.waiting_since)
     provisioned = context.condition(ConditionType.PROVISIONED)
     if context.live is None or provisioned is None or provisioned.status == "True":
         return None

@@ -27,8 +27,8 @@ def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
     """How the newest attempt has ended, or None while it lives.
 
     Args:
-        context: The work sheet; its newest attempt is open.
-        stopping: We asked the head to stop: its orderly end is no failure.
+        context: The plan's context; its newest attempt is open.
+        stopping: We asked the head to stop: its orderly end is not a failure.
     """
     head = context.head
     if head is None:
@@ -36,13 +36,13 @@ def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
     if head.ended:
         return _head_ended(context, head, stopping)
     if context.overdue(head):
-        return Verdict("Suspended", "The head's node is lost.") if stopping else _node_lost(head)
+        return Verdict("Suspended", "The node of the head pod is unreachable.") if stopping else _node_lost(head)
     # a head that is about to end takes its workers along: their ends say nothing then
     return None if stopping or head.deleting else _first_failure(context) or _silent(context, head)
 
 
 def decide(context: PlanContext) -> bool:
-    """After a failure: the job fails, or it goes on after a back-off. True if it has failed."""
+    """After a failure: fail the job, or let it continue after a back-off. True if it has failed."""
     record = context.record
     if record is None or record.failure_class is None or context.finished:
         return False
@@ -50,17 +50,19 @@ def decide(context: PlanContext) -> bool:
     if rule.retry is Retry.NEVER:
         fail(context, record.failure_class, record.message)
     elif rule.retry is Retry.COUNTED and context.status.restarts.counted >= budget:
-        used = f"run.retries.max = {budget} is used up by attempt {record.attempt}" if budget else "run.retries.max = 0"
+        used = (
+            f"run.retries.max = {budget} was reached with attempt {record.attempt}" if budget else "run.retries.max = 0"
+        )
         fail(context, record.failure_class, f"{record.message} ({used}.)")
     return context.finished
 
 
 def fail(context: PlanContext, failure: FailureClass, message: str) -> None:
-    """The job has failed, for good."""
+    """Fail the job permanently."""
     advice = FAILURE_RULES[failure].advice
     text = message if advice in message else f"{_sentence(message)} To do: {advice}."
-    context.say(ConditionType.FAILED, True, failure, text)
-    context.say(ConditionType.RUNNING, False, failure, "The job has failed.")
+    context.set_condition(ConditionType.FAILED, True, failure, text)
+    context.set_condition(ConditionType.RUNNING, False, failure, "The job has failed.")
     context.set(completion_time=format_time(context.now), dashboard="")
     context.wake_in(0)
 
@@ -77,9 +79,9 @@ def back_off(context: PlanContext) -> bool:
     cost = "counted" if is_counted(record) else "not counted"
     message = (
         f"Attempt {record.attempt} failed ({record.failure_class.value}, {cost}): {_sentence(record.message)} "
-        f"The next one starts at {format_time(start)}."
+        f"The next attempt starts at {format_time(start)}."
     )
-    context.say(ConditionType.RUNNING, False, Reason.BACKING_OFF, message)
+    context.set_condition(ConditionType.RUNNING, False, Reason.BACKING_OFF, message)
     context.wake_at(start)
     return True
 
@@ -104,7 +106,7 @@ def backoff_seconds(context: PlanContext, last: AttemptStatus) -> int:
 
 
 def _vanished(context: PlanContext, stopping: bool) -> Verdict:
-    """The head pod is no more. What it last looked like may be remembered; else the conditions tell."""
+    """The head pod has disappeared. Its last state may be remembered; else the conditions tell."""
     last = next((p for p in context.snapshot.gone if p.role == "head" and p.attempt == context.status.attempt), None)
     if last and last.exit:
         return _head_ended(context, last, stopping)
@@ -114,8 +116,8 @@ def _vanished(context: PlanContext, stopping: bool) -> Verdict:
     if known:
         return Verdict.failed(known[0], known[1], last)
     if _was_stopping(context) or (last and last.deleting):
-        return Verdict.failed(FailureClass.PREEMPTED, "The head pod was deleted; it was asked to save and stop.", last)
-    return Verdict.failed(FailureClass.HEAD_LOST, "The head pod vanished without a result.", last)
+        return Verdict.failed(FailureClass.PREEMPTED, "The head pod was deleted while saving a checkpoint.", last)
+    return Verdict.failed(FailureClass.HEAD_LOST, "The head pod disappeared without a result.", last)
 
 
 def _was_stopping(context: PlanContext) -> bool:
@@ -136,7 +138,7 @@ def _head_ended(context: PlanContext, head: PodView, stopping: bool) -> Verdict:
     if known:
         return Verdict.failed(known[0], known[1], head, said)
     if said or head.deleting:
-        text = "The head pod was deleted: it saved and stopped." if said else "The head pod was deleted."
+        text = "The head pod was deleted; it saved a checkpoint and stopped." if said else "The head pod was deleted."
         return Verdict.failed(FailureClass.PREEMPTED, text, head, said)
     failure, message = cause_of_exit(head, context.job.spec.cluster.head.memory)
     return Verdict.failed(failure or FailureClass.HEAD_LOST, message, head)
@@ -166,9 +168,9 @@ def _with_exit(origin: PodView, head: PodView) -> PodView:
 
 
 def _silent(context: PlanContext, head: PodView) -> Verdict | None:
-    """A head that runs, was ready once, and answers nobody any more: neither the kubelet nor, by progress, us.
+    """A head that runs, was ready once, and no longer answers: neither the kubelet's probe nor, by progress, us.
 
-    The driver looks after the training processes, but nobody in the pod looks after a driver or a Ray head that hangs.
+    The driver supervises the training processes, but nothing in the pod supervises a launcher or a Ray head that hangs.
     """
     started, changed = parse_time(head.started_at), parse_time(head.ready_changed)
     if head.ready or not started or not changed or changed <= started:
@@ -179,7 +181,8 @@ def _silent(context: PlanContext, head: PodView) -> Verdict | None:
     if left > 0:
         context.wake_in(left)
         return None
-    text = f"Pod {head.name} has not been ready for {limit} s and says nothing: its driver or its Ray node hangs."
+    text = f"Pod {head.name} has been NotReady for {limit} s and stopped reporting progress; its driver or its Ray node"
+    text += " is hung."
     return Verdict.failed(FailureClass.STALLED, text, head)
 
 
@@ -199,7 +202,7 @@ def _first_failure(context: PlanContext) -> Verdict | None:
 
 
 def replaceable(context: PlanContext, pod: PodView) -> bool:
-    """Whether the same attempt goes on with a new pod in this worker's place."""
+    """Whether the attempt continues with a new pod in this worker's place."""
     if pod.deleting or not pod.ended:
         return True
     known = disruption_of(pod)
@@ -238,7 +241,7 @@ def _worker_ended(context: PlanContext, pod: PodView) -> Verdict | None:
 
 
 def _node_lost(pod: PodView) -> Verdict:
-    message = f"Pod {pod.name} can't be removed from node {pod.node or '?'}: the node doesn't answer."
+    message = f"Pod {pod.name} can't be deleted from node {pod.node or '?'}: the node is unreachable."
     return Verdict.failed(FailureClass.NODE_LOST, message, pod)
 
 

@@ -1,4 +1,4 @@
-"""What an operator fills in where a TrainingJob says nothing."""
+"""What an operator fills in where a TrainingJob is silent, and what it allows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Settings:
         storage_region: S3 region of that storage.
         storage_credentials_secret: Secret, by name, in the job's namespace.
         default_tracking: Settings that complete those of a job's trackers.
+        allow_host_path: Whether pod templates may have hostPath volumes.
         progress_url: Where the driver posts its progress; goes into the job's Secret.
         progress_ca: PEM of the CA that signed the endpoint's certificate; goes into the job's Secret.
     """
@@ -29,5 +30,6 @@ class Settings:
     storage_region: str | None = None
     storage_credentials_secret: str | None = None
     default_tracking: tuple[Tracker, ...] = ()
+    allow_host_path: bool = False
     progress_url: str = ""
     progress_ca: str = ""

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from trainmaster_api.messages import ExitMessage, ProgressMessage
-from trainmaster_api.names import CONTAINER, LABEL_ATTEMPT, LABEL_INDEX, LABEL_ROLE
+from trainmaster_api.names import ANNOTATION_DURATION, CONTAINER, LABEL_ATTEMPT, LABEL_INDEX, LABEL_ROLE
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import Problem
 
 Object = dict[str, Any]
+
+INIT_FAILED = "InitContainerFailed"
+_ORDINARY_WAITS = ("PodInitializing", "ContainerCreating")
+_MOUNTED = (
+    ("Secret", "secret", "secretName"),
+    ("Secret", "secret", "name"),
+    ("ConfigMap", "configMap", "name"),
+    ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class PodView:
     Attributes:
         attempt: from its label; 0 if the label is missing or no number.
         index: of a worker, from 0.
-        owner_uid: UID of the controller; empty: nobody's.
+        owner_uid: UID of the controller; empty: none.
         phase: Pending, Running, Succeeded, Failed, Unknown.
         reason: `status.reason`: Evicted, NodeShutdown, UnexpectedAdmissionError ...
         message: `status.message` that goes with it.
@@ -52,9 +62,13 @@ class PodView:
         scheduled_at: when it got a node.
         unschedulable: the scheduler's message while it finds no node.
         disruption: reason of the DisruptionTarget condition: EvictionByEvictionAPI, DeletionByTaintManager ...
-        deleting: deletionTimestamp, which lies the grace period after the request.
-        waiting: reason why the container waits: ContainerCreating, ErrImagePull, CreateContainerConfigError ...
+        deleting: deletionTimestamp: the time of the request plus the grace period.
+        waiting: reason why the container waits: ContainerCreating, ErrImagePull, CreateContainerConfigError ... While
+            an init container in front of it has an obstacle, that one's.
         waiting_message: the kubelet's message to it.
+        no_sandbox: the kubelet says that volumes or network are not set up yet.
+        duration: `loop.duration` that the pod was made for.
+        mounts: Secrets, ConfigMaps and claims that its volumes need, as `Kind name`, while there is no sandbox.
         exit: how the container ended.
     """
 
@@ -78,6 +92,9 @@ class PodView:
     waiting: str = ""
     waiting_message: str = ""
     started_at: str = ""
+    no_sandbox: bool = False
+    duration: str = ""
+    mounts: tuple[str, ...] = ()
     exit: Exit | None = None
 
     @property
@@ -93,6 +110,7 @@ class PodView:
         conditions = {item["type"]: item for item in status.get("conditions") or ()}
         scheduled = conditions.get("PodScheduled", {})
         bound = scheduled.get("status") == "True"
+        no_sandbox = bound and conditions.get("PodReadyToStartContainers", {}).get("status") == "False"
         state = _trainer_state(status)
         waiting, terminated = state.get("waiting") or {}, state.get("terminated")
         started = (state.get("running") or terminated or {}).get("startedAt") or ""
@@ -117,32 +135,36 @@ class PodView:
             waiting=sys.intern(waiting.get("reason") or ""),
             waiting_message=waiting.get("message") or "",
             started_at=started,
+            no_sandbox=no_sandbox,
+            duration=sys.intern((meta.get("annotations") or {}).get(ANNOTATION_DURATION) or ""),
+            mounts=_mounts(pod.get("spec") or {}) if no_sandbox else (),
             exit=_exit(terminated) if terminated else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The API server refused a pod: 403 or 422 to its creation."""
+    """The API server refused to create a pod, the job's Secret or the heads' Service."""
 
-    pod: str
+    name: str
     code: int
     message: str
+    kind: str = "Pod"
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """An object of a name that the job needs, which belongs to somebody else."""
+    """An object of a name that the job needs, which this job does not own."""
 
     kind: str
     name: str
     owner: str = ""
-    """Who has it, as `Kind/name` or a UID; empty: nobody."""
+    """Its controller, as `Kind/name`; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that `plan` looks at.
+    """Everything that `plan` reads.
 
     The last three fields say what acting on an earlier plan ran into. Whoever acts plans once more with them at once,
     acts on that second plan, and forgets them.
@@ -151,12 +173,16 @@ class Snapshot:
         raw: the TrainingJob as the API serves it, `status` included.
         job: the same, validated and with the operator's defaults filled in; None: there are problems.
         problems: what is wrong with it, all at once.
-        pods: views of the pods with the job's label in its namespace, whoever owns them.
-        service_owner: UID of the controller of the Service `<job>-head`; "": it has none; None: no such Service.
+        pods: views of the pods with the job's label in its namespace, regardless of their owner.
+        heads_service: whether the namespace has the Service that gives heads their names.
         progress: the trainer's newest message of this job's UID.
+        progress_received: when that message arrived, by the operator's clock; the trainer's may be another one.
+        listening_since: since when this process has taken progress messages; None: unknown.
+        refused_at: when the job's pods were last refused or given back, as far as this process remembers.
+        room_at: when pods of the namespace last went away, for the job that has waited longest for room.
         gone: last views of pods that have vanished lately, as far as remembered: a head that ended and was removed
-            between two looks left its result there. May be empty.
-        rejections: pods that the API server refused.
+            between two reconciles left its result there. May be empty.
+        rejections: what the API server refused to create.
         conflicts: objects of other owners, found by a 409.
         secret_existed: EnsureSecret met a Secret that was there before.
     """
@@ -165,8 +191,12 @@ class Snapshot:
     job: TrainingJob | None
     problems: tuple[Problem, ...] = ()
     pods: tuple[PodView, ...] = ()
-    service_owner: str | None = None
+    heads_service: bool = False
     progress: ProgressMessage | None = None
+    progress_received: datetime | None = None
+    listening_since: datetime | None = None
+    refused_at: datetime | None = None
+    room_at: datetime | None = None
     gone: tuple[PodView, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     conflicts: tuple[Conflict, ...] = field(default=())
@@ -184,10 +214,33 @@ class Snapshot:
 
 
 def _trainer_state(status: Object) -> Object:
-    for container in status.get("containerStatuses") or ():
-        if container.get("name") == CONTAINER:
-            return container.get("state") or {}
-    return {}
+    """State of the training container; of an init container in front of it that failed or can't start, that one's."""
+    states = {item.get("name"): item.get("state") or {} for item in status.get("containerStatuses") or ()}
+    state: Object = states.get(CONTAINER, {})
+    if state and "waiting" not in state:
+        return state
+    for item in status.get("initContainerStatuses") or ():
+        found: Object = item.get("state") or {}
+        reason, ended = (found.get("waiting") or {}).get("reason"), found.get("terminated") or {}
+        if ended.get("exitCode"):
+            said = f"init container {item['name']} failed"
+            return {"terminated": {**ended, "reason": INIT_FAILED, "message": said}}
+        if reason and reason not in _ORDINARY_WAITS:
+            return found
+    return state
+
+
+def _mounts(spec: Object) -> tuple[str, ...]:
+    """Return the objects that the volumes need. Which one is missing the kubelet says in events only."""
+    found: list[str] = []
+    for volume in spec.get("volumes") or ():
+        projected = (volume.get("projected") or {}).get("sources") or ()
+        for source in (volume, *projected):
+            for kind, key, name in _MOUNTED:
+                target = source.get(key) or {}
+                if target.get(name) and not target.get("optional"):
+                    found.append(f"{kind} {target[name]}")
+    return tuple(dict.fromkeys(found))
 
 
 def _exit(terminated: Object) -> Exit:

@@ -1,39 +1,39 @@
-"""Startup policy: from an accepted job to an attempt whose pods are all there, and back there when a worker is lost."""
+"""Startup policy: from an accepted job to an attempt whose pods all exist, and back to that when a worker is lost."""
 
 from __future__ import annotations
 
 from trainmaster_api import names
 from trainmaster_api.reasons import ConditionType, FailureClass, Reason
 
+from . import all_or_nothing
 from .actions import CreatePod, EnsureSecret, EnsureService
-from .attempts import Verdict, begin, end
+from .attempts import Verdict, begin, end, say_starting
 from .context import PlanContext
 from .failure_policy import decide, replaceable
-from .snapshot import PodView, Rejection
+from .snapshot import PodView
 from .waiting import Waiting, waiting_for
 
 CONFLICT_RETRY_SECONDS = 30
-QUOTA_RETRY_SECONDS = 15
-# A Secret that is there before the first pod may be that of a deleted job of the same name, which the garbage
-# collector is about to delete: pods that mounted it would hold the wrong one.
+# A Secret that exists before the first pod may be that of a deleted job of the same name, which the garbage collector
+# is about to delete: pods that mounted it would hold the wrong one.
 FORERUNNER_SECONDS = 5
 # A worker that dies at birth is not replaced faster than this.
 REPLACE_SECONDS = 10
 
 
 def accept(context: PlanContext) -> bool:
-    """Say whether the specification is valid. True if it isn't: nothing else can be done then."""
+    """Set Accepted. True if the spec is invalid: nothing else can be done then."""
     problems = context.snapshot.problems
     if problems or context.snapshot.job is None:
         text = "\n".join(str(problem) for problem in problems)
-        context.say(ConditionType.ACCEPTED, False, Reason.INVALID_SPEC, text[:32000])
+        context.set_condition(ConditionType.ACCEPTED, False, Reason.INVALID_SPEC, text[:32000])
         return True
-    context.say(ConditionType.ACCEPTED, True, Reason.SPEC_VALID)
+    context.set_condition(ConditionType.ACCEPTED, True, Reason.SPEC_VALID)
     return False
 
 
 def clear_away(context: PlanContext) -> bool:
-    """Delete what is left of earlier attempts. True while it is there: attempts don't overlap.
+    """Delete what is left of earlier attempts. True while it exists: attempts don't overlap.
 
     A pod on a node that doesn't answer is not waited for: its attempt is fenced off from storage and from the new
     head.
@@ -45,8 +45,9 @@ def clear_away(context: PlanContext) -> bool:
     waited = [pod for pod in left if not context.overdue(pod)]
     if context.live or not waited:
         return False
-    text = f"Waiting for {len(waited)} pods of attempt {context.status.attempt} to end, {waited[0].name} among them."
-    context.say(ConditionType.RUNNING, False, Reason.WAITING_FOR_OLD_PODS, text)
+    count = "pod" if len(waited) == 1 else f"{len(waited)} pods, among them"
+    text = f"Waiting for {count} {waited[0].name} of attempt {context.status.attempt} to terminate."
+    context.set_condition(ConditionType.RUNNING, False, Reason.WAITING_FOR_OLD_PODS, text)
     return True
 
 
@@ -57,26 +58,32 @@ def start(context: PlanContext) -> bool:
     attempt = context.status.attempt + 1
     if _conflict(context, attempt, fresh=True) or _forerunner(context):
         return True
-    if context.snapshot.rejections and not _only_quota(context):
-        begin(context, attempt, context.now)
-        return _rejected(context)
     if context.snapshot.rejections:
-        return _rejected(context)
+        return all_or_nothing.refused(context)
+    if all_or_nothing.due_later(context):
+        return True
     begin(context, attempt, context.now)
     return False
 
 
 def provision(context: PlanContext) -> bool:
-    """Keep the open attempt's pods: create what is missing, replace workers, say what they wait for."""
+    """Maintain the open attempt's pods: create missing ones, replace workers, and report what they wait for."""
     if _conflict(context, context.status.attempt, fresh=context.written is None):
         return True
     if context.snapshot.rejections:
-        return _rejected(context)
+        return all_or_nothing.refused(context)
     head = context.head
     if head and head.deleting:
-        context.say(ConditionType.RUNNING, False, Reason.STOPPED, "The head pod is being deleted: it saves and stops.")
+        text = "The head pod is being deleted; it saves a checkpoint, then stops."
+        context.set_condition(ConditionType.RUNNING, False, Reason.STOPPED, text)
         return False
+    if all_or_nothing.missing(context) and all_or_nothing.due_later(context):
+        return True
     _create_missing(context)
+    if context.status.waiting_since is not None:
+        context.set(waiting_since=None)
+        if not all_or_nothing.has_been_whole(context):
+            say_starting(context)
     _replace_workers(context)
     return _say_provisioned(context)
 
@@ -85,27 +92,25 @@ def provision(context: PlanContext) -> bool:
 
 
 def _conflict(context: PlanContext, attempt: int, fresh: bool) -> bool:
-    """Somebody else has a name that the attempt needs: nothing of it is touched, and nothing is created beside it.
+    """A name that the attempt needs is taken: that object is left unmodified, and nothing is created beside it.
 
-    A fresh attempt also waits for every pod that carries the job's label, as those of a deleted job of the same name
-    do: the Service would lead to their head.
+    A fresh attempt also waits for every other pod that carries the job's label, as those of a deleted job of the same
+    name do: they may hold what the new pods need, and the volumes that these write to.
     """
     name, snapshot = context.snapshot.name, context.snapshot
     needed = {names.head_pod(name, attempt)}
     needed |= {names.worker_pod(name, attempt, i) for i in range(context.job.spec.cluster.workers.count)}
     taken = [f"Pod {pod.name}" for pod in context.foreign if pod.name in needed or (fresh and pod.role)]
-    if snapshot.service_owner not in (None, snapshot.uid):
-        taken.append(f"Service {names.head_service(name)}")
     taken += [f"{conflict.kind} {conflict.name}" for conflict in snapshot.conflicts]
     if not taken:
         if context.reason(ConditionType.DEGRADED) == Reason.NAME_CONFLICT:
-            context.say(ConditionType.DEGRADED, False, Reason.HEALTHY)
+            context.set_condition(ConditionType.DEGRADED, False, Reason.HEALTHY)
         return False
     text = (
-        f"{', '.join(sorted(set(taken))[:5])} belongs to somebody else, perhaps to a deleted job of the same name; "
-        "it is left alone. Delete it, or give this job another name."
+        f"{', '.join(sorted(set(taken))[:5])}: not owned by this TrainingJob, perhaps left over from a deleted one of "
+        "the same name. It is left unmodified; delete it or rename this job."
     )
-    context.say(ConditionType.DEGRADED, True, Reason.NAME_CONFLICT, text)
+    context.set_condition(ConditionType.DEGRADED, True, Reason.NAME_CONFLICT, text)
     context.wake_in(CONFLICT_RETRY_SECONDS)
     return True
 
@@ -118,32 +123,14 @@ def _forerunner(context: PlanContext) -> bool:
     return True
 
 
-def _only_quota(context: PlanContext) -> bool:
-    return all("exceeded quota" in rejection.message for rejection in context.snapshot.rejections)
-
-
-def _rejected(context: PlanContext) -> bool:
-    """The API server refused a pod. A quota may have room later; anything else needs another specification."""
-    rejection: Rejection = context.snapshot.rejections[0]
-    text = f"The API server refused pod {rejection.pod}: {rejection.message[:1000]}"
-    if _only_quota(context):
-        advice = "; raise the quota of the namespace, or lower what cluster.workers asks for"
-        context.say(ConditionType.PROVISIONED, False, FailureClass.POD_REJECTED, text + advice)
-        context.wake_in(QUOTA_RETRY_SECONDS)
-        return True
-    end(context, Verdict.failed(FailureClass.POD_REJECTED, text))
-    decide(context)
-    return True
-
-
 # --- pods ----------------------------------------------------------------------------------------------------------
 
 
 def _create_missing(context: PlanContext) -> None:
-    """Pods without an object. In an attempt that is written down the head is never among them: its end is a result."""
+    """Create the missing pods. The head of an attempt in the status is never among them: its end is a result."""
     job, attempt = context.job, context.status.attempt
-    if context.snapshot.service_owner is None:
-        context.act(EnsureService(names.head_service(context.snapshot.name)))
+    if not context.snapshot.heads_service:
+        context.act(EnsureService(names.HEADS_SERVICE))
     if context.written is None:
         context.actions.insert(0, EnsureSecret(names.run_secret(context.snapshot.name)))
     if context.head is None:
@@ -154,7 +141,7 @@ def _create_missing(context: PlanContext) -> None:
 
 
 def _replace_workers(context: PlanContext) -> None:
-    """Workers that were taken away make room for others of the same name."""
+    """Delete workers that were lost to a disruption, so that others of the same name can be created."""
     for pod in context.workers.values():
         if not pod.ended or pod.deleting or not replaceable(context, pod):
             continue
@@ -165,7 +152,7 @@ def _replace_workers(context: PlanContext) -> None:
             context.delete(pod)
 
 
-# --- what it waits for ---------------------------------------------------------------------------------------------
+# --- what pods wait for ---------------------------------------------------------------------------------------------
 
 
 def _say_provisioned(context: PlanContext) -> bool:
@@ -174,10 +161,10 @@ def _say_provisioned(context: PlanContext) -> bool:
     pods = context.current
     if not lost and len(pods) == desired + 1 and all(pod.ready for pod in pods):
         text = f"The head and {desired} workers are ready."
-        context.say(ConditionType.PROVISIONED, True, Reason.PODS_READY, text)
+        context.set_condition(ConditionType.PROVISIONED, True, Reason.PODS_READY, text)
         _recovered(context)
-        service = names.head_service(context.snapshot.name)
-        where = f"kubectl -n {context.job.metadata.namespace} port-forward service/{service}"
+        pod = names.head_pod(context.snapshot.name, context.status.attempt)
+        where = f"kubectl -n {context.job.metadata.namespace} port-forward pod/{pod}"
         context.set(dashboard=f"{where} {names.PORT_DASHBOARD}")
         return False
     wait = waiting_for(context, [pod for pod in pods if not pod.ended and not pod.deleting])
@@ -185,11 +172,11 @@ def _say_provisioned(context: PlanContext) -> bool:
         return _waits(context, wait)
     _recovered(context)
     if lost:
-        text = f"{', '.join(lost[:5])} is being replaced; the attempt goes on."
-        context.say(ConditionType.PROVISIONED, False, Reason.REPLACING_WORKER, text)
+        text = f"{', '.join(lost[:5])} is being replaced within attempt {context.status.attempt}."
+        context.set_condition(ConditionType.PROVISIONED, False, Reason.REPLACING_WORKER, text)
     elif not context.holds(ConditionType.PROVISIONED):  # a Ready that flickers changes nothing
         text = f"The pods of attempt {context.status.attempt} are starting."
-        context.say(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
+        context.set_condition(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
     return False
 
 
@@ -207,7 +194,10 @@ def _lost_workers(context: PlanContext) -> list[str]:
 
 
 def _waits(context: PlanContext, wait: Waiting) -> bool:
-    """Something stands in the way: say what, and fail if it won't go away by itself."""
+    """Report what pods wait for, and end the attempt if waiting won't help."""
+    if wait.reason is FailureClass.UNSCHEDULABLE and all_or_nothing.unfit(context):
+        context.set_condition(ConditionType.PROVISIONED, False, wait.reason, wait.message)
+        return True
     if wait.image:
         first_seen = context.condition(ConditionType.DEGRADED)
         seen = first_seen if first_seen and first_seen.reason == FailureClass.IMAGE_PULL else None
@@ -216,14 +206,14 @@ def _waits(context: PlanContext, wait: Waiting) -> bool:
             end(context, Verdict.failed(FailureClass.IMAGE_PULL, wait.message, wait.pod))
             _recovered(context)
             return decide(context)
-        context.say(ConditionType.DEGRADED, True, FailureClass.IMAGE_PULL, wait.message)
+        context.set_condition(ConditionType.DEGRADED, True, FailureClass.IMAGE_PULL, wait.message)
         context.wake_in(wait.patience - since)
     else:
         _recovered(context)
-    context.say(ConditionType.PROVISIONED, False, wait.reason, wait.message)
+    context.set_condition(ConditionType.PROVISIONED, False, wait.reason, wait.message)
     return False
 
 
 def _recovered(context: PlanContext) -> None:
     if context.holds(ConditionType.DEGRADED):
-        context.say(ConditionType.DEGRADED, False, Reason.HEALTHY)
+        context.set_condition(ConditionType.DEGRADED, False, Reason.HEALTHY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from trainmaster_api.status import Ledger
+from trainmaster_api.status import StartupTimings
 
 from .context import PlanContext
 from .format import parse_time
@@ -17,7 +17,7 @@ def account(context: PlanContext) -> bool:
     start = parse_time(record.start_time) if record else None
     if start is None:
         return False
-    known = (context.status.ledger or Ledger()).model_dump(by_alias=False)
+    known = (context.status.startup_timings or StartupTimings()).model_dump(by_alias=False)
     pods, message = context.current, context.snapshot.progress
     if message and (message.attempt != context.status.attempt or message.uid != context.snapshot.uid):
         message = None
@@ -38,7 +38,7 @@ def account(context: PlanContext) -> bool:
             ceiling = min((known[later] or math.inf for later in stages[index + 1 :]), default=math.inf)
             known[stage] = min(ceiling, max(floor, round((moment - start).total_seconds(), 1)))
     if any(value is not None for value in known.values()):
-        context.set(ledger=Ledger(**known))
+        context.set(startup_timings=StartupTimings(**known))
     return False
 
 

@@ -16,19 +16,24 @@ WRITE_INTERVAL_SECONDS = 10.0
 # Before the training speaks there are only worker counts and stages, and many jobs may start at once.
 STARTUP_INTERVAL_SECONDS = 30.0
 
-# Reasons of Provisioned=False that need somebody to act.
+# Reasons of Provisioned=False that a user should know of: many need an action.
 _OBSTACLES = {
     FailureClass.UNSCHEDULABLE,
     FailureClass.IMAGE_PULL,
     FailureClass.INVALID_CONFIGURATION,
     FailureClass.POD_REJECTED,
+    Reason.WAITING_FOR_QUOTA,
+    Reason.WAITING_FOR_ADMISSION,
+    Reason.WAITING_FOR_DEPENDENCY,
+    Reason.WAITING_FOR_VOLUMES,
+    Reason.NAMESPACE_TERMINATING,
 }
 
 
 def derive(context: PlanContext) -> None:
-    """Phase, reason and worker counts for the printed columns; every condition speaks of the newest spec.
+    """Set phase, reason and worker counts for the printed columns, and the generation of every condition.
 
-    `kubectl wait` takes no notice of a condition that speaks of an older one.
+    `kubectl wait` ignores a condition whose observedGeneration is older.
     """
     seen = context.status.observed_generation
     if any(item.observed_generation != seen for item in context.status.conditions):
@@ -78,7 +83,7 @@ def _after_failure(context: PlanContext) -> bool:
 
 
 def events(context: PlanContext) -> tuple[Event, ...]:
-    """Events for what changed against the written status: few, each one something that a user waits for."""
+    """Return events for what changed against the written status: few, each one something that a user waits for."""
     found = []
     for kind, word in _NEWS:
         new = context.condition(kind)
@@ -103,13 +108,17 @@ def _is_news(context: PlanContext, new: Condition, word: str) -> bool:
     changed = old is None or (old.status, old.reason) != (new.status, new.reason)
     match new.type:
         case ConditionType.COMPLETE | ConditionType.FAILED:
-            return changed and new.status == "True"
-        case ConditionType.DEGRADED:  # an image that can't be pulled is told of by Provisioned
+            return changed and (new.status == "True" or new.reason == Reason.DURATION_EXTENDED)
+        case ConditionType.DEGRADED:  # an image that can't be pulled is reported by Provisioned
             return changed and new.status == "True" and new.reason == Reason.NAME_CONFLICT
         case ConditionType.ACCEPTED:
             return new.status == "False" and (old is None or old.message != new.message)
         case ConditionType.PROVISIONED:
-            return changed and new.reason in _OBSTACLES and context.live is not None
+            return (
+                changed
+                and new.reason in _OBSTACLES
+                and (context.live is not None or bool(context.status.waiting_since))
+            )
         case ConditionType.SUSPENDED:
             return changed and (new.status == "True" or new.reason == Reason.RESUMED)
         case _:
@@ -155,7 +164,7 @@ def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime |
 
 
 def news(old: dict[str, Any], new: dict[str, Any]) -> News | None:
-    """What a plan's status has that the written one hasn't; None if they are equal."""
+    """Return what a plan's status has that the written one doesn't; None if they are equal."""
     if old == new:
         return None
     if _transitions(old) != _transitions(new):

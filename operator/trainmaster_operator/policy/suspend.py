@@ -1,4 +1,4 @@
-"""run.suspend: save first, then stop; what has begun to stop stops, even if the wish is taken back meanwhile."""
+"""run.suspend: save first, then stop; a stop that has begun is completed, even if run.suspend is reset meanwhile."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from trainmaster_api.reasons import ConditionType, Reason
 from .attempts import Verdict, end
 from .context import PlanContext
 
-# Seconds that the head has beyond run.stopGraceSeconds for its last message and its logs; as in its manifest.
+# Seconds that the head has beyond run.stopGraceSeconds for its last message and its logs.
 AFTER_SAVE_SECONDS = 15
 
 
 def stopping(context: PlanContext) -> bool:
-    """Whether the open attempt has been asked to stop, or is to be."""
+    """Whether the open attempt has been asked to stop, or is about to be."""
     begun = context.reason(ConditionType.SUSPENDED) == Reason.SUSPENDING
     return context.live is not None and (begun or context.job.spec.run.suspend)
 
@@ -25,7 +25,7 @@ def stop(context: PlanContext) -> bool:
     if head is None:
         end(context, Verdict("Suspended", "Stopped before it had a head pod."))
         return True
-    context.say(
+    context.set_condition(
         ConditionType.SUSPENDED, False, Reason.SUSPENDING, "A checkpoint is being saved, then the pods are deleted."
     )
     context.delete(head, context.job.spec.run.stop_grace_seconds + AFTER_SAVE_SECONDS)
@@ -40,12 +40,15 @@ def suspend(context: PlanContext) -> bool:
         context.delete(pod)
     left = [pod.name for pod in context.pods if not context.overdue(pod)]
     if left:
-        context.say(ConditionType.SUSPENDED, False, Reason.SUSPENDING, f"Waiting for {len(left)} pods to end.")
+        context.set_condition(
+            ConditionType.SUSPENDED, False, Reason.SUSPENDING, f"Waiting for {len(left)} pods to terminate."
+        )
         return True
     saved = context.status.last_checkpoint
-    text = f"It goes on from step {saved.step} when run.suspend is false." if saved else "It has not begun to train."
-    context.say(ConditionType.SUSPENDED, True, Reason.SUSPENDED, text)
-    context.say(ConditionType.RUNNING, False, Reason.SUSPENDED)
-    context.say(ConditionType.PROVISIONED, False, Reason.PODS_REMOVED)
-    context.set(start_time=None, dashboard="")
+    text = f"Will resume from step {saved.step}." if saved else "Training has not started yet."
+    text += " Set run.suspend to false to resume."
+    context.set_condition(ConditionType.SUSPENDED, True, Reason.SUSPENDED, text)
+    context.set_condition(ConditionType.RUNNING, False, Reason.SUSPENDED)
+    context.set_condition(ConditionType.PROVISIONED, False, Reason.PODS_REMOVED)
+    context.set(start_time=None, dashboard="", waiting_since=None)
     return True

@@ -10,7 +10,7 @@ from .format import parse_time
 
 
 def expire(context: PlanContext) -> None:
-    """Delete a finished job when its time is over, and only once its end stands in the written status."""
+    """Delete a finished job when its TTL has expired, and only once its end is in the written status."""
     ttl = context.job.spec.run.ttl_seconds_after_finished
     done = parse_time(context.old.completion_time)
     if ttl is None or done is None:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainmaster_api.reasons import FailureClass
+from trainmaster_api.names import CREDENTIAL_KEYS
+from trainmaster_api.reasons import FailureClass, Reason
 
-from .context import PlanContext
+from .context import PlanContext, WhyNot
 from .snapshot import PodView
 
 IMAGE_PATIENCE_SECONDS = 60
@@ -16,6 +17,8 @@ IMAGE_PATIENCE_SECONDS = 60
 KNOWN_IMAGE_PATIENCE_SECONDS = 600
 # The scheduler needs a moment; what it says in the first seconds is mostly about pods that are just going away.
 SCHEDULER_SECONDS = 3
+# Volumes and network of a pod are set up within seconds; the kubelet retries, and reports failures in events only.
+SANDBOX_SECONDS = 20
 
 _IMAGE_NEVER = {"ErrImageNeverPull", "InvalidImageName"}
 _IMAGE_PULL = {
@@ -38,7 +41,7 @@ class Waiting:
     """
 
     pod: PodView
-    reason: FailureClass
+    reason: WhyNot
     message: str
     image: bool = False
     patience: float = 0.0
@@ -47,7 +50,7 @@ class Waiting:
 def waiting_for(context: PlanContext, pods: Sequence[PodView]) -> Waiting | None:
     """The most telling obstacle of some pods that run or are to run."""
     order = sorted(pods, key=lambda pod: (pod.role, pod.index or 0))
-    for find in (_image, _configuration, _unschedulable):
+    for find in (_image, _configuration, _volumes, _unschedulable):
         for pod in order:
             found = find(context, pod)
             if found:
@@ -60,7 +63,7 @@ def _image(context: PlanContext, pod: PodView) -> Waiting | None:
         return None
     cluster = context.job.spec.cluster
     part = "head" if pod.role == "head" else "workers"
-    advice = f"check cluster.image and, for a private registry, cluster.{part}.template.imagePullSecrets"
+    advice = f"check cluster.image and, for a private registry, cluster.{part}.template.spec.imagePullSecrets"
     if pod.waiting == "ErrImageNeverPull":
         advice = "load it onto the nodes, or change cluster.imagePullPolicy"
     elif pod.waiting == "InvalidImageName":
@@ -77,16 +80,38 @@ def _configuration(context: PlanContext, pod: PodView) -> Waiting | None:
     if pod.waiting not in _CONFIG:
         return None
     detail, name = _short(pod.waiting_message) or pod.waiting, context.job.spec.storage.credentials_secret
+    namespace, part = context.job.metadata.namespace, "head" if pod.role == "head" else "workers"
+    lacking = [key for key in CREDENTIAL_KEYS if f"couldn't find key {key} in Secret" in detail]
     if name and f'secret "{name}" not found' in detail:
         text = (
-            f"Pod {pod.name} waits for the Secret {name} that storage.credentialsSecret names, with the keys "
-            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: create it in namespace {context.job.metadata.namespace}, or "
-            "correct storage.credentialsSecret."
+            f"Pod {pod.name} is waiting for the Secret {name} (storage.credentialsSecret) with the keys "
+            f"{' and '.join(CREDENTIAL_KEYS)}: create it in namespace {namespace}, or correct "
+            "storage.credentialsSecret."
+        )
+    elif name and lacking:
+        text = (
+            f"Pod {pod.name} can't start: the Secret {name} (storage.credentialsSecret) in namespace {namespace} has "
+            f"no key {lacking[0]}; add it, or correct storage.credentialsSecret."
         )
     else:
-        part = "head" if pod.role == "head" else "workers"
-        text = f"The container of pod {pod.name} can't be made: {detail}; check cluster.{part}.template."
+        text = f"The container of pod {pod.name} can't be created: {detail}; check cluster.{part}.template."
     return Waiting(pod, FailureClass.INVALID_CONFIGURATION, text)
+
+
+def _volumes(context: PlanContext, pod: PodView) -> Waiting | None:
+    if not pod.no_sandbox or not pod.node:
+        return None
+    age = context.since(pod.scheduled_at)
+    if age < SANDBOX_SECONDS:
+        context.wake_in(SANDBOX_SECONDS - age)
+        return None
+    needs = f" It mounts {', '.join(pod.mounts)}: check that each exists in namespace" if pod.mounts else ""
+    needs += f" {context.job.metadata.namespace}." if pod.mounts else ""
+    text = (
+        f"Pod {pod.name} has been on node {pod.node} since {pod.scheduled_at}, but its volumes or its network are not "
+        f"set up.{needs} `kubectl describe pod {pod.name}` shows the node's events."
+    )
+    return Waiting(pod, Reason.WAITING_FOR_VOLUMES, text)
 
 
 def _unschedulable(context: PlanContext, pod: PodView) -> Waiting | None:
@@ -103,7 +128,7 @@ def _unschedulable(context: PlanContext, pod: PodView) -> Waiting | None:
         asks += f", {cluster.workers.gpus} GPUs" if cluster.workers.gpus else ""
     # what the scheduler tried by preemption is the same again in other words
     said = pod.unschedulable.split(" preemption:")[0].rstrip(" .")
-    text = f"No node has room for pod {pod.name} ({asks}): {said}; {_advice(said, part)}."
+    text = f"No node fits pod {pod.name} ({asks}): {said}; {_advice(said, part)}."
     return Waiting(pod, FailureClass.UNSCHEDULABLE, text)
 
 
@@ -115,10 +140,10 @@ def _advice(said: str, part: str) -> str:
     }
     lower = [name for word, name in fields.items() if word in said]
     place = {
-        "affinity": f"cluster.{part}.template.nodeSelector and affinity",
-        "selector": f"cluster.{part}.template.nodeSelector and affinity",
-        "taint": f"cluster.{part}.template.tolerations",
-        "persistentvolumeclaim": f"cluster.{part}.template.volumes",
+        "affinity": f"cluster.{part}.template.spec.nodeSelector and affinity",
+        "selector": f"cluster.{part}.template.spec.nodeSelector and affinity",
+        "taint": f"cluster.{part}.template.spec.tolerations",
+        "persistentvolumeclaim": f"cluster.{part}.template.spec.volumes",
     }
     check = list(dict.fromkeys(name for word, name in place.items() if word in said.lower()))
     parts = [f"lower {' and '.join(lower)}"] * bool(lower) + [f"check {' and '.join(check)}"] * bool(check)

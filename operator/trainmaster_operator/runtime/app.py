@@ -16,9 +16,10 @@ from aiohttp import web
 from trainmaster_api import __version__, names
 from trainmaster_api.messages import ProgressMessage
 
+from trainmaster_operator import manifests
 from trainmaster_operator.kube.client import PODS, SERVICES, TRAINING_JOBS, Client, Object, Resource
 from trainmaster_operator.kube.connection import Connection
-from trainmaster_operator.kube.errors import NotFoundError
+from trainmaster_operator.kube.errors import ApiError, ForbiddenError, NotFoundError
 from trainmaster_operator.kube.lease import Elector, LeaseTimes
 from trainmaster_operator.kube.reflector import Reflector
 from trainmaster_operator.kube.tokens import TokenReviewer
@@ -37,9 +38,10 @@ from .queue import KeyedQueue
 logger = logging.getLogger(__name__)
 
 SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_JOB}"
-# The pods of a job change state together: one look sees them all.
+# The pods of a job change state together: one reconcile sees them all.
 POD_NEWS_SECONDS = 0.1
 CRD_POLL_SECONDS = 5.0
+WEBHOOK_TRIES = 5
 
 V = TypeVar("V")
 
@@ -50,25 +52,28 @@ class App:
     def __init__(self, config: Config, connection: Connection) -> None:
         self._config = config
         self.metrics = Metrics()
-        # Lease, token reviews and reads; everything that touches a job goes through the fenced client.
-        self._client = Client(connection, qps=config.qps, burst=config.burst, observe=self.metrics.request)
+        # Token reviews and reads; everything that touches a job goes through the fenced client. All share one limit.
+        self._client = Client(connection, observe=self.metrics.request)
         seconds = config.lease_seconds
         times = LeaseTimes(duration=seconds, deadline=seconds * 2 / 3, period=seconds / 5)
-        self.elector = Elector(self._client, config.own_namespace, config.lease_name, config.identity, times=times)
-        self._fenced = Client(
-            connection,
-            qps=config.qps,
-            burst=config.burst,
-            observe=self.metrics.request,
-            may_write=self.elector.is_leader,
-        )
+        lease = Client(connection, observe=self.metrics.request, urgent=True)
+        self.elector = Elector(lease, config.own_namespace, config.lease_name, config.identity, times=times)
+        self._fenced = Client(connection, observe=self.metrics.request, may_write=self.elector.is_leader)
         self.jobs = JobStore()
         self.queue: KeyedQueue[JobKey] = KeyedQueue(
             self._reconcile, concurrency=config.concurrency, metrics=self.metrics
         )
         self.progress = ProgressStore(self.queue.add)
         self.pods = self._reflector(PODS, PodView.from_pod)
-        self.services = self._reflector(SERVICES, _service_view)
+        self.services: Reflector[str, bool] = Reflector(
+            self._client,
+            SERVICES,
+            namespaces=config.namespaces,
+            labels=",".join(f"{key}={value}" for key, value in names.heads_labels().items()),
+            key=lambda body: str(body["metadata"]["namespace"]),
+            trim=manifests.is_heads_service,
+            changed=self._heads_service_changed,
+        )
         self._reconciler: Reconciler | None = None
         self._kopf = kopf_adapter.KopfThread(self._seen, self._deleted, config.namespaces)
         self._lag = health.LoopLag()
@@ -82,10 +87,19 @@ class App:
             Caches(self.jobs, self.pods, self.services, self.progress),
             dataclasses.replace(config.defaults, progress_ca=certificates.ca),
             status_written=self._count_failures,
+            enqueue=self.queue.add,
         )
         leader = LeaderPeer(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
         tokens = TokenReviewer(self._client, names.PROGRESS_AUDIENCE)
-        endpoint = Endpoint(tokens, self.progress, self._head_of, self.elector.is_leader, leader, self.metrics)
+        endpoint = Endpoint(
+            tokens,
+            self.progress,
+            self._head_of,
+            self.elector.is_leader,
+            leader,
+            self.metrics,
+            lambda job: manifests.settings_problems(job, config.defaults),
+        )
         probes = health.application(self._health(), self.metrics)
         context = certificates.server_context()
         async with (
@@ -114,7 +128,7 @@ class App:
         try:
             done, _ = await asyncio.wait([stopped, work, election, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # first nothing writes any more, then the lease is free for another, then the rest
+            # first stop writing, then release the lease, then stop the rest
             await _cancel(work)
             await _cancel(election)
             await self.elector.release()
@@ -122,7 +136,7 @@ class App:
             await _cancel(stopped, *others)
         for task in done - {stopped}:
             task.result()
-            sys.exit(f"{task.get_name()} has ended: start the operator anew")
+            sys.exit(f"{task.get_name()} ended unexpectedly")
 
     async def _certificates(self, have: tls.Certificates | None = None) -> tls.Certificates:
         config = self._config
@@ -132,22 +146,35 @@ class App:
             where = (config.own_namespace, config.tls_secret)
             made = await tls.ensure(self._client, *where, config.progress_names, have)
         if config.webhook:
-            try:
-                await tls.publish(self._client, config.webhook, made.ca)
-            except NotFoundError:
-                if have is None:  # Helm makes it a moment after the Deployment: the next start finds it
-                    raise
-                logger.warning("the cluster has no ValidatingWebhookConfiguration %s any more", config.webhook)
+            await self._publish_ca(made.ca, WEBHOOK_TRIES if have is None else 1)
         return made
 
+    async def _publish_ca(self, ca: str, tries: int) -> None:
+        """Give the API server the CA of our webhook. Without it nothing but validation at admission is missing."""
+        problem: ApiError | None = None
+        for number in range(tries):
+            if number:
+                await asyncio.sleep(1.0)
+            try:
+                await tls.publish(self._client, self._config.webhook, ca)
+                return
+            except (NotFoundError, ForbiddenError) as error:  # Helm creates it a moment after the Deployment
+                problem = error
+        logger.warning(
+            "TrainingJobs are not validated at admission: ValidatingWebhookConfiguration %s: %s; next try in %.0f s",
+            self._config.webhook, problem, self._config.resync_seconds,
+        )  # fmt: skip
+
     async def _wait_for_crd(self) -> None:
-        """Kopf looks for the CRD once, at its start."""
+        """Wait until the CRD exists: kopf looks for it once, at its start."""
         while True:
             try:
                 async for _ in self._client.list_pages(TRAINING_JOBS, next(iter(self._config.namespaces), None)):
                     return
             except NotFoundError:
-                logger.warning("the cluster has no TrainingJobs: install the CRD; looking again in 5 s")
+                logger.warning(
+                    "the cluster has no CustomResourceDefinition for TrainingJobs: install it; checking again in 5 s"
+                )
             await asyncio.sleep(CRD_POLL_SECONDS)
 
     async def _work(self) -> None:
@@ -180,6 +207,13 @@ class App:
             trim=trim,
             changed=lambda key: self.queue.add(key, POD_NEWS_SECONDS) if self.jobs.get(key) else None,
         )
+
+    def _heads_service_changed(self, namespace: str) -> None:
+        """Reconcile the jobs of a namespace whose Service was deleted or changed."""
+        if not any(self.services.get(namespace)):
+            for key in self.jobs:
+                if key.namespace == namespace:
+                    self.queue.add(key, POD_NEWS_SECONDS)
 
     def _seen(self, body: Object) -> None:
         if self.jobs.put(body):
@@ -225,14 +259,14 @@ class App:
 
     def _export(self) -> None:
         gauge = self.metrics.gauge
-        gauge("trainmaster_leader", "1 if this replica acts.", lambda: float(self.elector.is_leader()))
-        gauge("trainmaster_queue_depth", "Jobs that wait for a reconcile.", lambda: float(len(self.queue)))
-        gauge("trainmaster_queue_running", "Jobs being reconciled.", lambda: float(self.queue.running))
-        gauge("trainmaster_loop_lag_seconds", "Worst lag of the event loop in a minute.", lambda: self._lag.worst)
+        gauge("trainmaster_leader", "1 if this replica is the leader.", lambda: float(self.elector.is_leader()))
+        gauge("trainmaster_queue_depth", "TrainingJobs waiting to be reconciled.", lambda: float(len(self.queue)))
+        gauge("trainmaster_queue_running", "TrainingJobs being reconciled.", lambda: float(self.queue.running))
+        gauge("trainmaster_loop_lag_seconds", "Maximum event loop lag of the last minute.", lambda: self._lag.worst)
         gauge("trainmaster_cached_pods", "Pods in the cache.", lambda: float(len(self.pods)))
         self.metrics.gauges(
             "trainmaster_cache_age_seconds",
-            "Time since the last sign of life of a watch.",
+            "Seconds since a watch last received anything.",
             "kind",
             lambda: {"Pod": self.pods.age(), "Service": self.services.age()},
         )
@@ -249,9 +283,9 @@ def _listed(cache: Reflector[Any, Any]) -> health.Check:
 
 async def main(config: Config) -> None:
     """Run one replica."""
-    # with the replica's name, so that an audit log tells who wrote
+    # with the replica's name, so that an audit log shows which one wrote
     agent = f"trainmaster-operator/{__version__} ({config.pod_name})"
-    async with Connection(kopf_adapter.login, user_agent=agent) as connection:
+    async with Connection(kopf_adapter.login, user_agent=agent, qps=config.qps, burst=config.burst) as connection:
         await App(config, connection).run()
 
 
@@ -278,9 +312,3 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 def _owner_key(body: Object) -> JobKey:
     return JobKey(body["metadata"]["namespace"], body["metadata"]["labels"][names.LABEL_JOB])
-
-
-def _service_view(body: Object) -> tuple[str, str]:
-    """Name, and UID of the controller."""
-    owners = body["metadata"].get("ownerReferences") or []
-    return body["metadata"]["name"], next((owner["uid"] for owner in owners if owner.get("controller")), "")

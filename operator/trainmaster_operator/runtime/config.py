@@ -63,35 +63,41 @@ class _Parser(argparse.ArgumentParser):
         value = os.environ.get(name) or (str(default) if default is not None else None)
         self.add_argument(flag, default=value, type=kind, help=f"{text} [{name}]", **more)  # type: ignore[arg-type]
 
+    def flag(self, name: str, text: str) -> None:
+        variable = PREFIX + name.removeprefix("--").replace("-", "_").upper()
+        given = bool(os.environ.get(variable))
+        self.add_argument(name, action="store_true", default=given, help=f"{text} [{variable}]")
+
 
 def parse(argv: Sequence[str] | None = None) -> Config:
     """The configuration from flags, then environment, then defaults; ends the process with a sentence if it is bad."""
     parser = _Parser(prog="python -m trainmaster_operator", description="The Trainmaster operator.")
     add = parser.add
-    add("--namespaces", "comma-separated namespaces to serve; empty: all", "")
-    add("--namespace", "namespace of the operator itself; default: the service account's, else `default`")
+    add("--namespaces", "comma-separated namespaces to watch; empty: all", "")
+    add("--namespace", "namespace of the operator itself; default: that of its service account, else `default`")
     add("--pod-name", "name of the operator's pod", socket.gethostname())
-    add("--pod-ip", "its address: other replicas hand progress messages on to the leader", "")
-    add("--image", "trainer image of jobs that name none")
-    add("--storage-uri", "storage of jobs that name none, s3://bucket/prefix")
-    add("--storage-endpoint", "its S3 endpoint")
-    add("--storage-region", "its region")
-    add("--storage-credentials-secret", "its Secret, by name, in the job's namespace")
+    add("--pod-ip", "IP of the operator's pod, to which other replicas forward progress messages", "")
+    add("--image", "default of spec.cluster.image")
+    add("--storage-uri", "default of spec.storage.uri, s3://bucket/prefix")
+    add("--storage-endpoint", "S3 endpoint of the default storage")
+    add("--storage-region", "S3 region of the default storage")
+    add("--storage-credentials-secret", "Secret for the default storage, in the namespace of each job")
     add("--default-tracking", "settings that complete those of a job's trackers, as JSON like spec.tracking", "[]")
-    add("--progress-url", "address at which pods reach this operator; default: its Service")
-    add("--https-port", "port of the progress and admission endpoint", 8443)
+    add("--progress-url", "URL at which pods reach the operator; default: its Service")
+    add("--https-port", "port for progress messages and admission reviews", 8443)
     add("--http-port", "port of /healthz, /readyz and /metrics", 8080)
-    add("--tls-secret", "Secret of this namespace that holds CA, certificate and key", "trainmaster-operator-tls")
+    add("--tls-secret", "Secret in the operator's namespace with CA, certificate and key", "trainmaster-operator-tls")
     add("--tls-files", "ca,cert,key: files to use instead of the Secret", "")
-    add("--webhook", "ValidatingWebhookConfiguration that gets our CA; empty: none", "")
-    add("--lease-name", "Lease of the leader election", "trainmaster-operator")
-    add("--lease-seconds", "how long a lease holds", 15.0)
-    add("--concurrency", "jobs reconciled at a time", 16)
-    add("--qps", "requests per second to the Kubernetes API", 500.0)
-    add("--burst", "requests at once to the Kubernetes API", 1000)
-    add("--resync-seconds", "how often every job is looked at without an event", 300.0)
+    add("--webhook", "ValidatingWebhookConfiguration to write the CA into; empty: none", "")
+    add("--lease-name", "Lease used for leader election", "trainmaster-operator")
+    add("--lease-seconds", "lease duration; failover takes at most this long", 15.0)
+    add("--concurrency", "maximum concurrent reconciles", 16)
+    add("--qps", "maximum sustained requests per second to the Kubernetes API, of the whole process", 500.0)
+    add("--burst", "maximum burst of requests to the Kubernetes API, of the whole process", 1000)
+    add("--resync-seconds", "resync period: how often every job is reconciled without an event", 300.0)
     add("--log-format", "json or text", "json", choices=("json", "text"))
-    parser.add_argument("--verbose", action="store_true", default=bool(os.environ.get(f"{PREFIX}VERBOSE")))
+    parser.flag("--allow-host-path", "allow hostPath volumes in pod templates")
+    parser.flag("--verbose", "log debug messages")
     return _config(parser, parser.parse_args(argv))
 
 
@@ -115,7 +121,7 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
     made = {
         "namespaces": tuple(part.strip() for part in args.namespaces.split(",") if part.strip()),
         "own_namespace": own,
-        # a restart in the same pod is another candidate: it doesn't know what its forerunner was doing
+        # a restart in the same pod is another candidate: it doesn't know what its predecessor was doing
         "identity": "_".join((args.pod_name, args.pod_ip, uuid.uuid4().hex[:8])),
         "defaults": defaults,
         "tls_files": (files[0], files[1], files[2]) if files else None,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 from aiohttp import web
 from trainmaster_api.messages import PROGRESS_LIMIT, ProgressMessage
 from trainmaster_api.names import PROGRESS_PATH
 from trainmaster_api.validation.admission import admit
+from trainmaster_api.validation.validate import Problem
 
 from trainmaster_operator.kube.errors import ApiError
 from trainmaster_operator.kube.ratelimit import TokenBucket
@@ -33,7 +35,7 @@ HeadOf = Callable[[ProgressMessage], str | None]
 
 
 class Endpoint:
-    """Takes progress from the head pod of a job's attempt, and from nobody else.
+    """Takes progress from the head pod of a job's attempt, and from nothing else.
 
     Args:
         tokens: Says whose token it is.
@@ -42,6 +44,7 @@ class Endpoint:
         is_leader: Only the leader's memory counts.
         leader: Where other replicas hand messages on to.
         metrics: Counts answers by code.
+        admission: Extra checks of a TrainingJob that depend on the operator's settings.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class Endpoint:
         is_leader: Callable[[], bool],
         leader: LeaderPeer,
         metrics: Metrics,
+        admission: Callable[[Any], list[Problem]] = lambda job: [],
     ) -> None:
+        self._admission = admission
         self._tokens = tokens
         self._store = store
         self._head_of = head_of
@@ -124,5 +129,5 @@ class Endpoint:
         except orjson.JSONDecodeError as error:
             return web.Response(status=400, text=f"not an AdmissionReview: {error}")
         # a large spec takes milliseconds to validate, and the event loop must not wait for it
-        answer = await asyncio.to_thread(admit, review)
+        answer = await asyncio.to_thread(admit, review, self._admission)
         return web.Response(body=orjson.dumps(answer), content_type="application/json")

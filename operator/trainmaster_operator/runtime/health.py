@@ -1,4 +1,4 @@
-"""Health that is true: the probes look at what the operator does, not at whether a web server answers."""
+"""Health probes: they check what the operator does, not whether a web server answers."""
 
 from __future__ import annotations
 

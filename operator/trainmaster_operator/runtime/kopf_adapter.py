@@ -1,4 +1,4 @@
-"""The only module that hangs on kopf: TrainingJob events, login, settings.
+"""The only module that uses kopf: TrainingJob events, login, settings.
 
 kopf's high-level handlers keep their state in annotations and finalizers of the object; `on.event` doesn't, so that is
 the one that is used, and it does no more than remember the body and enqueue the key.
@@ -74,7 +74,7 @@ def registry(seen: Callable[[Object], None], gone: Callable[[Object], None]) -> 
 
 
 def settings() -> kopf.OperatorSettings:
-    """Kopf's settings; docs/decisions.md has the reasons and figures behind them."""
+    """Return kopf's settings: what it would do beyond login, list and watch is switched off."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True  # of several replicas the Lease chooses one
     chosen.posting.enabled = False
@@ -147,6 +147,6 @@ class KopfThread:
 
 
 def quiet() -> None:
-    """Keep kopf from a log line for every event it handles."""
+    """Silence kopf's log line for every event."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Hands progress messages on to the leader: a Service spreads them over all replicas, and only one uses them."""
+"""Forwards progress messages to the leader: a Service spreads them over all replicas, and only one uses them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LeaderPeer:
     """The leader as another replica reaches it.
 
     Args:
-        holder: Identity of the leader as it stands in the Lease: `<pod>_<address>_<random>`.
+        holder: Identity of the leader as in the Lease: `<pod>_<address>_<random>`.
         port: Port of its HTTPS endpoint.
         ca: PEM of the CA that all replicas share.
         name: A name in their certificate.

@@ -1,14 +1,15 @@
-"""What the trainers last said, in memory: a restarted operator hears it again within seconds."""
+"""The newest message of each trainer, in memory: a restarted operator gets the next one within seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from trainmaster_api.messages import ProgressMessage
 
 from trainmaster_operator.kube.trainingjob_cache import JobKey
 
-# Status isn't written more often than this for progress alone, so there is no use in looking more often.
+# Status isn't written more often than this for progress alone, so reconciling more often would be of no use.
 COALESCE_SECONDS = 10.0
 
 
@@ -16,20 +17,32 @@ class ProgressStore:
     """Newest progress message of each job.
 
     Args:
-        changed: Called with the key of a job and the seconds after which it is worth a look.
+        changed: Called with the key of a job and the seconds after which it is worth a reconcile.
+        now: The wall clock, UTC.
     """
 
-    def __init__(self, changed: Callable[[JobKey, float], None]) -> None:
+    def __init__(
+        self,
+        changed: Callable[[JobKey, float], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._changed = changed
+        self._now = now
         self._newest: dict[JobKey, ProgressMessage] = {}
+        self._received: dict[JobKey, datetime] = {}
 
     def get(self, key: JobKey) -> ProgressMessage | None:
-        """The newest message, or None."""
+        """Return the newest message, or None."""
         return self._newest.get(key)
+
+    def received(self, key: JobKey) -> datetime | None:
+        """Return when the newest message arrived, or None."""
+        return self._received.get(key)
 
     def forget(self, key: JobKey) -> None:
         """Drop the message of a job that is gone."""
         self._newest.pop(key, None)
+        self._received.pop(key, None)
 
     def put(self, message: ProgressMessage) -> None:
         """Take a message over unless a newer one is there."""
@@ -38,6 +51,7 @@ class ProgressStore:
         if old is not None and old.uid == message.uid and _order(old) > _order(message):
             return
         self._newest[key] = message
+        self._received[key] = self._now()
         self._changed(key, COALESCE_SECONDS if old is not None and _alike(old, message) else 0.0)
 
 
@@ -59,6 +73,7 @@ def _alike(old: ProgressMessage, new: ProgressMessage) -> bool:
             message.ray_ready_time,
             message.loaded_time,
             message.first_step_time,
+            bool(message.waiting),
         )
 
     return facts(old) == facts(new)

@@ -1,4 +1,4 @@
-"""Looks at every job now and then, and closes the gap that kopf leaves.
+"""Reconciles every job once per resync period, and closes the gap that kopf leaves.
 
 kopf doesn't compare a re-list with what it knew: a TrainingJob that was deleted while its watch was broken stays. So
 the names and versions (no bodies) are listed every few minutes and compared with ours.
@@ -26,15 +26,15 @@ async def run(
     changed: Callable[[JobKey, float], None],
     gone: Callable[[JobKey], None],
 ) -> None:
-    """Compare every `period` seconds, for ever.
+    """Compare every `period` seconds, until cancelled.
 
     Args:
         client: Where to list.
         jobs: What we know.
         namespaces: Where to list; None: everywhere.
         period: Seconds, +-10 %.
-        changed: Called with each job and the seconds after which to look at it, spread over a fifth of the period.
-        gone: Called with each job that we knew and that is no more.
+        changed: Called with each job and the seconds after which to reconcile it, spread over a fifth of the period.
+        gone: Called with each job that was known and no longer exists.
     """
     while True:
         await asyncio.sleep(period * random.uniform(0.9, 1.1))
@@ -55,7 +55,7 @@ async def compare(client: Client, jobs: JobStore, namespace: str | None, gone: C
         listed |= {key_of(item): (item["metadata"]["uid"], version_of(item)) for item in items}
     for key, body in known.items():
         if body is not None and listed.get(key, ("",))[0] != body["metadata"]["uid"]:
-            logger.warning("%s had gone unseen", key)
+            logger.warning("%s was deleted while its watch was broken", key)
             jobs.remove(key, body["metadata"]["uid"])
             gone(key)
     for key, (_, version) in listed.items():

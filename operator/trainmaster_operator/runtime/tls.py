@@ -65,7 +65,7 @@ async def ensure(
 ) -> Certificates:
     """The certificates in the Secret; makes them if there are none, or if they don't cover the names.
 
-    Replicas that start together agree: whoever comes second takes what the first one made.
+    Replicas that start together agree: the second one takes what the first one created.
 
     Args:
         client: Where the Secret is.
@@ -107,31 +107,33 @@ async def publish(client: Client, webhook: str, ca: str) -> None:
 
 
 async def follow(
-    look: Callable[[Certificates], Awaitable[Certificates]], now: Certificates, context: ssl.SSLContext, period: float
+    read: Callable[[Certificates], Awaitable[Certificates]], now: Certificates, context: ssl.SSLContext, period: float
 ) -> None:
-    """Serve what someone else renews. Returns when the CA has changed: peers and new jobs are told it at the start.
+    """Serve renewed certificates. Returns when the CA has changed: peers and new jobs get it at the start.
 
     Args:
-        look: Gives the certificates as they are now, knowing those that are served.
+        read: Gives the certificates as they are now, knowing those that are served.
         now: What the context serves.
         context: Of the running server.
-        period: Seconds between two looks.
+        period: Seconds between two reads.
     """
     while True:
         await asyncio.sleep(period)
         try:
-            found = await look(now)
+            found = await read(now)
             if found == now:
                 continue
             found.server_context()  # files that are half written, or a key that isn't the certificate's, end here
             if found.ca != now.ca:
-                logger.warning("the CA has changed: jobs that run now trust the old one, their progress is dropped")
+                logger.warning(
+                    "the CA has changed: running jobs trust the old one, so their progress messages will be dropped"
+                )
                 return
             found.serve_in(context)
             now = found
             logger.info("serving the renewed certificate")
         except (OSError, ApiError, KeyError, ValueError) as error:  # ssl.SSLError is an OSError; no such key, no base64
-            logger.warning("can't take a renewed certificate, next look in %.0f s: %r", period, error)
+            logger.warning("can't load the renewed certificate, next try in %.0f s: %r", period, error)
 
 
 def _secret(namespace: str, name: str, names: tuple[str, ...], made: Certificates) -> Object:

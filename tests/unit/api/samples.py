@@ -381,7 +381,7 @@ FREE: Changes = {
     "spec.checkpoint.keep": 9,
     "spec.checkpoint.every": "10m",
     "spec.cluster.workers.memory": "4Gi",
-    "spec.cluster.workers.template": {"priorityClassName": "low"},
+    "spec.cluster.workers.template": {"spec": {"priorityClassName": "low"}},
     "spec.run": {
         "suspend": True,
         "retries": {"max": 9},

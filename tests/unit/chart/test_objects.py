@@ -78,6 +78,7 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
         operator__namespaces=["a", "b"],
         operator__replicas=2,
         operator__log={"format": "text", "verbose": True},
+        operator__allowHostPath=True,
         defaults={
             "image": "registry.example/trainer:1",
             "storage": {"uri": "s3://bucket/x", "endpoint": "http://s3:9", "region": "eu", "credentialsSecret": "keys"},
@@ -97,6 +98,7 @@ def test_operator_understands_every_setting(render: Render, monkeypatch: pytest.
     assert (chosen.defaults.storage_uri, chosen.defaults.storage_endpoint) == ("s3://bucket/x", "http://s3:9")
     assert (chosen.defaults.storage_region, chosen.defaults.storage_credentials_secret) == ("eu", "keys")
     assert (chosen.http_port, chosen.log_format, chosen.verbose) == (9090, "text", True)
+    assert chosen.defaults.allow_host_path is True
     assert (chosen.webhook, chosen.lease_name) == ("trainmaster-operator", "trainmaster-operator")
     mounts = {each["mountPath"] for each in pods(objects)[0]["containers"][0]["volumeMounts"]}
     assert chosen.tls_files is not None
@@ -116,8 +118,9 @@ def test_no_setting_gets_lost(default: Rendered, monkeypatch: pytest.MonkeyPatch
         None,
         (),
         None,
-        "",
+        "trainmaster-operator",
     )
+    assert chosen.defaults.allow_host_path is False
 
 
 def test_trainers_and_api_server_find_the_endpoint(render: Render) -> None:
@@ -148,12 +151,21 @@ def test_an_operator_of_some_namespaces_has_rights_in_them_only(default: Rendere
     assert objects.one("Role", "trainmaster-operator-test")["metadata"]["namespace"] == "team-a"
 
 
-def test_without_webhook_the_operator_has_no_right_to_webhooks(default: Rendered, render: Render) -> None:
-    assert default.of("ValidatingWebhookConfiguration") == []
-    assert "TRAINMASTER_WEBHOOK" not in default.env
-    assert "admissionregistration.k8s.io" not in str(rules(default, "ClusterRole"))
-    own = [rule for rule in rules(render(webhook__enabled=True), "ClusterRole") if "webhook" in str(rule["resources"])]
+def test_the_webhook_is_on_and_can_never_stand_in_the_way(default: Rendered) -> None:
+    (hook,) = default.one("ValidatingWebhookConfiguration")["webhooks"]
+    assert (hook["failurePolicy"], hook["sideEffects"]) == ("Ignore", "None")
+    assert hook["timeoutSeconds"] <= 5
+    assert hook["rules"][0]["resources"] == ["trainingjobs"], "status writes don't pass through it"
+    assert default.env["TRAINMASTER_WEBHOOK"] == "trainmaster-operator"
+    own = [rule for rule in rules(default, "ClusterRole") if "webhook" in str(rule["resources"])]
     assert [rule["resourceNames"] for rule in own] == [["trainmaster-operator"]]
+
+
+def test_without_webhook_the_operator_has_no_right_to_webhooks(render: Render) -> None:
+    objects = render(webhook__enabled=False)
+    assert objects.of("ValidatingWebhookConfiguration") == []
+    assert "TRAINMASTER_WEBHOOK" not in objects.env
+    assert "admissionregistration.k8s.io" not in str(rules(objects, "ClusterRole"))
 
 
 def test_budget_comes_with_the_second_replica(default: Rendered, render: Render) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from trainmaster_api.names import ray_token
-from trainmaster_cli.dashboard import attempt_token, forward_command
+from trainmaster_cli.dashboard import attempt_token, current_attempt, forward_command
 from trainmaster_cli.main import main
 
 
@@ -31,7 +31,8 @@ SECRET = {"data": {"ray-key": base64.b64encode(b"k").decode()}}
 
 def test_token_is_that_of_the_current_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kubectl(tmp_path, monkeypatch, {"status": {"attempt": 3}}, SECRET)
-    assert attempt_token("digits", "team") == ray_token("k", 3)
+    attempt = current_attempt("digits", "team")
+    assert attempt_token("digits", attempt, "team") == ray_token("k", 3)
 
 
 def test_no_attempt_no_secret_no_job(
@@ -46,6 +47,6 @@ def test_no_attempt_no_secret_no_job(
     assert "digits-run" in capsys.readouterr().err
 
 
-def test_forward_goes_to_the_job_and_not_to_an_attempt() -> None:
-    assert forward_command("digits", None) == ["kubectl", "port-forward", "service/digits-head", "8265"]
-    assert forward_command("digits", "team")[1:3] == ["--namespace", "team"]
+def test_forward_goes_to_the_head_of_the_current_attempt() -> None:
+    assert forward_command("digits", 3, None) == ["kubectl", "port-forward", "pod/digits-3-head", "8265"]
+    assert forward_command("digits", 3, "team")[1:3] == ["--namespace", "team"]

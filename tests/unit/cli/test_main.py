@@ -136,7 +136,7 @@ def test_render_prints_what_the_operator_would_create(tmp_path, capsys):
     found = [(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"]) for item in objects]
     assert found == [
         ("Secret", "sample-run", "team"),
-        ("Service", "sample-head", "team"),
+        ("Service", "trainmaster-heads", "team"),
         ("Pod", "sample-1-head", "team"),
         ("Pod", "sample-1-w-0", "team"),
         ("Pod", "sample-1-w-1", "team"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from trainmaster_operator.kube.trainingjob_cache import JobKey
-from trainmaster_operator.status_throttle import STARTUP_WRITES_AT_ONCE, STARTUP_WRITES_PER_SECOND, Pace
+from trainmaster_operator.status_throttle import STARTUP_WRITES_AT_ONCE, STARTUP_WRITES_PER_SECOND, StatusThrottle
 
 from tests.unit.operator.policy.wrappers import Bench, at, pods, progress, swap
 
@@ -27,8 +27,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pace(clock: Clock) -> Pace:
-    return Pace(clock)
+def pace(clock: Clock) -> StatusThrottle:
+    return StatusThrottle(clock)
 
 
 def counts() -> tuple[dict[str, object], dict[str, object]]:
@@ -39,7 +39,7 @@ def counts() -> tuple[dict[str, object], dict[str, object]]:
     return old, bench.status
 
 
-def test_counts_of_many_jobs_that_start_share_a_budget(pace: Pace, clock: Clock) -> None:
+def test_counts_of_many_jobs_that_start_share_a_budget(pace: StatusThrottle, clock: Clock) -> None:
     old, new = counts()
     delays = [pace.delay(key, old, new, at(40)) for key in KEYS]
     assert delays.count(0.0) == STARTUP_WRITES_AT_ONCE
@@ -49,7 +49,7 @@ def test_counts_of_many_jobs_that_start_share_a_budget(pace: Pace, clock: Clock)
     assert again.count(0.0) == 10 * STARTUP_WRITES_PER_SECOND
 
 
-def test_nothing_else_waits_for_the_budget(pace: Pace) -> None:
+def test_nothing_else_waits_for_the_budget(pace: StatusThrottle) -> None:
     old, new = counts()
     for key in KEYS:
         pace.delay(key, old, new, at(40))
@@ -60,13 +60,13 @@ def test_nothing_else_waits_for_the_budget(pace: Pace) -> None:
     assert pace.delay(KEYS[0], {}, new, at(60)) == 0, "a transition"
 
 
-def test_equal_uses_nothing(pace: Pace) -> None:
+def test_equal_uses_nothing(pace: StatusThrottle) -> None:
     old, new = counts()
     assert {pace.delay(key, old, old, at(40)) for key in KEYS} == {None}
     assert pace.delay(KEYS[0], old, new, at(40)) == 0
 
 
-def test_a_job_that_was_just_written_waits_and_uses_nothing(pace: Pace) -> None:
+def test_a_job_that_was_just_written_waits_and_uses_nothing(pace: StatusThrottle) -> None:
     old, new = counts()
     for key in KEYS:
         pace.written(key, at(39))

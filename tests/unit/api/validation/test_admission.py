@@ -2,7 +2,7 @@
 
 import pytest
 from trainmaster_api.validation.admission import admit
-from trainmaster_api.validation.validate import format_problems, validate
+from trainmaster_api.validation.validate import Problem, format_problems, validate
 
 from tests.unit.api.samples import ALL_EXAMPLES, job
 
@@ -63,3 +63,18 @@ def test_what_is_no_review_is_refused(request_):
 @pytest.mark.parametrize(("new", "old"), [(None, None), (job(), None), (None, job()), ("x", [])])
 def test_odd_objects_never_raise(new, old):
     assert isinstance(answer(review("UPDATE", new, old))["allowed"], bool)
+
+
+def test_checks_of_the_operators_own_are_asked_too():
+    def more(job):
+        return [Problem("spec.x", "is not allowed here")] if job["spec"].get("run", {}).get("suspend") else []
+
+    good, bad = job(), job({"spec.run.suspend": True})
+    assert admit(review("CREATE", good), more)["response"]["allowed"]
+    refused = admit(review("CREATE", bad), more)["response"]
+    assert "spec.x: is not allowed here" in refused["status"]["message"]
+    assert not admit(review("UPDATE", bad, good), more)["response"]["allowed"]
+    # a job that was accepted by an operator that allowed it can still be edited
+    assert admit(review("UPDATE", job({"spec.run.suspend": True, "spec.checkpoint.keep": 9}), bad), more)["response"][
+        "allowed"
+    ]

@@ -93,8 +93,9 @@ MISTAKES = [
     ({"spec.training.data.source": "images:s3://runs/../x"}, "spec.training.data.source = "),
     ({"spec.cluster.workers.cpus": 1.5}, "cpus = 1.5: must be a quantity such as 500m, 2, 2Gi"),
     ({"spec.cluster.workers.memory": "2GB"}, 'memory = "2GB": must be a quantity such as 500m, 2, 2Gi'),
-    ({"spec.cluster.workers.template": {"labels": {"a": 1}}}, "labels.a = 1: must be text"),
-    ({"spec.cluster.workers.template": {"tolerations": ["x"]}}, 'tolerations[0] = "x": must be a mapping'),
+    ({"spec.cluster.workers.template": {"metadata": {"labels": {"a": 1}}}}, "labels.a = 1: must be text"),
+    ({"spec.cluster.workers.template": {"spec": ["x"]}}, 'template.spec = ["x"]: must be a mapping'),
+    ({"spec.cluster.workers.template": {"spec": {"hostPID": True}}}, "template.spec.hostPID = true: is not allowed"),
     ({"spec.run.retries.max": -1}, "max = -1: must be a whole number of at least 0"),
 ]
 

@@ -43,6 +43,7 @@ class Fault:
     match: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     reason: str = "Injected"
+    message: str = ""
 
 
 class FakeApi:
@@ -53,6 +54,7 @@ class FakeApi:
         self.compacted = 0
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []  # verb, query
         self.token = "good"
         self.page = 500
         self.news = asyncio.Condition()
@@ -90,6 +92,10 @@ class FakeApi:
     def count(self, prefix: str) -> int:
         return sum(line.startswith(prefix) for line in self.requests)
 
+    def queries(self, verb: str) -> list[dict[str, str]]:
+        """The query of each request of a verb."""
+        return [query for asked, query in self.asked if asked == verb]
+
     def _emit(self, collection: str, kind: str, body: Object) -> None:
         self.events.append((self.version, collection, kind, body))
         self._notify()
@@ -107,13 +113,14 @@ class FakeApi:
         watch = request.query.get("watch") == "true"
         verb = "WATCH" if watch else request.method
         self.requests.append(f"{verb} {request.path}")
+        self.asked.append((verb, dict(request.query)))
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._status(401, "Unauthorized")
         fault = next((f for f in self.faults if f.method == verb and f.match in request.path), None)
         if fault is not None:
             self.faults.remove(fault)
             if isinstance(fault.action, int):
-                return self._status(fault.action, fault.reason, fault.headers)
+                return self._status(fault.action, fault.reason, fault.headers, fault.message)
             if fault.action == "reset":
                 self._abort(request)
         if watch:
@@ -197,8 +204,8 @@ class FakeApi:
         await response.write(json.dumps({"type": kind, "object": body}).encode() + b"\n")
 
     @staticmethod
-    def _status(code: int, reason: str, headers: dict[str, str] | None = None) -> web.Response:
-        body = {"kind": "Status", "code": code, "reason": reason, "message": f"injected {reason}"}
+    def _status(code: int, reason: str, headers: dict[str, str] | None = None, message: str = "") -> web.Response:
+        body = {"kind": "Status", "code": code, "reason": reason, "message": message or f"injected {reason}"}
         return web.json_response(body, status=code, headers=headers)
 
 

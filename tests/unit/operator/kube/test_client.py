@@ -15,6 +15,7 @@ from trainmaster_operator.kube.errors import (
     ServerError,
     UnauthorizedError,
     UnreachableError,
+    WebhookError,
 )
 
 from tests.unit.operator.kube.fake_api import FakeApi, Fault, Login, connect, serve
@@ -63,6 +64,25 @@ async def test_a_storm_of_server_errors_ends_after_five_tries(monkeypatch: pytes
         with pytest.raises(ServerError):
             await client.create(PODS, "ns", pod())
     assert api.count("POST") == 5
+
+
+async def test_a_webhook_that_fails_is_left_to_the_caller() -> None:
+    """Each call may take its whole time-out, and whoever creates pods waits longer between tries."""
+    api = FakeApi()
+    message = 'Internal error occurred: failed calling webhook "x": context deadline exceeded'
+    api.faults = [Fault("POST", 500, message=message)]
+    async with connect(api) as client:
+        with pytest.raises(WebhookError, match="failed calling webhook"):
+            await client.create(PODS, "ns", pod())
+    assert api.count("POST") == 1
+
+
+async def test_strict_creation_asks_for_unknown_fields_to_be_refused() -> None:
+    api = FakeApi()
+    async with connect(api) as client:
+        await client.create(PODS, "ns", pod(), strict=True)
+        await client.create(PODS, "ns", pod("b"))
+    assert [query.get("fieldValidation") for query in api.queries("POST")] == ["Strict", None]
 
 
 @pytest.mark.parametrize(

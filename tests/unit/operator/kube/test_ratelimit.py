@@ -1,7 +1,12 @@
+import asyncio
 import random
 
 import pytest
+from trainmaster_operator.kube.client import PODS, Client
+from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.ratelimit import TokenBucket, backoff
+
+from tests.unit.operator.kube.fake_api import FakeApi, Login, serve
 
 
 def test_a_burst_passes_and_the_rest_is_spread() -> None:
@@ -31,3 +36,27 @@ def test_backoff_doubles_up_to_the_limit_and_varies() -> None:
 def test_impossible_limits_are_refused(qps: float, burst: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         TokenBucket(qps, burst)
+
+
+async def test_all_clients_of_a_process_share_one_limit() -> None:
+    """Two clients with 20 requests a second each would be 40 for the API server."""
+    api = FakeApi()
+    async with serve(api) as url, Connection(lambda: Login(url, api.token), user_agent="t", qps=20, burst=1) as one:
+        started = asyncio.get_running_loop().time()
+        clients = [Client(one), Client(one, may_write=lambda: True)]
+        await asyncio.gather(*(c.create(PODS, "ns", {"metadata": {"name": f"p{i}{j}"}})
+                               for i, c in enumerate(clients) for j in range(6)))  # fmt: skip
+        assert asyncio.get_running_loop().time() - started >= 11 / 20 - 0.01
+
+
+async def test_the_lease_does_not_wait_in_line_but_is_counted() -> None:
+    api = FakeApi()
+    async with serve(api) as url, Connection(lambda: Login(url, api.token), user_agent="t", qps=1, burst=1) as one:
+        job = asyncio.create_task(Client(one).create(PODS, "ns", {"metadata": {"name": "a"}}))
+        behind = asyncio.create_task(Client(one).create(PODS, "ns", {"metadata": {"name": "b"}}))
+        await job
+        async with asyncio.timeout(0.8):
+            await Client(one, urgent=True).create(PODS, "ns", {"metadata": {"name": "lease"}})
+        assert not behind.done()
+        assert one.bucket.reserve() > 1.5, "its token was taken all the same"
+        behind.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 from trainmaster_api.names import ANNOTATION_JOB
@@ -84,3 +85,17 @@ def test_a_default_completes_a_tracker_and_adds_none() -> None:
     ]
     own["spec"]["tracking"] = []
     assert spec_of(own)["tracking"] == []
+
+
+def test_host_paths_need_the_operators_consent() -> None:
+    document = copy.deepcopy(PLAIN)
+    volumes = [{"name": "disk", "hostPath": {"path": "/data"}}]
+    document["spec"]["cluster"]["head"] = {"template": {"spec": {"volumes": volumes}}}
+    job, problems = manifests.resolve(document, SETTINGS)
+    assert job is None
+    assert str(problems[0]).startswith("spec.cluster.head.template.spec.volumes[0].hostPath: ")
+    assert "--allow-host-path" in str(problems[0])
+    job, problems = manifests.resolve(document, replace(SETTINGS, allow_host_path=True))
+    assert problems == ()
+    assert job is not None
+    assert manifests.head(job, 1)["spec"]["volumes"][-1] == volumes[0]

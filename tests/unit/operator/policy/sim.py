@@ -14,15 +14,19 @@ from typing import Any
 from trainmaster_api.messages import ProgressMessage
 from trainmaster_operator.manifests import resolve
 from trainmaster_operator.policy.actions import Action, CreatePod, DeleteJob, DeletePod, EnsureSecret, EnsureService
-from trainmaster_operator.policy.format import format_time
+from trainmaster_operator.policy.format import format_time, parse_time
 from trainmaster_operator.policy.plan import plan, write_delay
-from trainmaster_operator.policy.snapshot import Conflict, Exit, PodView, Snapshot
+from trainmaster_operator.policy.snapshot import Conflict, Exit, PodView, Rejection, Snapshot
 
-from .wrappers import SETTINGS, T0, UID, raw_job
+from .wrappers import SETTINGS, T0, raw_job
 
 
 class CrashError(Exception):
     """The operator died at a call."""
+
+
+class QuotaError(Exception):
+    """The namespace has no room for another pod."""
 
 
 @dataclass
@@ -33,16 +37,24 @@ class Cluster:
     pods: dict[str, PodView] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     """UIDs of pods on nodes that don't answer."""
-    service_owner: str | None = None
+    heads_service: bool = False
     secret: bool = False
     seconds: float = 0.0
     made: int = 0
     gone: bool = False
+    quota: int = 99
+    """Pods that the namespace may have."""
+    foreign_pods: int = 0
+    """Pods of others that count against it."""
     trace: list[str] = field(default_factory=list)
 
     @property
     def now(self) -> Any:
         return T0 + timedelta(seconds=self.seconds)
+
+    @property
+    def uid(self) -> str:
+        return str(self.raw["metadata"]["uid"])
 
     @property
     def status(self) -> dict[str, Any]:
@@ -53,17 +65,19 @@ class Cluster:
 
     def facts(self) -> tuple[Any, ...]:
         """Everything that an operator can change."""
-        return dict(self.pods), self.raw, self.secret, self.service_owner, self.gone
+        return dict(self.pods), self.raw, self.secret, self.heads_service, self.gone
 
     # -- the API ------------------------------------------------------------------------------------------------
     def create_pod(self, action: CreatePod) -> PodView | None:
-        """None: the name is taken."""
+        """None: the name is taken. Raises QuotaError when the namespace is full."""
         if action.name in self.pods:
             return None
+        if sum(not pod.ended for pod in self.pods.values()) + self.foreign_pods >= self.quota:
+            raise QuotaError(f"exceeded quota: small, requested: pods=1, used: pods=x, limited: pods={self.quota}")
         self.made += 1
         made = PodView(
             uid=f"pod-{self.made}", name=action.name, attempt=action.attempt, role=action.role, index=action.index,
-            owner_uid=UID, created=format_time(self.now),
+            owner_uid=self.uid, created=format_time(self.now), duration=self.duration,
         )  # fmt: skip
         self.pods[action.name] = made
         return made
@@ -88,6 +102,18 @@ class Cluster:
         self.raw = {**self.raw, "status": copy.deepcopy(status)}
         self._bump()
         return True
+
+    @property
+    def duration(self) -> str:
+        """What a pod that is made now trains to."""
+        return str(self.raw["spec"]["training"].get("loop", {}).get("duration", "10ep"))
+
+    def raise_duration(self, epochs: int) -> None:
+        """A user's change."""
+        self.raw = copy.deepcopy(self.raw)
+        self.raw["spec"]["training"]["loop"] = {"duration": f"{epochs}ep"}
+        self.raw["metadata"]["generation"] += 1
+        self._bump()
 
     def edit_spec(self, **run: Any) -> None:
         """A user's change."""
@@ -141,6 +167,7 @@ class Operator:
     before: bool = True
     """Whether it dies before the call's effect, or after it."""
     requeue: float | None = None
+    refused_at: Any = None
     resolved: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -150,6 +177,7 @@ class Operator:
         """A new process: it lists everything, and remembers nothing."""
         self.cache, self.job = dict(self.cluster.pods), self.cluster.raw
         self.progress, self.written_at, self.crash_at, self.calls = None, None, None, 0
+        self.refused_at = None
 
     def catch_up(self) -> None:
         """The watches have delivered everything."""
@@ -160,9 +188,10 @@ class Operator:
         if self.cluster.gone:
             return False
         conflicts: tuple[Conflict, ...] = ()
+        rejections: tuple[Rejection, ...] = ()
         secret_existed, before = False, self.cluster.facts()
         for _ in range(3):
-            snapshot = self._observe(conflicts, secret_existed)
+            snapshot = self._observe(conflicts, rejections, secret_existed)
             decided = plan(snapshot, self.cluster.now)
             first = [a for a in decided.actions if isinstance(a, EnsureSecret | EnsureService)]
             rest = [a for a in decided.actions if not isinstance(a, EnsureSecret | EnsureService)]
@@ -173,19 +202,27 @@ class Operator:
             if not found:
                 break
             conflicts += tuple(hit for hit in found if isinstance(hit, Conflict))
+            rejections += tuple(hit for hit in found if isinstance(hit, Rejection))
             secret_existed = secret_existed or "secret" in found
         self.requeue = decided.requeue_after
+        if decided.refused:
+            self.refused_at = self.cluster.now
+        elif not decided.status.get("waitingSince"):
+            self.refused_at = None
         self._write(decided.status)
         return self.cluster.facts() != before
 
-    def _observe(self, conflicts: tuple[Conflict, ...], secret_existed: bool) -> Snapshot:
+    def _observe(
+        self, conflicts: tuple[Conflict, ...], rejections: tuple[Rejection, ...], secret_existed: bool
+    ) -> Snapshot:
         generation = self.job["metadata"]["generation"]
         if generation not in self.resolved:
             self.resolved[generation] = resolve(self.job, SETTINGS)
         job, problems = self.resolved[generation]
         return Snapshot(
-            self.job, job, problems, tuple(self.cache.values()), self.cluster.service_owner, self.progress,
-            conflicts=conflicts, secret_existed=secret_existed,
+            self.job, job, problems, tuple(self.cache.values()), self.cluster.heads_service, self.progress,
+            conflicts=conflicts, rejections=rejections, secret_existed=secret_existed, refused_at=self.refused_at,
+            progress_received=parse_time(self.progress.time) if self.progress else None,
         )  # fmt: skip
 
     def _write(self, status: dict[str, Any]) -> None:
@@ -233,12 +270,15 @@ class Operator:
         return "secret" if existed else None
 
     def _service(self) -> None:
-        self.cluster.service_owner = self.cluster.service_owner or UID
+        self.cluster.heads_service = True
 
-    def _create(self, action: CreatePod) -> Conflict | None:
-        made = self._call(lambda: self.cluster.create_pod(action))
+    def _create(self, action: CreatePod) -> Conflict | Rejection | None:
+        try:
+            made = self._call(lambda: self.cluster.create_pod(action))
+        except QuotaError as error:
+            return Rejection(action.name, 403, str(error))
         there = made or self.cluster.pods[action.name]
-        if there.owner_uid != UID:
+        if there.owner_uid != self.cluster.uid:
             return Conflict("Pod", action.name)
         self.cache[action.name] = there
         return None

@@ -160,19 +160,19 @@ def test_recoveries_add_up_over_attempts() -> None:
     assert bench.status["restarts"] == {"total": 1, "counted": 1, "recoveries": 3}
 
 
-# --- ledger --------------------------------------------------------------------------------------------------------
+# --- startup timings ------------------------------------------------------------------------------------------------
 
 
-def test_ledger() -> None:
+def test_startup_timings() -> None:
     bench = Bench().started()
     bench.plan(1, pending())
-    assert "ledger" not in bench.status
+    assert "startupTimings" not in bench.status
     late = swap(pods(), 2, scheduled_at=clock(4), started_at="", ready=False)
     bench.plan(5, late)
-    assert bench.status["ledger"] == {"scheduledSeconds": 4.0}
+    assert bench.status["startupTimings"] == {"scheduledSeconds": 4.0}
     message = progress(ray_ready_time=clock(9), loaded_time=clock(14), first_step_time=clock(15))
     bench.plan(20, swap(late, 2, started_at=clock(6)), progress=message)
-    assert bench.status["ledger"] == {
+    assert bench.status["startupTimings"] == {
         "scheduledSeconds": 4.0,
         "startedSeconds": 6.0,
         "rayReadySeconds": 9.0,
@@ -181,20 +181,20 @@ def test_ledger() -> None:
     }
     replaced = swap(pods(), 1, scheduled_at=clock(300), started_at=clock(302))
     bench.plan(310, replaced, progress=message)
-    assert bench.status["ledger"]["startedSeconds"] == 6.0
+    assert bench.status["startupTimings"]["startedSeconds"] == 6.0
 
 
-def test_ledger_is_in_order_whatever_the_clocks_say() -> None:
+def test_startup_timings_is_in_order_whatever_the_clocks_say() -> None:
     bench = Bench().started()
     message = progress(ray_ready_time=clock(1), loaded_time=clock(0), first_step_time=clock(9))
     bench.plan(20, pods(), progress=message)
-    stages = list(bench.status["ledger"].values())
+    stages = list(bench.status["startupTimings"].values())
     assert stages == sorted(stages) == [1.0, 2.0, 2.0, 2.0, 9.0]
 
 
-def test_ledger_is_of_the_newest_attempt() -> None:
+def test_startup_timings_is_of_the_newest_attempt() -> None:
     bench = second_attempt()
-    assert "ledger" not in bench.status
+    assert "startupTimings" not in bench.status
     bench.plan(120, pods(2, 110))
-    assert bench.status["ledger"]["scheduledSeconds"] == 1.0
+    assert bench.status["startupTimings"]["scheduledSeconds"] == 1.0
     assert created(bench.plan(121, pods(2, 110))) == []

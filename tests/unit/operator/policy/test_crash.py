@@ -76,6 +76,8 @@ def play(script: str, crashes: list[tuple[int, bool]]) -> tuple[Cluster, int]:
                 cluster.edit_spec(suspend=True)
             case "u":
                 cluster.edit_spec(suspend=False)
+            case "x":
+                cluster.raise_duration(20)
         operator.catch_up()
         cluster.seconds += 1
     settle()
@@ -93,7 +95,7 @@ def outcome(cluster: Cluster) -> dict[str, Any]:
         "restarts": status["restarts"],
         "attempts": [(r["attempt"], r["result"], r.get("failureClass")) for r in status["attempts"]],
         "secret": cluster.secret,
-        "service": cluster.service_owner,
+        "service": cluster.heads_service,
     }
 
 
@@ -105,6 +107,9 @@ SCRIPTS = {
     "suspend": "rs",
     "suspend-and-resume": "rsurc",
     "suspend-while-pending": "su",
+    "extend": "rxrc",
+    "extend-while-pending": "xrc",
+    "extend-when-complete": "rcxrc",
 }
 
 

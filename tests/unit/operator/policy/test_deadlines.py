@@ -6,14 +6,14 @@ from trainmaster_api.messages import ExitCode, Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_operator.policy.plan import DeleteJob, DeletePod
 
-from .wrappers import Bench, checkpoint, clock, created, deleted, ended, pending, pods, progress, said, swap
+from .wrappers import Bench, at, checkpoint, clock, created, deleted, ended, pending, pods, progress, said, swap
 
 MESSAGE = progress(step=100, total_steps=1000)
 
 
 def test_active_deadline_counts_from_the_start() -> None:
     bench = Bench(activeDeadlineSeconds=600).running()
-    plan = bench.plan(500, pods(), progress=MESSAGE)
+    plan = bench.plan(500, pods(), progress=MESSAGE, progress_received=at(0))
     assert plan.requeue_after == 100
     bench.plan(600, pods(), progress=MESSAGE)
     assert bench.reason("Failed") == "DeadlineExceeded"
@@ -79,7 +79,7 @@ def test_pending_deadline_names_what_it_waited_for() -> None:
 
 def test_pending_deadline_ends_with_all_pods() -> None:
     bench = Bench(pendingDeadlineSeconds=60).running()
-    assert bench.plan(500, pods(), progress=MESSAGE).requeue_after is None
+    assert bench.plan(500, pods(), progress=MESSAGE, progress_received=at(0)).requeue_after is None
     assert not bench.is_true("Failed")
 
 

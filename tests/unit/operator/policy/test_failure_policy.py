@@ -11,7 +11,7 @@ from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_operator.policy.plan import EnsureSecret
 from trainmaster_operator.policy.snapshot import PodView
 
-from .wrappers import Bench, checkpoint, clock, created, deleted, ended, pending, pods, progress, said, swap
+from .wrappers import Bench, at, checkpoint, clock, created, deleted, ended, pending, pods, progress, said, swap
 
 NEW = ["digits-2-head", "digits-2-w-0", "digits-2-w-1"]
 
@@ -77,7 +77,7 @@ def test_retries_are_used_up() -> None:
     second = swap(pods(2, 120), 0, exit=failed(FailureClass.HEAD_LOST))
     bench.plan(200, second)
     assert bench.reason("Failed") == "HeadLost"
-    assert "run.retries.max = 1 is used up by attempt 2" in bench.message("Failed")
+    assert "run.retries.max = 1 was reached with attempt 2" in bench.message("Failed")
     assert bench.status["attempt"] == 2
     assert bench.status["restarts"]["counted"] == 1
     assert created(bench.settle(900)) == []
@@ -174,7 +174,7 @@ def test_leftover_of_an_old_attempt_is_deleted() -> None:
     [
         ({"exit": ended(137, reason="OOMKilled")}, "HostOutOfMemory", "memory limit of 2Gi; raise cluster.head.memory"),
         ({"exit": ended(137, reason="Error")}, "HeadLost", "exit code 137 (killed)"),
-        ({"exit": ended(0)}, "HeadLost", "without a result, with exit code 0"),
+        ({"exit": ended(0)}, "HeadLost", "terminated without a result, exit code 0"),
         ({"exit": ended(1, '{"broken')}, "HeadLost", "exit code 1"),
         ({"exit": ended(128, "exec: no such file", "StartError")}, "InvalidConfiguration", "exec: no such file"),
         ({"exit": ended(137), "reason": "Evicted", "message": "low on memory"}, "Preempted", "low on memory"),
@@ -253,13 +253,13 @@ def test_a_head_that_hangs() -> None:
     """It runs, isn't ready and says nothing: nobody inside is left to tell."""
     bench = Bench(stallSeconds=60).running()
     last_word = progress(step=100, time=clock(110))
-    plan = bench.plan(120, silent(), progress=last_word)
-    assert plan.requeue_after == 50
-    bench.plan(169, silent(), progress=last_word)
+    plan = bench.plan(130, silent(), progress=last_word, progress_received=at(110))
+    assert plan.requeue_after == 40
+    bench.plan(169, silent(), progress=last_word, progress_received=at(110))
     assert bench.record().get("endTime") is None
-    bench.plan(170, silent(), progress=last_word)
+    bench.plan(170, silent(), progress=last_word, progress_received=at(110))
     assert bench.record()["failureClass"] == "Stalled"
-    assert "digits-1-head has not been ready for 60 s" in bench.record()["message"]
+    assert "digits-1-head has been NotReady for 60 s" in bench.record()["message"]
     assert sorted(deleted(bench.plan(171, silent()))) == ["digits-1-head", "digits-1-w-0", "digits-1-w-1"]
 
 

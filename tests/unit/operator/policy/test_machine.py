@@ -50,6 +50,8 @@ class Machine(RuleBasedStateMachine):
         self.times: dict[str, str] = {}
         self.final: dict[str, Any] | None = None
         self.foreign: dict[str, str] = {}
+        self.epochs = 10
+        self.ever_whole: dict[int, bool] = {}
 
     # -- the operator -------------------------------------------------------------------------------------------
     @rule()
@@ -159,6 +161,16 @@ class Machine(RuleBasedStateMachine):
         if self.cluster.raw["spec"]["run"].get("suspend", False) != wish:
             self.cluster.edit_spec(suspend=wish)
 
+    @rule()
+    def user_raises_the_duration(self) -> None:
+        if self.epochs < 40:
+            self.epochs += 10
+            self.cluster.raise_duration(self.epochs)
+
+    @rule(quota=st.sampled_from([0, 1, 2, 3, 99]))
+    def quota_changes(self, quota: int) -> None:
+        self.cluster.quota = quota
+
     @rule(attempt=st.integers(1, 3), role=st.sampled_from(["head", "worker"]))
     def stranger_takes_a_name(self, attempt: int, role: str) -> None:
         found = pod(role, attempt, None if role == "head" else 0, owner_uid="stranger")
@@ -196,6 +208,11 @@ class Machine(RuleBasedStateMachine):
 
     # -- what always holds --------------------------------------------------------------------------------------
     @invariant()
+    def see_which_attempts_are_whole(self) -> None:
+        ours = [found.attempt for name, found in self.cluster.pods.items() if name not in self.foreign]
+        self.ever_whole |= {number: True for number in ours if ours.count(number) == 3}
+
+    @invariant()
     def attempts_only_grow(self) -> None:
         attempt = self.cluster.status.get("attempt", 0)
         assert attempt >= self.attempt
@@ -205,12 +222,17 @@ class Machine(RuleBasedStateMachine):
     def the_end_is_final(self) -> None:
         ends = {c["type"] for c in self.conditions() if c["type"] in ("Complete", "Failed") and c["status"] == "True"}
         assert len(ends) <= 1
+        if self.final is not None and not ends and self.final["ends"] == {"Complete"}:
+            assert self.epochs > self.final["epochs"], "complete is final unless the duration is raised"
+            self.final = None
         if self.final is not None:
             assert ends == self.final["ends"]
             assert self.cluster.status["completionTime"] == self.final["time"]
             assert self.cluster.made == self.final["made"], "a pod was created after the end"
         elif ends:
-            self.final = {"ends": ends, "time": self.cluster.status["completionTime"], "made": self.cluster.made}
+            epochs = int(self.cluster.status["attempts"][-1]["duration"].removesuffix("ep"))
+            final = {"ends": ends, "time": self.cluster.status["completionTime"], "made": self.cluster.made}
+            self.final = {**final, "epochs": epochs}
 
     @invariant()
     def attempts_do_not_overlap(self) -> None:
@@ -239,6 +261,14 @@ class Machine(RuleBasedStateMachine):
         assert len(counted) <= MAX_RETRIES + 1
 
     @invariant()
+    def pods_of_an_incomplete_attempt_are_not_in_the_status(self) -> None:
+        """What is written as an attempt had all its pods at once, so a missing one is a lost one."""
+        status = self.cluster.status
+        record = next((r for r in status.get("attempts", []) if r["attempt"] == status.get("attempt")), None)
+        if record and not record.get("endTime") and status.get("waitingSince"):
+            assert self.ever_whole.get(record["attempt"]), "a record of an attempt that never was whole"
+
+    @invariant()
     def only_known_names(self) -> None:
         for name, found in self.cluster.pods.items():
             if found.role == "head":
@@ -263,6 +293,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Nobody interferes any more: the job trains to its end, whatever state it was left in."""
         self.cluster.edit_spec(suspend=False)
+        # just enough; pods on dead nodes count for as long as their objects exist
+        self.cluster.quota = 3 + sum(pod.uid in self.cluster.dead for pod in self.cluster.pods.values())
         for name in self.foreign:
             del self.cluster.pods[name]
         self.foreign.clear()
@@ -270,6 +302,8 @@ class Machine(RuleBasedStateMachine):
             self.operator.catch_up()
             moved = self.operator.reconcile()
             if self.finished() and not moved:
+                if self.is_complete():
+                    assert self.cluster.status["attempts"][-1]["duration"] == f"{self.epochs}ep"
                 return
             self.cluster.seconds += 1 if moved else max(1.0, self.operator.requeue or 1.0)
             for name in [name for name, p in self.cluster.pods.items() if p.deleting]:
@@ -284,6 +318,9 @@ class Machine(RuleBasedStateMachine):
         pods = [p for p in self.cluster.pods.values() if p.attempt == attempt and p.ready and not p.deleting]
         if len(pods) == 3:
             self.cluster.end_pod(names.head_pod(NAME, attempt), *HEAD_ENDS["complete"])
+
+    def is_complete(self) -> bool:
+        return any(c["type"] == "Complete" and c["status"] == "True" for c in self.conditions())
 
     def finished(self) -> bool:
         return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in self.conditions())

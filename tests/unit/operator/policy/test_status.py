@@ -11,6 +11,7 @@ from trainmaster_api.reasons import ConditionType, FailureClass, Phase, Reason
 from trainmaster_api.status import Status
 from trainmaster_operator.policy.format import eta_text, metric_text, percent_text
 from trainmaster_operator.policy.plan import plan, write_delay
+from trainmaster_operator.policy.pod_failures import cause_of_exit, disruption_of
 from trainmaster_operator.policy.snapshot import Exit, PodView
 
 from .wrappers import UID, Bench, at, checkpoint, clock, ended, pod, pods, progress, said, swap
@@ -244,6 +245,61 @@ def test_view_of_a_pod_that_waits() -> None:
     assert (view.attempt, view.index, view.owner_uid) == (0, None, "")
     assert (view.unschedulable, view.waiting, view.waiting_message) == ("0/2 nodes", "ErrImagePull", "no")
     assert not view.ended
+
+
+def test_view_of_a_pod_whose_volumes_are_missing() -> None:
+    sources = [{"secret": {"name": "digits-run"}}, {"configMap": {"name": "maybe", "optional": True}}]
+    served = {
+        "metadata": {"name": "p", "uid": "u", "annotations": {"trainmaster.dev/duration": "10ep"}},
+        "spec": {
+            "nodeName": "n",
+            "volumes": [
+                {"name": "job", "projected": {"sources": sources}},
+                {"name": "c", "configMap": {"name": "settings"}},
+                {"name": "s", "secret": {"secretName": "pull"}},
+                {"name": "d", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "e", "emptyDir": {}},
+            ],
+        },
+        "status": {
+            "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": clock(1)},
+                {"type": "PodReadyToStartContainers", "status": "False"},
+            ],
+            "containerStatuses": [{"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}],
+        },
+    }
+    view = PodView.from_pod(served)
+    assert view.no_sandbox
+    assert view.mounts == ("Secret digits-run", "ConfigMap settings", "Secret pull", "PersistentVolumeClaim data")
+    assert view.duration == "10ep"
+    served["status"]["conditions"][1]["status"] = "True"  # type: ignore[index]
+    assert not PodView.from_pod(served).no_sandbox
+
+
+def with_init_container(state: dict[str, Any], phase: str = "Pending") -> PodView:
+    return PodView.from_pod(
+        {
+            "metadata": {"name": "digits-1-head", "uid": "u"},
+            "status": {
+                "phase": phase,
+                "containerStatuses": [{"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}],
+                "initContainerStatuses": [{"name": "fetch", "state": state}],
+            },
+        }
+    )
+
+
+def test_an_image_of_an_init_container_is_seen() -> None:
+    assert with_init_container({"waiting": {"reason": "ErrImagePull", "message": "no"}}).waiting == "ErrImagePull"
+    assert with_init_container({"running": {}}).waiting == "PodInitializing"
+
+
+def test_an_init_container_that_fails_is_no_lost_node() -> None:
+    view = with_init_container({"terminated": {"exitCode": 3, "finishedAt": clock(9)}}, "Failed")
+    assert view.exit == Exit(3, "InitContainerFailed", "init container fetch failed", clock(9))
+    assert disruption_of(view) is None
+    assert cause_of_exit(view, "2Gi") == (None, "Pod digits-1-head: init container fetch failed with exit code 3.")
 
 
 def test_view_of_a_pod_just_made() -> None:

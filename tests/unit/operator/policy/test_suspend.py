@@ -108,7 +108,7 @@ def test_suspend_while_pending_deletes_the_pods() -> None:
     assert sorted(deleted(bench.plan(6, pending()[1:]))) == ["digits-1-w-0", "digits-1-w-1"]
     bench.settle(7)
     assert bench.is_true("Suspended")
-    assert "not begun" in bench.message("Suspended")
+    assert "not started yet" in bench.message("Suspended")
 
 
 def test_complete_while_stopping_is_complete() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .wrappers import Bench, created, pending, pods, progress, swap
+from .wrappers import Bench, clock, created, pending, pods, progress, swap
 
 NO_CPU = (
     "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found "
@@ -24,7 +24,7 @@ def test_unschedulable_waits_with_a_sentence() -> None:
     plan = bench.plan(5, swap(pods(), 1, ready=False, node="", phase="Pending", unschedulable=NO_CPU))
     assert bench.reason("Provisioned") == "Unschedulable"
     assert bench.message("Provisioned") == (
-        "No node has room for pod digits-1-w-0 (64 CPUs, 2Gi of memory): 0/2 nodes are available: 2 Insufficient cpu; "
+        "No node fits pod digits-1-w-0 (64 CPUs, 2Gi of memory): 0/2 nodes are available: 2 Insufficient cpu; "
         "lower cluster.workers.cpus, or add nodes."
     )
     assert (bench.status["phase"], bench.status["reason"]) == ("Pending", "Unschedulable")
@@ -39,9 +39,9 @@ def test_unschedulable_waits_with_a_sentence() -> None:
         ("0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.", "cluster.head.cpus and cluster.head.m"),
         (
             "0/3 nodes are available: 3 node(s) had untolerated taint {gpu: }.",
-            "check cluster.head.template.tolerations",
+            "check cluster.head.template.spec.tolerations",
         ),
-        ("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", "template.nodeSelector"),
+        ("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", "template.spec.nodeSelector"),
     ],
 )
 def test_advice_names_the_field(said: str, advice: str) -> None:
@@ -122,6 +122,44 @@ def test_missing_credentials_secret_is_waited_for() -> None:
     assert "namespace team" in bench.message("Provisioned")
     bench.plan(4000, waiting("CreateContainerConfigError", 'secret "minio" not found', index=1))
     assert not bench.is_true("Failed")
+
+
+@pytest.mark.parametrize("key", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_a_secret_that_lacks_a_key_is_named_with_the_key(key: str) -> None:
+    bench = Bench().started()
+    bench.plan(5, waiting("CreateContainerConfigError", f"couldn't find key {key} in Secret team/minio"))
+    assert f"the Secret minio (storage.credentialsSecret) in namespace team has no key {key}" in bench.message(
+        "Provisioned"
+    )
+    assert not bench.is_true("Failed")
+
+
+def without_sandbox(**fields: Any) -> Any:
+    return swap(pending(node="n", scheduled_at=clock(2), waiting="ContainerCreating"), 1, no_sandbox=True, **fields)
+
+
+def test_volumes_that_do_not_come_are_said_with_what_they_need() -> None:
+    bench = Bench().started()
+    stuck = without_sandbox(mounts=("Secret digits-run", "ConfigMap settings"))
+    plan = bench.plan(10, stuck)
+    assert bench.reason("Provisioned") == "PodsCreated"
+    assert plan.requeue_after == 12
+    bench.plan(22, stuck)
+    assert bench.reason("Provisioned") == "WaitingForVolumes"
+    assert "digits-1-w-0 has been on node n" in bench.message("Provisioned")
+    assert "Secret digits-run, ConfigMap settings: check that each exists in namespace team" in bench.message(
+        "Provisioned"
+    )
+    assert (bench.status["phase"], bench.status["reason"]) == ("Pending", "WaitingForVolumes")
+    before = bench.status
+    assert bench.plan(4000, stuck).status == before, "the sentence has a time, not a duration"
+
+
+def test_a_slow_image_is_no_volume() -> None:
+    """With a sandbox the pod has its volumes: what takes so long is the image."""
+    bench = Bench().started()
+    bench.plan(300, pending(node="n", scheduled_at=clock(2), waiting="ContainerCreating"))
+    assert bench.reason("Provisioned") == "PodsCreated"
 
 
 def test_another_missing_object_is_named() -> None:

@@ -128,17 +128,26 @@ class Bench:
 
     def __init__(self, raw: dict[str, Any] | None = None, **run: Any) -> None:
         self.raw = raw or raw_job(**run)
-        self.service: str | None = None
+        self.service = False
+        self.refused_at: datetime | None = None
         self.last: Plan | None = None
 
     def snapshot(self, pods: tuple[PodView, ...] = (), **fields: Any) -> Snapshot:
         job, problems = resolve(self.raw, SETTINGS)
-        data: dict[str, Any] = {"service_owner": self.service, "problems": problems, "pods": pods}
+        data: dict[str, Any] = {
+            "heads_service": self.service,
+            "problems": problems,
+            "pods": pods,
+            "refused_at": self.refused_at,
+        }
         return Snapshot(copy.deepcopy(self.raw), job, **{**data, **fields})
 
     def plan(self, second: float, pods: tuple[PodView, ...] = (), **fields: Any) -> Plan:
         """Plan and write the status."""
+        if "progress" in fields:  # it has just arrived, unless said otherwise
+            fields = {"progress_received": at(second), **fields}
         self.last = plan(self.snapshot(pods, **fields), at(second))
+        self.refused_at = at(second) if self.last.refused else self.refused_at
         self.raw["status"] = self.last.status
         return self.last
 
@@ -154,7 +163,7 @@ class Bench:
     def started(self, second: float = 0) -> Bench:
         """With the pods of attempt 1 created and written down."""
         self.plan(second)
-        self.service = UID
+        self.service = True
         return self
 
     def running(self, second: float = 10, step: int = 100, **fields: Any) -> Bench:
