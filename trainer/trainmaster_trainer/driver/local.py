@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,6 +25,7 @@ from trainmaster_api.reasons import FAILURE_RULES
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.yaml_reader import validate_text
 
+from trainmaster_trainer.cluster.commands import laptop_environment, make_scratch
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.processes import adopt_orphans, kill_descendants
@@ -135,7 +135,7 @@ class LocalRun:
         self.home.mkdir(parents=True, exist_ok=True)
         if mlflow.startswith("sqlite") or not self.storage_uri.startswith("s3://"):
             (self.home / ".gitignore").write_text("*\n")
-        scratch = Path(tempfile.mkdtemp(prefix="tm-"))  # short: Ray's socket paths may have 107 bytes
+        scratch = _scratch()
         try:
             job_file, token_file, result_file = scratch / "job.json", scratch / "token", scratch / "result.json"
             job_file.write_text(json.dumps(self.job.wire()))
@@ -176,19 +176,7 @@ class LocalRun:
 
     def _lead(self, settings: DriverSettings, scratch: Path, reader: int) -> tuple[ExitMessage, float]:
         log = scratch / "driver.log"
-        environment = {
-            **os.environ,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": settings.token_file,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
-            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-            "RAY_TRAIN_METRICS_ENABLED": "0",
-            "RAY_CHDIR_TO_TRIAL_DIR": "0",
-            "RAY_enable_worker_prestart": "0",
-            "RAY_prestart_worker_first_driver": "0",
-            "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", _loopback()),
-        }
+        environment = laptop_environment(Path(settings.token_file), scratch, os.environ)
         adopt_orphans()
         with log.open("wb") as output:
             child = subprocess.Popen(
@@ -333,8 +321,11 @@ def _changed(name: str, old: Any, new: Any, file: str) -> str:
     return "\n".join(lines)
 
 
-def _loopback() -> str:
-    return "lo0" if sys.platform == "darwin" else "lo"
+def _scratch() -> Path:
+    try:
+        return make_scratch()
+    except OSError as error:
+        raise Refused(str(error)) from None
 
 
 def _command(name: str) -> str:

@@ -14,11 +14,11 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_trainer.cluster import commands
 from trainmaster_trainer.ipc.heartbeat import silence
 from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.oom import OomWatch
 from trainmaster_trainer.processes import Children
 
 from .ending import failed, tail
 from .identity import Pod
-from .oom import OomWatch
 
 _TICK = 0.25
 
@@ -38,7 +38,7 @@ class Head:
     def run(self) -> ExitMessage:
         """Until the driver has ended, or Ray's head has."""
         pod, children = self.pod, self.children
-        environment = pod.ray_environment()
+        environment = pod.child_environment()
         for left in (self.result_file, self.heartbeat):
             left.unlink(missing_ok=True)
         with self.ray_log.open("wb") as log:

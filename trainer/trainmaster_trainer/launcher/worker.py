@@ -11,12 +11,13 @@ from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.cluster import commands
-from trainmaster_trainer.ipc.channel import ask
+from trainmaster_trainer.ipc.link import ask
+from trainmaster_trainer.ipc.messages import Leaving, Left
+from trainmaster_trainer.oom import OomWatch
 from trainmaster_trainer.processes import Children
 
 from .ending import failed, tail
 from .identity import Pod
-from .oom import OomWatch
 
 HEAD_GONE_SECONDS = 10.0
 _TICK = 0.25
@@ -44,7 +45,7 @@ class Worker:
                 return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
             with self.ray_log.open("ab") as log:
                 command = commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, head_ip)
-                ray = self.children.start(command, self.pod.ray_environment(), log)
+                ray = self.children.start(command, self.pod.child_environment(), log)
             message = self._stay(ray, head_ip)
             # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
             self.children.end(ray, _GOODBYE_SECONDS if self._head_listens else 0)
@@ -81,11 +82,11 @@ class Worker:
 
     def _leave(self, head_ip: str) -> ExitMessage:
         """The driver saves first, if it is still there; then there is nothing here worth waiting for."""
-        message = {"type": "leaving", "pod": self.pod.name, "ip": self.pod.ip}
+        message = Leaving(pod=self.pod.name, ip=self.pod.ip)
         grace = float(self.pod.job.spec.run.stop_grace_seconds)
-        answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, "launcher", message, grace)
+        answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, message, grace)
         self._head_listens = answer is not None
-        saved = "after a checkpoint" if answer and answer.get("saved") else "without a checkpoint"
+        saved = "after a checkpoint" if isinstance(answer, Left) and answer.saved else "without a checkpoint"
         return ExitMessage(outcome=Outcome.STOPPED, message=f"told to end; left {saved}", pod=self.pod.name)
 
     def _out_of_memory(self) -> ExitMessage:

@@ -14,7 +14,6 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.context import Report, ReportKind
-from trainmaster_trainer.ipc.codec import report_to_wire
 
 Event = dict[str, Any]
 
@@ -109,7 +108,7 @@ class Hub:
         if report.kind is ReportKind.FIRST_STEP:
             self._mark("first_step")
         self._advance(report)
-        self.emit("report", **{**report_to_wire(report), "type": ""})
+        self.emit("report", **report.model_dump(mode="json", by_alias=False))
 
     def progress(self) -> ProgressMessage:
         """What the operator is told."""

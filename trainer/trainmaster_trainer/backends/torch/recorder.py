@@ -89,7 +89,18 @@ class Recorder:
         total = at if setup.stopped_early else setup.total_steps
         eta = self.pulse.eta_seconds(at, total) if self.pulse else None
         epoch = max(0, at - 1) // setup.cursor.steps_per_epoch
-        self.context.report(Report(kind, at, total, epoch, eta, dict(self._metrics), checkpoint, message))
+        self.context.report(
+            Report(
+                kind=kind,
+                step=at,
+                total_steps=total,
+                epoch=epoch,
+                eta_seconds=eta,
+                metrics=dict(self._metrics),
+                checkpoint=checkpoint,
+                message=message,
+            )
+        )
 
     def log(self, metrics: dict[str, float], kind: ReportKind = ReportKind.STEP) -> None:
         """Add metrics of this step to metrics.jsonl, and report validations."""
@@ -172,4 +183,11 @@ class Recorder:
         """The end of this rank."""
         setup = self.setup
         total = setup.step if setup.stopped_early else setup.total_steps
-        return Result(outcome, setup.step, total, self.manager.latest, test_metrics or {}, model_uri)
+        return Result(
+            outcome=outcome,
+            step=setup.step,
+            total_steps=total,
+            checkpoint=self.manager.latest,
+            test_metrics=test_metrics or {},
+            model_uri=model_uri,
+        )
