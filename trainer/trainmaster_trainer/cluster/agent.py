@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ from trainmaster_trainer.oom import OomWatch
 
 RANK_COMMAND = (sys.executable, "-m", "trainmaster_trainer.rank")
 ENV_SPARE = "TRAINMASTER_SPARE"
-_TICK = 0.1
+_TICK, _SHORT = 0.1, 0.01
 _LONG_TICK = 5.0  # where the kernel says when a child ends
 _MOST_DEAD_SPARES = 3
 _CRASH_LINES = 12
@@ -162,13 +163,14 @@ class Agent:
 
     # -- the rank and the spare ---------------------------------------------------------------------------------
     def _hear(self, process: _Process, is_readable: bool) -> None:
-        code = process.popen.poll()
+        code = process.poll()
         if is_readable or code is not None:  # what it said before it ended is read first
             self._pass_on(process)
         if code is None and process.is_silent:
             code = process.wait_or_kill(_END_SECONDS)
         if code is None:
             return
+        crash = process.crash()
         self._forget(process)
         if process is self._spare:
             self._spare = None
@@ -180,7 +182,7 @@ class Agent:
                     generation=process.generation,
                     code=code,
                     out_of_memory=code == -signal.SIGKILL and self._oom.happened(),
-                    last_lines=process.crash(),
+                    last_lines=crash,
                 )
             )
 
@@ -242,19 +244,31 @@ class _Process:
         self.link = Link(ours)
         self.pidfd = os.pidfd_open(self.popen.pid) if hasattr(os, "pidfd_open") else None
 
+    def poll(self) -> int | None:
+        """Return its exit status, None while it runs; what it has started ends with it."""
+        if hasattr(os, "waitid"):  # on macOS there is no look without reaping, after which the number may be another's
+            if os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+            self._kill_session()
+        return self.popen.poll()
+
     def kill(self) -> None:
         """Kill it and whatever it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
+        self._kill_session()
         self.popen.wait()
+
+    def _kill_session(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: not for what is a zombie already
+            os.killpg(self.popen.pid, signal.SIGKILL)
 
     def wait_or_kill(self, seconds: float) -> int:
         """Return its exit status; a process that doesn't end in time is killed."""
-        try:
-            return self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return self.popen.wait()
+        deadline = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+            time.sleep(_SHORT)
+        return code
 
     def crash(self) -> list[str]:
         """Return the end of what faulthandler wrote."""

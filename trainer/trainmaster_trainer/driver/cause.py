@@ -37,6 +37,7 @@ class _Ended:
     message: str
     recoverable: bool
     lines: list[str] = field(default_factory=list)
+    by_itself: bool = False
 
 
 def find_cause(found: Mapping[int, Evidence]) -> Failure:
@@ -51,8 +52,9 @@ def find_cause(found: Mapping[int, Evidence]) -> Failure:
             said = one.failed
             return Failure(said.failure_class, said.message, rank, one.pod or None, said.last_lines)
     deaths = [(rank, one, ended) for rank, one in ranks if (ended := _ended(rank, one)) is not None]
-    # memory that ran out explains the other deaths of a group, and not the other way round
-    deaths.sort(key=lambda death: death[2].recoverable)
+    # memory that ran out explains the other deaths of a group, and not the other way round; a process that ended by
+    # itself may have given up because another one was killed
+    deaths.sort(key=lambda death: (death[2].recoverable, death[2].by_itself))
     for rank, one, ended in deaths:
         return Failure(ended.failure_class, ended.message, rank, one.pod or None, ended.lines, ended.recoverable)
     for rank, one in ranks:
@@ -85,4 +87,4 @@ def _exit(rank: int, exited: Exited) -> _Ended:
         verb = "crashed with" if -code in _CRASHES else "is gone: it was killed by"
         return _Ended(FailureClass.WORKER_LOST, f"the process of rank {rank} {verb} {name}", True, lines)
     message = f"the process of rank {rank} ended by itself with exit code {code}"
-    return _Ended(FailureClass.WORKER_LOST, message, True, lines)
+    return _Ended(FailureClass.WORKER_LOST, message, True, lines, by_itself=True)

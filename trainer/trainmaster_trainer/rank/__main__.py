@@ -15,13 +15,14 @@ import os
 import socket
 import sys
 
-from .parent import die_with_parent
+from .process import die_with_parent, name_process
 
 
 def main(arguments: list[str]) -> None:
     """Warm up, become a rank, train, end. Never returns."""
     gc.disable()  # the loop turns it on again; looking for garbage among modules that load is a tenth of the start
     die_with_parent()
+    name_process("spare")
     descriptor, crash = int(arguments[0]), int(arguments[1])
     for inherited in (descriptor, crash):
         os.set_inheritable(inherited, False)  # a process that the user's code starts must not keep the agent waiting

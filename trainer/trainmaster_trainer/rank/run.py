@@ -32,6 +32,7 @@ from trainmaster_trainer.ipc.messages import (
     Stop,
 )
 
+from .process import name_process
 from .warm import be_equal, warm_up
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Rank:
         self._agent.send(Ready())
         assignment = self._assignment.get()
         be_equal()
+        name_process(f"rank {assignment.placement.rank}")
         os.environ.update(assignment.environment)
         placement = assignment.placement
         try:

@@ -18,7 +18,7 @@ def hub(job: TrainingJob) -> Hub:
 
 
 def report(kind: ReportKind, step: int = 0, **more: object) -> Report:
-    return Report(kind, step, 100, 0, **more)  # type: ignore[arg-type]
+    return Report(kind=kind, step=step, total_steps=100, epoch=0, **more)  # type: ignore[arg-type]
 
 
 def test_states_of_a_run(hub: Hub) -> None:

@@ -38,8 +38,8 @@ def attempt(uri: str, job: TrainingJob, store: Store, steps: range, end: ExitMes
     hub.listen(one.show)
     for step in steps:
         known = {"train/loss": 1 / step, "val/loss": 9.0}  # the last validation's, until there is another
-        hub.report(Report(ReportKind.STEP, step, 40, 0, metrics=known))
-    hub.report(Report(ReportKind.VALIDATION, steps[-1], 40, 0, metrics={"val/loss": 0.5}))
+        hub.report(Report(kind=ReportKind.STEP, step=step, total_steps=40, epoch=0, metrics=known))
+    hub.report(Report(kind=ReportKind.VALIDATION, step=steps[-1], total_steps=40, epoch=0, metrics={"val/loss": 0.5}))
     one.close(end)
     return events
 
@@ -108,10 +108,10 @@ def test_a_server_that_dies_in_between_loses_nothing_that_fits_the_queue(
     one = MlflowTrack("http://x", "e", "", job, hub, store)
     one._client, one._run_id = client, "r"
     hub.listen(one.show)
-    hub.report(Report(ReportKind.STEP, 1, 3, 0, metrics={"train/loss": 1.0}))
+    hub.report(Report(kind=ReportKind.STEP, step=1, total_steps=3, epoch=0, metrics={"train/loss": 1.0}))
     while client.calls < 1:
         time.sleep(0.01)
-    hub.report(Report(ReportKind.STEP, 2, 3, 0, metrics={"train/loss": 2.0}))
+    hub.report(Report(kind=ReportKind.STEP, step=2, total_steps=3, epoch=0, metrics={"train/loss": 2.0}))
     while client.calls < 3:
         time.sleep(0.01)
     client.back.set()
