@@ -252,10 +252,10 @@ class _Process:
             self._kill_session()
         return self.popen.poll()
 
-    def kill(self) -> None:
-        """Kill it and whatever it has started."""
+    def kill(self) -> int:
+        """Kill it and whatever it has started; return its exit status."""
         self._kill_session()
-        self.popen.wait()
+        return self.popen.wait()
 
     def _kill_session(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: not for what is a zombie already
@@ -266,7 +266,7 @@ class _Process:
         deadline = time.monotonic() + seconds
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
-                self.kill()
+                return self.kill()
             time.sleep(_SHORT)
         return code
 

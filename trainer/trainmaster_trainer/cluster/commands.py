@@ -50,8 +50,6 @@ _IN_A_POD = {
     "RAY_health_check_timeout_ms": "4000",
     "RAY_health_check_failure_threshold": "4",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-    # a worker that is told to end has saved already when its raylet is
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
     "RAY_COLOR_PREFIX": "0",
     "RAY_ROTATION_MAX_BYTES": str(16 * 2**20),
     "RAY_ROTATION_BACKUP_COUNT": "1",
@@ -175,11 +173,14 @@ def write_token(path: Path, token: str) -> None:
 
 
 def _start(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: str) -> list[str]:
-    """Return what heads and workers have in common. Every port is fixed, so that a NetworkPolicy can name them."""
+    """Return what heads and workers have in common. Every port is fixed, so that a NetworkPolicy can name them.
+
+    Not `--block`: that would be one more process of 120 MB, and it ends the node when the dashboard dies, without which
+    training goes on. The launcher adopts the processes and watches those that matter.
+    """
     return [
         str(Path(sys.executable).with_name("ray")),
         "start",
-        "--block",
         f"--node-ip-address={ip}",
         f"--node-name={ip}",
         f"--num-cpus={cpus}",

@@ -89,7 +89,7 @@ class Talk:
     """Messages over a socket, for a process that has other things to do: a thread reads, anybody sends."""
 
     def __init__(self, connection: socket.socket, on_message: Callable[[Message], None], on_end: Callable[[], None]):
-        """Begin to read.
+        """Make it; `begin` starts to read.
 
         Args:
             connection: To the other side.
@@ -100,6 +100,9 @@ class Talk:
         connection.settimeout(None)
         self._lock = threading.Lock()
         self._on_message, self._on_end = on_message, on_end
+
+    def begin(self) -> None:
+        """Read from now on: whoever is called back may need what the caller has still to set up."""
         threading.Thread(target=self._read, name="control-receive", daemon=True).start()
 
     def send(self, message: Message) -> None:

@@ -46,17 +46,22 @@ Fit = Callable[[Context], Result]
 class Rank:
     """This process. Its main thread is the backend's, and with it the user's."""
 
-    def __init__(self, connection: socket.socket, fit: Fit | None = None) -> None:
+    def __init__(
+        self, connection: socket.socket, fit: Fit | None = None, warm: Callable[[], None] | None = None
+    ) -> None:
         """Listen to the agent.
 
         Args:
             connection: To the agent.
             fit: The backend's; None: the one of the job's framework.
+            warm: What to do before the assignment; None: import the framework.
         """
         self._fit = fit
+        self._warm = warm or _import_framework
         self._signal = Signal.CONTINUE
         self._assignment: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         self._agent = Talk(connection, self._on_message, on_end=_end_at_once)
+        self._agent.begin()
 
     # -- what the backend is given ------------------------------------------------------------------------------
     def poll(self) -> Signal:
@@ -70,7 +75,7 @@ class Rank:
     # -- its life -----------------------------------------------------------------------------------------------
     def run(self) -> int:
         """Until training has ended. Returns the exit code; what happened was told to the agent."""
-        warm_up(is_spare=bool(os.environ.get(ENV_SPARE)))
+        self._warm()
         self._agent.send(Ready())
         assignment = self._assignment.get()
         be_equal()
@@ -151,6 +156,10 @@ def stacks() -> list[str]:
             lines = [line.rstrip() for line in traceback.format_stack(frame)]
             found += [f"thread {name}:", *"\n".join(lines).splitlines()[-_STACK_LINES:]]
     return found
+
+
+def _import_framework() -> None:
+    warm_up(is_spare=bool(os.environ.get(ENV_SPARE)))
 
 
 def _end_at_once() -> None:

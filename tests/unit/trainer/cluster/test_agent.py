@@ -54,6 +54,7 @@ def hear(message):
         agent.send(Failed(failure_class="DataError", message="row 7"))
         os._exit(1)
 agent = Talk(socket.socket(fileno=fd), hear, lambda: os._exit(9))
+agent.begin()
 agent.send(Ready())
 said.wait()
 what = os.environ["BEHAVIOUR"]
