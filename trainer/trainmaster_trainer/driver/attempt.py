@@ -1,4 +1,4 @@
-"""Leads an attempt to its result, in a head pod or on a laptop: `python -m trainmaster_trainer.driver.attempt SETTINGS`.
+"""Leads an attempt to its result, in a head pod and on a laptop: `python -m trainmaster_trainer.driver.attempt FILE`.
 
 What happens arrives as events in one queue, `Group` decides, and the main thread carries out what it decided. Ray has
 threads of its own beside it.

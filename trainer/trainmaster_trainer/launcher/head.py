@@ -114,7 +114,7 @@ class Head:
                 self.children.signal(driver, signal.SIGTERM)
             code = self.children.exit_of(driver)
             if code is not None:
-                return self._result(code, stopping is not None)
+                return self._result(code, stopping is not None, ray.trouble())
             if stopping is not None and time.monotonic() > stopping:
                 return ExitMessage(outcome=Outcome.STOPPED, message="stopped without a new checkpoint: no time left")
             trouble = ray.trouble()
@@ -133,7 +133,7 @@ class Head:
                     last_lines=tail(self.log_file),
                 )
 
-    def _result(self, code: int, stopping: bool) -> ExitMessage:
+    def _result(self, code: int, stopping: bool, trouble: str | None) -> ExitMessage:
         text = self.result_file.read_text() if self.result_file.exists() else ""
         message = ExitMessage.decode(text) if text else None
         if message is not None:
@@ -146,5 +146,7 @@ class Head:
                 FailureClass.HOST_OUT_OF_MEMORY,
                 f"the head reached its memory limit of {limit}; raise cluster.head.memory",
             )
+        if trouble is not None:  # Ray's library ends the driver whose cluster is gone
+            return failed(FailureClass.HEAD_LOST, trouble)
         how = f"signal {-code}" if code < 0 else f"status {code}"
         return failed(FailureClass.INTERNAL_ERROR, f"the driver ended with {how} and without a result")

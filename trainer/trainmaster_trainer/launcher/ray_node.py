@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainmaster_trainer.processes import Children, descendants
+from trainmaster_trainer.processes import Children, descendants, kill_descendants
 
 from .ending import tail
 
@@ -43,7 +43,6 @@ class RayNode:
         self._starts = 0
         self._parts: dict[str, int] = {}
         self._starter = 0
-        self._own: set[int] = set()
         self.start()
 
     def start(self) -> None:
@@ -69,12 +68,13 @@ class RayNode:
         if status is None:
             return None
         if not self._parts:
+            tries = f"try {self._starts} of {MOST_STARTS}"
             if status != 0:
-                return f"Ray's node didn't start (`ray start` ended with status {status}; try {self._starts} of {MOST_STARTS})"
+                return f"Ray's node didn't start: `ray start` ended with status {status}; {tries}"
             found = {name: pid for pid in descendants(os.getpid()) if (name := _name(pid)) in self._names}
             missing = [name for name in self._names if name not in found]
             if missing:
-                return f"Ray's {missing[0]} ended as soon as it had started (try {self._starts} of {MOST_STARTS})"
+                return f"Ray's {missing[0]} ended as soon as it had started; {tries}"
             self._parts, self._starts = found, 0
         for name, pid in self._parts.items():
             ended = self._children.exit_of(pid)
@@ -87,13 +87,12 @@ class RayNode:
         """Return the end of what `ray start` printed."""
         return tail(self._log)
 
-    def end(self, seconds: float, keep: int | None = None) -> None:
-        """End every process of the node.
+    def end(self, seconds: float) -> None:
+        """End every process below the launcher.
 
         Args:
             seconds: How long the raylet may take to say goodbye: then the head hears at once of the end of a node, and
                 only after many seconds of one that was killed.
-            keep: A process that stays, with all below it.
         """
         raylet = self._parts.get("raylet")
         if raylet is not None and seconds > 0:
@@ -101,11 +100,7 @@ class RayNode:
             deadline = time.monotonic() + seconds
             while self._children.exit_of(raylet) is None and time.monotonic() < deadline:
                 self._children.wait(_GOODBYE_TICK)
-        kept = {os.getpid(), *(descendants(keep) if keep is not None else [])}
-        for pid in descendants(os.getpid()):
-            if pid not in kept:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        kill_descendants()
         self._children.reap()
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,7 @@ class Agent:
 
 
 @pytest.fixture
-def begin(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fit], Agent]]:
+def begin(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Fit], Agent]:
     monkeypatch.setenv("MASTER_PORT", "")  # is set by the assignment: give back what was there
     monkeypatch.setattr("trainmaster_trainer.rank.run.name_process", lambda name: None)
     monkeypatch.setattr("trainmaster_trainer.rank.run._end_at_once", lambda: None)  # it would end this process
@@ -82,7 +82,7 @@ def begin(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         agent.link.send(Assignment(job=job, placement=place, environment={"MASTER_PORT": "29400"}))
         return agent
 
-    yield make
+    return make
 
 
 def test_a_rank_trains_with_what_it_was_told(begin: Callable[[Fit], Agent], job: TrainingJob, tmp_path: Path) -> None:
