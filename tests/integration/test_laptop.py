@@ -202,15 +202,19 @@ def test_a_crash_is_replaced_by_the_warm_spare(laptop: Laptop, calm: bytes) -> N
     assert back < first["seconds"] / 2, (back, first["seconds"])
 
 
-def test_a_lost_agent_is_replaced_by_ray_train(laptop: Laptop, calm: bytes) -> None:
+@pytest.mark.parametrize(
+    ("actor", "says"),
+    [("RayTrainWorker", "its agent was lost"), ("TrainController", "")],
+)
+def test_a_lost_part_of_ray_train_is_replaced(laptop: Laptop, calm: bytes, actor: str, says: str) -> None:
     process = laptop.start()
     wait(lambda: laptop.saved_step() >= EVERY, "the first checkpoint", unless=process)
     ranks = training_processes(process.pid)
-    agents = [p for p in descendants(process.pid) if command_line(p).startswith("ray::RayTrainWorker")]
-    os.kill(agents[1], signal.SIGKILL)
+    parts = [p for p in descendants(process.pid) if command_line(p).startswith(f"ray::{actor}")]
+    os.kill(parts[-1], signal.SIGKILL)
     wait(lambda: not set(ranks) & set(descendants(process.pid)), "the old ranks are gone", 60, unless=process)
     out = laptop.finish(process)
-    assert "its agent was lost" in out, out
+    assert says in out, out
     assert laptop.weights() == calm
 
 

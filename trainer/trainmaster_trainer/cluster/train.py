@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import train
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 # where Ray's reference documents the class of Train V2; `ray.train` has no other name for it
@@ -26,11 +27,19 @@ from .commands import OBJECT_STORE_BYTES, WORKER_RESOURCE, is_listening
 
 _TICK = 0.1
 _WATCH_SECONDS = 0.5
+_PATIENCE_SECONDS = 5.0
 _LAPTOP_HOST = "127.0.0.1"
 
 
+class ControllerLost(Exception):  # noqa: N818 - an event more than an error
+    """The process of Ray Train's controller has ended."""
+
+
 def connect(settings: DriverSettings) -> None:
-    """Join the cluster, or start one on this machine, and wait until every worker's node is there."""
+    """Join the cluster, or start one on this machine.
+
+    The nodes of the workers may come later: until then Ray Train starts what it needs on the head.
+    """
     # Ray adds the working directory to the module path of its workers, in front of Python's own modules; it may be
     # the user's, so go to one that has no modules in it
     os.chdir(settings.scratch)
@@ -39,8 +48,6 @@ def connect(settings: DriverSettings) -> None:
         while not is_listening(host, int(port)):
             time.sleep(_TICK)
         _join(settings.ray_address)
-        while count_workers() < settings.workers:
-            time.sleep(_TICK)
         return
     ray.init(
         num_cpus=settings.workers,
@@ -67,8 +74,8 @@ def run_agents(
         function: What to run in place of an agent, in a test.
 
     Raises:
-        ray.train.TrainingFailedError: Ray Train gave up.
-        ray.exceptions.RayError: Ray Train's controller is gone.
+        ControllerLost: Ray Train's controller is gone; another one may do.
+        Exception: Ray Train gave up, which it does for faults of its own only.
     """
     resources: dict[str, float] = {"CPU": 1}
     if job.spec.cluster.workers.gpus and settings.ray_address:
@@ -83,7 +90,7 @@ def run_agents(
         "control": [settings.host, control_port],
         "in_cluster": bool(settings.ray_address),
     }
-    DataParallelTrainer(
+    trainer = DataParallelTrainer(
         function or run_agent,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=settings.workers, resources_per_worker=resources),
@@ -94,7 +101,11 @@ def run_agents(
             # whether to go on is the driver's to say: it ends the attempt, and with it this trainer
             failure_config=FailureConfig(max_failures=-1),  # other failures have no limit by default
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except RayActorError as error:
+        raise ControllerLost("Ray Train's controller was killed") from error
 
 
 def run_agent(config: dict[str, Any]) -> None:
@@ -128,33 +139,45 @@ def run_agent(config: dict[str, Any]) -> None:
     Agent(driver, hello, job, placement, os.environ).run()
 
 
-def watch() -> str:
-    """Wait until Ray's processes on this machine are gone. Returns which.
+class Processes:
+    """Ray's processes on this machine, seen from outside.
 
-    The driver's own Ray library notices only after many seconds, and then ends the process or waits.
+    The driver's own Ray library notices only after many seconds that they are gone, and then ends the process or waits.
     """
-    gcs_host, gcs_port = ray.get_runtime_context().gcs_address.rsplit(":", 1)
-    own = ray.get_runtime_context().get_node_id()
-    node = next(node for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
-    parts = {
-        "Ray's control service (GCS)": (gcs_host, int(gcs_port)),
-        "Ray's node process (raylet)": (node["NodeManagerAddress"], node["NodeManagerPort"]),
-    }
-    while True:
-        time.sleep(_WATCH_SECONDS)
-        for part, (host, port) in parts.items():
-            if not is_listening(host, port, 5.0) and not is_listening(host, port, 5.0):
+
+    def __init__(self) -> None:
+        context = ray.get_runtime_context()
+        host, port = context.gcs_address.rsplit(":", 1)
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        own = next(node for node in nodes if node["NodeID"] == context.get_node_id())
+        self._parts = {
+            "Ray's control service (gcs_server)": (host, int(port)),
+            "Ray's node process (raylet)": (own["NodeManagerAddress"], own["NodeManagerPort"]),
+        }
+
+    def missing(self) -> str | None:
+        """Return which process is gone; None while all are there."""
+        for part, (host, port) in self._parts.items():
+            if not is_listening(host, port, _PATIENCE_SECONDS) and not is_listening(host, port, _PATIENCE_SECONDS):
                 return part
+        return None
+
+    def watch(self) -> str:
+        """Wait until one is gone. Returns which."""
+        while (part := self.missing()) is None:
+            time.sleep(_WATCH_SECONDS)
+        return part
 
 
-def count_workers() -> int:
-    """Return how many nodes of workers are alive."""
-    return sum(WORKER_RESOURCE in node["Resources"] for node in _nodes())
+def wait_for_workers(settings: DriverSettings) -> None:
+    """Wait until every worker's node is there."""
+    while settings.ray_address and _count_workers() < settings.workers:
+        time.sleep(_TICK)
 
 
-def has_node(ip: str) -> bool:
-    """Return whether a live node has this address."""
-    return any(node["NodeManagerAddress"] == ip for node in _nodes())
+def _count_workers() -> int:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return sum(node["Alive"] and WORKER_RESOURCE in node["Resources"] for node in nodes)
 
 
 def _join(address: str) -> None:
@@ -167,7 +190,3 @@ def _join(address: str) -> None:
             if isinstance(error, RuntimeError) and "raylet" not in str(error).lower():
                 raise
             time.sleep(_TICK)
-
-
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

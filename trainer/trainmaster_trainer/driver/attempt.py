@@ -7,6 +7,7 @@ threads of its own beside it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import signal
@@ -14,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -56,7 +57,6 @@ from .group import Agent, AnswerLaunchers, Command, Fail, Group, RetireAgents, S
 _TICK = 0.1
 _DUMP_SECONDS = 3.0
 _PREPARING_SECONDS = 600
-_AGENT_SECONDS = 120.0
 _TRAINS = (ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION)
 
 
@@ -74,7 +74,6 @@ class Driver:
         self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
         self._peers: dict[int, Peer] = {}
         self._stop_seen: float | None = None
-        self._gathering_since: float | None = None
         self._outcome: ExitMessage | None = None
         self._is_warm = False
         host = settings.host if settings.ray_address else "127.0.0.1"
@@ -103,43 +102,47 @@ class Driver:
 
     # -- Ray's threads ------------------------------------------------------------------------------------------
     def _run_ray(self) -> None:
+        processes: Any = None
         try:
             self.run.check()  # a wrong key shows now, not when every worker is there
             from trainmaster_trainer.cluster import train
 
             train.connect(self.settings)
-            self._post(self._on_connected)
-            if not self.settings.ray_address:  # in a pod the launcher watches Ray's processes
-                threading.Thread(target=self._watch_ray, name="watch-ray", daemon=True).start()
+            self._post(self._handle_signals)  # Ray has put a handler of its own there, which prints a stack
+            processes = train.Processes()
+            threading.Thread(target=self._watch_ray, args=[processes], name="watch-ray", daemon=True).start()
             while True:
-                sentence = "Ray Train ended the agents"
                 try:
                     train.run_agents(self.settings, self.job, self.channel.port)
-                except Exception as error:  # noqa: BLE001 - Ray's errors have no common base
-                    sentence = f"Ray Train ended: {_first_line(error)}"
-                self._post(lambda said=sentence: self.group.on_ray_ended(said))  # type: ignore[misc]
-                time.sleep(_TICK)
+                except train.ControllerLost as error:
+                    self._post(functools.partial(self.group.on_ray_ended, str(error)))
         except TrainingError as error:
-            outcome = self.hub.ended(Outcome.FAILED, error.message, error.failure_class)
-            self._post(lambda: self._end(outcome))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it has to be told
-            lines = str(error).strip().splitlines()[-12:]
-            internal = FailureClass.INTERNAL_ERROR
-            failed = self.hub.ended(Outcome.FAILED, _first_line(error), internal, last_lines=lines)
-            self._post(lambda: self._end(failed))
+            self._end_with(error.failure_class, error.message)
+        except Exception as error:  # noqa: BLE001 - Ray's errors have no common base; whatever it is, it has to be told
+            part = processes.missing() if processes is not None else None
+            if part is not None:
+                self._end_without(part)
+            else:
+                lines = str(error).strip().splitlines()
+                text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+                self._end_with(FailureClass.INTERNAL_ERROR, text, lines[-12:])
 
-    def _watch_ray(self) -> None:
-        from trainmaster_trainer.cluster.train import watch
+    def _watch_ray(self, processes: Any) -> None:
+        from trainmaster_trainer.cluster import train
 
-        part = watch()
-        text = f"{part} is gone: it was killed, or this machine ran out of memory; start the run again to resume"
-        failed = self.hub.ended(Outcome.FAILED, text, FailureClass.HEAD_LOST)
+        train.wait_for_workers(self.settings)
+        self._post(self.hub.ray_ready)
+        if not self.settings.ray_address:  # in a pod the launcher watches Ray's processes
+            self._end_without(processes.watch())
+
+    def _end_without(self, part: str) -> None:
+        text = f"{part} is gone: something killed it, or this machine ran out of memory"
+        self._end_with(FailureClass.HEAD_LOST, text)
+
+    def _end_with(self, failure_class: FailureClass, text: str, last_lines: Sequence[str] = ()) -> None:
+        """Have the main thread end the attempt."""
+        failed = self.hub.ended(Outcome.FAILED, text, failure_class, last_lines=list(last_lines))
         self._post(lambda: self._end(failed))
-
-    def _on_connected(self) -> None:
-        self._handle_signals()  # Ray has put a handler of its own there, which prints a stack
-        self._gathering_since = time.monotonic()
-        self.hub.ray_ready()
 
     def _post(self, event: Callable[[], list[Command] | None]) -> None:
         """Have the main thread handle an event."""
@@ -309,11 +312,6 @@ class Driver:
         storage, meta = self.job.spec.storage, self.job.metadata
         store = open_store(self.settings.storage_uri, storage.endpoint, storage.region, os.environ)
         return store.under(run_path(meta.namespace, meta.name, meta.uid))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 _CODES = {Outcome.COMPLETE: ExitCode.COMPLETE, Outcome.STOPPED: ExitCode.STOPPED, Outcome.FAILED: ExitCode.FAILED}

@@ -33,7 +33,7 @@ from trainmaster_trainer.ipc.messages import (
 )
 
 from .process import name_process
-from .warm import be_equal, warm_up
+from .warm import hurry, warm_up
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,6 @@ class Rank:
         self._warm()
         self._agent.send(Ready())
         assignment = self._assignment.get()
-        be_equal()
         name_process(f"rank {assignment.placement.rank}")
         os.environ.update(assignment.environment)
         placement = assignment.placement
@@ -128,6 +127,7 @@ class Rank:
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message, Assignment):
+            hurry()
             self._assignment.put(message)
         elif isinstance(message, Stop):
             self._signal = Signal.STOP

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[4]
 # module -> names that `cluster/` may take from it
 USED = {
     "ray": {"init", "nodes", "util", "get_runtime_context"},
+    "ray.exceptions": {"RayActorError"},
     "ray.util": {"get_node_ip_address"},
     "ray.train": {"FailureConfig", "RunConfig", "ScalingConfig", "get_context"},
     "ray.train.v2.api.data_parallel_trainer": {"DataParallelTrainer"},
