@@ -201,10 +201,10 @@ class Namespace:
         code = (
             "import os,signal\n"
             "for p in filter(str.isdigit, os.listdir('/proc')):\n"
-            "    try: line = open(f'/proc/{p}/cmdline').read()\n"
+            "    try: name = open(f'/proc/{p}/comm').read()\n"
             "    except OSError: continue\n"
-            "    if line.startswith('ray::') and 'RayTrainWorker' in line:\n"
-            f"        os.kill(int(p), signal.{signal}); print('killed', p, line[:60])\n"
+            "    if name.startswith('rank '):\n"
+            f"        os.kill(int(p), signal.{signal}); print('killed', p, name)\n"
         )
         out = self.execute(worker_pod(job, attempt, worker), "python", "-c", code)
         assert "killed" in out, out

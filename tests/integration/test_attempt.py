@@ -172,6 +172,14 @@ class Attempt:
                     return pid
         return None
 
+    def rank(self, name: str) -> int | None:
+        """The process that trains below a pod's launcher."""
+        for pid in descendants(self.pods[name].pid):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().startswith("rank "):
+                    return pid
+        return None
+
     def message(self, name: str) -> ExitMessage:
         found = ExitMessage.decode((self.folder / f"{name}-{self.number}.json").read_text())
         assert found is not None
@@ -256,7 +264,7 @@ def test_everything_that_can_happen(attempts: Callable[[int], Attempt], calm: by
     one = attempts(1)
     os.kill(wait(lambda: one.process("head0", "dashboard/dashboard.py"), "the dashboard"), signal.SIGKILL)
     wait(lambda: one.saved_step() >= EVERY, "the first checkpoint, without a dashboard", unless=one)
-    os.kill(wait(lambda: one.process("worker1", "ray::RayTrainWorker"), "a training process"), signal.SIGKILL)
+    os.kill(wait(lambda: one.rank("worker1"), "a training process"), signal.SIGKILL)
     wait(lambda: one.newest().state is TrainerState.RECOVERING, "the operator hears of it", unless=one)
     trains_again(one, 1)
     lost = one.newest().lost_steps

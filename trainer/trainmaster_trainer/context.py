@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic import ConfigDict
 from trainmaster_api.messages import CheckpointRef, Outcome
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.types import Model
 
 if TYPE_CHECKING:  # the driver and the launcher use this module too, and must not pay for torch
     import torch
@@ -46,8 +48,12 @@ class ReportKind(StrEnum):
     DONE = "Done"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class _Data(Model):
+    # metrics of a run that diverges are NaN, and travel as what they are
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
+
+class Report(_Data):
     """A message of rank 0; numbers are plain Python numbers."""
 
     kind: ReportKind
@@ -55,20 +61,19 @@ class Report:
     total_steps: int
     epoch: int
     eta_seconds: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = {}
     checkpoint: CheckpointRef | None = None
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(_Data):
     """How training ended."""
 
     outcome: Outcome
     step: int
     total_steps: int
     checkpoint: CheckpointRef | None = None
-    test_metrics: dict[str, float] = field(default_factory=dict)
+    test_metrics: dict[str, float] = {}
     model_uri: str = ""
 
 

@@ -65,7 +65,3 @@ class Fenced(TrainingError):  # noqa: N818 - an event more than an error
     """A newer attempt of the run writes now; this one must stop and must not write."""
 
     failure_class = FailureClass.CANCELLED
-
-
-class NotMet(ConnectionError):  # noqa: N818 - an event more than an error
-    """Rank 0 never came to the meeting; why, only rank 0 can tell."""

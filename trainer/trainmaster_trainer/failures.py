@@ -7,16 +7,14 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from trainmaster_api.reasons import FailureClass
 
-from .errors import NotMet, TrainingError
+from .errors import TrainingError
 from .references import USER_PACKAGES, is_in_job_folder
 
 _LINES = 12
@@ -28,12 +26,10 @@ _PEER_GONE = re.compile(
     re.IGNORECASE,
 )
 _GPU_FAULT = re.compile(r"\bXid\b|uncorrectable ECC|CUDA error: (unspecified launch failure|an illegal|unknown)", re.I)
-# Not "OOM killer": that stands in what Ray says of every process that died by SIGKILL, as one of its guesses.
-_RAY_OOM = re.compile(r"^OutOfMemoryError|low on memory|due to memory pressure")
 
 
 class RankError(TrainingError):
-    """A failure of one rank, as it travels from the worker to whoever decides. Survives pickling.
+    """A failure of one rank, as it is told to the driver.
 
     Attributes:
         rank: The failing process.
@@ -46,17 +42,10 @@ class RankError(TrainingError):
         self, message: str, failure_class: FailureClass, rank: int, pod: str, last_lines: list[str], peer: bool
     ) -> None:
         super().__init__(message, failure_class)
-        self.args = (message, failure_class, rank, pod, last_lines, peer)
         self.rank = rank
         self.pod = pod
         self.last_lines = last_lines
         self.peer = peer
-
-
-class Interrupted(TrainingError):  # noqa: N818 - an event more than an error
-    """The rank saved and ended because a pod of the attempt leaves; training goes on with its replacement."""
-
-    failure_class = FailureClass.PREEMPTED
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ class Failure:
 
 
 def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
-    """What a rank raises instead of `error`: classed, picklable, with the lines that a user can use."""
+    """What a rank says of `error`: classed, with the lines that a user can use."""
     lines = last_lines(error)
     if isinstance(error, TrainingError):
         # its sentence says it all; where it was raised in our code helps nobody
@@ -98,7 +87,7 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
         return RankError(f"rank {rank}: {text}", FailureClass.GPU_FAULT, rank, pod, lines, peer=False)
     whose = _blame(error)
     foreign = isinstance(error, RuntimeError | ConnectionError | OSError) and _PEER_GONE.search(text)
-    if (foreign and not whose.is_final) or isinstance(error, NotMet):
+    if foreign and not whose.is_final:
         message = f"rank {rank} lost its connection to another rank: {text}"
         return RankError(message, FailureClass.WORKER_LOST, rank, pod, lines, peer=True)
     if whose.is_users:
@@ -204,26 +193,6 @@ def _shown(filename: str) -> str:
     return filename[len(roots[-1]) + 1 :] if roots else filename
 
 
-def group_failure(errors: Mapping[int, BaseException]) -> Failure:
-    """The cause behind the errors of a group's ranks, as Ray Train reports them.
-
-    A rank's own error is the cause; a dead process comes next; that a rank lost a peer only follows from these.
-    """
-    causes = {rank: _unwrapped(error) for rank, error in sorted(errors.items())}
-    own = [cause for cause in causes.values() if isinstance(cause, RankError)]
-    for error in own:
-        if error.failure_class is FailureClass.PREEMPTED:
-            return Failure(error.failure_class, error.message, error.rank, error.pod or None, recoverable=True)
-    for error in own:
-        if not error.peer:
-            return Failure(error.failure_class, error.message, error.rank, error.pod or None, error.last_lines)
-    for rank, cause in causes.items():
-        if not isinstance(cause, RankError):
-            return _dead(rank, cause)
-    first = own[0]
-    return Failure(first.failure_class, first.message, first.rank, first.pod or None, first.last_lines, True)
-
-
 def last_lines(error: BaseException) -> list[str]:
     """The end of a traceback that a user can use: frames of Ray and torch are left out."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -231,29 +200,6 @@ def last_lines(error: BaseException) -> list[str]:
     lines = "".join(traceback.format_list(kept)).splitlines()
     lines += "".join(traceback.format_exception_only(error)).splitlines()
     return [line.rstrip() for line in lines][-_LINES:]
-
-
-def _dead(rank: int, error: BaseException) -> Failure:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()][:_LINES]
-    if _RAY_OOM.search(f"{type(error).__name__}: {error}"):
-        message = f"rank {rank} was killed for memory; raise cluster.workers.memory"
-        return Failure(FailureClass.HOST_OUT_OF_MEMORY, message, rank)
-    # what Ray says of it goes no further than the lines: it is the same list of guesses for every death
-    return Failure(
-        FailureClass.WORKER_LOST, f"the process of rank {rank} is gone", rank, last_lines=lines, recoverable=True
-    )
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """Ray wraps what a process raised, each layer in another attribute."""
-    for _ in range(8):
-        inner: Any = None
-        for name in ("_base_exc", "health_check_failure", "cause"):
-            inner = inner or getattr(error, name, None)
-        if isinstance(error, RankError) or not isinstance(inner, BaseException):
-            break
-        error = inner
-    return error
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,7 +12,6 @@ import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trainmaster_api import names
 from trainmaster_api.spec.job import TrainingJob
@@ -20,11 +19,44 @@ from trainmaster_api.types import parse_quantity
 
 # Ray's object store only carries pickled functions here; 75 MiB is the least it accepts.
 OBJECT_STORE_BYTES = 80 * 2**20
+LONGEST_TMPDIR = 22
 HEAD_RESOURCE, WORKER_RESOURCE = "trainmaster_head", "trainmaster_worker"
 
 
-def ray_environment(token_file: Path, scratch: Path, pod_ip: str, base: Mapping[str, str]) -> dict[str, str]:
-    """Environment of every Ray process of a pod.
+# What every Ray process of ours is told, in a pod and on a laptop. All are settings that Ray documents or lists beside
+# its defaults; what the environment sets already wins over them.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # our launcher says it sooner, and this would be one more process
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # idle processes that Ray starts in advance would never be used: Ray Train's have an environment of their own
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    # a pending placement group waits for the worker that the operator makes again; the deadline is the operator's
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",
+    "PYTHONUNBUFFERED": "1",
+}
+_IN_A_POD = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
+    # a container's memory limit is enforced by the kernel; Ray's own killer reads the wrong cgroup in some runtimes
+    "RAY_memory_monitor_refresh_ms": "0",
+    # a host that vanishes without a word counts as dead after about 20 s instead of 60
+    "RAY_health_check_initial_delay_ms": "10000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_ROTATION_MAX_BYTES": str(16 * 2**20),
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+}
+
+
+def pod_environment(token_file: Path, scratch: Path, pod_ip: str, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of every Ray process of a pod.
 
     Args:
         token_file: File with the attempt's token.
@@ -33,64 +65,61 @@ def ray_environment(token_file: Path, scratch: Path, pod_ip: str, base: Mapping[
         base: Environment to start from; what it sets wins over our tuning, not over the token.
     """
     interface = interface_of(pod_ip)
-    fixed = {
+    network = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
+    fixed = {"HOME": str(scratch), "TMPDIR": str(scratch)}
+    return {**_QUIET, **_IN_A_POD, **network, **base, **_fixed(token_file), **fixed}
+
+
+def laptop_environment(token_file: Path, scratch: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the driver of a laptop, which starts Ray itself.
+
+    Args:
+        token_file: File with a token.
+        scratch: Directory with a short path.
+        base: Environment to start from.
+    """
+    network = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
+    ours = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25", "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+    # UTF-8: what a job prints may be any text, whatever the locale
+    fixed = {"RAY_TMPDIR": str(scratch), "PYTHONUTF8": "1"}
+    return {**_QUIET, **ours, **network, **base, **_fixed(token_file), **fixed}
+
+
+def _fixed(token_file: Path) -> dict[str, str]:
+    return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
+        # no process of ours or Ray's looks for modules in its working directory: it may be the user's, and hold a
+        # file with the name of one of Python's own modules
+        "PYTHONSAFEPATH": "1",
     }
-    defaults = {
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        # a pending placement group waits for the worker that the operator makes anew; the deadline is the operator's
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",
-        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # our launcher says it sooner, and this would be one more process
-        "RAY_TRAIN_METRICS_ENABLED": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        # idle processes that Ray starts in advance would never be used: Ray Train's have an environment of their own
-        "RAY_enable_worker_prestart": "0",
-        "RAY_prestart_worker_first_driver": "0",
-        # a container's memory limit is enforced by the kernel; Ray's own killer reads the wrong cgroup in some runtimes
-        "RAY_memory_monitor_refresh_ms": "0",
-        # a host that vanishes without a word counts as dead after about 20 s instead of 60
-        "RAY_health_check_initial_delay_ms": "10000",
-        "RAY_health_check_period_ms": "2000",
-        "RAY_health_check_timeout_ms": "4000",
-        "RAY_health_check_failure_threshold": "4",
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-        # a worker that is told to end has saved already when its raylet is
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
-        "RAY_COLOR_PREFIX": "0",
-        "RAY_ROTATION_MAX_BYTES": str(16 * 2**20),
-        "RAY_ROTATION_BACKUP_COUNT": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if interface:
-        defaults |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
-    return {**defaults, **base, **fixed}
 
 
 def head_command(ip: str, scratch: Path, job: TrainingJob) -> list[str]:
-    """Starts a head: no CPU is offered, so training stays on the workers."""
-    return _command(
-        "head",
-        **_parameters(ip, scratch, cpus=0, gpus=0, memory=job.spec.cluster.head.memory, resource=HEAD_RESOURCE),
-        gcs_server_port=names.PORT_GCS,
-        dashboard_host="0.0.0.0",  # every request needs the attempt's token
-        dashboard_port=names.PORT_DASHBOARD,
-        include_log_monitor=False,  # the driver has a log of its own
-    )
+    """Return the command that starts a head: no CPU is offered, so training stays on the workers."""
+    return [
+        *_start(ip, scratch, cpus=0, gpus=0, memory=job.spec.cluster.head.memory, resource=HEAD_RESOURCE),
+        "--head",
+        f"--port={names.PORT_GCS}",
+        f"--ray-client-server-port={names.PORT_CLIENT}",  # it can't be left out where grpc is installed
+        "--include-dashboard=true",
+        "--dashboard-host=0.0.0.0",  # every request needs the attempt's token
+        f"--dashboard-port={names.PORT_DASHBOARD}",
+        "--no-monitor",  # the operator makes nodes
+        "--include-log-monitor=false",  # the driver has a log of its own
+    ]
 
 
 def worker_command(ip: str, scratch: Path, job: TrainingJob, head_ip: str) -> list[str]:
-    """Starts a worker. One CPU is offered whatever the limit is: one training process per pod."""
+    """Return the command that starts a worker.
+
+    One CPU is offered whatever the limit is: there is one agent per pod.
+    """
     workers = job.spec.cluster.workers
-    return _command(
-        "worker",
-        **_parameters(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE),
-        gcs_address=f"{head_ip}:{names.PORT_GCS}",
-    )
+    return [
+        *_start(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE),
+        f"--address={head_ip}:{names.PORT_GCS}",
+    ]
 
 
 def interface_of(ip: str) -> str | None:
@@ -125,34 +154,29 @@ def write_token(path: Path, token: str) -> None:
         file.write(token)
 
 
-def _command(role: str, **parameters: Any) -> list[str]:
-    return [sys.executable, "-m", "trainmaster_trainer.cluster.node", role, json.dumps(parameters)]
+def _start(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: str) -> list[str]:
+    """Return what heads and workers have in common. Every port is fixed, so that a NetworkPolicy can name them.
 
-
-def _parameters(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: str) -> dict[str, Any]:
-    """Of Ray's `RayParams`."""
-    return {
-        "node_ip_address": ip,
-        "node_name": ip,
-        "num_cpus": cpus,
-        "num_gpus": gpus,
-        "memory": int(parse_quantity(memory) * 0.8),
-        "object_store_memory": OBJECT_STORE_BYTES,
-        "resources": {resource: 1},
-        **pod_ports(),
-        "temp_dir": str(scratch / "ray"),
-    }
-
-
-def pod_ports() -> dict[str, int]:
-    """Ray's ports in a pod, as Ray's `RayParams` calls them. All are set, so that nothing waits to be told one."""
-    return {
-        "node_manager_port": names.PORT_NODE_MANAGER,
-        "object_manager_port": names.PORT_OBJECT_MANAGER,
-        "runtime_env_agent_port": names.PORT_RUNTIME_ENV_AGENT,
-        "metrics_agent_port": names.PORT_AGENT_GRPC,
-        "dashboard_agent_listen_port": names.PORT_AGENT_HTTP,
-        "metrics_export_port": names.PORT_METRICS,
-        "min_worker_port": names.PORT_WORKER_MIN,
-        "max_worker_port": names.PORT_WORKER_MAX,
-    }
+    Not `--block`: that would be one more process of 120 MB, and it ends the node when the dashboard dies, without which
+    training goes on. The launcher adopts the processes and watches those that matter.
+    """
+    return [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        f"--node-ip-address={ip}",
+        f"--node-name={ip}",
+        f"--num-cpus={cpus}",
+        f"--num-gpus={gpus}",
+        f"--memory={int(parse_quantity(memory) * 0.8)}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        f"--resources={json.dumps({resource: 1})}",
+        f"--temp-dir={scratch / 'ray'}",
+        f"--node-manager-port={names.PORT_NODE_MANAGER}",
+        f"--object-manager-port={names.PORT_OBJECT_MANAGER}",
+        f"--runtime-env-agent-port={names.PORT_RUNTIME_ENV_AGENT}",
+        f"--dashboard-agent-grpc-port={names.PORT_AGENT_GRPC}",
+        f"--dashboard-agent-listen-port={names.PORT_AGENT_HTTP}",
+        f"--metrics-export-port={names.PORT_METRICS}",
+        f"--min-worker-port={names.PORT_WORKER_MIN}",
+        f"--max-worker-port={names.PORT_WORKER_MAX}",
+    ]

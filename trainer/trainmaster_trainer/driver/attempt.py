@@ -1,41 +1,63 @@
-"""Leads an attempt: starts Ray Train, watches it, stops it, and writes the result. `python -m ...driver SETTINGS`.
+"""Leads an attempt to its result, in a head pod and on a laptop: `python -m trainmaster_trainer.driver.attempt FILE`.
 
-The same program runs in the head pod and behind `trainmaster run`.
+What happens arrives as events in one queue, `Group` decides, and the main thread carries out what it decided. Ray has
+threads of its own beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import queue
 import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from trainmaster_api import names
 from trainmaster_api.layout import run_path
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
-from trainmaster_trainer.context import Result
+from trainmaster_trainer.context import ReportKind, Result
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import Failure
-from trainmaster_trainer.ipc.channel import ControlServer, Message, Peer
-from trainmaster_trainer.ipc.codec import report_from_wire, result_from_wire
+from trainmaster_trainer.ipc.channel import Channel, Peer
 from trainmaster_trainer.ipc.heartbeat import beat
-from trainmaster_trainer.ipc.rendezvous import Meeting
+from trainmaster_trainer.ipc.messages import (
+    Dump,
+    Exited,
+    Failed,
+    Finished,
+    Leaving,
+    Left,
+    Message,
+    Progress,
+    Retire,
+    Stacks,
+    Start,
+    Started,
+    Stop,
+    Warm,
+)
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.sinks import Outlets
 from trainmaster_trainer.reporting.state import Hub
 from trainmaster_trainer.storage.store import Store, open_store
 
+from .group import Agent, AnswerLaunchers, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+
 _TICK = 0.1
-_MAX_FAILURES_IN_A_ROW = 3
 _DUMP_SECONDS = 3.0
-_GONE_SECONDS = 20.0
 _PREPARING_SECONDS = 600
+_TRAINS = (ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION)
 
 
 class Driver:
@@ -44,32 +66,27 @@ class Driver:
     def __init__(self, settings: DriverSettings) -> None:
         self.settings = settings
         self.job = TrainingJob.model_validate_json(Path(settings.job_file).read_bytes())
-        self.token = Path(settings.token_file).read_text()
         self.hub = Hub(self.job, settings.attempt)
         self.run = self._open_run()
         self._stop_asked = threading.Event()
         self.outlets = Outlets(settings, self.job, self.hub, self.run, nobody_watches=self._stop_asked.set)
-        self._meeting = Meeting()
-        self.control = ControlServer(
-            settings.host if settings.ray_address else "127.0.0.1", settings.control_port, self.token, self._on_message
-        )
+        self.group = Group(settings.workers, self.hub.recovering)
+        self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
+        self._peers: dict[int, Peer] = {}
         self._stop_seen: float | None = None
-        self._failure: Failure | None = None
-        self._leaving_ip = ""
-        self._interrupted = threading.Condition()
-        self._connected = threading.Event()
         self._outcome: ExitMessage | None = None
+        self._is_warm = False
+        host = settings.host if settings.ray_address else "127.0.0.1"
+        self.channel = Channel(host, settings.control_port, Path(settings.token_file).read_text(), self)
 
     def lead(self) -> ExitMessage:
         """Until the attempt is over. Never raises for what happens to the training."""
         self._handle_signals()
-        training = threading.Thread(target=self._train, name="train", daemon=True)
-        training.start()
+        threading.Thread(target=self._run_ray, name="ray", daemon=True).start()
         while self._outcome is None:
-            training.join(_TICK)
-            if self._connected.is_set():
-                self._connected.clear()
-                self._handle_signals()  # Ray has put a handler of its own there, which prints a stack
+            with contextlib.suppress(queue.Empty):
+                self._carry_out(self._events.get(timeout=_TICK)())
+            self._carry_out(self.group.on_time(time.monotonic()))
             if self._stop_asked.is_set():
                 self._stop()
             self._watch_for_stall()
@@ -79,34 +96,150 @@ class Driver:
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         signal.signal(signal.SIGINT, self._ask_to_stop)
 
-    # -- the training thread ------------------------------------------------------------------------------------
-    def _train(self) -> None:
-        try:
-            self.run.check()  # a wrong key shows now, not when every worker is there
-            outcome = self._fit()
-        except TrainingError as error:
-            outcome = self.hub.ended(Outcome.FAILED, error.message, error.failure_class)
-        except Exception as error:  # noqa: BLE001 - Ray's errors have no common base; whatever it is, it has to be told
-            outcome = self._ended_by(error)
+    def _end(self, outcome: ExitMessage) -> None:
+        """Take the first outcome; what comes after it only follows from it."""
         self._outcome = self._outcome or outcome
 
-    def _fit(self) -> ExitMessage:
-        from trainmaster_trainer.cluster.train import connect, fit
+    # -- Ray's threads ------------------------------------------------------------------------------------------
+    def _run_ray(self) -> None:
+        processes: Any = None
+        try:
+            self.run.check()  # a wrong key shows now, not when every worker is there
+            from trainmaster_trainer.cluster import train
 
-        connect(self.settings, self.token)
-        self._connected.set()
-        self.hub.ray_ready()
-        config = {
-            "job": self.job.wire(),
-            "attempt": self.settings.attempt,
-            "storage_uri": self.settings.storage_uri,
-            "base_dir": self.settings.base_dir,
-            "control": [self.settings.host, self.control.port],
-            "token_file": self.settings.token_file,
-            "in_cluster": bool(self.settings.ray_address),
-        }
-        result = result_from_wire(fit(self.settings, self.job, config, self._may_recover))
-        return self._finished(result)
+            train.connect(self.settings)
+            self._post(self._handle_signals)  # Ray has put a handler of its own there, which prints a stack
+            processes = train.Processes()
+            threading.Thread(target=self._watch_ray, args=[processes], name="watch-ray", daemon=True).start()
+            while True:
+                try:
+                    train.run_agents(self.settings, self.job, self.channel.port)
+                except train.ControllerLost as error:
+                    self._post(functools.partial(self.group.on_ray_ended, str(error)))
+        except TrainingError as error:
+            self._end_with(error.failure_class, error.message)
+        except Exception as error:  # noqa: BLE001 - Ray's errors have no common base; whatever it is, it has to be told
+            part = processes.missing() if processes is not None else None
+            if part is not None:
+                self._end_without(part)
+            else:
+                lines = str(error).strip().splitlines()
+                text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+                self._end_with(FailureClass.INTERNAL_ERROR, text, lines[-12:])
+
+    def _watch_ray(self, processes: Any) -> None:
+        from trainmaster_trainer.cluster import train
+
+        train.wait_for_workers(self.settings)
+        self._post(self.hub.ray_ready)
+        if not self.settings.ray_address:  # in a pod the launcher watches Ray's processes
+            self._end_without(processes.watch())
+
+    def _end_without(self, part: str) -> None:
+        text = f"{part} is gone: something killed it, or this machine ran out of memory"
+        self._end_with(FailureClass.HEAD_LOST, text)
+
+    def _end_with(self, failure_class: FailureClass, text: str, last_lines: Sequence[str] = ()) -> None:
+        """Have the main thread end the attempt."""
+        failed = self.hub.ended(Outcome.FAILED, text, failure_class, last_lines=list(last_lines))
+        self._post(lambda: self._end(failed))
+
+    def _post(self, event: Callable[[], list[Command] | None]) -> None:
+        """Have the main thread handle an event."""
+        self._events.put(lambda: event() or [])
+
+    # -- the channel's thread -----------------------------------------------------------------------------------
+    def on_join(self, peer: Peer) -> None:
+        """Of the channel."""
+        self._post(lambda: self._on_join(peer))
+
+    def on_leave(self, peer: Peer) -> None:
+        """Of the channel."""
+        self._post(lambda: self._on_leave(peer))
+
+    def on_message(self, peer: Peer, message: Message) -> None:
+        """Of the channel."""
+        self._post(lambda: self._on_message(peer, message))
+
+    # -- events -------------------------------------------------------------------------------------------------
+    def _on_join(self, peer: Peer) -> list[Command]:
+        hello = peer.hello
+        self._peers[peer.number] = peer
+        if hello.role != "agent":
+            return []
+        agent = Agent(peer.number, hello.rank, hello.group, hello.pod, hello.host)
+        return self.group.on_agent(agent, time.monotonic())
+
+    def _on_leave(self, peer: Peer) -> list[Command]:
+        self._peers.pop(peer.number, None)
+        return self.group.on_agent_lost(peer.number, time.monotonic())
+
+    def _on_message(self, peer: Peer, message: Message) -> list[Command]:
+        if isinstance(message, Failed | Exited | Finished):
+            return self.group.on_rank(peer.number, message, time.monotonic())
+        if isinstance(message, Progress) and message.generation == self.group.generation:
+            self.hub.report(message.report)
+            self._warm(message.report.kind)
+        elif isinstance(message, Stacks):
+            self.hub.stacks[peer.hello.rank] = message.lines
+        elif isinstance(message, Started):
+            how = "from the spare" if message.was_warm else "anew"
+            print(f"rank {peer.hello.rank} runs in process {message.pid}, started {how}", flush=True)
+        elif isinstance(message, Leaving):
+            commands = self.group.on_leaving(peer.number, self.hub.state is TrainerState.TRAINING)
+            if any(isinstance(command, StopRanks) for command in commands):
+                self.hub.emit("leaving", pod=message.pod)
+            return commands
+        return []
+
+    def _warm(self, kind: ReportKind) -> None:
+        """Now that training runs, a spare doesn't slow down the start."""
+        if kind in _TRAINS and not self._is_warm:
+            self._is_warm = True
+            self._send(self.group.agents, Warm())
+
+    # -- commands -----------------------------------------------------------------------------------------------
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, StartRanks):
+                self._start_ranks(command)
+            elif isinstance(command, StopRanks):
+                self._send(command.agents, Stop())
+            elif isinstance(command, RetireAgents):
+                self._send(command.agents, Retire())
+            elif isinstance(command, AnswerLaunchers):
+                self._answer(command)
+            elif isinstance(command, Succeed):
+                self._end(self._finished(command.result))
+            elif isinstance(command, Fail):
+                self._end(self._failed(command.failure))
+
+    def _start_ranks(self, command: StartRanks) -> None:
+        self._is_warm = False
+        self.hub.moved()
+        port = self._master_port(command.generation)
+        start = Start(generation=command.generation, master_address=command.master, master_port=port)
+        self._send(command.agents, start)
+
+    def _master_port(self, generation: int) -> int:
+        """Return where rank 0 is to listen: another one for every group, because the last one may still be taken."""
+        if self.settings.ray_address:
+            count = names.PORT_RENDEZVOUS_MAX - names.PORT_RENDEZVOUS_MIN + 1
+            return names.PORT_RENDEZVOUS_MIN + (generation - 1) % count
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        return port
+
+    def _answer(self, command: AnswerLaunchers) -> None:
+        for number in command.peers:
+            if number in self._peers:
+                self._peers[number].send(Left(saved=command.saved))
+
+    def _send(self, agents: tuple[Agent, ...], message: Message) -> None:
+        for agent in agents:
+            if agent.peer in self._peers:
+                self._peers[agent.peer].send(message)
 
     def _finished(self, result: Result) -> ExitMessage:
         with_result: dict[str, Any] = {"test_metrics": result.test_metrics, "model_uri": result.model_uri}
@@ -117,73 +250,17 @@ class Driver:
             return self.hub.ended(Outcome.COMPLETE, f"trained {result.step} steps; {shown}", **with_result)
         return self.hub.ended(Outcome.STOPPED, f"saved at step {result.step} and stopped")
 
-    def _ended_by(self, error: Exception) -> ExitMessage:
-        """The failure that Ray Train asked about is the cause; what `fit` raised only follows from it."""
-        failure = self._failure
-        if failure is None:
-            lines = str(error).strip().splitlines()
-            message = f"{type(error).__name__}: {lines[0] if lines else ''}"
-            return self.hub.ended(Outcome.FAILED, message, FailureClass.INTERNAL_ERROR, last_lines=lines[-12:])
+    def _failed(self, failure: Failure) -> ExitMessage:
         if self._stop_asked.is_set() and failure.recoverable:
             return self._stopped_without_save()
         return self.hub.ended(
             Outcome.FAILED,
             failure.message,
-            FailureClass.WORKER_LOST if failure.recoverable else failure.failure_class,
+            failure.failure_class,
             rank=failure.rank,
             pod=failure.pod,
             last_lines=failure.last_lines,
         )
-
-    # -- messages -----------------------------------------------------------------------------------------------
-    def _on_message(self, peer: Peer, message: Message) -> Message | None:
-        kind = message["type"]
-        if peer.role == "rank" and kind == "report":
-            self.hub.report(report_from_wire(message))
-        elif peer.role == "rank" and kind == "meet":
-            return self._meeting.on_message(peer, message)
-        elif peer.role == "rank" and kind == "stacks":
-            self.hub.stacks[int(message["rank"])] = [str(line) for line in message["lines"]]
-        elif peer.role == "launcher" and kind == "leaving":
-            return {"type": "left", "saved": self._save_before_leaving(message)}
-        return None
-
-    def _may_recover(self, failure: Failure) -> bool:
-        """Whether Ray Train starts another group of workers."""
-        self._failure = failure
-        with self._interrupted:
-            self._interrupted.notify_all()
-        if not failure.recoverable or self._stop_asked.is_set():
-            return False
-        planned = failure.failure_class is FailureClass.PREEMPTED
-        in_a_row = self.hub.recovering(failure.message)
-        self.control.go_on()
-        if planned and self._leaving_ip:
-            from trainmaster_trainer.cluster.train import wait_until_gone
-
-            wait_until_gone(self._leaving_ip, _GONE_SECONDS)  # or Ray would place the next group there once more
-            self._leaving_ip = ""
-        if in_a_row > _MAX_FAILURES_IN_A_ROW and not planned:
-            self._failure = Failure(
-                FailureClass.WORKER_LOST,
-                f"workers were lost {in_a_row} times in a row without a new step; last: {failure.message}",
-                failure.rank,
-                failure.pod,
-                failure.last_lines,
-            )
-            return False
-        return True
-
-    def _save_before_leaving(self, message: Message) -> bool:
-        """A pod is told to end: save now. Returns once that is done, or can't be."""
-        if self.hub.state is not TrainerState.TRAINING:
-            return False
-        self.hub.emit("leaving", pod=str(message["pod"]))
-        self._leaving_ip = str(message["ip"])
-        with self._interrupted:
-            self.control.stop(leaving=True)
-            self._interrupted.wait(timeout=self.settings.grace_seconds)
-        return self._failure is not None and self._failure.failure_class is FailureClass.PREEMPTED
 
     # -- stopping -----------------------------------------------------------------------------------------------
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
@@ -195,10 +272,10 @@ class Driver:
             training = self.hub.state in (TrainerState.TRAINING, TrainerState.FINISHING)
             self.hub.to(TrainerState.STOPPING)
             if not training:  # nothing is in memory that isn't in the newest checkpoint
-                self._outcome = self._outcome or self._stopped_without_save()
-            self.control.stop()
+                self._end(self._stopped_without_save())
+            self._carry_out(self.group.on_stop())
         elif time.monotonic() - self._stop_seen > self.settings.grace_seconds:
-            self._outcome = self._outcome or self._stopped_without_save()
+            self._end(self._stopped_without_save())
 
     def _stopped_without_save(self) -> ExitMessage:
         step = self.hub.checkpoint.step if self.hub.checkpoint else self.hub.resumed_from_step or 0
@@ -206,20 +283,23 @@ class Driver:
 
     def _watch_for_stall(self) -> None:
         limit = self._patience()
-        if self._outcome is not None or self.control.ranks() == 0 or time.monotonic() - self.hub.last_move < limit:
+        if self._outcome is not None or not self.group.has_ranks or time.monotonic() - self.hub.last_move < limit:
             return
-        self.control.dump()
+        self._send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS
         while time.monotonic() < deadline and len(self.hub.stacks) < self.settings.workers:
-            time.sleep(_TICK)  # a rank that hangs without Python can't answer, hence the deadline
+            with contextlib.suppress(queue.Empty):  # a rank that hangs without Python can't answer, hence the deadline
+                self._carry_out(self._events.get(timeout=_TICK)())
         rank, lines = min(self.hub.stacks.items(), default=(None, []))
         step = self.hub.last.step if self.hub.last else 0
-        self._outcome = self._outcome or self.hub.ended(
-            Outcome.FAILED,
-            f"no new step for {limit} s after step {step}; look for a deadlock, or raise run.stallSeconds",
-            FailureClass.STALLED,
-            rank=rank,
-            last_lines=lines[-20:],
+        self._end(
+            self.hub.ended(
+                Outcome.FAILED,
+                f"no new step for {limit} s after step {step}; look for a deadlock, or raise run.stallSeconds",
+                FailureClass.STALLED,
+                rank=rank,
+                last_lines=lines[-20:],
+            )
         )
 
     def _patience(self) -> int:

@@ -23,6 +23,7 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Tracker, merge, names
 from trainmaster_api.validation.yaml_reader import validate_text
 
+from trainmaster_trainer.cluster.commands import laptop_environment
 from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.processes import adopt_orphans, kill_descendants
@@ -132,12 +133,13 @@ class LocalRun:
 
     def _lead(self, settings: DriverSettings, scratch: Path, reader: int) -> tuple[ExitMessage, float]:
         log = scratch / "driver.log"
+        environment = laptop_environment(Path(settings.token_file), scratch, os.environ)
         adopt_orphans()
         # -P: a `queue.py` or `random.py` beside the job must not take the place of Python's own
         command = [sys.executable, "-P", "-m", "trainmaster_trainer.driver.attempt", str(scratch / "settings.json")]
         with log.open("wb") as output:
             child = subprocess.Popen(
-                command, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=output,
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, pass_fds=[settings.events_fd], start_new_session=True,
             )  # fmt: skip
         os.close(settings.events_fd)
@@ -243,24 +245,6 @@ def _tracking(options: argparse.Namespace, job: TrainingJob, folder: Path) -> li
     overridden = [merge([wanted], [entry])[0] for wanted in asked for entry in entries if entry.kind == wanted.kind]
     added = [wanted for wanted in asked if wanted.kind not in {entry.kind for entry in entries}]
     return [*(local_entry(entry, folder) for entry in kept), *overridden, *added]
-
-
-def _environment(settings: DriverSettings) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUTF8": "1",  # what a job prints may be any text, whatever the locale
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": settings.token_file,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        "RAY_TRAIN_METRICS_ENABLED": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "RAY_enable_worker_prestart": "0",
-        "RAY_prestart_worker_first_driver": "0",
-        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo"),
-    }
 
 
 @contextlib.contextmanager

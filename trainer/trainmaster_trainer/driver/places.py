@@ -12,12 +12,14 @@ from pathlib import Path
 from trainmaster_api.address import Address, AddressError, local, parse
 from trainmaster_api.spec.job import TrainingJob
 
+from trainmaster_trainer.cluster.commands import LONGEST_TMPDIR
+
 from .identity import Refused
 
 RUNS = "trainmaster-runs"
 # A Unix socket's path has at most 103 bytes on macOS and 107 on Linux, and Ray puts
-# `/tm-xxxxxxxx/r/session_<date>_<pid>/sockets/plasma_store` below this.
-_SHORT = 25
+# `/tm-xxxxxxxx/ray/session_<date>_<pid>/sockets/plasma_store` below this.
+_SHORT = LONGEST_TMPDIR
 
 
 def storage_address(asked: str | None, job: TrainingJob) -> Address:

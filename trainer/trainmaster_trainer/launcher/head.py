@@ -14,11 +14,12 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_trainer.cluster import commands
 from trainmaster_trainer.ipc.heartbeat import silence
 from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.oom import OomWatch
 from trainmaster_trainer.processes import Children
 
 from .ending import failed, tail
 from .identity import Pod
-from .oom import OomWatch
+from .ray_node import RayNode
 
 _TICK = 0.25
 
@@ -34,26 +35,37 @@ class Head:
         self.heartbeat = pod.scratch / "heartbeat"
         self.log_file = pod.scratch / "driver.log"
         self.ray_log = pod.scratch / "ray-start.log"
+        self.settings_file = pod.scratch / "driver.json"
 
     def run(self) -> ExitMessage:
         """Until the driver has ended, or Ray's head has."""
         pod, children = self.pod, self.children
-        environment = pod.ray_environment()
+        environment = pod.child_environment()
         for left in (self.result_file, self.heartbeat):
             left.unlink(missing_ok=True)
-        with self.ray_log.open("wb") as log:
-            ray = children.start(commands.head_command(pod.ip, pod.scratch, pod.job), environment, log)
-        settings = pod.scratch / "driver.json"
-        self.driver_settings().write(settings)
-        command = [sys.executable, "-m", "trainmaster_trainer.driver.attempt", str(settings)]
-        with self.log_file.open("wb") as log:
-            driver = children.start(command, environment, log)
+        self.driver_settings().write(self.settings_file)
+        self.ray_log.unlink(missing_ok=True)
+        ray = RayNode(
+            children,
+            commands.head_command(pod.ip, pod.scratch, pod.job),
+            environment,
+            self.ray_log,
+            parts=("gcs_server", "raylet"),
+        )
+        with self.log_file.open("wb"):
+            pass
+        driver = self._start_driver()
         with self.log_file.open("rb") as self._log:
             message = self._watch(ray, driver)
             children.end(driver, 0)
-            children.end(ray, 0)
+            ray.end(0)
             self._pass_on()
         return message
+
+    def _start_driver(self) -> int:
+        command = [sys.executable, "-m", "trainmaster_trainer.driver.attempt", str(self.settings_file)]
+        with self.log_file.open("ab") as log:
+            return self.children.start(command, self.pod.child_environment(), log)
 
     def _pass_on(self) -> None:
         """What the driver printed goes to our own output; the file is what the driver keeps in storage."""
@@ -90,7 +102,7 @@ class Head:
         path = self.pod.run_dir / key
         return path.is_file() and path.stat().st_size > 0
 
-    def _watch(self, ray: int, driver: int) -> ExitMessage:
+    def _watch(self, ray: RayNode, driver: int) -> ExitMessage:
         stopping: float | None = None
         patience = self.pod.job.spec.run.stall_seconds
         while True:
@@ -100,16 +112,18 @@ class Head:
                 self.children.signal(driver, signal.SIGTERM)
             code = self.children.exit_of(driver)
             if code is not None:
-                return self._result(code, stopping is not None)
+                return self._result(code, stopping is not None, ray.trouble())
             if stopping is not None and time.monotonic() > stopping:
                 return ExitMessage(outcome=Outcome.STOPPED, message="stopped without a new checkpoint: no time left")
-            if self.children.exit_of(ray) is not None:
-                # the driver loses its cluster with it and can't say so
-                return failed(
-                    FailureClass.HEAD_LOST,
-                    f"Ray's head ended with status {self.children.exit_of(ray)}",
-                    last_lines=tail(self.ray_log),
-                )
+            trouble = ray.trouble()
+            if trouble is not None and not ray.runs and ray.may_start_again and stopping is None:
+                print(f"{trouble}; starting it again:", *ray.last_lines(), sep="\n  ", flush=True)
+                ray.end(0)  # and the driver with it, which may have joined what is gone now
+                ray.start()
+                driver = self._start_driver()
+            elif trouble is not None:
+                # the driver loses its cluster with it and may not be able to say so
+                return failed(FailureClass.HEAD_LOST, trouble, last_lines=ray.last_lines())
             if stopping is None and silence(self.heartbeat) > patience:
                 return failed(
                     FailureClass.STALLED,
@@ -117,7 +131,7 @@ class Head:
                     last_lines=tail(self.log_file),
                 )
 
-    def _result(self, code: int, stopping: bool) -> ExitMessage:
+    def _result(self, code: int, stopping: bool, trouble: str | None) -> ExitMessage:
         text = self.result_file.read_text() if self.result_file.exists() else ""
         message = ExitMessage.decode(text) if text else None
         if message is not None:
@@ -130,5 +144,7 @@ class Head:
                 FailureClass.HOST_OUT_OF_MEMORY,
                 f"the head reached its memory limit of {limit}; raise cluster.head.memory",
             )
+        if trouble is not None:  # Ray's library ends the driver whose cluster is gone
+            return failed(FailureClass.HEAD_LOST, trouble)
         how = f"signal {-code}" if code < 0 else f"status {code}"
         return failed(FailureClass.INTERNAL_ERROR, f"the driver ended with {how} and without a result")

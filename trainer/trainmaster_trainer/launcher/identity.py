@@ -84,9 +84,9 @@ class Pod:
         """File with the attempt's token."""
         return self.scratch / "ray-token"
 
-    def ray_environment(self) -> dict[str, str]:
+    def child_environment(self) -> dict[str, str]:
         """Environment of everything that this launcher starts."""
-        return commands.ray_environment(self.token_file, self.scratch, self.ip, self.environment)
+        return commands.pod_environment(self.token_file, self.scratch, self.ip, self.environment)
 
 
 def termination_path(environment: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@ from trainmaster_api import names
 from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.cluster import commands
-from trainmaster_trainer.processes import Children
+from trainmaster_trainer.processes import Children, adopt_orphans
 
 from .ending import end, failed
 from .head import Head
@@ -27,6 +27,7 @@ def run() -> int:
         message = failed(FailureClass.INVALID_CONFIGURATION, str(refusal))
         return end(message, termination_path(os.environ))
     commands.write_token(pod.token_file, pod.token)
+    adopt_orphans()  # `ray start` leaves its processes behind; PID 1 gets them anyway
     children = Children()
     message = Head(pod, children).run() if pod.role == names.ROLE_HEAD else Worker(pod, children).run()
     return end(message, pod.termination)

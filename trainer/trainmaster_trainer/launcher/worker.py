@@ -11,12 +11,14 @@ from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.cluster import commands
-from trainmaster_trainer.ipc.channel import ask
+from trainmaster_trainer.ipc.link import ask
+from trainmaster_trainer.ipc.messages import Leaving, Left
+from trainmaster_trainer.oom import OomWatch
 from trainmaster_trainer.processes import Children
 
-from .ending import failed, tail
+from .ending import failed
 from .identity import Pod
-from .oom import OomWatch
+from .ray_node import RayNode
 
 HEAD_GONE_SECONDS = 10.0
 _TICK = 0.25
@@ -38,18 +40,20 @@ class Worker:
 
     def run(self) -> ExitMessage:
         """Until the end of the attempt."""
-        while True:
-            head_ip = self._wait_for_head()
-            if head_ip is None:
-                return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
-            with self.ray_log.open("ab") as log:
-                command = commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, head_ip)
-                ray = self.children.start(command, self.pod.ray_environment(), log)
-            message = self._stay(ray, head_ip)
-            # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
-            self.children.end(ray, _GOODBYE_SECONDS if self._head_listens else 0)
-            if message is not None:
-                return message
+        head_ip = self._wait_for_head()
+        if head_ip is None:
+            return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
+        ray = RayNode(
+            self.children,
+            commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, head_ip),
+            self.pod.child_environment(),
+            self.ray_log,
+            parts=("raylet",),
+        )
+        message = self._stay(ray, head_ip)
+        # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
+        ray.end(_GOODBYE_SECONDS if self._head_listens else 0)
+        return message
 
     def _wait_for_head(self) -> str | None:
         """Address of the head once it listens; None: told to end."""
@@ -61,8 +65,7 @@ class Worker:
             if self.children.wait(_TICK):
                 return None
 
-    def _stay(self, ray: int, head_ip: str) -> ExitMessage | None:
-        """None: Ray couldn't join and is to be started again."""
+    def _stay(self, ray: RayNode, head_ip: str) -> ExitMessage:
         seen = time.monotonic()
         while True:
             if self.children.wait(_TICK):
@@ -75,17 +78,24 @@ class Worker:
                 seen = now
             if now - seen > HEAD_GONE_SECONDS:
                 return failed(FailureClass.HEAD_LOST, f"the head at {self.head} is gone")
-            if self.children.exit_of(ray) is not None and alive:
-                print("Ray ended; joining again:", *tail(self.ray_log), sep="\n  ", flush=True)
-                return self._leave(head_ip) if self.children.wait(1.0) else None
+            trouble = ray.trouble()
+            if trouble is None or not alive:
+                continue
+            if self.children.wait(1.0):
+                return self._leave(head_ip)
+            if not ray.runs and not ray.may_start_again:
+                return failed(FailureClass.WORKER_LOST, trouble, self.pod.name, ray.last_lines())
+            print(f"{trouble}; joining again:", *ray.last_lines(), sep="\n  ", flush=True)
+            ray.end(0)
+            ray.start()
 
     def _leave(self, head_ip: str) -> ExitMessage:
         """The driver saves first, if it is still there; then there is nothing here worth waiting for."""
-        message = {"type": "leaving", "pod": self.pod.name, "ip": self.pod.ip}
+        message = Leaving(pod=self.pod.name, ip=self.pod.ip)
         grace = float(self.pod.job.spec.run.stop_grace_seconds)
-        answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, "launcher", message, grace)
+        answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, message, grace)
         self._head_listens = answer is not None
-        saved = "after a checkpoint" if answer and answer.get("saved") else "without a checkpoint"
+        saved = "after a checkpoint" if isinstance(answer, Left) and answer.saved else "without a checkpoint"
         return ExitMessage(outcome=Outcome.STOPPED, message=f"told to end; left {saved}", pod=self.pod.name)
 
     def _out_of_memory(self) -> ExitMessage:

@@ -14,7 +14,6 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.text import now_text as now
 
 from trainmaster_trainer.context import Report, ReportKind
-from trainmaster_trainer.ipc.codec import report_to_wire
 
 from .event import EventKind
 
@@ -116,7 +115,7 @@ class Hub:
         if report.kind is ReportKind.FIRST_STEP:
             self._mark("first_step")
         self._advance(report)
-        self.emit(EventKind.REPORT, **{**report_to_wire(report), "type": ""})
+        self.emit(EventKind.REPORT, **report.model_dump(mode="json", by_alias=False))
 
     def progress(self) -> ProgressMessage:
         """What the operator is told."""

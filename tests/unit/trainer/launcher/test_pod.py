@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ray._private.parameter import RayParams
 from trainmaster_api import names
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
@@ -21,17 +20,19 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.cluster.commands import (
     head_command,
     interface_of,
-    ray_environment,
+    laptop_environment,
+    pod_environment,
     worker_command,
     write_token,
 )
 from trainmaster_trainer.ipc.heartbeat import beat, silence
+from trainmaster_trainer.ipc.messages import Leaving, Left
 from trainmaster_trainer.launcher import head as heads
 from trainmaster_trainer.launcher import worker as workers
 from trainmaster_trainer.launcher.head import Head
 from trainmaster_trainer.launcher.identity import Pod, Refused
-from trainmaster_trainer.launcher.oom import OomWatch
 from trainmaster_trainer.launcher.worker import Worker
+from trainmaster_trainer.oom import OomWatch
 from trainmaster_trainer.processes import Children, descendants
 
 
@@ -110,32 +111,56 @@ def test_the_launcher_imports_nothing_heavy() -> None:
     assert not {"torch", "ray", "numpy", "obstore", "mlflow", "rich"} & set(out.stdout.split())
 
 
+def options(command: list[str]) -> dict[str, str]:
+    assert command[1] == "start"
+    return dict(word.removeprefix("--").partition("=")[::2] for word in command[2:])
+
+
 def test_the_head_offers_no_cpu_and_a_worker_one(job: TrainingJob, tmp_path: Path) -> None:
-    *_, role, text = head_command("10.0.0.1", tmp_path, job)
-    head = json.loads(text)
-    assert (role, head["num_cpus"], head["gcs_server_port"]) == ("head", 0, names.PORT_GCS)
-    *_, role, text = worker_command("10.0.0.2", tmp_path, job, "10.0.0.1")
-    worker = json.loads(text)
-    assert (role, worker["num_cpus"], worker["gcs_address"]) == ("worker", 1, f"10.0.0.1:{names.PORT_GCS}")
-    assert worker["memory"] == int(2 * 2**30 * 0.8)
+    head = options(head_command("10.0.0.1", tmp_path, job))
+    assert "head" in head
+    assert (head["num-cpus"], head["port"]) == ("0", str(names.PORT_GCS))
+    assert json.loads(head["resources"]) == {"trainmaster_head": 1}
+    worker = options(worker_command("10.0.0.2", tmp_path, job, "10.0.0.1"))
+    assert "head" not in worker
+    assert (worker["num-cpus"], worker["address"]) == ("1", f"10.0.0.1:{names.PORT_GCS}")
+    assert json.loads(worker["resources"]) == {"trainmaster_worker": 1}
+    assert worker["memory"] == str(int(2 * 2**30 * 0.8))
 
 
-def test_ray_knows_every_parameter(job: TrainingJob, tmp_path: Path) -> None:
-    """They are an interface of Ray's without a promise."""
-    for command in (
-        head_command("10.0.0.1", tmp_path, job),
-        worker_command("10.0.0.2", tmp_path, job, "10.0.0.1"),
-    ):
-        params = RayParams(**json.loads(command[-1]))
-        assert params.resources == {"trainmaster_head" if command[-2] == "head" else "trainmaster_worker": 1}
+def test_every_port_is_fixed(job: TrainingJob, tmp_path: Path) -> None:
+    """So that a NetworkPolicy can name them, and no two of them are the same."""
+    head = options(head_command("10.0.0.1", tmp_path, job))
+    ports = [value for name, value in head.items() if name.endswith("port") and "worker" not in name]
+    own = [names.PORT_CONTROL, *range(names.PORT_RENDEZVOUS_MIN, names.PORT_RENDEZVOUS_MAX + 1)]
+    assert len(ports) == 9
+    assert "0" not in ports
+    assert len({*ports, *map(str, own)}) == len(ports) + len(own)
+    for port in (*map(int, ports), *own):
+        assert not int(head["min-worker-port"]) <= port <= int(head["max-worker-port"])
 
 
 def test_the_environment_is_ours_where_it_must_be(tmp_path: Path) -> None:
-    base = {"RAY_AUTH_MODE": "disabled", "HOME": "/root", "RAY_health_check_period_ms": "1", "X": "y"}
-    found = ray_environment(tmp_path / "t", tmp_path, "127.0.0.1", base)
+    base = {
+        "RAY_AUTH_MODE": "disabled",
+        "PYTHONSAFEPATH": "",
+        "HOME": "/root",
+        "RAY_health_check_period_ms": "1",
+        "X": "y",
+    }
+    found = pod_environment(tmp_path / "t", tmp_path, "127.0.0.1", base)
     assert (found["RAY_AUTH_MODE"], found["HOME"]) == ("token", str(tmp_path))
+    assert found["PYTHONSAFEPATH"] == "1", "or a user's queue.py is Ray's"
     assert (found["RAY_health_check_period_ms"], found["X"]) == ("1", "y")
     assert found["GLOO_SOCKET_IFNAME"] == interface_of("127.0.0.1")
+
+
+def test_the_laptop_s_environment(tmp_path: Path) -> None:
+    base = {"RAY_AUTH_MODE": "disabled", "GLOO_SOCKET_IFNAME": "eth7", "HOME": "/home/me"}
+    found = laptop_environment(tmp_path / "t", tmp_path, base)
+    assert (found["RAY_AUTH_MODE"], found["RAY_AUTH_TOKEN_PATH"]) == ("token", str(tmp_path / "t"))
+    assert (found["PYTHONSAFEPATH"], found["RAY_TMPDIR"]) == ("1", str(tmp_path))
+    assert (found["GLOO_SOCKET_IFNAME"], found["HOME"]) == ("eth7", "/home/me")
 
 
 def test_only_we_can_read_the_token(tmp_path: Path) -> None:
@@ -159,6 +184,26 @@ def test_kills_for_memory_are_counted(tmp_path: Path, name: str) -> None:
 
 def test_no_cgroup_no_kills(tmp_path: Path) -> None:
     assert not OomWatch(tmp_path).happened()
+
+
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [
+        ("0::/user.slice/run-7.scope\n", "sys/fs/cgroup/user.slice/run-7.scope/memory.events"),
+        ("4:memory:/box/7\n0::/\n", "sys/fs/cgroup/memory/box/7/memory.oom_control"),
+        ("4:cpu,memory:/box/7\n", "sys/fs/cgroup/memory/box/7/memory.oom_control"),
+    ],
+)
+def test_the_cgroup_of_this_process_counts(tmp_path: Path, own: str, name: str) -> None:
+    """Outside of a container the files are not at the root of the tree."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(own)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text("oom_kill 2\n")
+    watch = OomWatch(tmp_path)
+    path.write_text("oom_kill 3\n")
+    assert watch.happened()
 
 
 def children_script(body: str) -> subprocess.CompletedProcess[str]:
@@ -237,7 +282,32 @@ class Deaf(Scripted):
         self.sent.append(number)
 
 
-RAY, DRIVER = 101, 102
+DRIVER = 102
+
+
+class Ray:
+    """A node with the troubles that a test writes."""
+
+    def __init__(self, *troubles: str, runs: bool = True, starts: int = 0) -> None:
+        self.troubles, self.runs, self.starts = list(troubles), runs, starts
+        self.ended = 0
+
+    @property
+    def may_start_again(self) -> bool:
+        return self.starts > 0
+
+    def trouble(self) -> str | None:
+        return self.troubles[0] if self.troubles else None
+
+    def start(self) -> None:
+        self.starts -= 1
+        self.troubles.pop(0)
+
+    def end(self, seconds: float) -> None:
+        self.ended += 1
+
+    def last_lines(self) -> list[str]:
+        return ["port 6379 is taken"]
 
 
 def head(environment: dict[str, str], children: Children) -> Head:
@@ -250,11 +320,11 @@ def head(environment: dict[str, str], children: Children) -> Head:
 def test_the_result_of_the_driver_is_the_head_s(environment: dict[str, str]) -> None:
     one = head(environment, Scripted({DRIVER: 0}))
     one.result_file.write_text(ExitMessage(outcome=Outcome.COMPLETE, message="done").encode())
-    assert one._watch(RAY, DRIVER).message == "done"
+    assert one._watch(Ray(), DRIVER).message == "done"
 
 
 def test_a_driver_that_dies_without_a_word(environment: dict[str, str]) -> None:
-    found = head(environment, Scripted({DRIVER: -11}))._watch(RAY, DRIVER)
+    found = head(environment, Scripted({DRIVER: -11}))._watch(Ray(), DRIVER)
     assert found.failure_class is FailureClass.INTERNAL_ERROR
     assert "signal 11" in found.message
 
@@ -262,18 +332,36 @@ def test_a_driver_that_dies_without_a_word(environment: dict[str, str]) -> None:
 def test_a_driver_killed_for_memory(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     one = head(environment, Scripted({DRIVER: -9}))
     monkeypatch.setattr(one.oom, "happened", lambda: True)
-    found = one._watch(RAY, DRIVER)
+    found = one._watch(Ray(), DRIVER)
     assert found.failure_class is FailureClass.HOST_OUT_OF_MEMORY
     assert "2Gi" in found.message
     assert "cluster.head.memory" in found.message
 
 
 def test_ray_ends_under_the_driver(environment: dict[str, str]) -> None:
-    one = head(environment, Scripted({RAY: 1}))
-    one.ray_log.write_text("port 6379 is taken\n")
-    found = one._watch(RAY, DRIVER)
+    found = head(environment, Scripted({}))._watch(Ray("Ray's gcs_server was killed by SIGKILL"), DRIVER)
     assert found.failure_class is FailureClass.HEAD_LOST
+    assert found.message == "Ray's gcs_server was killed by SIGKILL"
     assert found.last_lines == ["port 6379 is taken"]
+
+
+def test_a_driver_that_follows_its_ray_is_not_the_cause(environment: dict[str, str]) -> None:
+    """Ray's library ends the driver when its cluster is gone, maybe before the launcher has looked."""
+    found = head(environment, Scripted({DRIVER: 1}))._watch(Ray("Ray's gcs_server was killed by SIGKILL"), DRIVER)
+    assert found.failure_class is FailureClass.HEAD_LOST
+
+
+def test_a_head_that_does_not_come_up_is_started_again(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its driver, which may have joined what is gone."""
+    one = head(environment, Scripted({}))
+    monkeypatch.setattr(one, "_start_driver", lambda: DRIVER)
+    ray = Ray("Ray's node didn't start (1)", "Ray's node didn't start (2)", "for good", runs=False, starts=2)
+    found = one._watch(ray, 7)
+    assert (found.failure_class, found.message) == (FailureClass.HEAD_LOST, "for good")
+    assert ray.ended == 2
+    assert "Ray's node didn't start (1); starting it again" in capsys.readouterr().out
 
 
 def test_a_driver_that_hangs(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +369,7 @@ def test_a_driver_that_hangs(environment: dict[str, str], monkeypatch: pytest.Mo
     monkeypatch.setattr(heads, "silence", lambda path: next(silences))
     one = head(environment, Scripted({}))
     one.log_file.write_text("step 100\n")
-    found = one._watch(RAY, DRIVER)
+    found = one._watch(Ray(), DRIVER)
     assert found.failure_class is FailureClass.STALLED
     assert "600 s" in found.message
     assert found.last_lines == ["step 100"]
@@ -293,7 +381,7 @@ def test_a_driver_that_hangs_while_it_stops_has_its_grace(
     monkeypatch.setattr(heads, "silence", lambda path: 601.0)
     clock = itertools.count(0.0, 10.0)
     monkeypatch.setattr(heads, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    found = head(environment, Deaf({}, stop=True))._watch(RAY, DRIVER)
+    found = head(environment, Deaf({}, stop=True))._watch(Ray(), DRIVER)
     assert found.outcome is Outcome.STOPPED
     assert "no time left" in found.message
 
@@ -312,7 +400,7 @@ def test_the_heartbeat(tmp_path: Path) -> None:
 
 def test_told_to_end_before_the_driver_could_listen(environment: dict[str, str]) -> None:
     children = Scripted({}, stop=True)
-    found = head(environment, children)._watch(RAY, DRIVER)
+    found = head(environment, children)._watch(Ray(), DRIVER)
     assert found.outcome is Outcome.STOPPED
     assert children.sent == [signal.SIGTERM]
 
@@ -333,19 +421,34 @@ def worker(environment: dict[str, str], children: Children, listens: bool, monke
 
 
 def test_a_worker_ends_when_the_head_is_gone(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = worker(environment, Scripted({}), False, monkeypatch)._stay(RAY, "127.0.0.1")
+    found = worker(environment, Scripted({}), False, monkeypatch)._stay(Ray(), "127.0.0.1")
     assert found is not None
     assert found.failure_class is FailureClass.HEAD_LOST
 
 
-def test_a_worker_joins_again(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert worker(environment, Scripted({RAY: 1}), True, monkeypatch)._stay(RAY, "127.0.0.1") is None
+def test_a_worker_joins_again(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node that ran and ended always, one that didn't come up a few times."""
+    one = worker(environment, Scripted({}), True, monkeypatch)
+    ray = Ray("Ray's raylet was killed by SIGKILL", "Ray's node didn't start", starts=1)
+    plain = ray.start
+
+    def start() -> None:
+        plain()
+        ray.runs = False
+
+    monkeypatch.setattr(ray, "start", start)
+    found = one._stay(ray, "127.0.0.1")
+    assert (found.failure_class, found.message) == (FailureClass.WORKER_LOST, "Ray's node didn't start")
+    assert found.pod == "digits-3-w-1"
+    assert "Ray's raylet was killed by SIGKILL; joining again" in capsys.readouterr().out
 
 
 def test_a_worker_out_of_memory(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     one = worker(environment, Scripted({}), True, monkeypatch)
     monkeypatch.setattr(one.oom, "happened", lambda: True)
-    found = one._stay(RAY, "127.0.0.1")
+    found = one._stay(Ray(), "127.0.0.1")
     assert found is not None
     assert found.failure_class is FailureClass.HOST_OUT_OF_MEMORY
     assert "worker 1" in found.message
@@ -358,13 +461,13 @@ def test_a_worker_told_to_end_asks_for_a_checkpoint(
 ) -> None:
     asked = []
 
-    def ask(address: tuple[str, int], token: str, role: str, message: dict[str, str], timeout: float) -> object:
-        asked.append((address, role, message["pod"]))
-        return {"type": "left", "saved": True}
+    def ask(address: tuple[str, int], token: str, message: Leaving, timeout: float) -> object:
+        asked.append((address, message.pod))
+        return Left(saved=True)
 
     monkeypatch.setattr(workers, "ask", ask)
-    found = worker(environment, Scripted({}, stop=True), True, monkeypatch)._stay(RAY, "10.0.0.1")
+    found = worker(environment, Scripted({}, stop=True), True, monkeypatch)._stay(Ray(), "10.0.0.1")
     assert found is not None
     assert found.outcome is Outcome.STOPPED
     assert "after a checkpoint" in found.message
-    assert asked == [(("10.0.0.1", names.PORT_CONTROL), "launcher", "digits-3-w-1")]
+    assert asked == [(("10.0.0.1", names.PORT_CONTROL), "digits-3-w-1")]

@@ -34,8 +34,8 @@ def attempt(uri: str, job: TrainingJob, store: Store, steps: range, end: ExitMes
     hub.listen(one.show)
     for step in steps:
         known = {"train/loss": 1 / step, "val/loss": 9.0}  # the last validation's, until there is another
-        hub.report(Report(ReportKind.STEP, step, 40, 0, metrics=known))
-    hub.report(Report(ReportKind.VALIDATION, steps[-1], 40, 0, metrics={"val/loss": 0.5}))
+        hub.report(Report(kind=ReportKind.STEP, step=step, total_steps=40, epoch=0, metrics=known))
+    hub.report(Report(kind=ReportKind.VALIDATION, step=steps[-1], total_steps=40, epoch=0, metrics={"val/loss": 0.5}))
     one.close(end)
     return events
 

@@ -1,0 +1,307 @@
+"""An agent starts ranks, keeps a spare, says how they ended. The ranks here are real processes without a framework."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_trainer.cluster.agent import Agent, Retired, torchrun_environment
+from trainmaster_trainer.ipc.link import Link
+from trainmaster_trainer.ipc.messages import (
+    Dump,
+    Exited,
+    Failed,
+    Hello,
+    Message,
+    Placement,
+    Retire,
+    Stacks,
+    Start,
+    Started,
+    Stop,
+    Warm,
+)
+from trainmaster_trainer.processes import descendants
+
+# Says that it is ready, then does what the third word of its run's id says.
+RANK = """
+import faulthandler, os, signal, socket, subprocess, sys, threading
+from trainmaster_trainer.ipc.link import Link, Talk
+from trainmaster_trainer.ipc.messages import *
+from trainmaster_trainer.rank.process import die_with_parent
+die_with_parent()
+fd, crash = map(int, sys.argv[1:3])
+faulthandler.enable(crash)
+said = threading.Event()
+def hear(message):
+    if isinstance(message, Assignment):
+        os.environ.update(message.environment)
+        said.set()
+    elif isinstance(message, Dump):
+        agent.send(Stacks(lines=[os.environ["MASTER_PORT"]]))
+    elif isinstance(message, Stop):
+        agent.send(Failed(failure_class="DataError", message="row 7"))
+        os._exit(1)
+agent = Talk(socket.socket(fileno=fd), hear, lambda: os._exit(9))
+agent.begin()
+agent.send(Ready())
+said.wait()
+what = os.environ["BEHAVIOUR"]
+if what == "segv": faulthandler._sigsegv()
+if what == "exit": os._exit(3)
+if what == "nonsense": os.write(fd, b"what?\\n")
+if what == "hangup": socket.socket(fileno=os.dup(fd)).shutdown(socket.SHUT_RDWR)
+if what == "children": print("child", subprocess.Popen(["/bin/sleep", "1000"]).pid, flush=True)
+threading.Event().wait()
+"""
+
+
+@dataclass
+class World:
+    """An agent in a thread, and the driver's end of its connection."""
+
+    driver: Link
+    thread: threading.Thread
+    inbox: list[Message] = field(default_factory=list)
+    ended: list[BaseException] = field(default_factory=list)
+
+    def until(self, kind: type[Message], condition: Callable[[Message], bool] = lambda message: True) -> Message:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self.inbox += self.driver.receive() or []
+            for message in self.inbox:
+                if isinstance(message, kind) and condition(message):
+                    self.inbox.remove(message)
+                    return message
+            time.sleep(0.01)
+        raise AssertionError(f"no {kind}; there was {self.inbox}")
+
+    def start(self, generation: int = 1) -> Started:
+        self.driver.send(Start(generation=generation, master_address="10.0.0.1", master_port=29400 + generation))
+        found = self.until(Started)
+        assert isinstance(found, Started)
+        return found
+
+    def exited(self) -> Exited:
+        found = self.until(Exited)
+        assert isinstance(found, Exited)
+        return found
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
+Begin = Callable[..., World]
+
+
+@pytest.fixture
+def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
+    worlds: list[World] = []
+
+    def make(behaviour: str = "run", rank: str = RANK) -> World:
+        ours, theirs = socket.socketpair()
+        ready = threading.Event()
+        world = World(Link(ours), threading.Thread())
+
+        def run() -> None:
+            # in one thread: the kernel ends a child with the thread that made it
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "BEHAVIOUR": behaviour}
+            place = Placement(
+                rank=1, world_size=2, attempt=1, storage_uri="/s", base_dir=str(tmp_path), in_cluster=True
+            )
+            hello = Hello(role="agent", rank=1)
+            agent = Agent(theirs, hello, job, place, environment, (sys.executable, "-c", rank))
+            ready.set()
+            try:
+                agent.run()
+            except BaseException as error:  # the test looks at it
+                world.ended.append(error)
+
+        world.thread = threading.Thread(target=run)
+        world.thread.start()
+        ready.wait()
+        worlds.append(world)
+        assert world.until(Hello) == Hello(role="agent", rank=1)
+        return world
+
+    yield make
+    for world in worlds:
+        world.driver.close()
+        world.thread.join(30)
+        assert not world.thread.is_alive()
+    mine = [pid for pid in descendants(os.getpid()) if pid != os.getpid() and is_alive(pid)]
+    assert mine == [], "an agent leaves nothing behind"
+
+
+def test_the_agent_imports_no_torch() -> None:
+    code = "import sys, trainmaster_trainer.cluster.agent, trainmaster_trainer.cluster.train; print(*sys.modules)"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=True)
+    assert "torch" not in out.stdout.split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT])
+def test_a_signal_is_told(begin: Begin, number: signal.Signals) -> None:
+    world = begin()
+    os.kill(world.start().pid, number)
+    found = world.exited()
+    assert (found.code, found.out_of_memory, found.generation) == (-number, False, 1)
+
+
+def test_a_crash_says_where(begin: Begin) -> None:
+    world = begin("segv")
+    world.start()
+    found = world.exited()
+    assert found.code == -signal.SIGSEGV
+    assert "Segmentation fault" in found.last_lines[0]
+    assert any("_sigsegv" in line or "<string>" in line for line in found.last_lines)
+
+
+def test_an_exit_code_is_told(begin: Begin) -> None:
+    world = begin("exit")
+    world.start()
+    assert world.exited().code == 3
+
+
+def test_what_a_rank_said_arrives_before_its_end(begin: Begin) -> None:
+    world = begin()
+    world.start()
+    world.driver.send(Stop())
+    assert world.until(Failed) == Failed(generation=1, failure_class="DataError", message="row 7")  # type: ignore[arg-type]
+    assert world.exited().code == 1
+
+
+@pytest.mark.parametrize("behaviour", ["nonsense", "hangup"])
+def test_a_rank_that_makes_no_sense_is_ended(begin: Begin, monkeypatch: pytest.MonkeyPatch, behaviour: str) -> None:
+    monkeypatch.setattr("trainmaster_trainer.cluster.agent._END_SECONDS", 0.2)
+    world = begin(behaviour)
+    world.start()
+    assert world.exited().code in (-signal.SIGKILL, 9)
+
+
+def test_a_spare_becomes_the_next_rank(begin: Begin) -> None:
+    """Warm, and with the environment of the next group."""
+    world = begin()
+    first = world.start(1)
+    world.driver.send(Warm())
+    spare: list[int] = []
+
+    def appears() -> bool:
+        spare[:] = [p for p in descendants(os.getpid()) if p not in (os.getpid(), first.pid) and is_alive(p)]
+        return len(spare) == 1
+
+    until(appears)
+    os.kill(first.pid, signal.SIGKILL)
+    world.exited()
+    time.sleep(1.0)  # a spare that isn't warm yet becomes the rank too
+    second = world.start(2)
+    assert second.pid == spare[0]
+    assert second.was_warm
+    world.driver.send(Dump())
+    assert world.until(Stacks) == Stacks(generation=2, lines=["29402"])
+
+
+def test_a_start_ends_the_rank_that_runs(begin: Begin) -> None:
+    world = begin()
+    first = world.start(1)
+    second = world.start(2)
+    assert first.pid != second.pid
+    assert not is_alive(first.pid)
+    assert not [message for message in world.inbox if isinstance(message, Exited)]
+
+
+def test_spares_that_die_are_given_up(begin: Begin) -> None:
+    world = begin(rank="import sys; sys.exit(1)")
+    for _ in range(6):
+        world.driver.send(Warm())
+        time.sleep(0.2)
+    world.driver.send(Start(generation=1, master_address="a", master_port=1))
+    assert world.until(Exited) == Exited(generation=1, code=1)
+
+
+def test_nothing_of_a_rank_stays(begin: Begin, capfd: pytest.CaptureFixture[str]) -> None:
+    world = begin("children")
+    started = world.start()
+    child: list[int] = []
+
+    def appears() -> bool:
+        child.extend(int(line.split()[1]) for line in capfd.readouterr().out.splitlines() if line.startswith("child"))
+        return bool(child)
+
+    until(appears)
+    os.kill(started.pid, signal.SIGKILL)
+    world.exited()
+    until(lambda: not is_alive(child[0]))
+
+
+def test_a_retired_agent_ends_with_its_rank(begin: Begin) -> None:
+    world = begin()
+    started = world.start()
+    world.driver.send(Retire())
+    world.thread.join(30)
+    assert isinstance(world.ended[0], Retired)
+    assert not is_alive(started.pid)
+
+
+def test_without_a_driver_there_is_no_rank(begin: Begin) -> None:
+    world = begin()
+    started = world.start()
+    world.driver.close()
+    world.thread.join(30)
+    assert isinstance(world.ended[0], Retired)
+    assert not is_alive(started.pid)
+
+
+def test_a_rank_never_outlives_its_agent(tmp_path: Path) -> None:
+    """Whatever ends the agent: the kernel ends the rank."""
+    code = (
+        "import os, socket, subprocess, sys, time\n"
+        "ours, theirs = socket.socketpair()\n"
+        f"rank = subprocess.Popen([sys.executable, '-c', {RANK!r}, str(theirs.fileno()), '2'],"
+        " pass_fds=[theirs.fileno()], start_new_session=True)\n"
+        "ours.recv(1)\n"
+        "print(rank.pid, flush=True)\n"
+        "os.set_inheritable(ours.fileno(), True)\n"
+        "subprocess.Popen(['/bin/sleep', '5'], close_fds=False, stdout=subprocess.DEVNULL)\n"  # keeps the socket open
+        "os.kill(os.getpid(), 9)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    rank = int(done.stdout)
+    until(lambda: not is_alive(rank))
+
+
+def test_the_environment_is_torchrun_s(job: TrainingJob) -> None:
+    place = Placement(
+        rank=5, world_size=8, local_rank=1, local_world_size=4, group_rank=1, attempt=3, storage_uri="", base_dir="",
+        in_cluster=True,
+    )  # fmt: skip
+    start = Start(generation=2, master_address="10.0.0.1", master_port=29401)
+    found = torchrun_environment(place, start, job)
+    expected = {
+        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1",
+        "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29401",
+        "TORCHELASTIC_RUN_ID": f"{job.metadata.uid}-3", "TORCHELASTIC_RESTART_COUNT": "1",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected

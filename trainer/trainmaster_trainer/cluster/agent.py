@@ -1,0 +1,309 @@
+"""What Ray Train runs in every worker: an agent that starts the rank as a process of its own and says how it ended.
+
+It imports no torch. A rank that dies is replaced by a warm spare without Ray: the driver tells every agent to start
+another one. One thread, one selector: the driver, the rank, the spare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from trainmaster_api.spec.job import TrainingJob
+
+from trainmaster_trainer.ipc.link import Link
+from trainmaster_trainer.ipc.messages import (
+    Assignment,
+    Dump,
+    Exited,
+    Failed,
+    Finished,
+    Hello,
+    Message,
+    Placement,
+    Progress,
+    Ready,
+    Retire,
+    Stacks,
+    Start,
+    Started,
+    Stop,
+    Warm,
+)
+from trainmaster_trainer.oom import OomWatch
+
+RANK_COMMAND = (sys.executable, "-m", "trainmaster_trainer.rank")
+ENV_SPARE = "TRAINMASTER_SPARE"
+_TICK, _SHORT = 0.1, 0.01
+_LONG_TICK = 5.0  # where the kernel says when a child ends
+_MOST_DEAD_SPARES = 3
+_CRASH_LINES = 12
+_END_SECONDS = 10.0
+
+
+class Retired(Exception):  # noqa: N818 - an event more than an error
+    """The driver gave this group of agents up, or is gone; Ray Train starts another one."""
+
+
+class Agent:
+    """One rank's keeper."""
+
+    def __init__(
+        self,
+        driver: socket.socket,
+        hello: Hello,
+        job: TrainingJob,
+        placement: Placement,
+        environment: Mapping[str, str],
+        command: tuple[str, ...] = RANK_COMMAND,
+    ) -> None:
+        """Start to warm up a process for the rank, and introduce this agent.
+
+        Args:
+            driver: Open connection to the driver.
+            hello: Who this is.
+            job: What to train.
+            placement: Which rank.
+            environment: Of the rank, without torchrun's variables.
+            command: Starts a process that becomes a rank.
+        """
+        self._job, self._placement = job, placement
+        self._environment, self._command = dict(environment), command
+        self._selector = selectors.DefaultSelector()
+        self._oom = OomWatch()
+        self._rank: _Process | None = None
+        self._spare: _Process | None = self._spawn(is_spare=False)
+        self._dead_spares = 0
+        self._driver = Link(driver)
+        self._selector.register(self._driver, selectors.EVENT_READ)
+        self._driver.send(hello)
+
+    def run(self) -> None:
+        """Until the driver gives this agent up or is gone.
+
+        Raises:
+            Retired: Always, so that Ray Train sees a group that failed.
+        """
+        try:
+            while True:
+                self._turn()
+        finally:
+            for process in (self._rank, self._spare):
+                if process is not None:
+                    self._end(process)
+            self._driver.close()
+            self._selector.close()
+
+    def _turn(self) -> None:
+        tick = _LONG_TICK
+        for process in (self._rank, self._spare):
+            if process is not None:
+                tick = min(tick, _LONG_TICK if process.pidfd is not None else _TICK)
+                self._watch(process.link)
+        self._watch(self._driver)
+        ready = {id(key.fileobj) for key, _ in self._selector.select(tick)}
+        self._driver.flush()
+        for process in (self._rank, self._spare):
+            if process is not None:
+                process.link.flush()
+                self._hear(process, is_readable=id(process.link) in ready)
+        if id(self._driver) in ready:
+            for message in self._read(self._driver):
+                self._obey(message)
+
+    def _watch(self, link: Link) -> None:
+        if link.fileno() in self._selector.get_map():
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.is_congested else 0)
+            self._selector.modify(link, events)
+
+    def _read(self, link: Link) -> list[Message]:
+        messages = link.receive()
+        if messages is None:
+            raise Retired("the driver closed the connection")
+        return messages
+
+    # -- the driver ---------------------------------------------------------------------------------------------
+    def _obey(self, message: Message) -> None:
+        if isinstance(message, Start):
+            self._start(message)
+        elif isinstance(message, Warm):
+            if self._spare is None and self._dead_spares < _MOST_DEAD_SPARES:
+                self._spare = self._spawn(is_spare=True)
+        elif isinstance(message, Stop | Dump):
+            if self._rank is not None:
+                self._rank.link.send(message)
+        elif isinstance(message, Retire):
+            raise Retired("the driver gave this group of agents up")
+
+    def _start(self, start: Start) -> None:
+        if self._rank is not None:
+            self._end(self._rank)
+        process = self._spare or self._spawn(is_spare=False)
+        self._rank, self._spare = process, None
+        process.generation = start.generation
+        process.link.send(
+            Assignment(
+                job=self._job,
+                placement=self._placement,
+                environment=torchrun_environment(self._placement, start, self._job),
+            )
+        )
+        self._driver.send(
+            Started(generation=start.generation, pid=process.popen.pid, was_warm=process.is_spare and process.is_ready)
+        )
+
+    # -- the rank and the spare ---------------------------------------------------------------------------------
+    def _hear(self, process: _Process, is_readable: bool) -> None:
+        code = process.poll()
+        if is_readable or code is not None:  # what it said before it ended is read first
+            self._pass_on(process)
+        if code is None and process.is_silent:
+            code = process.wait_or_kill(_END_SECONDS)
+        if code is None:
+            return
+        crash = process.crash()
+        self._forget(process)
+        if process is self._spare:
+            self._spare = None
+            self._dead_spares += 1
+        else:
+            self._rank = None
+            self._driver.send(
+                Exited(
+                    generation=process.generation,
+                    code=code,
+                    out_of_memory=code == -signal.SIGKILL and self._oom.happened(),
+                    last_lines=crash,
+                )
+            )
+
+    def _pass_on(self, process: _Process) -> None:
+        while True:
+            try:
+                messages = process.link.receive()
+            except ValueError:
+                messages = None  # a rank that sends nonsense is treated as one that hung up
+            if not messages:
+                process.is_silent = process.is_silent or messages is None
+                return
+            for message in messages:
+                if isinstance(message, Ready):
+                    process.is_ready = True
+                elif isinstance(message, Progress | Failed | Finished | Stacks):
+                    self._driver.send(message.model_copy(update={"generation": process.generation}))
+
+    def _spawn(self, *, is_spare: bool) -> _Process:
+        environment = {**self._environment, **({ENV_SPARE: "1"} if is_spare else {})}
+        process = _Process(self._command, environment, self._placement.base_dir, is_spare=is_spare)
+        self._selector.register(process.link, selectors.EVENT_READ)
+        if process.pidfd is not None:
+            self._selector.register(process.pidfd, selectors.EVENT_READ)
+        return process
+
+    def _end(self, process: _Process) -> None:
+        process.kill()
+        self._forget(process)
+
+    def _forget(self, process: _Process) -> None:
+        self._selector.unregister(process.link)
+        if process.pidfd is not None:
+            self._selector.unregister(process.pidfd)
+        process.close()
+
+
+class _Process:
+    """A process that is or may become the rank, in a session of its own."""
+
+    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], folder: str, *, is_spare: bool):
+        self.is_spare = is_spare
+        self.is_ready = False
+        self.is_silent = False
+        """Whether it closed its end: it has ended, or will never say anything again."""
+        self.generation = 0
+        ours, theirs = socket.socketpair()
+        self._crash = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        with theirs:
+            # no preexec_fn: Ray's process has many threads, and a fork of one may only exec
+            self.popen = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(self._crash.fileno())],
+                env=dict(environment),
+                cwd=folder if os.path.isdir(folder) else None,  # noqa: PTH112
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno(), self._crash.fileno()],
+                start_new_session=True,
+            )
+        self.link = Link(ours)
+        self.pidfd = os.pidfd_open(self.popen.pid) if hasattr(os, "pidfd_open") else None
+
+    def poll(self) -> int | None:
+        """Return its exit status, None while it runs; what it has started ends with it."""
+        if hasattr(os, "waitid"):  # on macOS there is no look without reaping, after which the number may be another's
+            if os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+            self._kill_session()
+        return self.popen.poll()
+
+    def kill(self) -> int:
+        """Kill it and whatever it has started; return its exit status."""
+        self._kill_session()
+        return self.popen.wait()
+
+    def _kill_session(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: not for what is a zombie already
+            os.killpg(self.popen.pid, signal.SIGKILL)
+
+    def wait_or_kill(self, seconds: float) -> int:
+        """Return its exit status; a process that doesn't end in time is killed."""
+        deadline = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                return self.kill()
+            time.sleep(_SHORT)
+        return code
+
+    def crash(self) -> list[str]:
+        """Return the end of what faulthandler wrote."""
+        self._crash.seek(0)
+        return self._crash.read().decode(errors="replace").splitlines()[:_CRASH_LINES]
+
+    def close(self) -> None:
+        """Give back its descriptors."""
+        self.link.close()
+        self._crash.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+
+def torchrun_environment(placement: Placement, start: Start, job: TrainingJob) -> dict[str, str]:
+    """Return the variables that torchrun would set, so that any program that runs under it runs here."""
+    restarts = start.generation - 1
+    hosts = -(-placement.world_size // placement.local_world_size)
+    values: dict[str, Any] = {
+        "RANK": placement.rank,
+        "LOCAL_RANK": placement.local_rank,
+        "WORLD_SIZE": placement.world_size,
+        "LOCAL_WORLD_SIZE": placement.local_world_size,
+        "GROUP_RANK": placement.group_rank,
+        "GROUP_WORLD_SIZE": hosts,
+        "ROLE_RANK": placement.rank,
+        "ROLE_WORLD_SIZE": placement.world_size,
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": start.master_address,
+        "MASTER_PORT": start.master_port,
+        "TORCHELASTIC_RUN_ID": f"{job.metadata.uid}-{placement.attempt}",
+        "TORCHELASTIC_RESTART_COUNT": restarts,
+        "TORCHELASTIC_MAX_RESTARTS": -1,
+        "TORCHELASTIC_USE_AGENT_STORE": False,
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
+    }
+    return {name: str(value) for name, value in values.items()}

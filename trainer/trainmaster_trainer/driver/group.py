@@ -1,0 +1,294 @@
+"""What the driver decides about its agents and ranks: a state machine without clocks, threads or sockets.
+
+    GATHERING --all agents are there--> RUNNING --a rank or an agent is lost--> SETTLING --cause found--> RUNNING,
+        ^                                  |                                        |                    or the end
+        |                                  +--a pod leaves, all have saved--> IDLE--+
+        +-------an agent was lost: Ray Train replaces the whole group---------------+
+
+An event and the time go in, commands come out. Ranks are always started and ended together, and every group of ranks
+has a number (generation), so that what an older one says is known to be stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from trainmaster_api.messages import Outcome
+from trainmaster_api.reasons import FailureClass
+
+from trainmaster_trainer.context import Result
+from trainmaster_trainer.failures import Failure
+from trainmaster_trainer.ipc.messages import Exited, Failed, Finished
+
+from .cause import Evidence, find_cause
+
+SETTLE_SECONDS = 2.0
+"""How long the others may take to say what happened to them: the cause may be heard after its consequences."""
+IDLE_SECONDS = 20.0
+"""How long a pod that leaves may take to be gone."""
+MOST_FAILURES_IN_A_ROW = 3
+"""Without a new step in between."""
+
+
+class Phase(Enum):
+    """Where a group is."""
+
+    GATHERING = "gathering"  # agents are missing
+    RUNNING = "running"
+    SETTLING = "settling"  # something ended; what was it?
+    IDLE = "idle"  # all have saved, because a pod leaves
+    OVER = "over"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A connected agent.
+
+    Attributes:
+        peer: Number of its connection.
+        rank: The rank that it starts.
+        group: Name of the group in which Ray Train started it.
+        pod: Its pod; empty on a laptop.
+        host: Its address.
+    """
+
+    peer: int
+    rank: int
+    group: str = ""
+    pod: str = ""
+    host: str = ""
+
+
+# -- commands ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class StartRanks:
+    """Start every rank of a generation."""
+
+    generation: int
+    master: str
+    agents: tuple[Agent, ...]
+
+
+@dataclass(frozen=True)
+class StopRanks:
+    """Have every rank save and stop."""
+
+    agents: tuple[Agent, ...]
+
+
+@dataclass(frozen=True)
+class RetireAgents:
+    """Have agents kill their ranks and end."""
+
+    agents: tuple[Agent, ...]
+
+
+@dataclass(frozen=True)
+class AnswerLaunchers:
+    """Let pods go that were told to end."""
+
+    peers: tuple[int, ...]
+    saved: bool
+
+
+@dataclass(frozen=True)
+class Succeed:
+    """The attempt has its result."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The attempt ends with a failure."""
+
+    failure: Failure
+
+
+Command = StartRanks | StopRanks | RetireAgents | AnswerLaunchers | Succeed | Fail
+
+
+@dataclass
+class Group:
+    """The agents and ranks of an attempt.
+
+    Attributes:
+        world_size: Number of ranks.
+        on_recovery: Told of every recovery; returns how many in a row that makes without a new step.
+    """
+
+    world_size: int
+    on_recovery: Callable[[str], int]
+    phase: Phase = Phase.GATHERING
+    generation: int = 0
+    is_stopping: bool = False
+    _agents: dict[int, Agent] = field(default_factory=dict)
+    _ends: dict[int, Evidence] = field(default_factory=dict)
+    _results: dict[int, Result] = field(default_factory=dict)
+    _leaving: set[int] = field(default_factory=set)
+    _deadline: float | None = None
+    _found: Failure | None = None
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """Return the agents that count, by rank."""
+        return tuple(self._agents[rank] for rank in sorted(self._agents))
+
+    @property
+    def has_ranks(self) -> bool:
+        """Return whether ranks run, as far as is known."""
+        return self.phase in (Phase.RUNNING, Phase.SETTLING)
+
+    # -- events -------------------------------------------------------------------------------------------------
+    def on_agent(self, agent: Agent, now: float) -> list[Command]:
+        """An agent has connected. Those of another group are gone, whether or not they have said so."""
+        commands: list[Command] = []
+        stale = [one for one in self.agents if one.group != agent.group or one.rank == agent.rank]
+        for one in stale:
+            commands += self.on_agent_lost(one.peer, now)
+        if self.phase is Phase.SETTLING and stale:
+            commands += self._settle()
+        if self.phase is Phase.OVER:
+            return commands
+        self._agents[agent.rank] = agent
+        if len(self._agents) == self.world_size:
+            commands.append(self._start())
+        return commands
+
+    def on_agent_lost(self, peer: int, now: float) -> list[Command]:
+        """The connection of an agent is closed."""
+        agent = next((one for one in self._agents.values() if one.peer == peer), None)
+        if agent is None or self.phase is Phase.OVER:
+            return []
+        if self.phase is Phase.GATHERING:
+            del self._agents[agent.rank]
+            return []
+        if self.phase is Phase.IDLE:
+            del self._agents[agent.rank]
+            return self._regroup()
+        self._evidence(agent.rank).agent_lost = True
+        return self._begin_to_settle(now)
+
+    def on_rank(self, peer: int, message: Failed | Exited | Finished, now: float) -> list[Command]:
+        """A rank said, or its agent saw, how it ended."""
+        agent = next((one for one in self._agents.values() if one.peer == peer), None)
+        if agent is None or message.generation != self.generation:
+            return []
+        if self.phase not in (Phase.RUNNING, Phase.SETTLING):
+            return []
+        if isinstance(message, Finished):
+            self._results[agent.rank] = message.result
+            return self._all_finished(now) if len(self._results) == self.world_size else []
+        if isinstance(message, Exited) and agent.rank in self._results:
+            return []  # it has done what it was there for
+        evidence = self._evidence(agent.rank)
+        if isinstance(message, Failed):
+            evidence.failed = message
+        else:
+            evidence.exited = message
+        return self._begin_to_settle(now)
+
+    def on_leaving(self, launcher: int, is_training: bool) -> list[Command]:
+        """A pod was told to end. It waits for an answer: all have saved, or there is nothing to save."""
+        if self.phase is Phase.IDLE:  # another one was quicker
+            return [AnswerLaunchers((launcher,), saved=True)]
+        if self.phase is not Phase.RUNNING or not is_training:
+            return [AnswerLaunchers((launcher,), saved=False)]
+        is_first = not self._leaving
+        self._leaving.add(launcher)
+        return [StopRanks(self.agents)] if is_first else []
+
+    def on_stop(self) -> list[Command]:
+        """The whole attempt is to save and end."""
+        self.is_stopping = True
+        return [StopRanks(self.agents)]
+
+    def on_time(self, now: float) -> list[Command]:
+        """Time has passed."""
+        if self._deadline is None or now < self._deadline:
+            return []
+        if self.phase is Phase.SETTLING:
+            return self._settle()
+        if self.phase is Phase.IDLE:  # the pod didn't go after all
+            return [self._start()]
+        return []
+
+    def on_ray_ended(self, sentence: str) -> list[Command]:
+        """Ray Train gave up, or its controller is gone: none of its agents will live."""
+        if self.phase is Phase.OVER:
+            return []
+        failure = self._found or Failure(FailureClass.WORKER_LOST, sentence, recoverable=True)
+        return self._recover(failure, all_agents_live=False)
+
+    # -- decisions ----------------------------------------------------------------------------------------------
+    def _start(self) -> Command:
+        self.generation += 1
+        self.phase, self._deadline, self._found = Phase.RUNNING, None, None
+        self._ends.clear()
+        self._results.clear()
+        return StartRanks(self.generation, self._agents[0].host, self.agents)
+
+    def _evidence(self, rank: int) -> Evidence:
+        return self._ends.setdefault(rank, Evidence(self._agents[rank].pod))
+
+    def _begin_to_settle(self, now: float) -> list[Command]:
+        if self.phase is Phase.RUNNING:
+            self.phase, self._deadline = Phase.SETTLING, now + SETTLE_SECONDS
+        own = any(one.failed is not None and not one.failed.peer for one in self._ends.values())
+        # nothing can come before a rank's own error, and nothing is missing when all have ended
+        complete = all(
+            rank in self._results
+            or ((one := self._ends.get(rank)) is not None and (one.agent_lost or one.exited is not None))
+            for rank in range(self.world_size)
+        )
+        return self._settle() if own or complete else []
+
+    def _settle(self) -> list[Command]:
+        lost = [rank for rank, one in self._ends.items() if one.agent_lost]
+        failure = find_cause(self._ends)
+        for rank in lost:
+            self._agents.pop(rank, None)
+        return self._recover(failure, all_agents_live=not lost)
+
+    def _recover(self, failure: Failure, *, all_agents_live: bool) -> list[Command]:
+        """Go on from the newest checkpoint, unless that is of no use."""
+        launchers = self._let_go(saved=False)
+        if not failure.recoverable or self.is_stopping:
+            return [*launchers, *self._end(failure)]
+        in_a_row = self.on_recovery(failure.message)
+        if in_a_row > MOST_FAILURES_IN_A_ROW:
+            text = f"workers were lost {in_a_row} times in a row without a new step; last: {failure.message}"
+            over = Failure(FailureClass.WORKER_LOST, text, failure.rank, failure.pod, failure.last_lines, True)
+            return [*launchers, *self._end(over)]
+        if not all_agents_live:
+            return [*launchers, *self._regroup()]
+        return [*launchers, self._start()]
+
+    def _regroup(self) -> list[Command]:
+        """Agents were lost: Ray Train replaces all of them, sooner where the others end by themselves."""
+        survivors = self.agents
+        self._agents.clear()
+        self.phase, self._deadline = Phase.GATHERING, None
+        self._ends.clear()
+        self._results.clear()
+        return [RetireAgents(survivors)] if survivors else []
+
+    def _all_finished(self, now: float) -> list[Command]:
+        result = self._results[0]
+        if result.outcome is Outcome.STOPPED and self._leaving and not self.is_stopping:
+            self.on_recovery("a pod of the attempt leaves; its replacement goes on from the checkpoint")
+            self.phase, self._deadline = Phase.IDLE, now + IDLE_SECONDS
+            return self._let_go(saved=True)
+        self.phase = Phase.OVER
+        return [*self._let_go(saved=True), Succeed(result)]
+
+    def _end(self, failure: Failure) -> list[Command]:
+        self.phase = Phase.OVER
+        return [Fail(failure)]
+
+    def _let_go(self, *, saved: bool) -> list[Command]:
+        waiting = tuple(sorted(self._leaving))
+        self._leaving.clear()
+        return [AnswerLaunchers(waiting, saved)] if waiting else []

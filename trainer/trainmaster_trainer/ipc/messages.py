@@ -1,0 +1,209 @@
+"""What driver, agents, ranks and launchers say to each other: one JSON object per line, one serializer.
+
+    launcher --Leaving--> driver <--Hello, Started, Progress, Failed, Exited, Finished, Stacks-- agent <--...-- rank
+    launcher <--Left----- driver --Start, Warm, Stop, Dump, Retire--> agent --Assignment, Stop, Dump--> rank
+
+An agent passes on what its rank says, so most messages of a rank are the agent's too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from trainmaster_api.reasons import FailureClass
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.types import Model
+
+from trainmaster_trainer.context import Report, Result
+
+LINE_LIMIT = 1 << 20
+"""Bytes; a longer line is not a message."""
+
+
+class _Message(Model):
+    # a diverging loss is news too: it must arrive as what it is
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
+
+class Hello(_Message):
+    """An agent or a launcher introduces itself; the first message of a connection."""
+
+    type: Literal["hello"] = "hello"
+    role: Literal["agent", "launcher"]
+    rank: int = 0
+    """Rank that this agent starts."""
+    group: str = ""
+    """Name of the group in which Ray Train started it: agents of different groups are never mixed."""
+    pod: str = ""
+    """Name of its pod; empty on a laptop."""
+    host: str = ""
+    """Address of its host that other ranks reach."""
+    pid: int = 0
+
+
+class Start(_Message):
+    """Driver to agent: end the rank, if one runs, and start another one."""
+
+    type: Literal["start"] = "start"
+    generation: int
+    """Counts the groups of ranks of an attempt, from 1; whatever an older generation says is stale."""
+    master_address: str
+    master_port: int
+
+
+class Warm(_Message):
+    """Driver to agent: training runs, so a spare doesn't slow down the start any more."""
+
+    type: Literal["warm"] = "warm"
+
+
+class Stop(_Message):
+    """Driver to agent to rank: save a checkpoint, then stop."""
+
+    type: Literal["stop"] = "stop"
+
+
+class Dump(_Message):
+    """Driver to agent to rank: send the stacks of all threads."""
+
+    type: Literal["dump"] = "dump"
+
+
+class Retire(_Message):
+    """Driver to agent: kill the rank and end; Ray Train replaces the whole group of agents."""
+
+    type: Literal["retire"] = "retire"
+
+
+class Leaving(_Message):
+    """Launcher to driver: this pod was told to end."""
+
+    type: Literal["leaving"] = "leaving"
+    pod: str
+    ip: str
+
+
+class Left(_Message):
+    """Driver to launcher: there is nothing left to wait for."""
+
+    type: Literal["left"] = "left"
+    saved: bool
+    """Whether a checkpoint was written for it."""
+
+
+class Placement(_Message):
+    """What a rank needs to know that isn't in the job; the same for all generations of an agent."""
+
+    rank: int
+    world_size: int
+    local_rank: int = 0
+    local_world_size: int = 1
+    group_rank: int = 0
+    """Number of the host among the hosts."""
+    pod: str = ""
+    attempt: int
+    storage_uri: str
+    base_dir: str
+    in_cluster: bool
+
+
+class Assignment(_Message):
+    """Agent to a warm process: become this rank."""
+
+    type: Literal["assignment"] = "assignment"
+    job: TrainingJob
+    placement: Placement
+    environment: dict[str, str]
+    """Torchrun's variables."""
+
+
+class Ready(_Message):
+    """Rank to agent: the framework is imported."""
+
+    type: Literal["ready"] = "ready"
+
+
+class Started(_Message):
+    """Agent to driver: the rank's process runs."""
+
+    type: Literal["started"] = "started"
+    generation: int
+    pid: int
+    was_warm: bool
+    """Whether it was a spare that had imported the framework."""
+
+
+class Progress(_Message):
+    """Rank to driver: a report of the training loop."""
+
+    type: Literal["progress"] = "progress"
+    generation: int = 0
+    report: Report
+
+
+class Failed(_Message):
+    """Rank to driver: training raised."""
+
+    type: Literal["failed"] = "failed"
+    generation: int = 0
+    failure_class: FailureClass
+    message: str
+    last_lines: list[str] = []
+    peer: bool = False
+    """Whether this rank only noticed that another one is gone."""
+
+
+class Finished(_Message):
+    """Rank to driver: training returned."""
+
+    type: Literal["finished"] = "finished"
+    generation: int = 0
+    result: Result
+
+
+class Exited(_Message):
+    """Agent to driver: the rank's process has ended."""
+
+    type: Literal["exited"] = "exited"
+    generation: int
+    code: int
+    """Exit status; a negative signal number where a signal ended it."""
+    out_of_memory: bool = False
+    """Whether the kernel killed something in this container for memory meanwhile."""
+    last_lines: list[str] = []
+    """Where a crash happened, by faulthandler."""
+
+
+class Stacks(_Message):
+    """Rank to driver: where each of its threads is."""
+
+    type: Literal["stacks"] = "stacks"
+    generation: int = 0
+    lines: list[str]
+
+
+Message = (
+    Hello | Start | Warm | Stop | Dump | Retire | Leaving | Left | Assignment
+    | Ready | Started | Progress | Failed | Finished | Exited | Stacks
+)  # fmt: skip
+OfRank = Progress | Failed | Finished | Stacks
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as one line."""
+    return message.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Return the message of a line.
+
+    Raises:
+        ValueError: It isn't one.
+    """
+    try:
+        found: Message = _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        raise ValueError(f"not a message: {error.errors()[0]['msg']}") from None
+    return found

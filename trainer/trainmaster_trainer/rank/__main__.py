@@ -1,0 +1,42 @@
+"""A process that trains: `python -m trainmaster_trainer.rank FD CRASH_FD`, started by its agent.
+
+Args on the command line:
+    FD: Descriptor of a socket whose other end the agent has; no secret is needed on it.
+    CRASH_FD: Descriptor of a file for the stacks of a crash.
+
+It first warms up, which needs no job: that is what makes a spare worth having. Then it waits to be told who it is.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import socket
+import sys
+
+from .process import die_with_parent, name_process
+
+
+def main(arguments: list[str]) -> None:
+    """Warm up, become a rank, train, end. Never returns."""
+    gc.disable()  # the loop turns it on again; looking for garbage among modules that load is a tenth of the start
+    die_with_parent()
+    name_process("spare")
+    descriptor, crash = int(arguments[0]), int(arguments[1])
+    for inherited in (descriptor, crash):
+        os.set_inheritable(inherited, False)  # a process that the user's code starts must not keep the agent waiting
+    faulthandler.enable(crash)
+    connection = socket.socket(fileno=descriptor)
+
+    from .run import Rank
+
+    code = Rank(connection).run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Whatever matters was sent. Threads of NCCL, gloo or the user's may hang in a group that is gone.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,42 @@
+"""The device of a rank, and torch.distributed around its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+COLLECTIVE_TIMEOUT = timedelta(seconds=600)
+
+
+class PortTaken(ConnectionError):  # noqa: N818 - an event more than an error
+    """Another process listens on rank 0's port; another port may do."""
+
+
+def find_device() -> torch.device:
+    """Return the device to train on: the first GPU that this process sees, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def process_group(world_size: int, backend: str) -> Iterator[None]:
+    """torch.distributed for the time of the block, by torchrun's environment variables.
+
+    Raises:
+        PortTaken: Rank 0 can't listen where it was told to.
+    """
+    if world_size == 1:
+        yield
+        return
+    try:
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    except RuntimeError as error:
+        text = str(error)
+        if "EADDRINUSE" in text or "address already in use" in text.lower():
+            raise PortTaken(f"the rendezvous port is taken: {text.splitlines()[0][:200]}") from error
+        raise
+    yield
+    dist.destroy_process_group()

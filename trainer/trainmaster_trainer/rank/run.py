@@ -1,0 +1,166 @@
+"""From a warm process to a rank that trains: wait for the assignment, build the context, call the backend."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainmaster_api.layout import run_path
+from trainmaster_api.reasons import FailureClass
+from trainmaster_api.types import parse_quantity
+
+from trainmaster_trainer.context import Context, Report, Result, Signal
+from trainmaster_trainer.failures import rank_error
+from trainmaster_trainer.ipc.link import Talk
+from trainmaster_trainer.ipc.messages import (
+    Assignment,
+    Dump,
+    Failed,
+    Finished,
+    Message,
+    Placement,
+    Progress,
+    Ready,
+    Stacks,
+    Stop,
+)
+
+from .process import name_process
+from .warm import hurry, warm_up
+
+if TYPE_CHECKING:
+    import torch
+
+ENV_SPARE = "TRAINMASTER_SPARE"
+_STACK_LINES = 30
+Fit = Callable[[Context], Result]
+
+
+class Rank:
+    """This process. Its main thread is the backend's, and with it the user's."""
+
+    def __init__(
+        self, connection: socket.socket, fit: Fit | None = None, warm: Callable[[], None] | None = None
+    ) -> None:
+        """Listen to the agent.
+
+        Args:
+            connection: To the agent.
+            fit: The backend's; None: the one of the job's framework.
+            warm: What to do before the assignment; None: import the framework.
+        """
+        self._fit = fit
+        self._warm = warm or _import_framework
+        self._signal = Signal.CONTINUE
+        self._assignment: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
+        self._agent = Talk(connection, self._on_message, on_end=_end_at_once)
+        self._agent.begin()
+
+    # -- what the backend is given ------------------------------------------------------------------------------
+    def poll(self) -> Signal:
+        """Whether to go on or to save and stop."""
+        return self._signal
+
+    def report(self, report: Report) -> None:
+        """Pass a report on."""
+        self._agent.send(Progress(report=report))
+
+    # -- its life -----------------------------------------------------------------------------------------------
+    def run(self) -> int:
+        """Until training has ended. Returns the exit code; what happened was told to the agent."""
+        self._warm()
+        self._agent.send(Ready())
+        assignment = self._assignment.get()
+        name_process(f"rank {assignment.placement.rank}")
+        os.environ.update(assignment.environment)
+        placement = assignment.placement
+        try:
+            result = self._train(assignment)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it has to be classed and told
+            self._agent.send(_failed(error, placement))
+            return 1
+        self._agent.send(Finished(result=result))
+        return 0
+
+    def _train(self, assignment: Assignment) -> Result:
+        from .group import find_device, process_group
+
+        job, placement = assignment.job, assignment.placement
+        device = find_device()
+        backend = "nccl" if job.spec.cluster.workers.gpus and device.type == "cuda" else "gloo"
+        context = self._context(assignment, device)
+        cpus = job.spec.cluster.workers.cpus if placement.in_cluster else None
+
+        from trainmaster_trainer.backends.torch.loop import fit
+        from trainmaster_trainer.backends.torch.threads import use_threads
+
+        use_threads(parse_quantity(cpus) if cpus else None, placement.world_size)
+        with process_group(placement.world_size, backend):
+            return (self._fit or fit)(context)
+
+    def _context(self, assignment: Assignment, device: torch.device) -> Context:
+        from trainmaster_trainer.storage.store import open_store
+
+        job, placement = assignment.job, assignment.placement
+        meta, storage = job.metadata, job.spec.storage
+        path = run_path(meta.namespace, meta.name, meta.uid)
+        store = open_store(placement.storage_uri, storage.endpoint, storage.region, os.environ)
+        return Context(
+            job=job,
+            rank=placement.rank,
+            world_size=placement.world_size,
+            device=device,
+            attempt=placement.attempt,
+            run=store.under(path),
+            run_uri=f"{placement.storage_uri.rstrip('/')}/{path}",
+            base_dir=Path(placement.base_dir),
+            control=self,
+            report=self.report,
+        )
+
+    def _on_message(self, message: Message) -> None:
+        if isinstance(message, Assignment):
+            hurry()
+            self._assignment.put(message)
+        elif isinstance(message, Stop):
+            self._signal = Signal.STOP
+        elif isinstance(message, Dump):
+            self._agent.send(Stacks(lines=stacks()))
+
+
+def _failed(error: BaseException, placement: Placement) -> Failed:
+    from .group import PortTaken
+
+    if isinstance(error, PortTaken):  # as recoverable as a lost peer: the next group gets another port
+        return Failed(failure_class=FailureClass.WORKER_LOST, message=f"rank {placement.rank}: {error}", peer=True)
+    found = rank_error(error, placement.rank, placement.pod)
+    return Failed(
+        failure_class=found.failure_class, message=found.message, last_lines=found.last_lines, peer=found.peer
+    )
+
+
+def stacks() -> list[str]:
+    """Return where every thread of this process is, innermost call last, without the one that talks to the agent."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    found: list[str] = []
+    for ident, frame in sys._current_frames().items():
+        name = names.get(ident, "?")
+        if not name.startswith("control-"):
+            lines = [line.rstrip() for line in traceback.format_stack(frame)]
+            found += [f"thread {name}:", *"\n".join(lines).splitlines()[-_STACK_LINES:]]
+    return found
+
+
+def _import_framework() -> None:
+    warm_up(is_spare=bool(os.environ.get(ENV_SPARE)))
+
+
+def _end_at_once() -> None:
+    os._exit(1)  # without an agent this rank belongs to a group that is gone
