@@ -39,7 +39,7 @@ class Shipped:
     """A name that we ship.
 
     Attributes:
-        name: What stands in `name`.
+        name: Value of `name`.
         args: Model of its `args`.
         summary: What it is, one sentence; for the reference.
         defaults: Defaults of the part's other fields that depend on the name, by their key in YAML.
@@ -57,7 +57,7 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Call:
-    """How the trainer calls a class or a function that isn't ours: with `args` by name, and besides with these.
+    """How the trainer calls a class or a function that isn't ours: with `args` by name, and in addition these.
 
     Attributes:
         positional: Number of positional arguments that a class is given first.
