@@ -2,8 +2,8 @@
 
     python -m trainmaster_api.generate.crd [--check] [FILE]
 
-writes it (or says whether the file is what would be written), and the chart's copy of it: Helm can't read files outside
-a chart.
+writes it (or reports whether the file is what would be written), and the chart's copy of it: Helm can't read files
+outside a chart.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from trainmaster_api.types import Model, rule_error
 
@@ -39,7 +40,7 @@ class Shipped:
     """A name that we ship.
 
     Attributes:
-        name: What stands in `name`.
+        name: Value of `name`.
         args: Model of its `args`.
         summary: What it is, one sentence; for the reference.
         defaults: Defaults of the part's other fields that depend on the name, by their key in YAML.
@@ -57,7 +58,7 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Call:
-    """How the trainer calls a class or a function that isn't ours: with `args` by name, and besides with these.
+    """How the trainer calls a class or a function that isn't ours: with `args` by name, and in addition these.
 
     Attributes:
         positional: Number of positional arguments that a class is given first.
@@ -127,6 +128,20 @@ class Part(Model):
     """Reference to code, `package.module:Name`, in the job's folder or an installed package; in place of a name."""
     args: Annotated[dict[str, Any], Field(validate_default=True)] = {}
     """Arguments of the name (docs/api.md has those that we ship) or of the class."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Put the names that we ship, and the defaults that depend on them, into the descriptions."""
+        found = super().__get_pydantic_json_schema__(schema, handler)
+        fields = handler.resolve_ref_schema(found)["properties"]
+        fields["name"]["examples"] = [*cls.FAMILY.names, "package/name"]
+        fields["name"]["description"] = f"{', '.join(cls.FAMILY.names)}; or `package/name` of an installed package."
+        for key, node in fields.items():
+            values = {each.name: each.defaults[key] for each in cls.FAMILY if key in each.defaults}
+            if values:
+                words = ", ".join(f"{value} ({name})" for name, value in values.items())
+                node["description"] = f"{node['description']} Default: {words}."
+        return found
 
     @model_validator(mode="before")
     @classmethod

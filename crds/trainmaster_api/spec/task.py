@@ -52,7 +52,7 @@ TASK_METRICS = Family(
         function_positional=2,
         offered=("outputs",),
         words="A subclass of `trainmaster_trainer.tasks.metrics.Metric`, or a function `(outputs, targets)` that "
-        "returns a number. It gets `args`; a class also `outputs` where its signature has it. After `val/` stands "
+        "returns a number. It gets `args`; a class also `outputs` where its signature has it. It is called `val/` and "
         "its name in snake_case.",
     ),
 )
@@ -87,7 +87,7 @@ class Task(Model):
     loss: Loss | None = None
     """What is minimised. Default: cross_entropy for classification, mse for regression."""
     metrics: Annotated[list[MetricPart], Field(max_length=32)] = []
-    """Metrics besides those that the task always has."""
+    """Metrics in addition to those that the task always has."""
 
     @property
     def loss_or_default(self) -> Loss:
@@ -96,5 +96,5 @@ class Task(Model):
 
     @property
     def metric_keys(self) -> list[str]:
-        """What can stand after `val/`: the task's own metrics, then the job's."""
+        """Names of the metrics, as they follow `val/`: the task's own, then the job's."""
         return list(dict.fromkeys([*METRICS[self.name], *(metric.key for metric in self.metrics)]))

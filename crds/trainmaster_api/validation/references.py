@@ -15,7 +15,7 @@ from trainmaster_api.spec.part import Call, Part
 
 from .problem import Problem, shown
 
-IMPORT_SECONDS = 300.0  # torch from a cold disk takes a minute; a module that waits for a network waits for ever
+IMPORT_SECONDS = 300.0  # torch from a cold disk takes a minute; a module that waits for a network may never end
 
 
 def check_references(job: TrainingJob, folder: Path, *, seconds: float = IMPORT_SECONDS) -> list[Problem]:

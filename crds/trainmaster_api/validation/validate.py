@@ -100,7 +100,7 @@ def _header_problems(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _not_finite(value: Any, path: str) -> Iterator[Problem]:
-    """Arguments are open, so no model says that JSON has no NaN."""
+    """Yield numbers that JSON doesn't have; arguments are open, so no model refuses them."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _not_finite(item, f"{path}.{key}" if path else str(key))

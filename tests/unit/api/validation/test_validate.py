@@ -41,7 +41,10 @@ MISTAKES = [
     ({"spec.training.model": {}}, "spec.training.model: needs exactly one of name, class"),
     ({"spec.training.model": {"name": "mlp", "class": "a:B"}}, "spec.training.model: needs exactly one of name, class"),
     ({"spec.training.model": {"class": "my_pkg.Net"}}, "must be text such as my_package.module:Name"),
-    ({"spec.training.model": {"name": None}}, "spec.training.model.name: is empty"),
+    (
+        {"spec.training.model": {"name": None}},
+        "spec.training.model.name: is empty: text such as cnn, mlp, vit, package/name",
+    ),
     ({"spec.training.model": {"name": "mlp", "args": {"dropout": "x"}}}, 'args.dropout = "x": must be a number of'),
     ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be a whole number"),
     ({"spec.training.model": {"name": "mlp", "args": []}}, "args = []: must be a mapping"),
