@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.validation.references import check_references
 from trainmaster_api.validation.validate import Problem, format_problems
 from trainmaster_api.validation.yaml_reader import validate_text
 
@@ -26,17 +27,23 @@ def print_problems(name: str, problems: list[Problem]) -> None:
     print(format_problems(problems, "standard input" if name == "-" else name), file=sys.stderr)
 
 
-def check_file(name: str) -> list[Checked]:
-    """Every document of a file (`-`: standard input). Raises UserError if it can't be read."""
+def check_file(name: str, *, imports: bool = False) -> list[Checked]:
+    """Check every document of a file.
+
+    Args:
+        name: Path; `-`: standard input.
+        imports: Import the code that `class` refers to, in a process of its own, and check its arguments.
+
+    Raises:
+        UserError: The file can't be read.
+    """
     text = _read(name)
     folder = Path() if name == "-" else Path(name).parent
-    return [_with_data(job, problems, folder) for job, problems in validate_text(text)]
 
+    def more(job: TrainingJob) -> list[Problem]:
+        return [*data_problems(job, folder), *(check_references(job, folder) if imports else ())]
 
-def _with_data(job: TrainingJob | None, problems: list[Problem], folder: Path) -> Checked:
-    if job is not None:
-        problems = data_problems(job, folder)
-    return Checked(None if problems else job, problems)
+    return [Checked(job, problems) for job, problems in validate_text(text, also=more)]
 
 
 def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:

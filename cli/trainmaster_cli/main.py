@@ -45,7 +45,7 @@ def validate(options: argparse.Namespace) -> int:
     code = OK
     for name in options.files:
         try:
-            found = check_file(name)
+            found = check_file(name, imports=not options.no_imports)
         except UserError as error:
             print(f"trainmaster: {error}", file=sys.stderr)
             code = BAD_INPUT
@@ -81,7 +81,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.file == "-":
         raise UserError("`run` needs a file: relative paths and the name to resume by depend on it")
-    found = check_file(options.file)
+    require_trainer()
+    found = check_file(options.file, imports=True)
     bad = [checked for checked in found if checked.job is None]
     for checked in bad:
         print_problems(options.file, checked.problems)
@@ -92,7 +93,6 @@ def run(options: argparse.Namespace) -> int:
     job = found[0].job
     assert job is not None  # the others were bad
     options.tracking, options.trackers = _tracking(options)
-    require_trainer()
     from trainmaster_trainer.driver.local import main as run_local
 
     return run_local(options, job)
@@ -184,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("validate", help="check files and list every problem", description=validate.__doc__)
     command.add_argument("files", metavar="FILE", nargs="+", help="TrainingJob files; `-`: standard input")
+    command.add_argument("--no-imports", action="store_true", help="don't import the code that `class` refers to")
     command.set_defaults(command=validate)
 
     command = commands.add_parser("render", help="print the objects the operator creates", description=render.__doc__)

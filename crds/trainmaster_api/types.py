@@ -80,7 +80,7 @@ class Model(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Say in the JSON schema what `EXACTLY_ONE` says."""
+        """Put `EXACTLY_ONE` into the JSON schema, for the CRD."""
         found = handler(schema)
         if cls.EXACTLY_ONE:
             handler.resolve_ref_schema(found)["x-exactly-one-of"] = list(cls.EXACTLY_ONE)
@@ -97,7 +97,7 @@ class Model(BaseModel):
         return self
 
     def wire(self) -> dict[str, Any]:
-        """The object as it stands in YAML or JSON: camelCase, no nulls."""
+        """Return the object as YAML or JSON has it: camelCase, no nulls."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

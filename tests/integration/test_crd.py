@@ -17,6 +17,7 @@ from trainmaster_api.validation.validate import validate
 from testbed.control_plane import ControlPlane
 from testbed.errors import BedError
 from tests.unit.api.samples import (
+    ALL_EXAMPLES,
     CEL_EXAMPLES,
     CHECK_EXAMPLES,
     DURATIONS,
@@ -78,6 +79,20 @@ def test_what_needs_knowledge_of_a_data_set_or_a_name_is_left_to_the_operator(pl
     listed = {"apiVersion": "v1", "kind": "List", "items": documents}
     answer = plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(listed))
     assert answer.count("created") == len(left)
+
+
+def test_what_validate_accepts_the_api_server_accepts(plane):
+    """Also what is open in the CRD: arguments of any depth, nulls in them, numbers of any size."""
+    good = [document for _, _, document in ALL_EXAMPLES.values()]
+    odd = {"deep": [{"a": None}], "long": "x" * 10_000, "big": 2**62, "small": 1e-300, "": {}, "a.b/c": True}
+    good += [job({"spec.training.model": {"class": "my_pkg:Net", "args": odd}})]
+    good += [job({"spec.training.data": {"class": "my_pkg:Rows", "args": odd}})]
+    good += [job({"spec.run": {"suspend": None}, "spec.training.model.args": {"dropout": None}})]
+    assert [validate(document)[1] for document in good] == [[]] * len(good)
+    documents = [in_namespace({**document, "metadata": {"name": f"good-{n}"}}) for n, document in enumerate(good)]
+    listed = {"apiVersion": "v1", "kind": "List", "items": documents}
+    answer = plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(listed))
+    assert answer.count("created") == len(good)
 
 
 def replace(plane: ControlPlane, document: dict) -> None:

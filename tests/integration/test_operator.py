@@ -7,9 +7,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
+from trainmaster_api.validation.validate import validate
 from trainmaster_operator.kube.client import EVENTS, LEASES, PODS, SECRETS, SERVICES, TRAINING_JOBS
+from trainmaster_operator.kube.errors import ApiError
 
 from tests.integration.operator_harness import Bed, audit, job, leads, size, writes
 
@@ -218,6 +221,26 @@ async def test_a_job_that_is_wrong_says_so_and_makes_nothing(here: Bed) -> None:
     accepted = await here.until_condition("Accepted", "False")
     assert "storage" in accepted["message"]
     assert await here.names() == set()
+
+
+async def test_what_only_the_operator_knows_is_refused_in_the_words_of_validate_and_can_be_corrected(here: Bed) -> None:
+    here.operator()
+    body = job()
+    body["spec"]["training"]["model"] = {"name": "mlp", "args": {"hiden": [8]}}
+    body["spec"]["checkpoint"] = {"metric": "val/acuracy"}
+    await here.submit(body)
+    accepted = await here.until_condition("Accepted", "False")
+    problems = validate({**body, "metadata": {"name": "digits"}})[1]
+    assert len(problems) == 2
+    for problem in problems:
+        assert str(problem) in accepted["message"]
+    assert await here.names() == set()
+    args = {"hiden": None, "hidden": [8]}
+    await here.edit({"spec": {"training": {"model": {"args": args}}, "checkpoint": {"metric": "val/accuracy"}}})
+    await here.until_condition("Accepted")
+    await here.until_names(PODS_1)
+    with pytest.raises(ApiError, match="it chose the best checkpoint so far"):
+        await here.edit({"spec": {"checkpoint": {"metric": "val/f1"}}})
 
 
 async def test_events_tell_of_the_end_once(here: Bed) -> None:

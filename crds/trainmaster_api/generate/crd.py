@@ -2,8 +2,8 @@
 
     python -m trainmaster_api.generate.crd [--check] [FILE]
 
-writes it (or says whether the file is what would be written), and the chart's copy of it: Helm can't read files outside
-a chart.
+writes it (or reports whether the file is what would be written), and the chart's copy of it: Helm can't read files
+outside a chart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ import yaml
 
 from trainmaster_api import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, VERSION, address
 from trainmaster_api.types import exactly_one_words
-from trainmaster_api.validation.constraints import CONSTRAINTS, NAME_CEL, NAME_MESSAGE, TRANSITIONS, cel_path
+from trainmaster_api.validation.constraints import (
+    CONSTRAINTS,
+    NAME_CEL,
+    NAME_MESSAGE,
+    NOT_BEGUN_CEL,
+    TRANSITIONS,
+    cel_path,
+)
 from trainmaster_api.validation.describe import accepted_by
 from trainmaster_api.validation.schema import EXACTLY_ONE, Schema
 
@@ -110,8 +117,9 @@ def _attach_rules(schema: Schema) -> None:
             entry["messageExpression"] = constraint.expression
         _validations(schema, constraint.scope).append({**entry, "fieldPath": f".{constraint.field}"})
     for transition in TRANSITIONS:
-        entry = {"rule": transition.cel, "message": transition.message, "fieldPath": f".{transition.field}"}
-        _validations(schema, "spec").append(entry)
+        rule = f"{NOT_BEGUN_CEL} || ({transition.cel})"
+        entry = {"rule": rule, "message": transition.message, "fieldPath": f".spec.{transition.field}"}
+        _validations(schema, "").append(entry)
 
 
 def _validations(schema: Schema, path: str) -> list[dict[str, str]]:

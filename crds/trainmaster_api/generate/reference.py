@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.reasons import CONDITION_MEANINGS, FAILURE_RULES, REASON_MEANINGS, Phase, Retry
+from trainmaster_api.spec.data import DATA_CALL
 from trainmaster_api.spec.model import MODELS
 from trainmaster_api.spec.optimizer import OPTIMIZERS
 from trainmaster_api.spec.part import Family, Shipped
@@ -51,6 +52,10 @@ def api_page() -> str:
         "point. Your own code is given by `class`, a reference `package.module:Name`.",
         "",
         *_families(),
+        "### spec.training.data",
+        "",
+        f"`class`: {DATA_CALL.words}",
+        "",
         "## Tasks",
         "",
         *_table(
@@ -73,7 +78,8 @@ def api_page() -> str:
         "",
         "## Fields that fix the run's identity",
         "",
-        "All others may be changed once the job exists.",
+        "All others may be changed once the job exists; a job that was refused (`InvalidSpec`) before its first "
+        "attempt may be corrected in any way.",
         "",
         *_table(("Field", "Rule"), ((f"`spec.{rule.field}`", rule.message) for rule in TRANSITIONS)),
         "## Status",
@@ -143,6 +149,8 @@ def _families() -> Iterator[str]:
         yield f"### {places.get(family.kind, f'spec.training.{family.kind}')}"
         yield ""
         yield from _names(family)
+        yield f"`class`: {family.call.words}"
+        yield ""
         for shipped in family:
             if shipped.args.model_fields:
                 yield f"#### {family.kind} `{shipped.name}`: args"

@@ -10,7 +10,13 @@ from pydantic import Field
 from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
-from .part import Reference
+from .part import Call, Reference
+
+DATA_CALL = Call(
+    offered=("base_dir",),
+    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It gets `args`, and "
+    "`base_dir` (the job's folder) where its signature has it.",
+)
 
 
 @dataclass(frozen=True)

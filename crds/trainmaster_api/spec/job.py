@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from trainmaster_api.status import Status
-from trainmaster_api.types import MAX_NAME_LENGTH, NAME_PATTERN, Model
+from trainmaster_api.types import MAX_NAME_LENGTH, NAME_PATTERN, Model, rule_error
 
 from .checkpoint import Checkpoint
 from .cluster import Cluster
@@ -35,6 +36,14 @@ class Spec(Model):
     """How it is supervised."""
 
 
+OBJECT_META = (
+    "name", "namespace", "labels", "annotations", "uid", "generation", "resourceVersion", "creationTimestamp",
+    "deletionTimestamp", "deletionGracePeriodSeconds", "finalizers", "generateName", "managedFields", "ownerReferences",
+    "selfLink",
+)  # fmt: skip
+"""Fields of Kubernetes' ObjectMeta."""
+
+
 class Metadata(Model):
     """The part of ObjectMeta that we read; the rest is kept as it is."""
 
@@ -48,6 +57,21 @@ class Metadata(Model):
     """UID given by the API server; empty on a laptop."""
     generation: int = 0
     """Counts changes of the spec."""
+    labels: dict[str, str] | None = None
+    """Labels."""
+    annotations: dict[str, str] | None = None
+    """Annotations."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_object_meta(cls, data: Any) -> Any:
+        """Refuse what ObjectMeta doesn't have, as kubectl does: a misspelt `labels` would be lost without a word."""
+        unknown = [str(key) for key in data if key not in OBJECT_META] if isinstance(data, dict) else []
+        if unknown:
+            near = difflib.get_close_matches(unknown[0].lower(), OBJECT_META, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            raise rule_error(f"has no field {', '.join(f'`{key}`' for key in unknown)} in Kubernetes{hint}")
+        return data
 
 
 class TrainingJob(Model):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainmaster_api.types import Model, rule_error
 
-from .part import Family, Part, Shipped
+from .part import Call, Family, Part, Shipped
 
 
 class MlpArgs(Model):
@@ -64,6 +64,11 @@ MODELS = Family(
     Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features."),
     Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
     Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
+    call=Call(
+        offered=("input_shape", "outputs", "num_classes"),
+        words="A class or a function that gives a `torch.nn.Module`. It gets `args`, and where its signature has them "
+        "`input_shape` (of one sample) and `outputs` or `num_classes` (numbers that it returns for a sample).",
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainmaster_api.types import Model, rule_error
 
-from .part import FROM_NAME, Family, Part, Shipped
+from .part import FROM_NAME, Call, Family, Part, Shipped
 
 
 class AdamWArgs(Model):
@@ -42,6 +42,13 @@ OPTIMIZERS = Family(
     "optimizer",
     Shipped("adamw", AdamWArgs, "AdamW: decoupled weight decay.", {"lr": 0.001, "weightDecay": 0.01}),
     Shipped("sgd", SgdArgs, "Stochastic gradient descent with momentum.", {"lr": 0.1, "weightDecay": 0.0}),
+    call=Call(
+        positional=1,
+        function_positional=1,
+        fields={"lr": "lr", "weight_decay": "weightDecay"},
+        words="A `torch.optim.Optimizer`. It gets the parameters, `lr`, `weight_decay` if `weightDecay` is given, and "
+        "`args`.",
+    ),
 )
 
 

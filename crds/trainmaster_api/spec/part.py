@@ -39,7 +39,7 @@ class Shipped:
     """A name that we ship.
 
     Attributes:
-        name: What stands in `name`.
+        name: Value of `name`.
         args: Model of its `args`.
         summary: What it is, one sentence; for the reference.
         defaults: Defaults of the part's other fields that depend on the name, by their key in YAML.
@@ -55,18 +55,39 @@ class Shipped:
     needs_images: bool = False
 
 
+@dataclass(frozen=True)
+class Call:
+    """How the trainer calls a class or a function that isn't ours: with `args` by name, and in addition these.
+
+    Attributes:
+        positional: Number of positional arguments that a class is given first.
+        function_positional: The same for a function.
+        offered: Arguments that are given where the signature has them and `args` doesn't.
+        fields: Argument -> field of the part that it comes from, if that is set.
+        words: What it is and gets, for the reference.
+    """
+
+    positional: int = 0
+    function_positional: int = 0
+    offered: tuple[str, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
+
+
 class Family:
     """The names that we ship for one kind of part."""
 
-    def __init__(self, kind: str, *shipped: Shipped, group: str = "") -> None:
+    def __init__(self, kind: str, *shipped: Shipped, call: Call, group: str = "") -> None:
         """Describe a kind of part.
 
         Args:
             kind: Word for it in sentences: `model`, `optimizer`.
             shipped: The names.
+            call: How a class or an entry point is called.
             group: Entry point group in which packages offer names with a `/`; default: `trainmaster.<kind>s`.
         """
         self.kind = kind
+        self.call = call
         self.group = group or f"trainmaster.{kind}s"
         self._shipped = {each.name: each for each in shipped}
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainmaster_api.types import WARMUP_PATTERN, Metric, Model
 
-from .part import FROM_NAME, Family, NoArgs, Part, Shipped
+from .part import FROM_NAME, Call, Family, NoArgs, Part, Shipped
 
 
 class PlateauArgs(Model):
@@ -43,6 +43,13 @@ SCHEDULES = Family(
         "Warm up linearly, then multiply by `factor`, down to `minLrRatio` of the peak, whenever the metric hasn't "
         "improved for `patience` validations.",
         {"warmup": "0"},
+    ),
+    call=Call(
+        function_positional=1,
+        offered=("total_steps", "steps_per_epoch"),
+        words="A function of the step since the warm-up that returns the share of the peak, or a class whose objects "
+        "are called so. It gets `args`, and `total_steps` (after the warm-up) and `steps_per_epoch` where its "
+        "signature has them.",
     ),
 )
 

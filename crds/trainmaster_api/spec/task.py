@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trainmaster_api.types import Model
 
-from .part import Family, NoArgs, Part, Shipped
+from .part import Call, Family, NoArgs, Part, Shipped
 
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("loss", "accuracy", "f1"),
@@ -31,6 +31,11 @@ LOSSES = Family(
     Shipped("mse", NoArgs, "Mean squared error of the standardised target.", tasks=("regression",)),
     Shipped("mae", NoArgs, "Mean absolute error of the standardised target.", tasks=("regression",)),
     Shipped("huber", NoArgs, "Huber loss of the standardised target.", tasks=("regression",)),
+    call=Call(
+        function_positional=2,
+        words="A function `(output, target)` that returns the mean loss of a batch, or a class whose objects are "
+        "called so. It gets `args`.",
+    ),
     group="trainmaster.losses",
 )
 DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse"}
@@ -42,6 +47,13 @@ TASK_METRICS = Family(
     Shipped("rmse", NoArgs, "Root mean squared error in the target's unit.", tasks=("regression",)),
     Shipped("mae", NoArgs, "Mean absolute error in the target's unit.", tasks=("regression",)),
     Shipped("r2", NoArgs, "Share of variance explained.", tasks=("regression",)),
+    call=Call(
+        function_positional=2,
+        offered=("outputs",),
+        words="A subclass of `trainmaster_trainer.tasks.metrics.Metric`, or a function `(outputs, targets)` that "
+        "returns a number. It gets `args`; a class also `outputs` where its signature has it. It is called `val/` and "
+        "its name in snake_case.",
+    ),
 )
 
 
@@ -74,7 +86,7 @@ class Task(Model):
     loss: Loss | None = None
     """What is minimised. Default: cross_entropy for classification, mse for regression."""
     metrics: Annotated[list[MetricPart], Field(max_length=32)] = []
-    """Metrics besides those that the task always has."""
+    """Metrics in addition to those that the task always has."""
 
     @property
     def loss_or_default(self) -> Loss:
@@ -83,5 +95,5 @@ class Task(Model):
 
     @property
     def metric_keys(self) -> list[str]:
-        """What can stand after `val/`: the task's own metrics, then the job's."""
+        """Names of the metrics, as they follow `val/`: the task's own, then the job's."""
         return list(dict.fromkeys([*METRICS[self.name], *(metric.key for metric in self.metrics)]))

@@ -7,7 +7,7 @@ from typing import Any
 from trainmaster_api import KIND
 from trainmaster_api.spec.job import Spec
 
-from .constraints import TRANSITIONS
+from .constraints import TRANSITIONS, has_not_begun
 from .fields import fill_defaults
 from .problem import Problem, format_problems
 from .validate import validate
@@ -43,7 +43,7 @@ def update_problems(new: Any, old: Any) -> list[Problem]:
     if isinstance(new_spec, dict) and new_spec == old_spec:
         return []
     changed = []
-    if isinstance(new_spec, dict) and isinstance(old_spec, dict):
+    if isinstance(new_spec, dict) and isinstance(old_spec, dict) and not has_not_begun(old):
         broken = [rule for rule in TRANSITIONS if not rule.holds(new_spec, old_spec)]
         changed = [Problem(f"spec.{rule.field}", rule.message) for rule in broken]
     known = validate(old)[1]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from trainmaster_api.reasons import Reason
 from trainmaster_api.spec.loop import Loop
 from trainmaster_api.spec.training import Training
 from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, parse_count
@@ -41,51 +42,16 @@ def cel_path(path: str) -> str:
     return ".".join(f"__{step}__" if step in _RESERVED else step for step in path.split("."))
 
 
-class Constraint(Protocol):
-    """What must hold for the object at `scope`, after defaults; silent while something that it reads is wrong."""
-
-    @property
-    def scope(self) -> str:
-        """Dotted path of the object that is looked at."""
-        ...
-
-    @property
-    def field(self) -> str:
-        """Dotted path below `scope` that the sentence is about."""
-        ...
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Dotted paths below `scope`."""
-        ...
-
-    @property
-    def cel(self) -> str:
-        """The constraint over `self`."""
-        ...
-
-    @property
-    def message(self) -> str:
-        """The sentence without values."""
-        ...
-
-    @property
-    def expression(self) -> str:
-        """CEL expression that makes the sentence `say`; empty: the message is the sentence."""
-        ...
-
-    def holds(self, value: Object) -> bool:
-        """Whether it holds for the object at `scope`, plain data."""
-        ...
-
-    def say(self, value: Object) -> str:
-        """Return the sentence for an object that breaks it."""
-        ...
-
-
 @dataclass(frozen=True)
 class SumsToOne:
-    """The shares in an object add up to 1."""
+    """The shares in an object add up to 1.
+
+    Attributes:
+        scope: Dotted path of the object that is looked at, after defaults.
+        field: Dotted path below `scope` that the sentence is about; here: the object with the shares.
+        shares: Its fields.
+        expression: CEL expression that makes the sentence; empty: the message is the sentence.
+    """
 
     scope: str
     field: str
@@ -94,22 +60,22 @@ class SumsToOne:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The shares."""
+        """Return dotted paths below `scope`; the constraint is silent while one of them has a problem of its own."""
         return tuple(f"{self.field}.{share}" for share in self.shares)
 
     @property
     def cel(self) -> str:
-        """A sum of decimal fractions is only nearly 1."""
+        """Return the CEL; a sum of decimal fractions is only nearly 1."""
         total = " + ".join(f"self.{cel_path(read)}" for read in self.reads)
         return f"{total} > 0.999999 && {total} < 1.000001"
 
     @property
     def message(self) -> str:
-        """The sentence."""
+        """Return the sentence."""
         return f"{', '.join(self.shares[:-1])} and {self.shares[-1]} must add up to 1"
 
     def holds(self, value: Object) -> bool:
-        """Whether they do."""
+        """Return whether they do, in plain data."""
         return 0.999999 < sum(float(value_of(value, read)) for read in self.reads) < 1.000001
 
     def say(self, value: Object) -> str:
@@ -127,33 +93,33 @@ class MultipleOf:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The number and its factors."""
+        """Return the paths of the number and its factors."""
         return (self.field, *(path for _, path in self.factors))
 
     @property
     def cel(self) -> str:
-        """The constraint."""
+        """Return the CEL."""
         return f"self.{cel_path(self.field)} % {self._product} == 0"
 
     @property
     def message(self) -> str:
-        """The sentence without values."""
+        """Return the sentence without values, for the reference."""
         return f"must be a multiple of {' x '.join(word for word, _ in self.factors)}"
 
     @property
     def expression(self) -> str:
-        """Names the factors and the next number that would do."""
+        """Return CEL that makes the sentence `say`."""
         words = " x ".join(f"%d {word}" for word, _ in self.factors)
         numbers = ", ".join(f"self.{cel_path(path)}" for _, path in self.factors)
         up = f"(self.{cel_path(self.field)} / {self._product} + 1) * {self._product}"
         return f"'is not a multiple of {words}; next is %d'.format([{numbers}, {up}])"
 
     def holds(self, value: Object) -> bool:
-        """Whether it is."""
+        """Return whether it is."""
         return bool(value_of(value, self.field) % self._parts(value) == 0)
 
     def say(self, value: Object) -> str:
-        """Return the sentence."""
+        """Return the sentence: it has the factors and the next number that would do."""
         words = " x ".join(f"{value_of(value, path)} {word}" for word, path in self.factors)
         parts = self._parts(value)
         return f"is not a multiple of {words}; next is {(value_of(value, self.field) // parts + 1) * parts}"
@@ -167,6 +133,7 @@ class MultipleOf:
         return first * second
 
 
+Constraint = SumsToOne | MultipleOf
 CONSTRAINTS: tuple[Constraint, ...] = (
     SumsToOne("spec.training.data", "split", ("train", "validation", "test")),
     MultipleOf(
@@ -175,29 +142,6 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         (("workers", "cluster.workers.count"), ("gradientAccumulation", "training.loop.gradientAccumulation")),
     ),
 )
-
-
-class Transition(Protocol):
-    """What must hold between the old and the new spec of an update."""
-
-    @property
-    def field(self) -> str:
-        """Dotted path below `spec`."""
-        ...
-
-    @property
-    def cel(self) -> str:
-        """The statement over `self` and `oldSelf`, the new and the old spec."""
-        ...
-
-    @property
-    def message(self) -> str:
-        """The sentence."""
-        ...
-
-    def holds(self, new: Object, old: Object) -> bool:
-        """Whether it holds for two specs, plain data after defaults."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -218,20 +162,20 @@ class Fixed:
 
     @property
     def cel(self) -> str:
-        """An absent field equals an absent one."""
+        """Return the CEL over `self` and `oldSelf`, the new and the old job; an absent field equals an absent one."""
         compared = [(f"{self.field}.{part}", not optional) for part, optional in self.parts]
         return " && ".join(_same(path, always=always) for path, always in compared or [(self.field, self.always)])
 
     @property
     def message(self) -> str:
-        """The sentence."""
+        """Return the sentence."""
         return (
             f"can't be changed, because {self.why}; delete the job and create it again, "
             "or create another one with run.resumeFrom"
         )
 
     def holds(self, new: Object, old: Object) -> bool:
-        """Whether the field is the same in both specs."""
+        """Return whether the field is the same in both specs, plain data after defaults."""
         paths = [f"{self.field}.{part}" for part, _ in self.parts] or [self.field]
         return all(value_of(new, path) == value_of(old, path) for path in paths)
 
@@ -245,15 +189,15 @@ class Grows:
 
     @property
     def cel(self) -> str:
-        """Numbers without leading zeros compare by length, then as text: int() of a part has no bound in CEL's cost."""
-        new, old = f"self.{cel_path(self.field)}", f"oldSelf.{cel_path(self.field)}"
+        """Return the CEL. Numbers without leading zeros compare by length, then as text: int() costs too much there."""
+        new, old = (f"{job}.spec.{cel_path(self.field)}" for job in ("self", "oldSelf"))
         return (
             f"{new}.endsWith('step') == {old}.endsWith('step') && "
             f"({new}.size() > {old}.size() || ({new}.size() == {old}.size() && {new} >= {old}))"
         )
 
     def holds(self, new: Object, old: Object) -> bool:
-        """Whether it hasn't shrunk; what isn't a duration is a problem of its own."""
+        """Return whether it hasn't shrunk; what isn't a duration is a problem of its own."""
         after, before = value_of(new, self.field), value_of(old, self.field)
         if not all(isinstance(value, str) and re.fullmatch(DURATION_PATTERN, value) for value in (after, before)):
             return bool(after == before)
@@ -262,7 +206,7 @@ class Grows:
 
 
 def _training_parts() -> tuple[tuple[str, bool], ...]:
-    """Everything of the training but the duration of its loop."""
+    """Return everything of the training but the duration of its loop."""
     parts = [(key, info.default is None) for key, info in fields_of(Training).items() if key != "loop"]
     loop = [(f"loop.{key}", info.default is None) for key, info in fields_of(Loop).items() if key != "duration"]
     return (*parts, *loop)
@@ -272,7 +216,7 @@ def _training_parts() -> tuple[tuple[str, bool], ...]:
 # that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
 # Resources, placement, retries, deadlines and how often to save only say how the run is carried out: they may change,
 # and a run may be made longer.
-TRANSITIONS: tuple[Transition, ...] = (
+TRANSITIONS: tuple[Fixed | Grows, ...] = (
     Fixed("training", "the checkpoints of this run belong to it", parts=_training_parts()),
     Grows("training.loop.duration"),
     Fixed("storage", "the checkpoints of this run are there"),
@@ -284,6 +228,18 @@ TRANSITIONS: tuple[Transition, ...] = (
 )
 
 
+# A job that was refused before its first attempt has no run yet: it may be corrected in any way.
+NOT_BEGUN_CEL = (
+    f"(has(oldSelf.status) && has(oldSelf.status.reason) && oldSelf.status.reason == '{Reason.INVALID_SPEC}' && "
+    "(!has(oldSelf.status.attempt) || oldSelf.status.attempt == 0))"
+)
+
+
+def has_not_begun(job: Any) -> bool:
+    """Return whether a job, as the API server has it, was refused before its first attempt."""
+    return bool(value_of(job, "status.reason") == Reason.INVALID_SPEC and not value_of(job, "status.attempt"))
+
+
 def value_of(value: Any, path: str) -> Any:
     """Return what is at a dotted path below a mapping; None if nothing is."""
     for step in path.split(".") if path else ():
@@ -292,5 +248,5 @@ def value_of(value: Any, path: str) -> Any:
 
 
 def _same(path: str, *, always: bool) -> str:
-    new, old = f"self.{cel_path(path)}", f"oldSelf.{cel_path(path)}"
+    new, old = (f"{job}.spec.{cel_path(path)}" for job in ("self", "oldSelf"))
     return f"{new} == {old}" if always else f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from trainmaster_api.spec.job import Spec, TrainingJob
+from trainmaster_api.spec.job import Metadata, Spec, TrainingJob
 from trainmaster_api.spec.part import FROM_NAME, Part
 from trainmaster_api.types import Model
 
@@ -99,7 +99,7 @@ def drop_nulls(value: Any, model: type[Model], path: str = "") -> tuple[Any, lis
             below = _below(model, key, value)
             kept[key], found = drop_nulls(item, below, where) if below is not None else (item, [])
             problems += found
-        elif not has_default(info):
+        elif not has_default(info) and model is not Metadata:  # where Kubernetes drops every null
             accepted = accepted_by(_node(model, key))
             problems.append(Problem(where, "is empty", accepted=accepted, hint="leave it out or give it a value"))
     return kept, problems

@@ -98,7 +98,7 @@ def _header_problems(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _not_finite(value: Any, path: str) -> Iterator[Problem]:
-    """Arguments are open, so no model says that JSON has no NaN."""
+    """Yield numbers that JSON doesn't have; arguments are open, so no model refuses them."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _not_finite(item, f"{path}.{key}" if path else str(key))
@@ -173,7 +173,7 @@ def _unknown_field(place: Place, value: Any) -> Problem:
     if near:
         return Problem(place.path, "unknown field", shown(value), hint=f"did you mean `{known[near[0]]}`?")
     hint = _elsewhere(place.path, name)
-    accepted = f"known here are {', '.join(known.values())}" if known else "nothing is known here"
+    accepted = f"known fields are {', '.join(known.values())}" if known else "there are none here"
     return Problem(place.path, "unknown field", shown(value), accepted, hint)
 
 

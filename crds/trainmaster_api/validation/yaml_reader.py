@@ -7,6 +7,7 @@ duplicate key is an error.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -17,6 +18,8 @@ from trainmaster_api.spec.job import TrainingJob
 
 from .problem import Problem
 from .validate import validate
+
+Check = Callable[[TrainingJob], list[Problem]]
 
 MAX_BYTES = 1024 * 1024  # an object in etcd can't be longer
 _MAX_DEPTH = 64
@@ -70,11 +73,19 @@ def parse_documents(text: str) -> list[Document]:
     return found or [Document(None, [Problem("", f"there is no {KIND} in it")])]
 
 
-def validate_text(text: str) -> list[tuple[TrainingJob | None, list[Problem]]]:
-    """Parse and validate each document of a text; each problem has its line."""
+def validate_text(text: str, also: Check | None = None) -> list[tuple[TrainingJob | None, list[Problem]]]:
+    """Parse and validate each document of a text; each problem has its line.
+
+    Args:
+        text: YAML or JSON.
+        also: What else a job without problems is asked for, where more is known than the document.
+    """
     found = []
     for document in parse_documents(text):
         job, problems = (None, document.problems) if document.problems else validate(document.data)
+        if job is not None and also is not None:
+            problems = also(job)
+            job = None if problems else job
         placed = [problem if problem.line else _with_line(problem, document) for problem in problems]
         found.append((job, sorted(placed, key=lambda problem: problem.line)))
     return found

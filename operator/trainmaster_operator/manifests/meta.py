@@ -42,6 +42,5 @@ def resolved(job: TrainingJob, *, whole: bool) -> str:
     """
     meta = {"name": job.metadata.name, "namespace": job.metadata.namespace, "uid": job.metadata.uid}
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=not whole)
-    spec["training"] = job.spec.training.wire()  # without its defaults a union has lost its names
     found = {"apiVersion": job.api_version, "kind": job.kind, "metadata": meta, "spec": spec}
     return json.dumps(found, separators=(",", ":"))

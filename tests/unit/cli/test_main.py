@@ -40,8 +40,23 @@ def test_validate_names_file_line_and_every_problem(tmp_path, capsys):
     assert err.splitlines() == [
         f"{bad}:11: spec.training.data.batchSize = 32: is not a multiple of 3 workers x 1 gradientAccumulation; "
         "next is 33",
-        f"{bad}:15: spec.foo = 1: unknown field: known here are training, tracking, storage, checkpoint, cluster, run",
+        f"{bad}:15: spec.foo = 1: unknown field: known fields are training, tracking, storage, checkpoint, cluster, "
+        "run",
     ]
+
+
+def test_validate_imports_the_users_code_unless_told_not_to(tmp_path, capsys):
+    (tmp_path / "own.py").write_text("class Net:\n    def __init__(self, hidden): ...\n")
+    model = {"class": "own:Net", "args": {"hiden": 3}}
+    bad = write(tmp_path, job({"spec.training.model": model, "spec.training.data.source": "sklearn:digits"}))
+    assert main(["validate", bad]) == 2
+    line = Path(bad).read_text().splitlines().index("        hiden: 3") + 1
+    assert (
+        f"{bad}:{line}: spec.training.model.args.hiden = 3: Net has no such argument; its arguments are hidden; "
+        "did you mean `hidden`?\n" in capsys.readouterr().err
+    )
+    assert main(["validate", "--no-imports", bad]) == 0
+    assert main(["render", "--image", "trainer:1", bad]) == 0
 
 
 def test_validate_looks_at_every_file_and_document(tmp_path, capsys):

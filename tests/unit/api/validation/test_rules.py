@@ -58,6 +58,17 @@ def test_a_run_may_be_made_longer(before, after, allowed):
     assert [problem.path for problem in problems] == ([] if allowed else ["spec.training.loop.duration"])
 
 
+REFUSED = {"status": {"reason": "InvalidSpec", "attempt": 0}}
+
+
+def test_a_job_that_was_refused_before_its_first_attempt_may_be_corrected():
+    wrong, right = {"spec.training.model.args": {"hiden": [8]}}, {"spec.training.model.args": {"hidden": [8]}}
+    assert update_problems(job(right), job(wrong, REFUSED)) == []
+    for status in ({}, {"reason": "Training", "attempt": 0}, {"reason": "InvalidSpec", "attempt": 1}):
+        changed = update_problems(job(right), job(wrong, {"status": status}))
+        assert [problem.path for problem in changed] == ["spec.training"], status
+
+
 def test_everything_else_may_change():
     assert update_problems(job(FREE), job()) == []
 

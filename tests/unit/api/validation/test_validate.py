@@ -12,6 +12,9 @@ def lines(document) -> list[str]:
     return [str(problem) for problem in problems]
 
 
+ODD, TWO = "spec.training.data.batchSize", "spec.cluster.workers.count"
+SCHEDULE, METRICS = "spec.training.schedule", "spec.training.task.metrics"
+LATE = {"name": "cosine", "warmup": "11ep"}
 MISTAKES = [
     ({"spec.training.loop.duration": "20"}, 'duration = "20": must be text such as 20ep, 1000step'),
     ({"spec.training.loop.duration": 20}, "duration = 20: must be text such as 20ep, 1000step"),
@@ -24,7 +27,7 @@ MISTAKES = [
     ({"spec.training.data.batchsize": 8}, "spec.training.data.batchsize = 8: unknown field; did you mean `batchSize`?"),
     ({"spec.training.data.batch_size": 8}, "did you mean `batchSize`?"),
     ({"spec.workers": 2}, "did you mean spec.cluster.workers?"),
-    ({"spec.xyzzy": {}}, "unknown field: known here are training, tracking, storage, checkpoint, cluster, run"),
+    ({"spec.xyzzy": {}}, "unknown field: known fields are training, tracking, storage, checkpoint, cluster, run"),
     ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
     (
         {"spec.training.model": {"name": "vti"}},
@@ -43,12 +46,13 @@ MISTAKES = [
     ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be a whole number"),
     ({"spec.training.model": {"name": "mlp", "args": []}}, "args = []: must be a mapping"),
     ({"spec.training.model": {"class": "a:B", "args": {"x": [float("nan")]}}}, "args.x[0] = NaN: must be a finite"),
-    ({"spec.training.schedule": {"name": "cosine", "args": {"factor": 1}}}, "nothing is known here; did you mean spec"),
+    ({"spec.training.schedule": {"name": "cosine", "args": {"factor": 1}}}, "there are none here; did you mean spec"),
     ({"spec.training.optimizer": {"class": "a:B"}}, "spec.training.optimizer.lr: is required: a number above 0"),
     (
         {"spec.training.optimizer": {"name": "sgd", "momentum": 0.9}},
         "did you mean spec.training.optimizer.args.mom",
     ),
+    ({"spec.training.schedule": {"name": "plateau", "metric": "val/loss"}}, "did you mean spec.training.schedule.args"),
     ({"spec.training.task.labelSmoothing": 0.1}, "did you mean spec.training.task.loss.args.labelSmoothing?"),
     (
         {"spec.training.model": "mlp"},
@@ -62,6 +66,8 @@ MISTAKES = [
     ({"metadata": REMOVE}, "metadata: is required"),
     ({"metadata.name": REMOVE}, "metadata.name: is required"),
     ({"metadata.name": "Digits"}, 'metadata.name = "Digits": must begin with a letter, have only lower-case'),
+    ({"metadata.lables": {"a": "b"}}, "metadata: has no field `lables` in Kubernetes; did you mean `labels`?"),
+    ({"metadata.labels": {"a": 1}}, "metadata.labels.a = 1: must be text"),
     ({"kind": "Job"}, 'kind = "Job": must be TrainingJob'),
     ({"apiVersion": REMOVE}, "apiVersion: is missing: trainmaster.dev/v1alpha1"),
     (
@@ -104,7 +110,7 @@ def test_a_misspelt_argument_is_compared_with_those_of_its_own_model():
     (line,) = lines(job(VIT, {"spec.training.model.args.dpeth": 2}))
     assert line == "spec.training.model.args.dpeth = 2: unknown field; did you mean `depth`?"
     (line,) = lines(job(VIT, {"spec.training.model.args.zzz": 2}))
-    assert line.endswith("known here are dim, depth, heads, patch, mlpRatio, dropout")
+    assert line.endswith("known fields are dim, depth, heads, patch, mlpRatio, dropout")
 
 
 def test_all_problems_at_once_of_the_schema_and_of_the_rules():
@@ -135,9 +141,24 @@ def test_all_problems_at_once_of_the_schema_and_of_the_rules():
     assert len(found) == len(paths)
 
 
-def test_a_rule_is_silent_about_what_is_wrong_already():
-    (line,) = lines(job({"spec.cluster.workers.count": 0}))
-    assert line.startswith("spec.cluster.workers.count = 0")
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("spec.cluster.workers.count", {"spec.cluster.workers.count": 0}),
+        # each of these has a default or a stand-in that would break a rule
+        ("spec.training.loop.gradientAccumulation", {"spec.training.loop.gradientAccumulation": 0, ODD: 33, TWO: 2}),
+        ("spec.training.loop.duration", {"spec.training.loop.duration": "long", SCHEDULE: LATE}),
+        ("spec.training.data.split.train", {"spec.training.data.split": {"train": "x", "test": 0.5}}),
+        ("spec.training.data.source", {"spec.training.data": {"source": 3, "target": "label", "features": ["a"]}}),
+        ("spec.training.task.name", {"spec.training.task": {"name": "other"}, "spec.checkpoint.metric": "val/rmse"}),
+        ("spec.training.model.name", {"spec.training.model.name": "cmn", "spec.training.data.source": "sklearn:iris"}),
+        ("spec.training.task.metrics[0].name", {METRICS: [{"name": "x"}], "spec.checkpoint.metric": "val/x"}),
+    ],
+)
+def test_a_rule_is_silent_about_what_is_wrong_already(path, change):
+    task = {"spec.training.task.numClasses": 3} if "iris" in str(change) else {}
+    (line,) = lines(job(task, change))
+    assert line.startswith(path)
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 3, True, {1: 2}, {"spec": {1: {}}}])
@@ -159,6 +180,7 @@ def test_null_stands_for_the_default_only_where_there_is_one():
     assert not problems
     assert found is not None
     assert found.spec.training.loop.duration == "10ep"
+    assert lines(job({"metadata.labels": None, "metadata.creationTimestamp": None})) == []
     (line,) = lines(job({"spec.storage.uri": None}))
     assert line.startswith("spec.storage.uri: is empty: text such as s3://bucket/prefix")
 
