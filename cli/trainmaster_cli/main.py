@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.file == "-":
         raise UserError("`run` needs a file: relative paths and the name to resume by depend on it")
+    require_trainer()
     found = check_file(options.file, imports=True)
     bad = [checked for checked in found if checked.job is None]
     for checked in bad:
@@ -92,7 +93,6 @@ def run(options: argparse.Namespace) -> int:
     job = found[0].job
     assert job is not None  # the others were bad
     options.tracking, options.trackers = _tracking(options)
-    require_trainer()
     from trainmaster_trainer.driver.local import main as run_local
 
     return run_local(options, job)

@@ -45,7 +45,7 @@ def test_every_tracker_has_a_name_of_its_own() -> None:
         ({"mlflow": {}}, 'spec.tracking = {"mlflow": {}}: must be a list of at most 8 items'),
         ([{}], "spec.tracking[0]: needs exactly one of mlflow, class"),
         ([{"mlflow": {}, "class": "a:B"}], "spec.tracking[0]: needs exactly one of mlflow, class"),
-        ([{"wandb": {}}], "spec.tracking[0].wandb = {}: unknown field: known here are mlflow, class, args"),
+        ([{"wandb": {}}], "spec.tracking[0].wandb = {}: unknown field: known fields are mlflow, class, args"),
         ([{"class": "no-module"}], 'spec.tracking[0].class = "no-module": must be text such as my_package.module:Name'),
         ([{"mlflow": {}, "args": {"a": 1}}], "spec.tracking[0].args: are those of `class`"),
         ([{"mlflow": {"ur": "x"}}], 'spec.tracking[0].mlflow.ur = "x": unknown field; did you mean `uri`?'),
