@@ -138,7 +138,7 @@ class ProgressMessage(Model):
     step_time: str | None = None
     """When that step was finished, RFC 3339, by the clock that `time` is of; absent: unknown."""
     waiting: Annotated[str, Field(max_length=512)] = ""
-    """What training waits for while it makes no steps, as a clause: `storage has not answered for 40 s`."""
+    """What training waits for, as a clause that stays the same: `storage has not answered since 12:03:04Z`."""
     total_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of the whole run."""
     epoch: Annotated[int, Field(ge=0)] = 0

@@ -29,8 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 NODE = "fake-node"
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
 NODES = Resource("", "v1", "nodes", "Node")
-# The garbage collector deletes what a job owned; everything that would mind a node without a kubelet stays off.
-CONTROLLERS = "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller"
+# The garbage collector deletes what a job owned, and quotas are counted; everything that would mind a node without a
+# kubelet stays off.
+CONTROLLERS = (
+    "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,resourcequota-controller"
+)
 
 
 def job(name: str = "digits", workers: int = 2, **run: Any) -> Object:

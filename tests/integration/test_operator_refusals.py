@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_operator.kube.client import PODS, SERVICES, WEBHOOKS, Resource
 
 from tests.integration.operator_harness import Bed, job
@@ -18,17 +19,15 @@ ALL = {"digits-1-head", "digits-1-w-0", "digits-1-w-1"}
 
 
 async def quota(here: Bed, **hard: str) -> None:
-    """A quota, counted as if by its controller, which doesn't run here."""
+    """A quota, as soon as it is counted."""
     spec = {"hard": {name.replace("__", "."): value for name, value in hard.items()}}
-    made = await here.client.create(QUOTAS, here.namespace, {"metadata": {"name": "tenant"}, "spec": spec})
-    status = {"hard": spec["hard"], "used": dict.fromkeys(spec["hard"], "0")}
-    await here.client.replace(QUOTAS, {**made, "status": status}, "status")
+    await here.client.create(QUOTAS, here.namespace, {"metadata": {"name": "tenant"}, "spec": spec})
 
+    async def counted() -> bool:
+        found = await here.client.get(QUOTAS, here.namespace, "tenant")
+        return bool((found.get("status") or {}).get("used"))
 
-async def use(here: Bed, **used: str) -> None:
-    """What the quota controller would count by now."""
-    found = await here.client.get(QUOTAS, here.namespace, "tenant")
-    await here.client.replace(QUOTAS, {**found, "status": {**found["status"], "used": used}}, "status")
+    await here.until(counted, "a quota that is counted")
 
 
 def with_template(spec: dict[str, Any]) -> dict[str, Any]:
@@ -76,12 +75,36 @@ async def test_a_full_quota_is_waited_for_and_half_an_attempt_given_back(here: B
     await here.until(given_back, "no pod that is held for nothing")
     status = (await here.get())["status"]
     assert status["restarts"]["total"] == 0
-    found = await here.client.get(QUOTAS, here.namespace, "tenant")
-    await here.client.replace(QUOTAS, {**found, "spec": {"hard": {"pods": "9"}}})
-    found = await here.client.get(QUOTAS, here.namespace, "tenant")
-    await here.client.replace(QUOTAS, {**found, "status": {"hard": {"pods": "9"}, "used": {"pods": "0"}}}, "status")
+    await here.client.patch(QUOTAS, here.namespace, "tenant", {"spec": {"hard": {"pods": "9"}}})
     await here.until_condition("Provisioned")
     assert "waitingSince" not in (await here.get())["status"]
+
+
+async def test_two_jobs_that_compete_for_a_quota_run_one_after_the_other(here: Bed) -> None:
+    """Three pods each, and room for four."""
+    await quota(here, pods="4")
+    here.operator()
+    for name in ("first", "second"):
+        await here.submit(job(name))
+
+    async def provisioned() -> str:
+        for name in ("first", "second"):
+            if (await here.condition("Provisioned", name)).get("status") == "True":
+                return name
+        return ""
+
+    winner = await here.until(provisioned, "one of them with all its pods", 120)
+    other = "second" if winner == "first" else "first"
+    attempt = (await here.get(winner))["status"]["attempt"]
+    message = ExitMessage(outcome=Outcome.COMPLETE, step=9).encode()
+    await here.kubelet.set(f"{winner}-{attempt}-head", "Succeeded", exit_code=0, message=message)
+    await here.until_condition("Complete", name=winner)
+    freed = asyncio.get_running_loop().time()
+    await here.until_condition("Provisioned", name=other)
+    # it need not wait out its pause: it is woken when pods of the namespace go
+    assert asyncio.get_running_loop().time() - freed < 40
+    for name in (winner, other):
+        assert (await here.get(name))["status"]["restarts"] == {"total": 0, "counted": 0, "recoveries": 0}
 
 
 async def test_a_quota_on_cpu_limits_names_the_field_that_helps(here: Bed) -> None:

@@ -23,7 +23,8 @@ class PodTemplateSpec(Model):
 
     `spec` is any PodSpec. The container named `trainer` is merged into the training container (env, envFrom,
     volumeMounts, resources of other kinds than cpu, memory and GPUs); other containers, init containers and volumes
-    are added. A field that would break the job or its isolation is refused with its path.
+    are added, the containers unprivileged where they are silent. A field that would break the job or its isolation is
+    refused with its path.
     """
 
     metadata: PodTemplateMetadata = PodTemplateMetadata()

@@ -58,6 +58,7 @@ _OUR_RESOURCES = {
 }
 _BY_OPERATOR = "is set by the operator"
 _SAFE_PROFILES = ("RuntimeDefault", "Localhost")
+_SAFE_SELINUX_TYPES = (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 
 
 class Finding(NamedTuple):
@@ -153,6 +154,7 @@ def _security(context: Any, path: str) -> Iterator[Finding]:
         "procMount": context.get("procMount") not in (None, "Default"),
         "windowsOptions": context.get("windowsOptions"),
         "sysctls": context.get("sysctls"),
+        "seLinuxOptions": _is_loose_selinux(_mapping(context.get("seLinuxOptions"))),
         "capabilities.add": _mapping(context.get("capabilities")).get("add"),
     }
     for field, bad in refused.items():
@@ -164,6 +166,11 @@ def _security(context: Any, path: str) -> Iterator[Finding]:
         kind = _mapping(context.get(field)).get("type")
         if kind not in (None, *_SAFE_PROFILES):
             yield Finding(f"{path}.{field}.type", "must be", shown(kind), "one of RuntimeDefault, Localhost")
+
+
+def _is_loose_selinux(options: Object) -> bool:
+    """`restricted` permits no user, no role, and types for containers only: `spc_t` would be a privileged container."""
+    return bool(options.get("user") or options.get("role")) or options.get("type") not in _SAFE_SELINUX_TYPES
 
 
 def _volumes(spec: Object, path: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from trainmaster_api.spec.cluster import PodTemplateSpec
 Object = dict[str, Any]
 
 # Merged field by field below; every other field of the template's spec is taken as it is unless the operator sets it.
-_MERGED = ("containers", "volumes", "tolerations", "securityContext")
+_MERGED = ("containers", "initContainers", "volumes", "tolerations", "securityContext")
 # Restricted whatever the template says; the rest of a securityContext is a default that a template may change.
 _FIXED_POD = ("runAsNonRoot",)
 _FIXED_CONTAINER = ("allowPrivilegeEscalation", "readOnlyRootFilesystem")
@@ -26,7 +26,8 @@ def merge(pod: Object, template: PodTemplateSpec) -> Object:
     """
     spec, theirs = pod["spec"], copy.deepcopy(template.spec)
     mine = {item.get("name"): item for item in _list(theirs, "containers")}.get(names.CONTAINER, {})
-    others = [item for item in _list(theirs, "containers") if item.get("name") != names.CONTAINER]
+    others = [_restricted(item) for item in _list(theirs, "containers") if item.get("name") != names.CONTAINER]
+    inits = [_restricted(item) for item in _list(theirs, "initContainers")]
     (trainer,) = spec["containers"]
     merged = {
         **{key: value for key, value in theirs.items() if key not in _MERGED},
@@ -35,6 +36,7 @@ def merge(pod: Object, template: PodTemplateSpec) -> Object:
         "tolerations": _tolerations(_list(theirs, "tolerations"), spec["tolerations"]),
         "containers": [_trainer(trainer, mine), *others],
         "volumes": [*spec["volumes"], *_list(theirs, "volumes")],
+        **({"initContainers": inits} if inits else {}),
     }
     meta = pod["metadata"]
     labels = {**template.metadata.labels, **meta["labels"]}
@@ -57,6 +59,16 @@ def _trainer(ours: Object, theirs: Object) -> Object:
     sources = [*_list(theirs, "envFrom"), *_list(ours, "envFrom")]
     extra = {key: theirs[key] for key in ("volumeDevices", "ports") if theirs.get(key)}
     return {**merged, **extra, **({"envFrom": sources} if sources else {})}
+
+
+def _restricted(container: Object) -> Object:
+    """A container of the user's own, as it is, with what Pod Security `restricted` asks for where it is silent."""
+    given = container.get("securityContext") or {}
+    capabilities = {"drop": ["ALL"], **(given.get("capabilities") or {})}
+    return {
+        **container,
+        "securityContext": {"allowPrivilegeEscalation": False, **given, "capabilities": capabilities},
+    }
 
 
 def _resources(ours: Object, theirs: Object) -> Object:

@@ -50,6 +50,7 @@ def _wait(context: PlanContext, refusal: Refusal) -> None:
     context.refused = True
     context.set(waiting_since=context.status.waiting_since or format_time(context.now))
     context.set_condition(ConditionType.PROVISIONED, False, refusal.reason, refusal.message)
+    _say_idle(context)
     if has_been_whole(context):
         _keep_running(context, refusal.message)
         return
@@ -109,10 +110,15 @@ def due_later(context: PlanContext) -> bool:
     if due is None or context.now >= due:
         return False
     context.wake_at(due)
+    _say_idle(context)
+    return True
+
+
+def _say_idle(context: PlanContext) -> None:
+    """Say that nothing runs, in the plan that is refused as in those that wait, so that it is written once."""
     if context.live is None:
         text = "No attempt is running: its pods can't be created yet."
         context.set_condition(ConditionType.RUNNING, False, Reason.STOPPED, text)
-    return True
 
 
 def next_try(context: PlanContext) -> datetime | None:

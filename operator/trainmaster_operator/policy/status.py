@@ -169,8 +169,14 @@ def news(old: dict[str, Any], new: dict[str, Any]) -> News | None:
         return None
     if _transitions(old) != _transitions(new):
         return News.TRANSITION
-    speaks = old.get("progress") != new.get("progress") or old.get("lastCheckpoint") != new.get("lastCheckpoint")
-    return News.PROGRESS if speaks else News.STARTUP
+    figures = any(old.get(key) != new.get(key) for key in ("progress", "lastCheckpoint"))
+    return News.PROGRESS if figures or _running(old) != _running(new) else News.STARTUP
+
+
+def _running(status: dict[str, Any]) -> str:
+    """The sentence of Running: why there is no step, among others."""
+    conditions = status.get("conditions") or ()
+    return next((item.get("message", "") for item in conditions if item["type"] == ConditionType.RUNNING), "")
 
 
 def _transitions(status: dict[str, Any]) -> tuple[Any, ...]:

@@ -30,7 +30,7 @@ from trainmaster_operator.reconcile import Caches, Reconciler
 from . import health, kopf_adapter, resync, tls
 from .config import Config
 from .endpoint import Endpoint
-from .leader_proxy import LeaderPeer
+from .leader_proxy import LeaderProxy
 from .metrics import Metrics
 from .progress import ProgressStore
 from .queue import KeyedQueue
@@ -89,7 +89,7 @@ class App:
             status_written=self._count_failures,
             enqueue=self.queue.add,
         )
-        leader = LeaderPeer(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
+        leader = LeaderProxy(lambda: self.elector.holder, config.https_port, certificates.ca, config.progress_names[0])
         tokens = TokenReviewer(self._client, names.PROGRESS_AUDIENCE)
         endpoint = Endpoint(
             tokens,

@@ -19,7 +19,7 @@ from trainmaster_operator.kube.ratelimit import TokenBucket
 from trainmaster_operator.kube.tokens import TokenReviewer
 from trainmaster_operator.kube.trainingjob_cache import JobKey
 
-from .leader_proxy import HANDED_ON, LeaderPeer
+from .leader_proxy import FORWARDED, LeaderProxy
 from .metrics import Metrics
 from .progress import ProgressStore
 
@@ -42,7 +42,7 @@ class Endpoint:
         store: Where good messages go.
         head_of: UID of the live head pod that may speak for the message's job and attempt; None if there is none.
         is_leader: Only the leader's memory counts.
-        leader: Where other replicas hand messages on to.
+        leader: Where other replicas forward messages to.
         metrics: Counts answers by code.
         admission: Extra checks of a TrainingJob that depend on the operator's settings.
     """
@@ -53,7 +53,7 @@ class Endpoint:
         store: ProgressStore,
         head_of: HeadOf,
         is_leader: Callable[[], bool],
-        leader: LeaderPeer,
+        leader: LeaderProxy,
         metrics: Metrics,
         admission: Callable[[Any], list[Problem]] = lambda job: [],
     ) -> None:
@@ -83,7 +83,7 @@ class Endpoint:
 
     async def _take(self, request: web.Request) -> tuple[int, str]:
         if not self._is_leader():
-            return await self._hand_on(request)
+            return await self._forward(request)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
             return 401, "no bearer token"
@@ -110,8 +110,8 @@ class Endpoint:
         self._store.put(message)
         return 204, ""
 
-    async def _hand_on(self, request: web.Request) -> tuple[int, str]:
-        if HANDED_ON in request.headers or (request.content_length or 0) > PROGRESS_LIMIT:
+    async def _forward(self, request: web.Request) -> tuple[int, str]:
+        if FORWARDED in request.headers or (request.content_length or 0) > PROGRESS_LIMIT:
             return 503, "this replica is not the leader"
         authorization = request.headers.get("Authorization", "")
         return await self._leader.send(await request.read(), authorization), "the leader's answer"

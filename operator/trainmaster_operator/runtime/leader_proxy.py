@@ -8,10 +8,10 @@ from collections.abc import Callable
 import aiohttp
 from trainmaster_api.names import PROGRESS_PATH
 
-HANDED_ON = "X-Trainmaster-Handed-On"
+FORWARDED = "X-Trainmaster-Forwarded"
 
 
-class LeaderPeer:
+class LeaderProxy:
     """The leader as another replica reaches it.
 
     Args:
@@ -28,7 +28,7 @@ class LeaderPeer:
         self._context = ssl.create_default_context(cadata=ca)
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> LeaderPeer:
+    async def __aenter__(self) -> LeaderProxy:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
         return self
 
@@ -46,7 +46,7 @@ class LeaderPeer:
             async with self._session.post(
                 f"https://{address}:{self._port}{PROGRESS_PATH}",
                 data=body,
-                headers={"Authorization": authorization, HANDED_ON: "1"},
+                headers={"Authorization": authorization, FORWARDED: "1"},
                 ssl=self._context,
                 server_hostname=self._name,
             ) as response:

@@ -47,7 +47,12 @@ USEFUL: dict[str, Any] = {
     "serviceAccountName": "me",
     "automountServiceAccountToken": False,
     "restartPolicy": "Never",
-    "securityContext": {"runAsUser": 2000, "supplementalGroups": [7], "seccompProfile": {"type": "Localhost"}},
+    "securityContext": {
+        "runAsUser": 2000,
+        "supplementalGroups": [7],
+        "seLinuxOptions": {"level": "s0:c1"},
+        "seccompProfile": {"type": "Localhost"},
+    },
     "initContainers": [{"name": "fetch", "image": "x", "restartPolicy": "Always"}],
     "volumes": [
         {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
@@ -90,6 +95,8 @@ def test_everything_useful_passes() -> None:
         ({"securityContext": {"runAsNonRoot": False}}, "securityContext.runAsNonRoot"),
         ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "securityContext.seccompProfile.type"),
         ({"securityContext": {"sysctls": [{"name": "x"}]}}, "securityContext.sysctls"),
+        ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "securityContext.seLinuxOptions"),
+        ({"securityContext": {"seLinuxOptions": {"user": "system_u"}}}, "securityContext.seLinuxOptions"),
         ({"volumes": [{"name": "job"}]}, "volumes[0].name"),
         ({"volumes": [{"name": "a"}, {"name": "token"}]}, "volumes[1].name"),
         (

@@ -62,12 +62,13 @@ def test_pauses_grow_with_the_wait_and_differ_between_jobs() -> None:
 
 def test_while_it_waits_there_is_nothing_to_do_and_nothing_to_write() -> None:
     bench = Bench()
-    bench.plan(0, **refused(NO_ACCOUNT))
-    bench.plan(100, **refused(NO_ACCOUNT))
-    before = bench.plan(101).status
+    before = bench.plan(0, **refused(NO_ACCOUNT)).status
+    assert bench.plan(0.1).status == before
+    plan = bench.plan(100, **refused(NO_ACCOUNT))
+    assert plan.status == before
     plan = bench.plan(110)
     assert plan.actions == ()
-    assert write_delay(before, plan.status, at(100), at(110)) is None
+    assert write_delay(before, plan.status, at(0), at(110)) is None
 
 
 def test_while_pods_are_held_the_status_stays() -> None:

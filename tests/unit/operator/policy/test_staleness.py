@@ -43,8 +43,8 @@ def test_no_step_for_a_while_is_said_and_the_eta_goes() -> None:
 
 def test_the_cause_is_said_where_the_trainer_knows_it() -> None:
     bench = running()
-    bench.plan(40, pods(), progress=stepped(10, sent=40, waiting="storage has not answered for 28 s"))
-    assert bench.message("Running").endswith("(step 100): storage has not answered for 28 s.")
+    bench.plan(40, pods(), progress=stepped(10, sent=40, waiting="storage has not answered since 12:00:12Z"))
+    assert bench.message("Running").endswith("(step 100): storage has not answered since 12:00:12Z.")
 
 
 def test_a_pod_that_is_not_ready_is_named_with_its_node() -> None:
@@ -91,6 +91,16 @@ def test_silence_costs_one_write_however_long_it_lasts() -> None:
     plan = bench.plan(5000, pods(), progress=stepped(10), progress_received=at(10))
     assert write_delay(first, plan.status, at(25), at(5000)) is None
     assert plan.requeue_after is None
+
+
+def test_a_cause_that_is_found_later_does_not_wait_for_the_counts_of_starting_jobs() -> None:
+    bench = running()
+    before = bench.plan(25, pods(), progress=stepped(10), progress_received=at(10)).status
+    found = swap(pods(), 1, ready=False, ready_changed=clock(50))
+    plan = bench.plan(51, found, progress=stepped(10), progress_received=at(10))
+    assert "NotReady" in bench.message("Running")
+    assert write_delay(before, plan.status, at(25), at(51)) == 0
+    assert write_delay(before, plan.status, at(48), at(51)) == 7
 
 
 def test_slow_steps_are_not_stale() -> None:

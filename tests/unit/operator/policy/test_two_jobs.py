@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,15 +36,20 @@ class Job:
     def failed(self) -> bool:
         return self.cluster.status.get("phase") == "Failed"
 
-    def tick(self, second: float, others: int) -> None:
+    def placed(self) -> int:
+        return sum(bool(pod.node) and not pod.ended for pod in self.cluster.pods.values())
+
+    def tick(self, second: float, others: int, nodes: int = 99) -> None:
         cluster = self.cluster
         cluster.seconds, cluster.foreign_pods = second, others
         before = dict(cluster.pods)
         for name, pod in before.items():
             if pod.deleting:
                 cluster.finish_delete(name)
-            elif not pod.ready:
+            elif not pod.ready and self.placed() < nodes:
                 cluster.run_pod(name)
+            elif not pod.ready:
+                cluster.pods[name] = replace(pod, unschedulable="0/1 nodes are available: 1 Insufficient cpu.")
         ready = [pod for pod in cluster.pods.values() if pod.ready and not pod.deleting]
         self.trained = self.trained + TICK if len(ready) == 3 else 0.0
         if self.trained >= TRAINING_SECONDS:
@@ -92,3 +98,18 @@ def test_three_jobs_of_which_one_has_started() -> None:
     jobs = (Job("a"), Job("b"), Job("c"))
     start_half(jobs[0], 3)
     play(*jobs, seconds=3000.0)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_two_jobs_that_compete_for_nodes(number: int) -> None:
+    """No quota: all pods are created, and four of the six find a node, two of each job at first."""
+    jobs = (Job(f"a{number}"), Job(f"b{number}"))
+    second = 0.0
+    while not all(job.done() for job in jobs):
+        second += TICK
+        assert second < 3000, [job.cluster.trace[-12:] for job in jobs]
+        for job in jobs:
+            free = 4 - sum(other.placed() for other in jobs if other is not job)
+            job.tick(second, 0, min(free, 2) if second < 10 else free)
+    for job in jobs:
+        assert job.cluster.status["restarts"] == {"total": 0, "counted": 0, "recoveries": 0}

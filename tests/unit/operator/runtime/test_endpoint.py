@@ -14,7 +14,7 @@ from trainmaster_operator.kube.tokens import TokenIdentity
 from trainmaster_operator.kube.trainingjob_cache import JobKey
 from trainmaster_operator.runtime import tls
 from trainmaster_operator.runtime.endpoint import Endpoint
-from trainmaster_operator.runtime.leader_proxy import LeaderPeer
+from trainmaster_operator.runtime.leader_proxy import LeaderProxy
 from trainmaster_operator.runtime.metrics import Metrics
 from trainmaster_operator.runtime.progress import COALESCE_SECONDS, ProgressStore
 
@@ -45,7 +45,7 @@ class Replica:
         self.tokens = Tokens()
         self.changes: list[tuple[JobKey, float]] = []
         self.store = ProgressStore(lambda key, after: self.changes.append((key, after)))
-        self.peer = LeaderPeer(lambda: holder, self.port, CERTIFICATES.ca, "op.svc")
+        self.peer = LeaderProxy(lambda: holder, self.port, CERTIFICATES.ca, "op.svc")
         self.endpoint = Endpoint(
             self.tokens,  # type: ignore[arg-type]
             self.store,
