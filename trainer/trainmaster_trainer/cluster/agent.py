@@ -22,6 +22,7 @@ from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
+    ENV_SPARE,
     Assignment,
     Dump,
     Exited,
@@ -42,7 +43,7 @@ from trainmaster_trainer.ipc.messages import (
 from trainmaster_trainer.oom import OomWatch
 
 RANK_COMMAND = (sys.executable, "-m", "trainmaster_trainer.rank")
-ENV_SPARE = "TRAINMASTER_SPARE"
+
 _TICK, _SHORT = 0.1, 0.01
 _LONG_TICK = 5.0  # where the kernel says when a child ends
 _MOST_DEAD_SPARES = 3

@@ -171,13 +171,17 @@ class Processes:
 
 def wait_for_workers(settings: DriverSettings) -> None:
     """Wait until every worker's node is there."""
-    while settings.ray_address and _count_workers() < settings.workers:
+    while not has_all_workers(settings):
         time.sleep(_TICK)
 
 
-def _count_workers() -> int:
+def has_all_workers(settings: DriverSettings) -> bool:
+    """Return whether every worker's node is there; on a laptop it is this machine."""
+    if not settings.ray_address:
+        return True
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return sum(node["Alive"] and WORKER_RESOURCE in node["Resources"] for node in nodes)
+    workers = [node for node in nodes if node["Alive"] and WORKER_RESOURCE in node["Resources"]]
+    return len(workers) >= settings.workers
 
 
 def _join(address: str) -> None:

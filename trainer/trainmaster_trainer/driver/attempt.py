@@ -52,10 +52,11 @@ from trainmaster_trainer.reporting.sinks import Outlets
 from trainmaster_trainer.reporting.state import Hub
 from trainmaster_trainer.storage.store import Store, open_store
 
-from .group import Agent, AnswerLaunchers, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+from .group import Agent, AnswerLaunchers, Command, Fail, Group, Phase, RetireAgents, StartRanks, StopRanks, Succeed
 
 _TICK = 0.1
 _DUMP_SECONDS = 3.0
+_NODES_SECONDS = 5.0
 _PREPARING_SECONDS = 600
 _TRAINS = (ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION)
 
@@ -76,6 +77,7 @@ class Driver:
         self._stop_seen: float | None = None
         self._outcome: ExitMessage | None = None
         self._is_warm = False
+        self._has_workers = False
         host = settings.host if settings.ray_address else "127.0.0.1"
         self.channel = Channel(host, settings.control_port, Path(settings.token_file).read_text(), self)
 
@@ -132,8 +134,11 @@ class Driver:
 
         train.wait_for_workers(self.settings)
         self._post(self.hub.ray_ready)
-        if not self.settings.ray_address:  # in a pod the launcher watches Ray's processes
-            self._end_without(processes.watch())
+        while self.settings.ray_address:  # in a pod the launcher watches Ray's processes
+            self._has_workers = train.has_all_workers(self.settings)
+            time.sleep(_NODES_SECONDS)
+        self._has_workers = True
+        self._end_without(processes.watch())
 
     def _end_without(self, part: str) -> None:
         text = f"{part} is gone: something killed it, or this machine ran out of memory"
@@ -283,7 +288,13 @@ class Driver:
 
     def _watch_for_stall(self) -> None:
         limit = self._patience()
-        if self._outcome is not None or not self.group.has_ranks or time.monotonic() - self.hub.last_move < limit:
+        if self._outcome is not None or time.monotonic() - self.hub.last_move < limit:
+            return
+        if not self.group.has_ranks:
+            # a pod that is missing is the operator's to wait for; agents that are missing though it is there are not
+            if self._has_workers and self.group.phase is Phase.GATHERING:
+                text = f"Ray Train started no agents for {limit} s, though every worker is there"
+                self._end(self.hub.ended(Outcome.FAILED, text, FailureClass.STALLED))
             return
         self._send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS

@@ -20,6 +20,7 @@ from trainmaster_trainer.context import Context, Report, Result, Signal
 from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.ipc.link import Talk
 from trainmaster_trainer.ipc.messages import (
+    ENV_SPARE,
     Assignment,
     Dump,
     Failed,
@@ -38,7 +39,7 @@ from .warm import hurry, warm_up
 if TYPE_CHECKING:
     import torch
 
-ENV_SPARE = "TRAINMASTER_SPARE"
+
 _STACK_LINES = 30
 Fit = Callable[[Context], Result]
 
