@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 import torch.distributed as dist
 from safetensors.torch import load
 from trainmaster_api.layout import METRICS
