@@ -92,10 +92,17 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
         return RankError(message, FailureClass.WORKER_LOST, rank, pod, lines, peer=True)
     if whose.is_users:
         at = f" ({whose.place})" if whose.place else ""
-        shown = [*whose.lines, *lines[len(whose.lines) - _LINES :]]  # the user's own line first, then how it ended
+        shown = _users_lines(error, whose) if whose.frames else lines
         message = f"rank {rank}: {name}: {text}{at}"
         return RankError(message, FailureClass.USER_CODE_ERROR, rank, pod, shown, peer=False)
     return RankError(f"rank {rank}: {name}: {text}", FailureClass.INTERNAL_ERROR, rank, pod, lines, peer=False)
+
+
+def _users_lines(error: BaseException, whose: _Blame) -> list[str]:
+    """Return the user's own line first, what led to it in their code, and the exception; nothing of ours or torch's."""
+    end = "".join(traceback.format_exception_only(error)).splitlines()
+    shown = "".join(traceback.format_list(list(whose.frames))).splitlines()
+    return [line.rstrip() for line in [*shown[: max(2, _LINES - len(end))], *end[-(_LINES - 2) :]]]
 
 
 class _Owner(Enum):
@@ -115,13 +122,13 @@ class _Blame:
         is_users: The user's code raised it, or called what raised it.
         is_final: It can't be a lost peer: what the user's code called isn't torch.
         place: The user's frame nearest to the exception: file, line, function.
-        lines: That frame as a traceback shows it.
+        frames: That frame, then the others of the user's, from the outermost inwards.
     """
 
     is_users: bool
     is_final: bool = False
     place: str = ""
-    lines: tuple[str, ...] = ()
+    frames: tuple[traceback.FrameSummary, ...] = ()
 
 
 # Where our own code runs the user's without a frame of theirs in between: backward of their model, a call that torch
@@ -151,7 +158,11 @@ def _blame(error: BaseException) -> _Blame:
             # An operation of torch's that waits for a peer may be written in C and have no frame. It raises a
             # RuntimeError; a socket of the user's own, to a database perhaps, raises an OSError.
             is_final = _Owner.TORCH not in below and (bool(below) or isinstance(error, OSError))
-            return _Blame(True, is_final, *_place(*frames[index]))
+            summaries = traceback.extract_tb(error.__traceback__)
+            others = [summaries[i] for i in range(first, index) if owners[i] is _Owner.USER]
+            frame, line = frames[index]
+            place = f"{_shown(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}"
+            return _Blame(True, is_final, place, (summaries[index], *others))
     ours = [index for index, owner in enumerate(owners) if owner is _Owner.OURS]
     if not USER_PACKAGES or not ours:
         return _Blame(False)
@@ -161,13 +172,6 @@ def _blame(error: BaseException) -> _Blame:
     ):  # raised in our own line, or in C called from it: only `call` calls the user's there
         return _Blame(caller == "trainmaster_trainer.references")
     return _Blame(caller.startswith(_RUNS_USER_CODE))
-
-
-def _place(frame: FrameType, line: int) -> tuple[str, tuple[str, ...]]:
-    """Return a frame in short, and as a traceback shows it."""
-    summary = traceback.StackSummary.extract(iter([(frame, line)]))
-    lines = "".join(traceback.format_list(summary)).rstrip().splitlines()
-    return f"{_shown(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}", tuple(lines)
 
 
 def _owner(frame: FrameType) -> _Owner:

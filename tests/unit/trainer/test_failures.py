@@ -154,9 +154,29 @@ def test_whose_fault_it_is(
 
 def test_a_deep_traceback_still_begins_with_the_users_own_line() -> None:
     found = rank_error(raised(ValueError("boom"), LOOP, USER, *(f"library.part{i}" for i in range(20))), 1, "")
-    assert "my_pkg.models.py" in found.last_lines[0]
+    assert found.last_lines == ['  File "/job/my_pkg.models.py", line 1, in step', "ValueError: boom"]
+
+
+def test_a_deep_stack_of_the_users_is_cut_and_its_innermost_line_stays_first() -> None:
+    def deeper(left: int) -> None:
+        if left == 0:
+            raise ValueError("\n".join(["boom"] * 30))
+        deeper(left - 1) if left % 2 else other(left)
+
+    def other(left: int) -> None:
+        deeper(left - 1)
+
+    with pytest.raises(ValueError) as caught:
+        deeper(40)
+    found = rank_error(caught.value, 1, "")
+    assert "raise ValueError" in found.last_lines[1]
     assert len(found.last_lines) == 12
-    assert found.last_lines[-1] == "ValueError: boom"
+    assert found.last_lines[-1] == "boom"
+
+
+def test_the_way_through_the_users_code_is_told() -> None:
+    found = rank_error(raised(ValueError("boom"), LOOP, "helpers", TORCH, USER, TORCH), 1, "")
+    assert [line.split('"')[1] for line in found.last_lines[:-1]] == ["/job/my_pkg.models.py", "/job/helpers.py"]
 
 
 def test_a_users_error_begins_with_the_users_own_line() -> None:

@@ -46,7 +46,7 @@ def test_a_name_that_is_not_there_is_said_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError) as caught:
         MODELS.get("mlpp", "model.name")
     assert str(caught.value) == (
-        "model.name: there is no model 'mlpp'; there are cnn, mlp, vit; did you mean `mlp`? "
+        f"model.name: there is no model 'mlpp'; there are {', '.join(MODEL_NAMES.names)}; did you mean `mlp`? "
         "A name with a / is an entry point trainmaster.models of an installed package"
     )
 

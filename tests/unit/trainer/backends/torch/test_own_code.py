@@ -166,7 +166,7 @@ class Lion(torch.optim.Optimizer):
             for p in group["params"]:
                 moment = self.state[p].setdefault("moment", torch.zeros_like(p))
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.sub_(group["lr"] * torch.sign(b1 * moment + (1 - b1) * p.grad))
+                p.sub_(group["lr"] * (1 + 1 / group["calls"]) * torch.sign(b1 * moment + (1 - b1) * p.grad))
                 moment.mul_(b2).add_(p.grad, alpha=1 - b2)
 
 
