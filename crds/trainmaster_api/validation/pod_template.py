@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from trainmaster_api import GROUP, names
+from trainmaster_api.spec.cluster import Workers
 from trainmaster_api.types import parse_quantity
 
 from .problem import shown
@@ -102,7 +103,7 @@ def host_path_findings(job: Object) -> list[Finding]:
 
 
 def _cpu_limit(group: Object, path: str) -> Iterator[Finding]:
-    limit, request = group.get("cpuLimit"), group.get("cpus")
+    limit, request = group.get("cpuLimit"), group.get("cpus", Workers.model_fields["cpus"].default)
     if limit is None or request is None:
         return
     try:

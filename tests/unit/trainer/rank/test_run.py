@@ -111,7 +111,7 @@ def test_a_rank_trains_with_what_it_was_told(begin: Callable[[Fit], Agent], job:
     ("error", "failure_class", "says", "peer"),
     [
         (DataError("row 7 is broken"), FailureClass.DATA_ERROR, "row 7 is broken", False),
-        (ConnectionResetError("Connection reset by peer"), FailureClass.WORKER_LOST, "lost its connection", True),
+        (RuntimeError("gloo: Connection closed by peer"), FailureClass.WORKER_LOST, "lost its connection", True),
         (PortTaken("the rendezvous port is taken"), FailureClass.WORKER_LOST, "port is taken", True),
         (MemoryError("no"), FailureClass.HOST_OUT_OF_MEMORY, "raise cluster.workers.memory", False),
     ],

@@ -17,7 +17,9 @@ def test_what_the_run_s_state_emits_is_read_back(job: TrainingJob) -> None:
     hub.listen(events.append)
     hub.ray_ready()
     hub.to(TrainerState.TRAINING, "hello")
-    hub.report(Report(ReportKind.STEP, 5, 10, 1, 7.0, {"train/loss": 0.5}))
+    hub.report(
+        Report(kind=ReportKind.STEP, step=5, total_steps=10, epoch=1, eta_seconds=7.0, metrics={"train/loss": 0.5})
+    )
     hub.tracked(TrackerRef(name="mine", url="https://x", run_id="7"))
     hub.emit("leaving", pod="w-1")
     hub.emit("warning", message="careful")

@@ -85,7 +85,9 @@ class Run:
         self.hub.listen(self.one.show)
 
     def step(self, step: int, **metrics: float) -> None:
-        self.hub.report(Report(ReportKind.STEP, step, 3, 0, metrics=metrics or {"train/loss": 1.0}))
+        self.hub.report(
+            Report(kind=ReportKind.STEP, step=step, total_steps=3, epoch=0, metrics=metrics or {"train/loss": 1.0})
+        )
 
     def warnings(self) -> list[str]:
         return [event["message"] for event in self.events if event["event"] == "warning"]
