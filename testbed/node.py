@@ -148,7 +148,8 @@ class NodeRunner:
     def _start_proxy(self, plane: ControlPlane) -> None:
         if self.processes.is_alive("kube-proxy"):
             return
-        kubeconfig = plane.client_kubeconfig("proxy", "system:kube-proxy")
+        # a file of its own: nodes start side by side, and a proxy that reads a half written one ends
+        kubeconfig = plane.client_kubeconfig(f"proxy-{name}", "system:kube-proxy")
         config = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",

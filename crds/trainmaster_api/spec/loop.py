@@ -13,7 +13,7 @@ class EarlyStopping(Model):
     """Stop when the metric hasn't improved for `patience` validations."""
 
     metric: Metric = "val/loss"
-    """Validation metric that is watched; its better direction follows from its name."""
+    """Validation metric that is watched; which direction is better is a property of the metric."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Validations without improvement before the run stops."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
