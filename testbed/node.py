@@ -149,7 +149,7 @@ class NodeRunner:
         if self.processes.is_alive("kube-proxy"):
             return
         # a file of its own: nodes start side by side, and a proxy that reads a half written one ends
-        kubeconfig = plane.client_kubeconfig(f"proxy-{name}", "system:kube-proxy")
+        kubeconfig = plane.client_kubeconfig(f"proxy-{self.node.name}", "system:kube-proxy")
         config = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
