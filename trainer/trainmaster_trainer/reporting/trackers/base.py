@@ -1,7 +1,7 @@
 """What a tracker is, and how one is found by the entry of `spec.tracking` that asks for it.
 
 A tracker of our own is a module of this package that is named like its field in `spec.tracking` and has a `create`.
-A user's own is any class with the methods of `Tracker`; see docs/extending-tracker.md.
+A user's own is any class with the methods of `Tracker`; see docs/extending.md.
 """
 
 from __future__ import annotations

@@ -214,8 +214,8 @@ def test_metrics_are_a_queue_with_an_end(job: TrainingJob, store: Store, monkeyp
 
 
 def test_a_tracker_of_the_user_s_own_is_one_file(job: TrainingJob, store: Store, tmp_path: Path) -> None:
-    """The example of docs/extending-tracker.md, as it is printed there."""
-    page = (Path(__file__).parents[5] / "docs/extending-tracker.md").read_text()
+    """The example of docs/extending.md, as it is printed there."""
+    page = (Path(__file__).parents[5] / "docs/extending.md").read_text()
     code = page.partition("```python\n")[2].partition("```")[0]
     (tmp_path / "csv_tracker_example.py").write_text(code)
     entry = Entry.model_validate(
