@@ -14,8 +14,8 @@ from .part import Call, Reference
 
 DATA_CALL = Call(
     offered=("base_dir",),
-    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It gets `args`, and "
-    "`base_dir` (the job's folder) where its signature has it.",
+    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It is called with `args`, "
+    "and with `base_dir` (the job's folder) if its signature has it.",
 )
 
 

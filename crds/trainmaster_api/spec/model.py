@@ -66,8 +66,8 @@ MODELS = Family(
     Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
     call=Call(
         offered=("input_shape", "outputs", "num_classes"),
-        words="A class or a function that gives a `torch.nn.Module`. It gets `args`, and where its signature has them "
-        "`input_shape` (of one sample) and `outputs` or `num_classes` (numbers that it returns for a sample).",
+        words="A class or a function that returns a `torch.nn.Module`. It is called with `args`, and with "
+        "`input_shape` (of one sample) and `outputs` or `num_classes` (size of its output) if its signature has them.",
     ),
 )
 
@@ -86,7 +86,7 @@ def shape_problem(model: ModelPart, shape: tuple[int, ...]) -> tuple[str, str] |
         shape: Shape of one sample: (features,) or (channels, height, width).
 
     Returns:
-        Field below the model and a sentence about it, or None: it fits, or it isn't one of ours.
+        Field of the model and a message, or None if it fits or isn't a built-in model.
     """
     shipped = MODELS.get(model.name)
     if shipped is None or not shipped.needs_images:

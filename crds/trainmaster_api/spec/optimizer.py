@@ -46,8 +46,8 @@ OPTIMIZERS = Family(
         positional=1,
         function_positional=1,
         fields={"lr": "lr", "weight_decay": "weightDecay"},
-        words="A `torch.optim.Optimizer`. It gets the parameters, `lr`, `weight_decay` if `weightDecay` is given, and "
-        "`args`.",
+        words="A `torch.optim.Optimizer`. It is called with the parameters, `lr`, `weight_decay` if `weightDecay` is "
+        "given, and `args`.",
     ),
 )
 

@@ -42,7 +42,7 @@ class Shipped:
     Attributes:
         name: Value of `name`.
         args: Model of its `args`.
-        summary: What it is, one sentence; for the reference.
+        summary: One-sentence description, for the reference.
         defaults: Defaults of the part's other fields that depend on the name, by their key in YAML.
         tasks: Tasks that it fits; empty: all.
         needs_images: Whether it works on images only.
@@ -111,7 +111,7 @@ class Family:
         """Return the message for an unknown name."""
         near = difflib.get_close_matches(name.lower(), self.names, n=1)
         return (
-            f"unknown {self.kind}; known are {', '.join(self.names)}, or give your own by "
+            f"unknown {self.kind}; known are {', '.join(self.names)}, or use your own with "
             '`class: "package.module:Name"`' + (f"; did you mean `{near[0]}`?" if near else "")
         )
 
@@ -179,6 +179,6 @@ class Part(Model):
         """Return the arguments as the typed model of a built-in name.
 
         Raises:
-            pydantic.ValidationError: They don't fit; validation of the job has refused them before.
+            pydantic.ValidationError: They don't fit; validation of the job has rejected them before.
         """
         return model.model_validate(self.args, strict=True)

@@ -27,28 +27,28 @@ SCHEDULES = Family(
     Shipped(
         "cosine",
         NoArgs,
-        "Warm up linearly, then fall along a half cosine to `minLrRatio` of the peak at the end of the run.",
+        "Linear warm-up, then cosine decay to `minLrRatio` of the peak at the end of the run.",
         {"warmup": "5%"},
     ),
     Shipped(
         "linear",
         NoArgs,
-        "Warm up linearly, then fall linearly to `minLrRatio` of the peak at the end of the run.",
+        "Linear warm-up, then linear decay to `minLrRatio` of the peak at the end of the run.",
         {"warmup": "5%"},
     ),
-    Shipped("constant", NoArgs, "Warm up linearly, then stay at the peak.", {"warmup": "0"}),
+    Shipped("constant", NoArgs, "Linear warm-up, then constant at the peak.", {"warmup": "0"}),
     Shipped(
         "plateau",
         PlateauArgs,
-        "Warm up linearly, then multiply by `factor`, down to `minLrRatio` of the peak, whenever the metric hasn't "
+        "Linear warm-up, then multiplied by `factor`, down to `minLrRatio` of the peak, whenever the metric hasn't "
         "improved for `patience` validations.",
         {"warmup": "0"},
     ),
     call=Call(
         function_positional=1,
         offered=("total_steps", "steps_per_epoch"),
-        words="A function of the step since the warm-up that returns the share of the peak, or a class whose objects "
-        "are called so. It gets `args`, and `total_steps` (after the warm-up) and `steps_per_epoch` where its "
+        words="A function of the step since the warm-up that returns the fraction of the peak, or a class with such a "
+        "`__call__`. It is called with `args`, and with `total_steps` (after the warm-up) and `steps_per_epoch` if its "
         "signature has them.",
     ),
 )

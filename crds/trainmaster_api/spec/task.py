@@ -28,13 +28,13 @@ class CrossEntropyArgs(Model):
 LOSSES = Family(
     "loss",
     Shipped("cross_entropy", CrossEntropyArgs, "Cross-entropy.", tasks=("classification",)),
-    Shipped("mse", NoArgs, "Mean squared error of the standardised target.", tasks=("regression",)),
-    Shipped("mae", NoArgs, "Mean absolute error of the standardised target.", tasks=("regression",)),
-    Shipped("huber", NoArgs, "Huber loss of the standardised target.", tasks=("regression",)),
+    Shipped("mse", NoArgs, "Mean squared error of the standardized target.", tasks=("regression",)),
+    Shipped("mae", NoArgs, "Mean absolute error of the standardized target.", tasks=("regression",)),
+    Shipped("huber", NoArgs, "Huber loss of the standardized target.", tasks=("regression",)),
     call=Call(
         function_positional=2,
-        words="A function `(output, target)` that returns the mean loss of a batch, or a class whose objects are "
-        "called so. It gets `args`.",
+        words="A function `(output, target)` that returns the mean loss of a batch, or a class with such a "
+        "`__call__`. It is called with `args`.",
     ),
     group="trainmaster.losses",
 )
@@ -42,8 +42,8 @@ DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
 TASK_METRICS = Family(
     "metric",
-    Shipped("accuracy", NoArgs, "Share of rows whose class is predicted.", tasks=("classification",)),
-    Shipped("auc", NoArgs, "Area under the ROC curve; several classes: mean over them.", tasks=("classification",)),
+    Shipped("accuracy", NoArgs, "Share of rows whose class is predicted correctly.", tasks=("classification",)),
+    Shipped("auc", NoArgs, "Area under the ROC curve; mean over several classes.", tasks=("classification",)),
     Shipped("f1", NoArgs, "F1 score, averaged over the classes that occur.", tasks=("classification",)),
     Shipped("rmse", NoArgs, "Root mean squared error in the target's unit.", tasks=("regression",)),
     Shipped("mae", NoArgs, "Mean absolute error in the target's unit.", tasks=("regression",)),
@@ -52,8 +52,8 @@ TASK_METRICS = Family(
         function_positional=2,
         offered=("outputs",),
         words="A subclass of `trainmaster_trainer.tasks.metrics.Metric`, or a function `(outputs, targets)` that "
-        "returns a number. It gets `args`; a class also `outputs` where its signature has it. It is called `val/` and "
-        "its name in snake_case.",
+        "returns a number. It is called with `args`; a class also with `outputs` if its signature has it. The "
+        "metric is named `val/` and its name in snake_case.",
     ),
 )
 

@@ -151,7 +151,7 @@ def test_a_server_that_dies_in_between_loses_nothing_that_fits_the_queue(job: Tr
     is_away.clear()
     run.one.close(DONE)
     assert [step for step, _ in tracker.logged] == [1, 2, 3, 3]
-    assert run.warnings() == ["tracker mine is left out for now (ConnectionError: gone); training continues"]
+    assert run.warnings() == ["tracker mine is unavailable (ConnectionError: gone); training continues"]
 
 
 @pytest.mark.parametrize("method", ["start", "log", "flush", "artifacts", "finish"])
@@ -178,7 +178,7 @@ def test_one_that_hangs_is_given_up(job: TrainingJob, store: Store, method: str)
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"class": "no_such_module:X"}, "there is no module no_such_module; install it, or put it beside"),
+        ({"class": "no_such_module:X"}, "module no_such_module was not found; install it, or put it next to"),
         ({"class": "json:NoSuchClass"}, "module json has no NoSuchClass"),
         ({"class": "json:JSONDecoder", "args": {"colour": 1}}, "unexpected keyword argument"),
     ],
