@@ -109,7 +109,7 @@ def _require_sizes(store: Store, place: str, manifest: Manifest) -> None:
 def advance(store: Store, pointer_name: str, to: Position, *, back: bool = False) -> None:
     """Move a pointer by compare-and-swap. `back`: BEST may move to an earlier step, LATEST never does.
 
-    Pointers are for people and other programs; a resume lists the directories instead, so a lost update does no harm.
+    Pointers are for people and other programs; a resume lists the directories instead, so a stale pointer does no harm.
     """
     while True:
         found = store.get_versioned(pointer_name)
