@@ -6,7 +6,7 @@ PROVIDER ?= bed
 
 .PHONY: help setup demo test test-fast lint bench cluster-up cluster-down images lock generate
 
-help:            ## what can be called
+help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 .venv/.installed: requirements.lock pyproject.toml tools/setup-env.sh
@@ -14,7 +14,7 @@ help:            ## what can be called
 
 setup: .venv/.installed  ## the Python environment, from requirements.lock
 
-demo: setup      ## train the digits example on this machine
+demo: setup      ## train the digits example on this machine, with two workers
 	@.venv/bin/trainmaster run examples/digits/trainingjob.yaml
 
 test:            ## everything: lint, unit, integration, end-to-end on a real cluster
@@ -32,7 +32,7 @@ bench: setup     ## the benchmarks; writes docs/benchmarks.md
 cluster-up: setup images  ## a real Kubernetes on this machine, with MinIO and MLflow (NODES=1..3, PROVIDER=bed|kind)
 	@$(PY) -m testbed up --nodes $(NODES) --provider $(PROVIDER)
 
-cluster-down:    ## take it away again, to the last mount
+cluster-down:    ## remove it, down to the last mount
 	@$(PY) -m testbed down --provider $(PROVIDER)
 
 images: setup    ## build the operator and the trainer image

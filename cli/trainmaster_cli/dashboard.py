@@ -45,7 +45,7 @@ def forward_command(name: str, attempt: int, namespace: str | None) -> list[str]
 
 def _get(kind: str, name: str, namespace: str | None) -> dict[str, Any]:
     if shutil.which("kubectl") is None:
-        raise UserError("kubectl is not on PATH; it knows your cluster and your rights")
+        raise UserError("kubectl was not found on PATH; it is needed to reach your cluster")
     where = ["--namespace", namespace] if namespace else []
     done = subprocess.run(
         ["kubectl", *where, "get", kind, name, "--output", "json"], capture_output=True, text=True, check=False

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something that the user can put right; the message is a sentence, the exit code is 2."""
+    """An error that the user can correct; printed without a traceback, with exit code 2."""

@@ -1,4 +1,4 @@
-"""What a command needs besides the base installation: said in a sentence before anything is imported."""
+"""Packages that a command needs in addition to the base installation, checked before anything is imported."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Checked:
 
 
 def print_problems(name: str, problems: list[Problem]) -> None:
-    """To standard error, one per line, with file and line."""
+    """Print problems to standard error, one per line, with file and line."""
     print(format_problems(problems, "standard input" if name == "-" else name), file=sys.stderr)
 
 
@@ -47,7 +47,7 @@ def check_file(name: str, *, imports: bool = False) -> list[Checked]:
 
 
 def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
-    """A relative path is relative to the job's file; it can be looked up without reading it."""
+    """Return a problem if the data's relative path doesn't exist; it is relative to the job's file."""
     source = job.spec.training.data.source
     if source is None:
         return []
@@ -57,9 +57,9 @@ def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
         return []
     found = folder / address
     if kind == "images" and not found.is_dir():
-        return [Problem("spec.training.data.source", f"there is no folder {found}", f'"{source}"')]
+        return [Problem("spec.training.data.source", f"folder {found} does not exist", f'"{source}"')]
     if kind != "images" and not found.is_file():
-        return [Problem("spec.training.data.source", f"there is no file {found}", f'"{source}"')]
+        return [Problem("spec.training.data.source", f"file {found} does not exist", f'"{source}"')]
     return []
 
 
@@ -67,9 +67,9 @@ def _read(name: str) -> str:
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"there is no file {name}") from None
+        raise UserError(f"file {name} does not exist") from None
     except IsADirectoryError:
-        raise UserError(f"{name} is a folder; give the TrainingJob's file in it") from None
+        raise UserError(f"{name} is a directory; pass the TrainingJob's file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{name} can't be read: {getattr(error, 'strerror', None) or error}") from None
     try:

@@ -21,7 +21,7 @@ OK, BAD_INPUT = 0, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command. Returns the exit code; 2: the command or a file is wrong, and a sentence says what is."""
+    """Execute a command and return its exit code; 2 means that the command line or a file is invalid."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Check TrainingJob files and print every problem. Nothing is started."""
+    """Validate TrainingJob files and print every problem. Nothing is started."""
     from .files import check_file, print_problems
 
     code = OK
@@ -76,11 +76,11 @@ def render(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train a job on this machine. The same file again resumes, or says that the run is complete."""
+    """Train a job on this machine. Running the same file again resumes the run, or reports that it is complete."""
     from .files import check_file, print_problems
 
     if options.file == "-":
-        raise UserError("`run` needs a file: relative paths and the name to resume by depend on it")
+        raise UserError("`run` needs a file: relative paths and the identity of the run depend on it")
     require_trainer()
     found = check_file(options.file, imports=True)
     bad = [checked for checked in found if checked.job is None]
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     if bad:
         return BAD_INPUT
     if len(found) > 1:
-        raise UserError(f"{options.file} holds {len(found)} TrainingJobs; `run` takes one")
+        raise UserError(f"{options.file} holds {len(found)} TrainingJobs; `run` accepts exactly one")
     job = found[0].job
     assert job is not None  # the others were bad
     options.tracking, options.trackers = _tracking(options)
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tracking(options: argparse.Namespace) -> tuple[str, list[Tracker]]:
-    """Where the run is shown: `local`, `spec` or `off`, and trackers that take the place of the file's."""
+    """Return the mode (`local`, `spec` or `off`) and the trackers that replace the file's."""
     from pydantic import ValidationError
     from trainmaster_api.spec.tracking import Mlflow, Tracker
 
@@ -108,7 +108,9 @@ def _tracking(options: argparse.Namespace) -> tuple[str, list[Tracker]]:
     if options.mlflow is None:
         return options.tracking, []
     if options.tracking != "local":
-        raise UserError(f"--mlflow {options.mlflow} and --tracking {options.tracking} exclude each other; give one")
+        raise UserError(
+            f"--mlflow {options.mlflow} and --tracking {options.tracking} are mutually exclusive; pass one of them"
+        )
     try:
         return options.tracking, [Tracker(mlflow=Mlflow(uri=options.mlflow))]
     except ValidationError:
@@ -143,20 +145,20 @@ def version(options: argparse.Namespace) -> int:
 
 def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer of at least 1")
     return int(text)
 
 
 def _namespace(text: str) -> str:
     if len(text) > 63 or re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a namespace (lower-case letters, digits and '-')")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid namespace (lower-case letters, digits and '-')")
     return text
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trainmaster",
-        description="Train a TrainingJob here, check it, or see what it becomes on a cluster.",
+        description="Train a TrainingJob on this machine, validate it, or print what the operator would create for it.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -171,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         help="trackers of the file: `local` keeps their data on this machine (default), `spec` uses the file's "
         "addresses, `off` disables them",
     )  # fmt: skip
-    command.add_argument("--mlflow", metavar="URI", help="log to this MLflow server, whatever the file says")
+    command.add_argument("--mlflow", metavar="URI", help="log to this MLflow server, overriding the file")
     command.add_argument("--workers", metavar="N", type=_at_least_one, help="override cluster.workers.count")
     command.add_argument("--fresh", action="store_true", help="start a new run instead of resuming")
     command.add_argument(
@@ -179,11 +181,13 @@ def _parser() -> argparse.ArgumentParser:
         "--no-progress",
         dest="plain",
         action="store_true",
-        help="print lines, no progress bar",
+        help="print plain lines instead of a progress bar",
     )
     command.set_defaults(command=run)
 
-    command = commands.add_parser("validate", help="check files and list every problem", description=validate.__doc__)
+    command = commands.add_parser(
+        "validate", help="validate files and list every problem", description=validate.__doc__
+    )
     command.add_argument("files", metavar="FILE", nargs="+", help="TrainingJob files; `-`: standard input")
     command.add_argument("--no-imports", action="store_true", help="don't import the code that `class` refers to")
     command.set_defaults(command=validate)
@@ -191,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("render", help="print the objects the operator creates", description=render.__doc__)
     command.add_argument("file", metavar="FILE", help="TrainingJob file; `-`: standard input")
     command.add_argument("--namespace", metavar="NAME", type=_namespace, help="override metadata.namespace")
-    command.add_argument("--image", metavar="IMAGE", help="default trainer image, for jobs that set none")
+    command.add_argument("--image", metavar="IMAGE", help="default trainer image, for jobs that don't set one")
     command.set_defaults(command=render)
 
     command = commands.add_parser(

@@ -13,8 +13,8 @@ from trainmaster_operator.policy.settings import Settings
 
 from .errors import UserError
 
-# Known in the cluster only. They stand in angle brackets, so that nobody applies them by mistake: no name, address or
-# key looks like this, and the API server refuses them.
+# Known in the cluster only. In angle brackets, so that they can't be applied by mistake: no valid name, address or key
+# looks like this, and the API server rejects them.
 _OPERATOR = Settings(
     image="<operator's trainer image>",
     storage_uri="<operator's storage>",
@@ -28,7 +28,7 @@ _FIRST_ATTEMPT = 1
 
 
 def render_job(job: TrainingJob, namespace: str | None, image: str | None) -> str:
-    """Every object of the job's first attempt: Secret, Service, head, workers.
+    """Return every object of the job's first attempt: Secret, Service, head, workers.
 
     Args:
         job: a valid job.

@@ -1,4 +1,4 @@
-"""Addresses of storage, runs and data: parsed here and nowhere else, and refused where they would be ambiguous.
+"""Addresses of storage, runs and data: parsed here and nowhere else, and rejected if ambiguous.
 
 Text such as `s3://bucket/exp#1` is read by one program as a key with a `#` in it and by another as the key `exp`. Two
 jobs that differ only behind the `#` would then share one directory. So what could be read in two ways is an error.
@@ -22,7 +22,7 @@ _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
 def _segment(forbidden: str) -> str:
-    """One part of a path: not empty, not `.` or `..`, no space at its ends. RE2 and Rust's regex have no lookahead."""
+    """Return a pattern (RE2: no lookahead) for a path segment: not empty, not `.` or `..`, no space at its ends."""
     inner = rf"[^/\x00-\x1f\x7f{forbidden}]"
     edge = rf"[^/\x00-\x20\x7f{forbidden}]"
     first = rf"[^./\x00-\x20\x7f{forbidden}]"
@@ -39,9 +39,9 @@ PATTERN = (
 
 PATTERN_MESSAGE = (
     "must be s3://bucket/prefix or an absolute path; without `#`, `?` and `%` in an s3:// or file:// address, without "
-    "`//`, and without parts that are `.` or `..` or begin or end with a space"
+    "`//`, and without segments that are `.` or `..` or start or end with a space"
 )
-"""What the API server says: it can't tell which of these it was."""
+"""Message of the API server, which can't tell which of these it was."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):(/{0,3})")
@@ -114,7 +114,7 @@ def parse(text: str, relative_to: str | None = None) -> Address:
 
     Args:
         text: `s3://bucket/prefix`, `/path`, `file:///path`, or a relative path.
-        relative_to: Absolute path of the directory that a relative path starts from; None: relative paths are refused.
+        relative_to: Absolute path of the directory that a relative path starts from; None: relative paths are rejected.
 
     Raises:
         AddressError: It is none of these, or could be read in two ways. Nothing else is raised.
@@ -125,7 +125,7 @@ def parse(text: str, relative_to: str | None = None) -> Address:
         return _parse_s3(text)
     if scheme and text.startswith("file://"):
         if not text.startswith("file:///"):
-            raise AddressError("names a host after file://: write file:///path or /path, a path of this machine")
+            raise AddressError("has a host after file://: write file:///path or /path, a path on this machine")
         return Address("file", "", "/" + _checked_path(text.removeprefix("file:///"), "#?%"))
     if scheme and (scheme[2] or scheme[1].lower() in ("s3", "file")):
         raise AddressError(_wrong_scheme(scheme[1], scheme[2]))
@@ -144,10 +144,10 @@ def _normalized(text: str) -> str:
 
 
 def _checked_source(text: str) -> str:
-    """`data.source` as it is, if it has an address that can be parsed; names of built-in data sets have none."""
+    """Return `data.source` unchanged after parsing its address; built-in data sets have none."""
     address = text.removeprefix("images:")
     if text.startswith("sklearn:") or ("://" in address and not address.startswith("s3://")):
-        return text  # a rule of its own says which schemes there are
+        return text  # the supported schemes are a rule of their own
     try:
         parse(address, relative_to="/")
     except AddressError as error:
@@ -159,18 +159,18 @@ def _check_characters(text: str) -> None:
     if not text or len(text) > MAX_LENGTH:
         raise AddressError(f"must be {_FORMS} of at most {MAX_LENGTH} characters")
     if _CONTROL.search(text):
-        raise AddressError("contains a control character (a line break, a tab): take it out")
+        raise AddressError("contains a control character (a line break, a tab): remove it")
     if text != text.strip(" "):
-        raise AddressError("begins or ends with a space: take it out")
+        raise AddressError("starts or ends with a space: remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise AddressError("contains bytes that are not UTF-8: use a name that is text") from None
+        raise AddressError("contains bytes that are not UTF-8: use a valid UTF-8 name") from None
 
 
 def _wrong_scheme(scheme: str, slashes: str) -> str:
     if scheme.lower() == "s3":
-        return "must begin with s3://, in lower case and with two slashes: s3://bucket/prefix"
+        return "must start with s3://, in lower case and with two slashes: s3://bucket/prefix"
     if scheme.lower() == "file":
         return "must be an absolute path: /path or file:///path"
     return f"has the scheme {scheme}:{slashes}, which is not supported: use {_FORMS}"
@@ -179,13 +179,15 @@ def _wrong_scheme(scheme: str, slashes: str) -> str:
 def _parse_s3(text: str) -> Address:
     for character in ("#", "?"):
         if character in text:
-            raise AddressError(f"contains `{character}`, which some programs cut an address at: choose another prefix")
+            raise AddressError(
+                f"contains `{character}`, at which some programs truncate an address: choose another prefix"
+            )
     bucket, _, path = text.removeprefix("s3://").partition("/")
     if not bucket:
-        raise AddressError("names no bucket: write s3://bucket/prefix")
+        raise AddressError("has no bucket: write s3://bucket/prefix")
     if re.fullmatch(_BUCKET, bucket) is None:
         raise AddressError(
-            f"names the bucket `{bucket}`, which can't exist: 3 to 63 lower-case letters, digits, `.` and `-`"
+            f"has the bucket name `{bucket}`, which is invalid: use 3 to 63 lower-case letters, digits, `.` and `-`"
         )
     return Address("s3", bucket, _checked_path(path, "#?%"))
 
@@ -197,28 +199,28 @@ def _checked_path(path: str, forbidden: str) -> str:
             continue
         if character == "%":
             raise AddressError("contains `%`: escapes are not decoded; write the character itself")
-        raise AddressError(f"contains `{character}`, which some programs cut an address at: choose another path")
+        raise AddressError(f"contains `{character}`, at which some programs truncate an address: choose another path")
     inside = path.removesuffix("/")
     for part in inside.split("/") if path else ():
         if not part:
-            raise AddressError("contains `//`, an empty part of the path: write one slash")
+            raise AddressError("contains `//`, an empty path segment: write one slash")
         if part in (".", ".."):
-            raise AddressError(f"contains `{part}` as a part of the path: write the path without it")
+            raise AddressError(f"contains `{part}` as a path segment: write the path without it")
         if part != part.strip(" "):
-            raise AddressError("has a part of the path that begins or ends with a space: take it out")
+            raise AddressError("has a path segment that starts or ends with a space: remove it")
     return inside
 
 
 def _parse_relative(text: str, base: str) -> Address:
-    """`./` and `../` at the beginning have a clear meaning beside a file; everywhere else they are refused."""
+    """Parse a relative path; only here a leading `./` or `../` is unambiguous, and so accepted."""
     if text.startswith("~"):
-        raise AddressError("begins with `~`, which only a shell expands: write the whole path")
+        raise AddressError("starts with `~`, which only a shell expands: write the full path")
     rest, above = text, []
     while match := re.match(r"(\.\.?)(?:/|$)", rest):
         above.append(match[1])
         rest = rest[match.end() :]
     if rest.startswith("/"):
-        raise AddressError("contains `//`, an empty part of the path: write one slash")
+        raise AddressError("contains `//`, an empty path segment: write one slash")
     return local(posixpath.join(base, *above, _checked_path(rest, "")))
 
 
@@ -227,6 +229,6 @@ Uri = Annotated[
     AfterValidator(_normalized),
     Field(max_length=MAX_LENGTH, examples=EXAMPLES, json_schema_extra={"pattern": PATTERN}),
 ]
-"""An absolute address in its one spelling. The pattern is for the API server; people get the sentence of `parse`."""
+"""An absolute address in its canonical form. The pattern is for the API server; other messages are those of `parse`."""
 Source = Annotated[str, AfterValidator(_checked_source), Field(min_length=1, max_length=MAX_LENGTH)]
 """`data.source`: a built-in data set, or an address that may be a relative path."""

@@ -33,7 +33,7 @@ _CHECKPOINT = re.compile(r"^a([1-9][0-9]*)-step-([0-9]{7,})$")
 
 
 def run_path(namespace: str, name: str, uid: str) -> str:
-    """Directory of a run under the storage URI."""
+    """Return the directory of a run under the storage URI."""
     return f"{namespace}/{name}/{uid}"
 
 
@@ -43,12 +43,12 @@ def run_uri(uri: str, namespace: str, name: str, uid: str) -> str:
 
 
 def checkpoint_name(attempt: int, step: int) -> str:
-    """Directory name of a checkpoint; names sort by attempt, then step, only up to 10^7 steps: compare parsed."""
+    """Return the directory name of a checkpoint; names sort correctly only up to 10^7 steps, so compare them parsed."""
     return f"a{attempt}-step-{step:07d}"
 
 
 def parse_checkpoint_name(name: str) -> tuple[int, int] | None:
-    """(attempt, step) of a checkpoint's directory name, or None for anything else."""
+    """Return (attempt, step) of a checkpoint's directory name, or None for any other name."""
     match = _CHECKPOINT.match(name)
     return (int(match[1]), int(match[2])) if match else None
 

@@ -1,4 +1,4 @@
-"""What the trainer says to the operator: the exit message of a container and the progress message of the driver."""
+"""Messages of the trainer to the operator: the exit message of a container, the progress message of the driver."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ExitCode:
 
     COMPLETE = 0
     FAILED = 1
-    STOPPED = 75  # EX_TEMPFAIL: go on later
+    STOPPED = 75  # EX_TEMPFAIL: resume later
 
 
 class CheckpointRef(Model):
@@ -65,7 +65,7 @@ class ExitMessage(Model):
     failure_class: FailureClass | None = None
     """Why, when it failed."""
     message: str = ""
-    """One or two sentences for people."""
+    """Human-readable message, one or two sentences."""
     rank: int | None = None
     """First failing rank."""
     pod: str | None = None
@@ -103,7 +103,7 @@ class ExitMessage(Model):
 
     @classmethod
     def decode(cls, text: str) -> ExitMessage | None:
-        """The message behind a termination message; None if it is none of ours (empty, cut, foreign)."""
+        """Return the message of a termination message; None if it isn't one of ours (empty, truncated, foreign)."""
         try:
             return cls.model_validate_json(text)
         except ValidationError:
@@ -130,7 +130,7 @@ class ProgressMessage(Model):
     uid: Annotated[str, Field(max_length=64)]
     """UID of the job."""
     attempt: Annotated[int, Field(ge=1)]
-    """Attempt that speaks."""
+    """Attempt of the sender."""
     state: TrainerState
     """What it is doing."""
     step: Annotated[int, Field(ge=0)] = 0
@@ -138,7 +138,8 @@ class ProgressMessage(Model):
     step_time: str | None = None
     """When that step was finished, RFC 3339, by the clock that `time` is of; absent: unknown."""
     waiting: Annotated[str, Field(max_length=512)] = ""
-    """What training waits for, as a clause that stays the same: `storage has not answered since 12:03:04Z`."""
+    """What training waits for, a clause that doesn't change while the cause is the same, such as `storage has not
+    responded since 12:03:04Z`."""
     total_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of the whole run."""
     epoch: Annotated[int, Field(ge=0)] = 0
@@ -170,7 +171,7 @@ class ProgressMessage(Model):
 
     @classmethod
     def decode(cls, body: bytes) -> ProgressMessage:
-        """The message behind a request's body; raises ValueError with one sentence for a bad one."""
+        """Return the message of a request's body; raises ValueError with a one-sentence message if it is invalid."""
         if len(body) > PROGRESS_LIMIT:
             raise ValueError(f"{len(body)} bytes; at most {PROGRESS_LIMIT} are accepted")
         try:

@@ -60,7 +60,7 @@ PORT_OBJECT_MANAGER = 6381
 PORT_RUNTIME_ENV_AGENT = 6382
 PORT_AGENT_GRPC = 6383
 PORT_CONTROL = 6384  # the driver's: reports of rank 0, stop, leave
-PORT_CLIENT = 10001  # Ray starts a server for remote clients beside every head; nobody uses it here
+PORT_CLIENT = 10001  # Ray starts a server for remote clients on every head; it is not used
 PORT_RENDEZVOUS_MIN, PORT_RENDEZVOUS_MAX = 29400, 29415  # rank 0's, a different one for each group of ranks in a row
 PORT_AGENT_HTTP = 52365
 PORT_METRICS = 8080
@@ -79,7 +79,7 @@ def worker_pod(job: str, attempt: int, index: int) -> str:
 
 
 def run_secret(job: str) -> str:
-    """Secret that holds the Ray key and the address that progress goes to."""
+    """Return the name of the Secret with the Ray key and the progress URL."""
     return f"{job}-run"
 
 
@@ -101,7 +101,7 @@ def heads_labels() -> dict[str, str]:
 
 
 def labels(job: str, attempt: int | None = None, role: str | None = None, index: int | None = None) -> dict[str, str]:
-    """Labels of a child; attempt, role and index only where the child has them."""
+    """Return the labels of a dependent; attempt, role and index only if given."""
     found = {
         "app.kubernetes.io/name": "trainingjob",
         "app.kubernetes.io/instance": job,
@@ -119,7 +119,7 @@ def labels(job: str, attempt: int | None = None, role: str | None = None, index:
 
 
 def ray_token(key: str, attempt: int) -> str:
-    """Token of an attempt's Ray cluster: 64 hex characters.
+    """Return the token of an attempt's Ray cluster: 64 hex characters.
 
     It depends on the attempt, so a zombie worker of an older attempt can't join the new head.
     """

@@ -72,7 +72,8 @@ CONDITION_MEANINGS: dict[ConditionType, str] = {
     ConditionType.ACCEPTED: "the spec is valid; if False, the message lists every problem",
     ConditionType.SUSPENDED: "the job is stopped at a checkpoint, or about to be, because run.suspend is true",
     ConditionType.PROVISIONED: "all pods of the current attempt exist and are Ready",
-    ConditionType.RUNNING: "training is making progress; the message says so when no step has been completed recently",
+    ConditionType.RUNNING: "training is making progress; if no step has been completed recently, the "
+    "reason is NoRecentStep",
     ConditionType.CHECKPOINTED: "a committed checkpoint exists, from which the job would resume",
     ConditionType.COMPLETE: (
         "the model is trained, evaluated and stored; final, unless training.loop.duration is raised afterwards"
@@ -112,7 +113,8 @@ REASON_MEANINGS: dict[Reason, str] = {
     Reason.STARTING: "pods are Ready; the framework, the data and the model are being loaded",
     Reason.TRAINING: "training is making progress",
     Reason.NO_RECENT_STEP: (
-        "no optimizer step has been reported for 15 s or more; the message says since when and, where known, why"
+        "no optimizer step has been reported for 15 s or more; the message has the time since when and, "
+        "if known, the cause"
     ),
     Reason.RECOVERING: "a worker was lost; training resumes from the newest checkpoint once it has been replaced",
     Reason.STOPPED: "no attempt is running",

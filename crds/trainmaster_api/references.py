@@ -23,7 +23,7 @@ from typing import Any
 
 
 class Unresolved(Exception):  # noqa: N818 - an answer, not an error
-    """A reference leads nowhere; the message says why, a clause that follows the reference."""
+    """A reference that can't be resolved; the message is a clause that follows the reference."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Finding:
 def use_folder(folder: Path) -> None:
     """Let references find modules in the job's folder.
 
-    It comes last on sys.path, so a file of the user's never takes the place of a module that somebody else imports (a
+    It comes last on sys.path, so a file of the user's never shadows a module that other code imports (a
     `queue.py` beside the job must not reach torch).
     """
     if str(folder) not in sys.path:
@@ -58,7 +58,7 @@ def resolve(reference: str, folder: Path) -> Any:
         folder: The job's folder, on sys.path already.
 
     Raises:
-        Unresolved: There is no such module or name, or another module hides the one in the folder.
+        Unresolved: The module or name doesn't exist, or an installed module shadows the one in the folder.
         BaseException: Whatever the module raises while it is imported.
     """
     module_name, _, name = reference.partition(":")
@@ -78,7 +78,7 @@ def resolve(reference: str, folder: Path) -> Any:
             raise Unresolved(f"{module_name} has no {part!r}{did_you_mean(part, known)}")
         found = getattr(found, part)
     if not callable(found):
-        raise Unresolved(f"is a {type(found).__name__}, which can't be called")
+        raise Unresolved(f"is a {type(found).__name__}, which isn't callable")
     return found
 
 
@@ -116,7 +116,7 @@ def argument_findings(
             found.append(Finding(field, f"{label} takes no argument {name}"))
     for name in args:
         if name in fields:
-            found.append(Finding(f"args.{name}", f"is given by `{fields[name]}`: leave it out"))
+            found.append(Finding(f"args.{name}", f"is given by `{fields[name]}`: remove it"))
         elif name not in named and not takes_any:
             known = f"; its arguments are {', '.join(own)}" if own else "; it takes none"
             found.append(Finding(f"args.{name}", f"{label} has no such argument{known}{did_you_mean(name, own)}"))
@@ -139,7 +139,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _require_not_hidden(top: str, folder: Path) -> None:
-    """Refuse a module of the job's folder in whose place Python would import another one."""
+    """Reject a module of the job's folder that is shadowed by another one."""
     own = next((each for each in (folder / f"{top}.py", folder / top) if each.exists()), None)
     if own is None or (own.is_dir() and not any(own.rglob("*.py"))):
         return

@@ -1,4 +1,4 @@
-"""`status`: written by the operator alone. Conditions are the truth; `phase` is for the printed column."""
+"""`status`: written only by the operator. Conditions are the source of truth; `phase` is for the printer column."""
 
 from __future__ import annotations
 
@@ -19,145 +19,146 @@ class Condition(Model):
     type: Annotated[str, Field(max_length=316)]
     """Condition type in CamelCase."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Status of the condition."""
     observed_generation: int = 0
-    """Generation of the spec that it speaks of."""
+    """Generation of the spec that the condition was set for."""
     last_transition_time: Time
-    """When `status` last changed."""
+    """Time at which `status` last changed."""
     reason: Annotated[str, Field(max_length=1024)]
-    """One word from the list of reasons."""
+    """Reason in CamelCase, one of those in docs/reasons.md."""
     message: Annotated[str, Field(max_length=32768)] = ""
-    """A sentence for people."""
+    """Human-readable message."""
 
 
 class Restarts(Model):
-    """Attempts after the first, and recoveries inside an attempt."""
+    """Number of restarts of a job."""
 
     total: int = 0
-    """New attempts for whatever cause."""
+    """Number of attempts after the first, for any cause."""
     counted: int = 0
-    """Those that count against run.retries.max."""
+    """Number of attempts that counted against run.retries.max."""
     recoveries: int = 0
-    """Times that a worker was lost and replaced within an attempt."""
+    """Number of times that a worker was lost and replaced within an attempt."""
 
 
 class WorkersStatus(Model):
     """Worker pods of the current attempt."""
 
     desired: int = 0
-    """How many there should be."""
+    """Desired number of worker pods."""
     ready: int = 0
-    """How many are Ready."""
+    """Number of worker pods that are Ready."""
 
 
 class Progress(Model):
-    """How far the run is, by the trainer's last message."""
+    """Progress of the run, as last reported by the trainer."""
 
     step: int = 0
-    """Last finished optimizer step."""
+    """Last completed optimizer step."""
     total_steps: int = 0
-    """Steps of the whole run."""
+    """Number of steps of the whole run."""
     epoch: int = 0
-    """Epoch of that step, from 0."""
+    """Epoch of that step, counted from 0."""
     percent: Annotated[str, Field(max_length=8)] = ""
-    """`42%`, for the printed column."""
+    """Progress for the printer column: `42%`."""
     eta_seconds: int | None = None
-    """Seconds to the end at the present pace."""
+    """Estimated seconds until the end, at the current speed."""
     eta: Annotated[str, Field(max_length=16)] = ""
-    """The same for people: `3m20s`."""
+    """Estimated time until the end, in human-readable form: `3m20s`."""
     metric: Annotated[str, Field(max_length=64)] = ""
-    """The job's metric for the printed column: `val/loss=0.123`."""
+    """The job's metric for the printer column: `val/loss=0.123`."""
     metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Latest value of each metric."""
     step_time: Time | None = None
-    """When that step was finished, by the trainer's clock."""
+    """Time at which that step completed, by the trainer's clock."""
     time: Time | None = None
-    """When the trainer reported it."""
+    """Time at which the trainer reported it."""
 
 
 class CheckpointStatus(Model):
     """The newest committed checkpoint."""
 
     step: int
-    """Optimizer step that it holds."""
+    """Optimizer step of the checkpoint."""
     attempt: int
     """Attempt that wrote it."""
     uri: str
-    """Where it is."""
+    """Address of the checkpoint."""
     time: Time
-    """When its manifest was written."""
+    """Time at which its manifest was written, which commits it."""
 
 
 class AttemptStatus(Model):
     """One attempt of the job."""
 
     attempt: int
-    """Its number, from 1."""
+    """Number of the attempt, from 1."""
     start_time: Time
-    """When its pods were created."""
+    """Time at which its pods were created."""
     end_time: Time | None = None
-    """When its result was known."""
+    """Time at which its result was known."""
     duration: Annotated[str, Field(max_length=16)] = ""
-    """`training.loop.duration` that it trains to."""
+    """`training.loop.duration` that the attempt trains to."""
     result: Literal["", "Complete", "Failed", "Suspended", "Extended"] = ""
-    """How it ended; empty while it runs. Extended: stopped at a checkpoint, because loop.duration was raised."""
+    """Result of the attempt; empty while it runs. Extended: stopped at a checkpoint because loop.duration was
+    raised."""
     failure_class: FailureClass | None = None
-    """Why it ended, when it failed."""
+    """Failure class, if the attempt failed."""
     message: Annotated[str, Field(max_length=4096)] = ""
-    """A sentence for people."""
+    """Human-readable message."""
     node: str = ""
     """Node of the pod that failed."""
     rank: int | None = None
-    """First failing rank."""
+    """Rank that failed first."""
     exit_code: int | None = None
     """Exit code of the container that failed."""
     last_lines: Annotated[list[str], Field(max_length=20)] = []
-    """Last lines of its log."""
+    """Last lines of that container's log."""
     resumed_from_step: int | None = None
-    """Step of the checkpoint that the attempt began with; absent: from the start."""
+    """Step of the checkpoint that the attempt resumed from; unset if it started from step 0."""
     last_step: int | None = None
-    """Last finished optimizer step that is known of it."""
+    """Last completed optimizer step of the attempt, as far as known."""
     recoveries: int = 0
-    """Workers lost and replaced within it."""
+    """Number of times that workers were lost and replaced within the attempt."""
     lost_steps: int | None = None
-    """Steps that had been done and had to be done again."""
+    """Number of completed steps that had to be repeated."""
     recovery_seconds: int | None = None
-    """Seconds from the end of the attempt before to this attempt's first new step."""
+    """Seconds from the end of the previous attempt to this attempt's first new step."""
 
 
 class StartupTimings(Model):
-    """Where the time of the current attempt's start went, in seconds from its creation."""
+    """Startup of the current attempt, each value in seconds from its creation."""
 
     scheduled_seconds: float | None = None
-    """Until the last pod had a node."""
+    """Until the last pod was scheduled."""
     started_seconds: float | None = None
-    """Until the last container ran."""
+    """Until the last container started."""
     ray_ready_seconds: float | None = None
     """Until all workers had joined the Ray cluster."""
     loaded_seconds: float | None = None
-    """Until framework, data and model were loaded in every worker."""
+    """Until the framework, the data and the model were loaded in every worker."""
     first_step_seconds: float | None = None
-    """Until the first optimizer step was done."""
+    """Until the first optimizer step completed."""
 
 
 class TrackerStatus(Model):
-    """The run as a tracker shows it."""
+    """The run in an experiment tracker."""
 
     name: Annotated[str, Field(max_length=253)]
-    """Name of the tracker: `mlflow`, or the class of one of the user's own."""
+    """Name of the tracker: `mlflow`, or the class of your own."""
     url: Annotated[str, Field(max_length=2048)] = ""
-    """Where a person sees the run; empty: the tracker has no page for it."""
+    """URL of the run; empty if the tracker has none."""
 
 
 class Status(Model):
     """Observed state of a TrainingJob."""
 
     observed_generation: int = 0
-    """Generation of the spec that this status speaks of."""
+    """Generation of the spec that was last reconciled."""
     phase: Phase = Phase.PENDING
-    """Derived from the conditions, for the printed column."""
+    """Phase of the job, derived from the conditions for the printer column."""
     reason: Annotated[str, Field(max_length=1024)] = ""
-    """Reason of the condition that decides the phase, for `-o wide`."""
+    """Reason of the condition that determines the phase, for `-o wide`."""
     conditions: Annotated[
         list[Condition],
         Field(
@@ -165,33 +166,33 @@ class Status(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
-    """The truth."""
+    """Conditions of the job, the source of truth of its state."""
     attempt: int = 0
-    """Number of the newest attempt; only grows."""
+    """Number of the newest attempt; never decreases."""
     restarts: Restarts = Restarts()
-    """How often it was started again."""
+    """Number of restarts of the job."""
     workers: WorkersStatus = WorkersStatus()
-    """Worker pods."""
+    """Worker pods of the current attempt."""
     workers_ready: Annotated[str, Field(max_length=16)] = ""
-    """`2/2`, for the printed column."""
+    """Ready and desired workers for the printer column: `2/2`."""
     start_time: Time | None = None
-    """Start of the first attempt, or of the first one after a resume."""
+    """Time at which the first attempt started, or the first one after a resume."""
     completion_time: Time | None = None
-    """When it became Complete or Failed."""
+    """Time at which the job became Complete or Failed."""
     progress: Progress | None = None
-    """How far it is."""
+    """Progress of the run, as last reported by the trainer."""
     last_checkpoint: CheckpointStatus | None = None
-    """Newest committed checkpoint."""
+    """The newest committed checkpoint."""
     attempts: Annotated[list[AttemptStatus], Field(max_length=10)] = []
     """The last ten attempts, oldest first."""
     waiting_since: Time | None = None
-    """Since when pods have been refused for a reason that can go away by itself, such as a quota."""
+    """Time since which pods have been rejected for a transient reason, such as a quota."""
     startup_timings: StartupTimings | None = None
-    """Where the time of the current attempt's start went."""
+    """Startup timings of the current attempt."""
     run_uri: str = ""
-    """The run's directory in storage."""
+    """Address of the run's directory in storage."""
     model_uri: str = ""
-    """The trained model, once complete."""
+    """Address of the trained model, once complete."""
     test_metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Metrics on the held-out test split, once complete."""
     trackers: Annotated[
@@ -201,6 +202,6 @@ class Status(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = []
-    """Where the run is shown."""
+    """Experiment trackers that the run is reported to."""
     dashboard: str = ""
     """Command that opens the Ray dashboard."""

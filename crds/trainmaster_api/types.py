@@ -57,7 +57,7 @@ EXACTLY_ONE_WORDS = "needs exactly one of"
 
 
 def exactly_one_words(fields: tuple[str, ...]) -> str:
-    """What a model with `EXACTLY_ONE` wants, a clause."""
+    """Return what a model with `EXACTLY_ONE` requires, as a clause."""
     return f"{EXACTLY_ONE_WORDS} {', '.join(fields)}"
 
 
@@ -110,7 +110,7 @@ def parse_count(value: str) -> tuple[int, str]:
 
 
 def interval_seconds(value: str) -> int | None:
-    """Seconds of a time interval such as `10m`; None for `auto`, epochs and steps."""
+    """Return the seconds of a time interval such as `10m`; None for `auto`, epochs and steps."""
     if value == "auto":
         return None
     number, unit = parse_count(value)
@@ -118,7 +118,7 @@ def interval_seconds(value: str) -> int | None:
 
 
 def parse_quantity(value: str | int | float) -> float:
-    """The number behind a Kubernetes quantity: `500m` -> 0.5, `2Gi` -> 2147483648.0."""
+    """Return the number of a Kubernetes quantity: `500m` -> 0.5, `2Gi` -> 2147483648.0."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", str(value))
     if match is None or match[2] not in _SUFFIX:
         raise ValueError(f"{value!r} is not a Kubernetes quantity (500m, 2, 2Gi)")

@@ -1,4 +1,4 @@
-"""Carries out a plan's actions. Each is idempotent: a process may die in between, and two replicas may do it twice."""
+"""Executes a plan's actions. Each is idempotent: a process may die in between, and two replicas may both execute it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ from .policy.snapshot import Conflict, PodView, Rejection, Snapshot
 
 PARALLEL = 32
 REMEMBERED_DELETES = 10_000
-# Answers to a creation that the plan explains. No answer at all, or bad credentials, are the queue's to retry.
+# Responses to a creation that the next plan turns into a condition with advice. No response at all, or expired
+# credentials, have nothing to do with the job: these errors are raised, and the queue retries with back-off.
 _REFUSALS = (ForbiddenError, InvalidError, NotFoundError, ConflictError, ThrottledError, ServerError)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What executing a plan ran into, for the next plan to see."""
+    """Observations made while executing a plan, for the next plan."""
 
     rejections: tuple[Rejection, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
@@ -60,7 +61,10 @@ class Outcome:
 
 
 class Executor:
-    """Creates and deletes what a plan says, and puts the answers into the caches at once."""
+    """Creates and deletes what a plan lists, and puts the responses into the caches at once.
+
+    Without the latter the next reconcile could plan on a cache that doesn't have a pod yet, and create it again.
+    """
 
     def __init__(
         self,
@@ -73,20 +77,22 @@ class Executor:
         self._pods = pods
         self._services = services
         self._settings = settings
-        # Deletes that were accepted, by UID with their grace: the cache may show the pod unmarked for a while yet.
+        # Accepted deletes, by UID with their grace period: the cache may show the pod without its deletionTimestamp for
+        # a while. A shorter grace period is another delete (a pod on a dead node is deleted with 0).
         self._deleted: OrderedDict[str, int | None] = OrderedDict()
 
     async def execute(self, snapshot: Snapshot, actions: Iterable[Action]) -> Outcome:
-        """Carry out all actions: first what pods need, then the pods in parallel.
+        """Execute all actions: first what pods depend on, then the pods in parallel.
 
         Raises:
             ApiError: the first of the errors that aren't observations, after all actions have been tried.
         """
+        # Secret and Service first: a pod whose Secret doesn't exist waits in the kubelet with a back-off.
         todo = [action for action in actions if not (isinstance(action, EnsureSecret) and snapshot.secret_existed)]
         first = [action for action in todo if isinstance(action, EnsureSecret | EnsureService)]
         rest = [action for action in todo if not isinstance(action, EnsureSecret | EnsureService)]
         outcome = await self._all(self._do(snapshot, action) for action in first)
-        # a name that is taken or a Secret of unknown content changes the plan for the pods
+        # a name conflict or a Secret of unknown content changes the plan for the pods
         return outcome if outcome else await self._all(self._do(snapshot, action) for action in rest)
 
     async def _all(self, calls: Iterable[Coroutine[Any, Any, Outcome]]) -> Outcome:
@@ -96,6 +102,7 @@ class Executor:
             async with slots:
                 return await call
 
+        # return_exceptions: one failed call must not hide what the others did, because the caches depend on it
         outcome = Outcome()
         errors: list[BaseException] = []
         for result in await asyncio.gather(*(one(call) for call in calls), return_exceptions=True):
@@ -119,7 +126,7 @@ class Executor:
             case DeletePod():
                 await self._delete_pod(namespace, action)
             case DeleteJob():
-                # gone: it was deleted, and perhaps created again, by someone else
+                # The UID is a precondition: a job that was deleted and recreated under the name is left alone.
                 with contextlib.suppress(NotFoundError, ConflictError):
                     await self._client.delete(
                         TRAINING_JOBS, namespace, snapshot.name, uid=action.uid, propagation="Background"
@@ -131,14 +138,14 @@ class Executor:
         try:
             await self._client.create(SECRETS, namespace, body)
         except AlreadyExistsError:
-            # Whose it is can't be asked: the operator has no right to read Secrets. The launcher compares the UID.
+            # Its owner can't be read: the operator has no permission to read Secrets. The launcher compares the UID.
             return Outcome(secret_existed=True)
         except _REFUSALS as error:
             return _refusal(SECRETS, body, error)
         return Outcome()
 
     async def _service(self, namespace: str) -> Outcome:
-        """Create the Service of the namespace's heads. Another job may have done so a moment ago."""
+        """Create the Service of the namespace's heads, unless another job has done so."""
         body = manifests.heads_service(namespace)
         try:
             stored = await self._client.create(SERVICES, namespace, body)
@@ -158,9 +165,10 @@ class Executor:
         else:
             body = manifests.worker(job, action.attempt, action.index)
         try:
-            # strict: the API server would drop a misspelt field of a template without a word
+            # strict field validation: by default the API server drops a misspelled field of a template silently
             stored = await self._client.create(PODS, namespace, body, strict=True)
-        except AlreadyExistsError:  # it is ours, and an answer got lost; or it is a conflict
+        except AlreadyExistsError:
+            # Either an earlier create succeeded and its response was lost, or the name belongs to another owner.
             stored = await self._client.get(PODS, namespace, body["metadata"]["name"])
             holder = _controller(stored)
             if holder.get("uid") != snapshot.uid:
@@ -172,12 +180,12 @@ class Executor:
         return Outcome()
 
     async def _delete_pod(self, namespace: str, action: DeletePod) -> None:
-        if self._deleted.get(action.uid, -1) == action.grace:
+        if self._deleted.get(action.uid, -1) == action.grace:  # accepted already; -1 is no grace period
             return
         try:
             answer = await self._client.delete(PODS, namespace, action.name, uid=action.uid, grace=action.grace)
         except (NotFoundError, ConflictError):
-            answer = {}  # it is gone, whatever has its name by now
+            answer = {}  # it is gone; a pod that has its name by now has a different UID
         self._deleted[action.uid] = action.grace
         if len(self._deleted) > REMEMBERED_DELETES:
             self._deleted.popitem(last=False)
@@ -186,7 +194,7 @@ class Executor:
 
 
 async def post_event(client: Client, reference: Object, event: Event, now: datetime) -> None:
-    """Post a Kubernetes Event on the TrainingJob; the same one twice is one."""
+    """Post a Kubernetes Event on the TrainingJob; idempotent for the same event."""
     digest = hashlib.sha256(f"{reference['uid']}/{event.reason}/{event.message}".encode()).hexdigest()[:16]
     time = format_time(now)
     body = {

@@ -1,7 +1,8 @@
 """Reconciles one TrainingJob: observe, plan, execute, write the status once.
 
-Everything is decided by `policy.plan` from what was observed; nothing is remembered between two reconciles that
-couldn't be lost. So a crash before or after any call is repaired by the next reconcile.
+`policy.plan` decides from what was observed, and is level-triggered: it doesn't know which event caused the reconcile.
+Nothing is remembered between two reconciles that couldn't be lost. So reconciling is idempotent, and a crash before or
+after any call is repaired by the next reconcile.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from .status_throttle import StatusThrottle
 
 logger = logging.getLogger(__name__)
 
-# Executing may run into something that changes the plan (a refused pod, a name that is taken); more than this is a bug.
+# Executing may observe something that changes the plan (a rejected pod, a name conflict): then plan again at once,
+# because the status must not be written from a plan that failed. More rounds than this are a bug.
 ROUNDS = 3
 
 
 class ProgressSource(Protocol):
-    """Where the trainers' messages are."""
+    """Source of the trainers' progress messages."""
 
     def get(self, key: JobKey) -> ProgressMessage | None:
         """Return the newest message of a job."""
@@ -45,7 +47,7 @@ class ProgressSource(Protocol):
 
 @dataclass(frozen=True)
 class Caches:
-    """What is known of the cluster without asking it."""
+    """Caches of the cluster's state: reconciling a converged job sends no request."""
 
     jobs: JobStore
     pods: Reflector[JobKey, PodView]
@@ -54,14 +56,14 @@ class Caches:
 
 
 class Reconciler:
-    """Callable with a key; returns the seconds after which the key is to be reconciled again.
+    """Handler of the queue: called with a key, returns the seconds after which to reconcile the key again.
 
     Args:
-        client: The API; fenced, so that a replica that is no longer the leader sends nothing.
-        caches: What is known of the cluster.
+        client: Client of the API; fenced, so that a replica that is no longer the leader sends nothing.
+        caches: Caches of the cluster's state.
         settings: The operator's defaults.
-        status_written: Told of (old status, new status) after each write.
-        enqueue: Asks for another job to be reconciled after some seconds.
+        status_written: Called with (old status, new status) after each write.
+        enqueue: Enqueues another job after some seconds.
         now: The wall clock, UTC.
     """
 
@@ -88,10 +90,11 @@ class Reconciler:
 
     async def __call__(self, key: JobKey) -> float | None:
         """Reconcile one job."""
+        # Progress is kept in memory, so after a restart or a failover every driver seems silent: count from here.
         self._listening_since = self._listening_since or self._now()
         raw = self._caches.jobs.get(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            self.forget(key)  # the garbage collector removes what it owned
+            self.forget(key)  # no finalizer: the garbage collector deletes the dependents by their owner references
             return None
         outcome = Outcome()
         self._room.seen(key, sum(not pod.ended for pod in self._caches.pods.get(key)), self._now())
@@ -100,6 +103,8 @@ class Reconciler:
             decided = plan(snapshot, self._now())
             if not await self._is_newest(key, raw, decided):
                 return 0.0
+            # Actions before the status: a status that lists an attempt is a promise that its pods have been created. A
+            # crash in between is harmless, because the next plan adopts the pods that it finds.
             found = await self._executor.execute(snapshot, decided.actions)
             if not found:
                 break
@@ -119,6 +124,7 @@ class Reconciler:
 
     def _observe(self, key: JobKey, raw: Object, outcome: Outcome) -> Snapshot:
         meta = raw["metadata"]
+        # Validated once per change of the spec, which is what generation counts, and not in each reconcile.
         identity = meta["uid"], meta.get("generation", 0)
         if self._resolved.get(key, (None,))[0] != identity:
             self._resolved[key] = identity, manifests.resolve(raw, self._settings)
@@ -131,6 +137,7 @@ class Reconciler:
             pods=self._caches.pods.get(key),
             gone=self._caches.pods.gone(key),
             heads_service=any(self._caches.services.get(key.namespace)),
+            # of an earlier job of the same name: not this one's progress
             progress=progress if progress is not None and progress.uid == meta["uid"] else None,
             progress_received=self._caches.progress.received(key),
             listening_since=self._listening_since,
@@ -144,7 +151,8 @@ class Reconciler:
     async def _is_newest(self, key: JobKey, raw: Object, decided: Plan) -> bool:
         """Make sure that pods are created for the job as it is now, however stale the watch of TrainingJobs is.
 
-        The first attempt needs no such check: pods of a job that is gone are garbage-collected.
+        A lagging watch shows a job before its suspend or its edit, and pods cost more than one read. The first attempt
+        needs no such check: pods of a job that is gone are garbage-collected.
         """
         started = bool((raw.get("status") or {}).get("attempt"))
         if not started or not any(isinstance(action, CreatePod) for action in decided.actions):
@@ -157,6 +165,8 @@ class Reconciler:
         return not self._caches.jobs.put(fresh)
 
     async def _write(self, key: JobKey, raw: Object, decided: Plan) -> float | None:
+        # Figures (steps, metrics) change all the time, and each write costs the API server and every watcher. So the
+        # throttle writes transitions at once and figures rarely; `delay` is None if nothing has changed.
         old, now = raw.get("status") or {}, self._now()
         delay = self._throttle.delay(key, old, decided.status, now)
         if delay is None or delay > 0:
@@ -168,14 +178,18 @@ class Reconciler:
             "metadata": meta,
             "status": decided.status,
         }
+        # PUT with the resourceVersion that was planned on: optimistic concurrency. A patch would succeed on an object
+        # that the plan has not seen.
         try:
             stored = await self._client.replace(TRAINING_JOBS, body, "status")
         except NotFoundError:
             self._caches.jobs.remove(key, meta["uid"])
             return 0.0
-        except ConflictError:  # the user was faster: reconcile again with what there is now
+        except ConflictError:  # the object was changed in the meantime: reconcile again with the current one
             self._caches.jobs.put(await self._client.get(TRAINING_JOBS, key.namespace, key.name))
             return 0.0
+        # Read your own writes: the watch may deliver this status a moment later, and a plan on the old one would
+        # record the same end again.
         self._caches.jobs.put(stored)
         self._throttle.written(key, now)
         self._tell(key, raw, old, decided)
@@ -195,7 +209,7 @@ class Reconciler:
     async def _post(self, raw: Object, event: Event) -> None:
         try:
             await post_event(self._client, _reference(raw), event, self._now())
-        except ApiError as error:  # an event is a courtesy, the condition is the truth
+        except ApiError as error:  # events are best effort; conditions are the source of truth
             logger.warning("could not post event %s: %s", event.reason, error)
 
 

@@ -32,16 +32,16 @@ class StatusThrottle:
         self._budget = TokenBucket(STARTUP_WRITES_PER_SECOND, STARTUP_WRITES_AT_ONCE, clock)
 
     def delay(self, key: JobKey, old: dict[str, Any], new: dict[str, Any], now: datetime) -> float | None:
-        """Seconds until the status is to be written; 0: now, and a part of the budget is used; None: no need to."""
+        """Return the seconds until the status is to be written; 0: now, which uses the budget; None: not needed."""
         delay = write_delay(old, new, self._written_at.get(key), now)
         if delay == 0 and news(old, new) is News.STARTUP and not self._budget.take():
             return _AGAIN_SECONDS
         return delay
 
     def written(self, key: JobKey, now: datetime) -> None:
-        """It was written."""
+        """Record that the status was written."""
         self._written_at[key] = now
 
     def forget(self, key: JobKey) -> None:
-        """The job is gone."""
+        """Drop a job that is gone."""
         self._written_at.pop(key, None)

@@ -129,7 +129,7 @@ def test_a_run_may_be_made_longer(plane, before, after, allowed):
     if allowed:
         replace(plane, longer)
         return
-    with pytest.raises(BedError, match=r"spec\.training\.loop\.duration: Invalid value.*may only grow"):
+    with pytest.raises(BedError, match=r"spec\.training\.loop\.duration: Invalid value.*may only be raised"):
         replace(plane, longer)
 
 
@@ -218,7 +218,7 @@ def test_explain_describes_every_level(plane):
     text = plane.kubectl("explain", "trainingjob.spec.training.model.args")
     assert "docs/api.md" in text
     text = plane.kubectl("explain", "trainingjob.spec.training.model")
-    assert "Which model." in text
+    assert "The model." in text
     assert "cnn, mlp, vit; or `package/name` of an installed package" in " ".join(text.split())
     text = plane.kubectl("explain", "trainingjob.spec.training.optimizer.lr")
     assert "Default: 0.001 (adamw), 0.1 (sgd)." in " ".join(text.split())

@@ -247,7 +247,7 @@ async def test_what_only_the_operator_knows_is_refused_in_the_words_of_validate_
     await here.edit({"spec": {"training": {"model": {"args": args}}, "checkpoint": {"metric": "val/accuracy"}}})
     await here.until_condition("Accepted")
     await here.until_names(PODS_1)
-    with pytest.raises(ApiError, match="it chose the best checkpoint so far"):
+    with pytest.raises(ApiError, match="the best checkpoint so far was selected by it"):
         await here.edit({"spec": {"checkpoint": {"metric": "val/f1"}}})
 
 

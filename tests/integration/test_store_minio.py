@@ -90,10 +90,14 @@ def test_conditional_writes(store: Store) -> None:
             "bucket absent does not exist at {endpoint}; create it, or correct its name in storage.uri",
         ),
         ({"access_key": "other"}, "refused key other while writing"),
-        ({"access_key": "other"}, "it doesn't know that key id (InvalidAccessKeyId); correct AWS_ACCESS_KEY_ID"),
+        (
+            {"access_key": "other"},
+            "it does not know that access key ID (InvalidAccessKeyId); correct AWS_ACCESS_KEY_ID",
+        ),
         (
             {"secret_key": "not-the-secret"},
-            "the secret key doesn't belong to that key id (SignatureDoesNotMatch); correct AWS_SECRET_ACCESS_KEY",
+            "the secret access key does not match the access key ID (SignatureDoesNotMatch); correct "
+            "AWS_SECRET_ACCESS_KEY",
         ),
         (
             {"session_token": "bogus"},
@@ -103,7 +107,7 @@ def test_conditional_writes(store: Store) -> None:
             {"region": "eu-central-1"},
             "it is in the region us-west-2 (AuthorizationHeaderMalformed); correct storage.region",
         ),
-        ({"access_key": "keyid\n"}, "AWS_ACCESS_KEY_ID holds a space, a line break"),
+        ({"access_key": "keyid\n"}, "AWS_ACCESS_KEY_ID contains a space, a line break"),
     ],
 )
 def test_refusals_come_at_once_and_say_why(store: Store, change: dict[str, str], message: str) -> None:
@@ -126,7 +130,7 @@ def test_a_stopped_server_shows_while_it_is_stopped_and_then_takes_the_write(sto
                 time.sleep(0.05)
             assert wait is not None
             assert re.fullmatch(
-                rf"storage {store.endpoint} has not answered for \d+ s while writing checkpoints/.*manifest\.json",
+                rf"storage {store.endpoint} has not responded for \d+ s while writing checkpoints/.*manifest\.json",
                 str(wait),
             )
             assert not written.done()

@@ -30,21 +30,21 @@ class Control(Protocol):
     """Asked by rank 0 at control points, about twice a second; must not block."""
 
     def poll(self) -> Signal:
-        """Whether to go on or to save and stop."""
+        """Return whether to continue or to save and stop."""
         ...
 
 
 class ReportKind(StrEnum):
     """What a report is about."""
 
-    RESUMED = "Resumed"  # step: where the run goes on; 0: from the start
+    RESUMED = "Resumed"  # step: where the run resumes; 0: from the start
     LOADED = "Loaded"
     FIRST_STEP = "FirstStep"
     STEP = "Step"
     VALIDATION = "Validation"
     CHECKPOINT = "Checkpoint"
     WARNING = "Warning"
-    WAITING = "Waiting"  # message: what a save waits for while training goes on; empty: it is over
+    WAITING = "Waiting"  # message: what a save waits for while training continues; empty: no longer
     DONE = "Done"
 
 
@@ -88,7 +88,7 @@ class Context:
         device: Where tensors live.
         attempt: Number of the attempt, from 1.
         run: Store rooted at the run's directory.
-        run_uri: Address of the run's directory, for people.
+        run_uri: Address of the run's directory, for messages.
         base_dir: Directory that relative data paths are relative to.
         control: Asked by rank 0.
         report: Called on rank 0 only; must not block.

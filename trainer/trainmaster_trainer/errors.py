@@ -6,7 +6,7 @@ from trainmaster_api.reasons import FailureClass
 
 
 class TrainingError(Exception):
-    """A failure whose cause is known; its message is a sentence for the user, never a stack trace.
+    """A failure whose cause is known; its message is for the user, without a stack trace.
 
     Attributes:
         failure_class: Entry of the published list; decides whether the attempt is retried.
@@ -32,7 +32,7 @@ class ConfigurationError(TrainingError):
 
 
 class DataError(TrainingError):
-    """The data can't be read or isn't what the specification says."""
+    """The data can't be read or doesn't match the specification."""
 
     failure_class = FailureClass.DATA_ERROR
 
@@ -56,7 +56,7 @@ class StorageUnavailable(TrainingError):  # noqa: N818 - named like its failure 
 
 
 class StorageDenied(TrainingError):  # noqa: N818 - named like its failure class
-    """Storage refused: no such bucket, wrong key, no permission."""
+    """Storage denied access: no such bucket, wrong credentials, no permission."""
 
     failure_class = FailureClass.STORAGE_DENIED
 

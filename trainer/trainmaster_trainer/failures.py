@@ -1,4 +1,4 @@
-"""From an exception to a class of the published list, a sentence and the lines that help. Without Ray and torch."""
+"""Classifies exceptions: failure class, message, and the lines that help. Imports neither Ray nor torch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Failure:
 
     Attributes:
         failure_class: Entry of the published list.
-        message: A sentence.
+        message: One sentence.
         rank: First failing rank, where one is known.
         pod: Its pod.
         last_lines: Where it happened.
@@ -70,15 +70,15 @@ class Failure:
 
 
 def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
-    """What a rank says of `error`: classed, with the lines that a user can use."""
+    """Return a rank's report of `error`: its class, and the lines that help a user."""
     lines = last_lines(error)
     if isinstance(error, TrainingError):
-        # its sentence says it all; where it was raised in our code helps nobody
+        # its message is complete; where it was raised in our code doesn't help a user
         return RankError(error.message, error.failure_class, rank, pod, [], peer=False)
     text = _one_line(error)
     name = type(error).__name__
     if isinstance(error, MemoryError):
-        message = f"rank {rank} got no more memory: {text}; raise cluster.workers.memory"
+        message = f"rank {rank} ran out of memory: {text}; raise cluster.workers.memory"
         return RankError(message, FailureClass.HOST_OUT_OF_MEMORY, rank, pod, lines, peer=False)
     if name == "OutOfMemoryError":
         message = f"rank {rank}: {text}"
@@ -151,7 +151,7 @@ def _blame(error: BaseException) -> _Blame:
     """Decide by the traceback: the deepest frame of the user's code, if there is one, has called what failed."""
     frames = list(traceback.walk_tb(error.__traceback__))
     owners = [_owner(frame) for frame, _ in frames]
-    first = owners.index(_Owner.OURS) if _Owner.OURS in owners else 0  # what called us is nobody's fault
+    first = owners.index(_Owner.OURS) if _Owner.OURS in owners else 0  # our callers are not to blame
     for index in range(len(frames) - 1, first - 1, -1):
         if owners[index] is _Owner.USER:
             below = owners[index + 1 :]
@@ -181,7 +181,7 @@ def _owner(frame: FrameType) -> _Owner:
         return _Owner.OURS
     if is_in_job_folder(file):
         return _Owner.USER
-    if top == "torch":  # also where a reference names it: a frame of torch's alone says nothing of whose fault it is
+    if top == "torch":  # also where a reference names it: a frame of torch's alone doesn't tell whose fault it is
         return _Owner.TORCH
     if top in USER_PACKAGES:
         return _Owner.USER
@@ -198,7 +198,7 @@ def _shown(filename: str) -> str:
 
 
 def last_lines(error: BaseException) -> list[str]:
-    """The end of a traceback that a user can use: frames of Ray and torch are left out."""
+    """Return the end of a traceback without the frames of Ray and torch."""
     frames = traceback.extract_tb(error.__traceback__)
     kept = [frame for frame in frames if not _NOT_OURS.search(frame.filename)] or list(frames)
     lines = "".join(traceback.format_list(kept)).splitlines()

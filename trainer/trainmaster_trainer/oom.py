@@ -14,7 +14,7 @@ class OomWatch:
         self._start = self.count()
 
     def count(self) -> int:
-        """Kills so far; 0 where no cgroup says."""
+        """Return the number of kills so far; 0 if no cgroup has a counter."""
         for path in self._files:
             with contextlib.suppress(OSError):
                 for line in path.read_text().splitlines():
@@ -23,7 +23,7 @@ class OomWatch:
         return 0
 
     def happened(self) -> bool:
-        """Whether something was killed."""
+        """Return whether something was killed."""
         return self.count() > self._start
 
 

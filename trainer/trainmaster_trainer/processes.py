@@ -80,7 +80,7 @@ class Children:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever is left behind below us, so that it can be found. Linux only; elsewhere nothing."""
+    """Become the parent of orphaned descendants, so that they can be found. Linux only; elsewhere a no-op."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -93,7 +93,7 @@ def kill_descendants() -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Every process below one, itself included, by /proc."""
+    """Return the process and all its descendants, from /proc."""
     parents: dict[int, list[int]] = {}
     if not os.path.isdir("/proc"):  # noqa: PTH112
         return [pid]

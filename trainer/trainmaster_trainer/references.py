@@ -1,7 +1,7 @@
 """References to code in a rank: resolved and checked as the contract does, then called.
 
 What can be said before the user's code runs is a `ConfigurationError` with the path in the spec and the nearest name.
-An exception from inside that code is left as it is: the traceback says whose it is (failures.py).
+An exception from inside that code is left as it is: the traceback tells whose it is (failures.py).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def arguments(
     Args:
         target: What is called.
         path: The part in the spec: `model`.
-        how: What the contract says of the call.
+        how: The contract's description of the call.
         args: `args` of the part.
         offered: Values of what `how` offers where the signature names it and `args` doesn't.
         fields: Values of arguments that come from fields of the part.

@@ -64,12 +64,12 @@ class Registry(Generic[T]):
                 found = point.load()
             except AttributeError as error:
                 raise ConfigurationError(
-                    f"{path}: the entry point {name} = {point.value} leads nowhere: {error}"
+                    f"{path}: the entry point {name} = {point.value} can't be loaded: {error}"
                 ) from None
         else:
             known = sorted([*self.names, *self.installed])
             raise ConfigurationError(
-                f"{path}: there is no {self.kind} {name!r}; there are {', '.join(known)}{did_you_mean(name, known)} "
+                f"{path}: unknown {self.kind} {name!r}; known are {', '.join(known)}{did_you_mean(name, known)} "
                 f"A name with a / is an entry point {self.group} of an installed package"
             )
         return found  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """`helm test`: a TrainingJob of a few seconds, from its creation to Complete. Runs in the operator's image.
 
-Ends with 0, or with a sentence that says which condition the job stopped at.
+Exits with 0, or with a message that names the condition at which the job stopped.
 """
 
 import asyncio
@@ -75,4 +75,4 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
     except ApiError as error:
-        sys.exit(f"the Kubernetes API refused: {error}")
+        sys.exit(f"the Kubernetes API rejected the request: {error}")

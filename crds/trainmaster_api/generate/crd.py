@@ -41,19 +41,19 @@ _HEADER = (
 _OURS = ("examples", EXACTLY_ONE)
 
 _COLUMNS = (
-    ("Phase", "string", ".status.phase", "What the job is doing."),
+    ("Phase", "string", ".status.phase", "Phase of the job, derived from its conditions."),
     ("Workers", "string", ".status.workersReady", "Ready and desired workers."),
-    ("Progress", "string", ".status.progress.percent", "Share of the run that is done."),
-    ("ETA", "string", ".status.progress.eta", "Time to the end at the present pace."),
+    ("Progress", "string", ".status.progress.percent", "Completed share of the run."),
+    ("ETA", "string", ".status.progress.eta", "Estimated time until the end."),
     ("Metric", "string", ".status.progress.metric", "Latest value of the job's metric."),
-    ("Restarts", "integer", ".status.restarts.total", "Attempts after the first."),
+    ("Restarts", "integer", ".status.restarts.total", "Number of attempts after the first."),
     ("Checkpoint", "date", ".status.lastCheckpoint.time", "Age of the newest checkpoint."),
     ("Age", "date", ".metadata.creationTimestamp", "Age of the job."),
 )
 
 
 def custom_resource_definition() -> dict[str, Any]:
-    """The CRD as plain data."""
+    """Return the CRD as plain data."""
     schema = copy.deepcopy(structural())
     _attach_rules(schema)
     columns = [
@@ -85,7 +85,7 @@ def custom_resource_definition() -> dict[str, Any]:
 
 
 def render() -> str:
-    """The CRD as YAML."""
+    """Return the CRD as YAML."""
     text = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=160, allow_unicode=True)
     return _HEADER + text
 
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write or check the YAML file."""
     parser = argparse.ArgumentParser(prog="python -m trainmaster_api.generate.crd", description="Generate the CRD.")
     parser.add_argument("file", nargs="*", type=Path, default=[FILE, CHART_FILE])
-    parser.add_argument("--check", action="store_true", help="only say whether the file is up to date")
+    parser.add_argument("--check", action="store_true", help="only check whether the file is up to date")
     options = parser.parse_args(arguments)
     text = render()
     if not options.check:
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     stale = [file for file in options.file if not file.exists() or file.read_text() != text]
     for file in stale:
-        print(f"{file} is not what the models generate; run `python -m trainmaster_api.generate.crd`", file=sys.stderr)
+        print(f"{file} is out of date; run `python -m trainmaster_api.generate.crd`", file=sys.stderr)
     return 1 if stale else 0
 
 
@@ -131,7 +131,7 @@ def _validations(schema: Schema, path: str) -> list[dict[str, str]]:
 
 
 def _finish(node: Schema) -> Schema:
-    """Without our own keywords; a quantity is an integer or a string, which takes the place of its type.
+    """Remove our own keywords; a quantity is an integer or a string instead of having one type.
 
     The API server ignores `pattern` where there is no one type, so a quantity's pattern becomes a rule.
     """

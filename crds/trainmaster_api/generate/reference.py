@@ -1,6 +1,6 @@
 """The pages docs/api.md and docs/reasons.md, generated from the models, the rules and the reasons.
 
-`python -m trainmaster_api.generate.reference [--check] [FOLDER]` writes them (or says whether they are up to date).
+`python -m trainmaster_api.generate.reference [--check] [FOLDER]` writes them (or checks whether they are up to date).
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ def api_page() -> str:
         _NOTE,
         f"# {KIND} ({API_VERSION})",
         "",
-        "Every field, what it accepts and its default. `kubectl explain trainingjob.spec --recursive` says the same.",
+        "All fields, what they accept and their defaults. `kubectl explain trainingjob.spec --recursive` "
+        "prints the same.",
         "",
         *_field_tables(schema["spec"], "spec"),
-        "## Names that we ship, and their arguments",
+        "## Built-in names and their arguments",
         "",
-        "A `name` with a `/`, such as `timm/resnet50`, belongs to an installed package that offers it as an entry "
-        "point. Your own code is given by `class`, a reference `package.module:Name`.",
+        "A `name` with a `/`, such as `timm/resnet50`, is an entry point of an installed package. To use your own "
+        "code, set `class` to a reference `package.module:Name`.",
         "",
         *_families(),
         "### spec.training.data",
@@ -59,7 +60,7 @@ def api_page() -> str:
         "## Tasks",
         "",
         *_table(
-            ("Task", "Loss unless given", "Metrics that it always has"),
+            ("Task", "Default loss", "Default metrics"),
             (
                 (f"`{task}`", f"`{DEFAULT_LOSS[task]}`", ", ".join(f"`val/{metric}`" for metric in metrics))
                 for task, metrics in METRICS.items()
@@ -67,24 +68,24 @@ def api_page() -> str:
         ),
         "## Rules between fields",
         "",
-        "Checked by the API server (CEL), the admission webhook, the operator and `trainmaster validate`, in the same "
-        "words.",
+        "Enforced by the API server (CEL), the admission webhook, the operator and `trainmaster validate`, with the "
+        "same messages.",
         "",
         *_table(("Field", "Rule"), _constraints(schema)),
-        "Checked by the admission webhook, the operator (`Accepted`) and `trainmaster validate`, because they need "
-        "knowledge of a data set or of a name that we ship:",
+        "Enforced by the admission webhook, the operator (`Accepted`) and `trainmaster validate`, because they depend "
+        "on a data set or on a built-in name:",
         "",
         *(f"- {check.summary}" for check in CHECKS),
         "",
-        "## Fields that fix the run's identity",
+        "## Immutable fields",
         "",
-        "All others may be changed once the job exists; a job that was refused (`InvalidSpec`) before its first "
-        "attempt may be corrected in any way.",
+        "They identify the run. All other fields may be changed; a job that was rejected (`InvalidSpec`) before its "
+        "first attempt may be corrected in any way.",
         "",
         *_table(("Field", "Rule"), ((f"`spec.{rule.field}`", rule.message) for rule in TRANSITIONS)),
         "## Status",
         "",
-        "Written by the operator alone. The conditions are the truth; see [reasons](reasons.md).",
+        "Written only by the operator. The conditions are the source of truth; see [reasons](reasons.md).",
         "",
         *_field_tables(schema["status"], "status"),
     ]
@@ -94,7 +95,7 @@ def api_page() -> str:
 def reasons_page() -> str:
     """Return every CamelCase word that a user can read in a status."""
     retries = {
-        Retry.NEVER: "never: the same input fails the same way",
+        Retry.NEVER: "never: a retry would fail in the same way",
         Retry.COUNTED: "yes, counted against `run.retries.max`",
         Retry.FREE: "yes, not counted",
     }
@@ -105,7 +106,7 @@ def reasons_page() -> str:
         _NOTE,
         "# Conditions, reasons and failure classes",
         "",
-        "## Why an attempt failed",
+        "## Failure classes",
         "",
         "The reason of the `Failed` condition and of each entry in `status.attempts`.",
         "",
@@ -118,7 +119,7 @@ def reasons_page() -> str:
         *_table(("Reason", "Meaning"), ((f"`{reason}`", text) for reason, text in REASON_MEANINGS.items())),
         "## Phases",
         "",
-        f"`status.phase` is derived from the conditions for the printed column: {', '.join(f'`{p}`' for p in Phase)}.",
+        f"`status.phase` is derived from the conditions for the printer column: {', '.join(f'`{p}`' for p in Phase)}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m trainmaster_api.generate.reference", description="Generate the pages."
     )
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
-    parser.add_argument("--check", action="store_true", help="only say whether the files are up to date")
+    parser.add_argument("--check", action="store_true", help="only check whether the files are up to date")
     options = parser.parse_args(arguments)
     code = 0
     for name, text in pages().items():
@@ -192,7 +193,7 @@ def _objects(node: Schema, path: str) -> Iterator[tuple[str, Schema]]:
 
 
 def _field_tables(node: Schema, path: str) -> Iterator[str]:
-    """A section per object: its own fields first, then the objects in it."""
+    """Return a section per object: its own fields first, then the objects in it."""
     yield f"## {path}"
     yield ""
     yield node["description"]

@@ -10,13 +10,13 @@ from trainmaster_api.types import Interval, Metric, Model
 
 
 class Checkpoint(Model):
-    """When state is saved and how much of it is kept."""
+    """When checkpoints are saved and how many are kept."""
 
     every: Interval = "auto"
-    """`auto` (chosen from the measured cost of a save), or `1ep`, `500step`, `10m`."""
+    """Interval between checkpoints: `auto` (derived from the measured cost of a save), or `1ep`, `500step`, `10m`."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     keep_best: Annotated[int, Field(ge=0, le=100)] = 1
-    """Best checkpoints that are kept besides."""
+    """Number of best checkpoints to keep in addition."""
     metric: Metric = "val/loss"
-    """Validation metric that says which is best; its better direction follows from its name."""
+    """Validation metric that determines the best checkpoint; whether higher is better is a property of the metric."""

@@ -1,4 +1,4 @@
-"""`spec.cluster`: where it runs."""
+"""`spec.cluster`: the pods of the job."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class PodTemplateMetadata(Model):
     """Metadata that is added to the pods."""
 
     labels: Annotated[dict[str, str], Field(max_length=64)] = {}
-    """Extra labels; those of trainmaster.dev are reserved."""
+    """Additional labels; those of trainmaster.dev are reserved."""
     annotations: Annotated[dict[str, str], Field(max_length=64)] = {}
-    """Extra annotations; those of trainmaster.dev are reserved."""
+    """Additional annotations; those of trainmaster.dev are reserved."""
 
 
 class PodTemplateSpec(Model):
@@ -30,47 +30,48 @@ class PodTemplateSpec(Model):
     metadata: PodTemplateMetadata = PodTemplateMetadata()
     """Labels and annotations."""
     spec: dict[str, Any] = {}
-    """A PodSpec, as in a Pod."""
+    """PodSpec, as in a Pod."""
 
 
 class Workers(Model):
     """The pods that train."""
 
     count: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Number of workers; one Ray Train worker, one pod each. On a laptop: processes."""
+    """Number of workers, each one pod and one Ray Train worker. On a laptop: number of processes."""
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """GPUs of each worker."""
+    """Number of GPUs of each worker."""
     cpus: Quantity = "1"
-    """CPU request of each worker; without cpuLimit it may use more where there is more."""
+    """CPU request of each worker. Without cpuLimit, a worker may use idle CPU of its node in addition."""
     cpu_limit: Quantity | None = None
-    """CPU limit of each worker, at least cpus; absent: no limit. A ResourceQuota on limits.cpu requires one."""
+    """CPU limit of each worker, at least cpus. If unset, there is no limit. Required by a ResourceQuota on
+    limits.cpu."""
     memory: Quantity = "2Gi"
-    """Memory of each worker, request and limit."""
+    """Memory request and limit of each worker."""
     template: PodTemplateSpec | None = None
     """PodTemplateSpec for everything else: placement, volumes, environment, sidecars."""
 
 
 class Head(Model):
-    """The pod that runs the Ray head and the driver; it trains nothing."""
+    """The pod that runs the Ray head and the driver; it does not train."""
 
     cpus: Quantity = "1"
-    """CPU request; without cpuLimit it may use more where there is more."""
+    """CPU request. Without cpuLimit, the head may use idle CPU of its node in addition."""
     cpu_limit: Quantity | None = None
-    """CPU limit, at least cpus; absent: no limit. A ResourceQuota on limits.cpu requires one."""
+    """CPU limit, at least cpus. If unset, there is no limit. Required by a ResourceQuota on limits.cpu."""
     memory: Quantity = "2Gi"
-    """Memory, request and limit; Ray's head with one driver needs about 1.6 GB."""
+    """Memory request and limit; the Ray head with the driver needs about 1.6 GB."""
     template: PodTemplateSpec | None = None
     """PodTemplateSpec for everything else: placement, volumes, environment, sidecars."""
 
 
 class Cluster(Model):
-    """Where the job runs. On a laptop only the worker count counts."""
+    """Pods of the job. On a laptop only workers.count is used."""
 
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    """Trainer image; default: the operator's."""
+    """Trainer image. Default: the operator's."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    """As in a Container."""
+    """Image pull policy, as in a Container."""
     workers: Workers = Workers()
     """The pods that train."""
     head: Head = Head()
-    """The pod that leads."""
+    """The pod that runs the Ray head and the driver."""

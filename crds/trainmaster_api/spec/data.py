@@ -1,4 +1,4 @@
-"""`spec.training.data`: where the rows come from and how they are fed."""
+"""`spec.training.data`: the data source, its split and its batches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .part import Call, Reference
 
 DATA_CALL = Call(
     offered=("base_dir",),
-    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It gets `args`, and "
-    "`base_dir` (the job's folder) where its signature has it.",
+    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It is called with `args`, "
+    "and with `base_dir` (the job's folder) if its signature has it.",
 )
 
 
@@ -44,20 +44,20 @@ SKLEARN_SETS: dict[str, SklearnSet] = {
 
 
 class Split(Model):
-    """How the rows are divided. The division is a pure function of the seed and the row count."""
+    """Train, validation and test split. The split is a pure function of the seed and the number of rows."""
 
     train: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Share of the rows that train the model."""
+    """Share of the rows used for training."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share that chooses the best checkpoint and stops early."""
+    """Share of the rows used for validation, which selects the best checkpoint and triggers early stopping."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share that is held out and read once, after training. The three shares add up to 1."""
+    """Share of the rows held out until training has ended. The three shares must add up to 1."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Seed of the shuffle before the division."""
+    """Seed of the shuffle before the split."""
 
 
 class Data(Model):
-    """Where the rows come from and how they are fed."""
+    """Data source, split and batches."""
 
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("source", "class")
 
@@ -66,7 +66,7 @@ class Data(Model):
     `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
     file on a laptop and to the container's working directory in a cluster."""
     reference: Reference = None
-    """Reference to the user's own data, `package.module:Name`; in place of a source."""
+    """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}
     """Arguments of the class."""
     target: Annotated[str, Field(min_length=1, max_length=253)] | None = None
@@ -75,27 +75,28 @@ class Data(Model):
         Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(min_length=1, max_length=4096)]
         | None
     ) = None
-    """Columns to predict from. Default: every numeric column but the target. CSV and Parquet only."""
+    """Columns to predict from. Default: every numeric column except the target. CSV and Parquet only."""
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
-    """Images from a folder are resized to this many pixels on each side."""
+    """Side length in pixels that images from a folder are resized to."""
     channels: Literal[1, 3] = 3
-    """Images from a folder are read as grey (1) or RGB (3)."""
+    """Number of channels of images from a folder: 1 (grayscale) or 3 (RGB)."""
     normalize: bool = True
-    """Scale each feature (each channel for images) to mean 0 and variance 1, with statistics of the train split."""
+    """If true, scale each feature (each channel for images) to mean 0 and variance 1 with statistics of the train
+    split."""
     split: Split = Split()
-    """Division into train, validation and test."""
+    """Train, validation and test split."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""
 
     @property
     def label(self) -> str:
-        """The source or the class, for sentences and logs."""
+        """The source or the class, for messages and logs."""
         return self.source or self.reference or ""
 
     @property
     def sklearn_set(self) -> SklearnSet | None:
-        """The data set of scikit-learn that is meant, if one is."""
+        """The scikit-learn data set that the source refers to; None for other sources."""
         kind, _, name = (self.source or "").partition(":")
         return SKLEARN_SETS.get(name) if kind == "sklearn" else None
 

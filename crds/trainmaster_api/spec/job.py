@@ -1,4 +1,4 @@
-"""The TrainingJob itself."""
+"""The TrainingJob."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from .training import Training
 
 
 class Spec(Model):
-    """What is trained, where results go, where it runs."""
+    """Desired state of a TrainingJob."""
 
     training: Training
-    """What is trained; fixes the run's identity and can't be changed afterwards."""
+    """What to train. Identifies the run and is immutable, except that loop.duration may be raised."""
     tracking: Annotated[list[Tracker], Field(max_length=MAX_TRACKERS)] = []
-    """Where the run is shown. metrics.jsonl in the run's storage is always written and is the source of truth."""
+    """Experiment trackers that the run is reported to. metrics.jsonl in the run's storage is always written and is the
+    source of truth."""
     storage: Storage = Storage()
-    """Where results go."""
+    """Storage of checkpoints, metrics and the model."""
     checkpoint: Checkpoint = Checkpoint()
-    """When state is saved."""
+    """When checkpoints are saved and how many are kept."""
     cluster: Cluster = Cluster()
-    """Where it runs."""
+    """Pods of the job."""
     run: Run = Run()
-    """How it is supervised."""
+    """Retries, deadlines and suspension."""
 
 
 OBJECT_META = (
@@ -45,18 +46,18 @@ OBJECT_META = (
 
 
 class Metadata(Model):
-    """The part of ObjectMeta that we read; the rest is kept as it is."""
+    """The fields of ObjectMeta that Trainmaster reads; others are preserved."""
 
     model_config = ConfigDict(extra="allow", alias_generator=to_camel, serialize_by_alias=True)
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME_LENGTH)]
-    """Name of the job; its children's names begin with it."""
+    """Name of the job, and prefix of the names of its dependents."""
     namespace: str = "default"
-    """Namespace."""
+    """Namespace of the job."""
     uid: str = ""
-    """UID given by the API server; empty on a laptop."""
+    """UID assigned by the API server; empty on a laptop."""
     generation: int = 0
-    """Counts changes of the spec."""
+    """Sequence number of the desired state."""
     labels: dict[str, str] | None = None
     """Labels."""
     annotations: dict[str, str] | None = None
@@ -65,7 +66,7 @@ class Metadata(Model):
     @model_validator(mode="before")
     @classmethod
     def _is_object_meta(cls, data: Any) -> Any:
-        """Refuse what ObjectMeta doesn't have, as kubectl does: a misspelt `labels` would be lost without a word."""
+        """Reject unknown fields of ObjectMeta, as kubectl does: a misspelled `labels` would be dropped silently."""
         unknown = [str(key) for key in data if key not in OBJECT_META] if isinstance(data, dict) else []
         if unknown:
             near = difflib.get_close_matches(unknown[0].lower(), OBJECT_META, n=1)

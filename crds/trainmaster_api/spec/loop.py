@@ -1,4 +1,4 @@
-"""`spec.training.loop`: how long, how precise."""
+"""`spec.training.loop`: the training loop."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from trainmaster_api.types import Duration, Metric, Model
 
 
 class EarlyStopping(Model):
-    """Stop when the metric hasn't improved for `patience` validations."""
+    """Stops the run when the metric hasn't improved for `patience` validations."""
 
     metric: Metric = "val/loss"
-    """Validation metric that is watched; which direction is better is a property of the metric."""
+    """Validation metric to monitor; whether higher is better is a property of the metric."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
-    """Validations without improvement before the run stops."""
+    """Number of validations without improvement after which the run stops."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """Improvement that counts, in the metric's unit."""
+    """Minimum change that counts as an improvement, in the metric's unit."""
 
 
 class Loop(Model):
-    """How long, how precise, and what a step does besides the update."""
+    """Duration, precision and other settings of the training loop."""
 
     duration: Duration = "10ep"
-    """Length of the run: `20ep` (epochs) or `1000step` (optimizer steps)."""
+    """Duration of the run: `20ep` (epochs) or `1000step` (optimizer steps). May be raised later to extend the run."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of forward and backward; weights and optimizer stay in fp32."""
+    """Precision of the forward and backward pass; weights and optimizer state stay in fp32."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=65536)] = 1
-    """Micro-batches per optimizer step: less memory, same result, because the batch size is that of the step."""
+    """Number of micro-batches per optimizer step. More of them need less memory; batchSize remains that of the whole
+    step."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Clip the global gradient norm to this; absent: no clipping."""
+    """Maximum global gradient norm. If unset, gradients are not clipped."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Seed of weights, order and dropout."""
+    """Seed of the initial weights, the order of rows, and dropout."""
     validate_every: Duration = "1ep"
-    """How often the validation split is evaluated."""
+    """Interval between evaluations of the validation split."""
     early_stopping: EarlyStopping | None = None
-    """Stop early; absent: run the whole duration."""
+    """Early stopping. If unset, the run trains for its whole duration."""

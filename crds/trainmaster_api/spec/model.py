@@ -1,4 +1,4 @@
-"""`spec.training.model`: which model."""
+"""`spec.training.model`: the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MlpArgs(Model):
     hidden: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(max_length=64)] = [128]
     """Width of each hidden layer; an empty list is a linear model."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of activations dropped while training."""
+    """Dropout probability of activations."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Non-linearity between layers."""
 
@@ -29,9 +29,9 @@ class CnnArgs(Model):
         32,
         64,
     ]
-    """Channels of each block; every block halves the image."""
+    """Number of channels of each block; every block halves the image."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of features dropped before the last layer."""
+    """Dropout probability of the features before the last layer."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Non-linearity in each block."""
 
@@ -40,17 +40,17 @@ class VitArgs(Model):
     """Arguments of the vision transformer."""
 
     dim: Annotated[int, Field(ge=1, le=16384)] = 64
-    """Width of a token; a multiple of heads."""
+    """Width of a token; must be a multiple of heads."""
     depth: Annotated[int, Field(ge=1, le=128)] = 2
     """Number of transformer blocks."""
     heads: Annotated[int, Field(ge=1, le=256)] = 4
-    """Attention heads per block."""
+    """Number of attention heads per block."""
     patch: Annotated[int, Field(ge=1, le=256)] = 4
-    """Side of a patch in pixels; divides the image size."""
+    """Side length of a patch in pixels; must divide the image size."""
     mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
     """Width of a block's MLP as a multiple of dim."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of activations dropped while training."""
+    """Dropout probability of activations."""
 
     @model_validator(mode="after")
     def _heads_share_dim(self) -> Self:
@@ -66,14 +66,14 @@ MODELS = Family(
     Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
     call=Call(
         offered=("input_shape", "outputs", "num_classes"),
-        words="A class or a function that gives a `torch.nn.Module`. It gets `args`, and where its signature has them "
-        "`input_shape` (of one sample) and `outputs` or `num_classes` (numbers that it returns for a sample).",
+        words="A class or a function that returns a `torch.nn.Module`. It is called with `args`, and with "
+        "`input_shape` (of one sample) and `outputs` or `num_classes` (size of its output) if its signature has them.",
     ),
 )
 
 
 class ModelPart(Part):
-    """The model: one that we ship, one of an installed package, or the user's own."""
+    """The model: a built-in one, one from an installed package, or your own class."""
 
     FAMILY: ClassVar[Family] = MODELS
 
@@ -86,7 +86,7 @@ def shape_problem(model: ModelPart, shape: tuple[int, ...]) -> tuple[str, str] |
         shape: Shape of one sample: (features,) or (channels, height, width).
 
     Returns:
-        Field below the model and a sentence about it, or None: it fits, or it isn't one of ours.
+        Field of the model and a message, or None if it fits or isn't a built-in model.
     """
     shipped = MODELS.get(model.name)
     if shipped is None or not shipped.needs_images:

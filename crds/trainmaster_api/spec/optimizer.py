@@ -1,4 +1,4 @@
-"""`spec.training.optimizer`: how weights are updated."""
+"""`spec.training.optimizer`: the optimizer."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class AdamWArgs(Model):
         0.9,
         0.999,
     ]
-    """Decay of the two moment estimates."""
+    """Decay rates of the two moment estimates."""
     eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
-    """Added to the denominator."""
+    """Term added to the denominator for numerical stability."""
 
 
 class SgdArgs(Model):
     """Arguments of stochastic gradient descent."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum."""
+    """Momentum factor."""
     nesterov: bool = False
-    """Nesterov's form of momentum; needs momentum above 0."""
+    """If true, use Nesterov momentum; requires momentum above 0."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -46,18 +46,18 @@ OPTIMIZERS = Family(
         positional=1,
         function_positional=1,
         fields={"lr": "lr", "weight_decay": "weightDecay"},
-        words="A `torch.optim.Optimizer`. It gets the parameters, `lr`, `weight_decay` if `weightDecay` is given, and "
-        "`args`.",
+        words="A `torch.optim.Optimizer`. It is called with the parameters, `lr`, `weight_decay` if `weightDecay` is "
+        "given, and `args`.",
     ),
 )
 
 
 class Optimizer(Part):
-    """The optimizer: one that we ship, one of an installed package, or the user's own."""
+    """The optimizer: a built-in one, one from an installed package, or your own class."""
 
     FAMILY: ClassVar[Family] = OPTIMIZERS
 
     lr: Annotated[float, Field(gt=0, le=100, json_schema_extra=FROM_NAME)]
-    """Peak learning rate; required unless the optimizer is one that we ship."""
+    """Peak learning rate; required unless the optimizer is a built-in one."""
     weight_decay: Annotated[Annotated[float, Field(ge=0, le=10)] | None, Field(json_schema_extra=FROM_NAME)] = None
-    """Weight decay; biases and norms are left out of it. Without it a class takes its own default."""
+    """Weight decay; not applied to biases and norms. If unset, a class uses its own default."""

@@ -37,12 +37,12 @@ class NoArgs(Model):
 
 @dataclass(frozen=True)
 class Shipped:
-    """A name that we ship.
+    """A built-in name.
 
     Attributes:
         name: Value of `name`.
         args: Model of its `args`.
-        summary: What it is, one sentence; for the reference.
+        summary: One-sentence description, for the reference.
         defaults: Defaults of the part's other fields that depend on the name, by their key in YAML.
         tasks: Tasks that it fits; empty: all.
         needs_images: Whether it works on images only.
@@ -76,7 +76,7 @@ class Call:
 
 
 class Family:
-    """The names that we ship for one kind of part."""
+    """The built-in names of one kind of part."""
 
     def __init__(self, kind: str, *shipped: Shipped, call: Call, group: str = "") -> None:
         """Describe a kind of part.
@@ -100,38 +100,38 @@ class Family:
 
     @property
     def names(self) -> list[str]:
-        """The names that we ship, sorted."""
+        """The built-in names, sorted."""
         return sorted(self._shipped)
 
     def get(self, name: str | None) -> Shipped | None:
-        """Return what we ship under a name; None for a name of somebody else and for a class."""
+        """Return the built-in of a name; None for a name from another package and for a class."""
         return self._shipped.get(name or "")
 
     def unknown(self, name: str) -> str:
-        """Return the sentence for a name that we don't ship."""
+        """Return the message for an unknown name."""
         near = difflib.get_close_matches(name.lower(), self.names, n=1)
         return (
-            f"unknown {self.kind}; known are {', '.join(self.names)}, or give your own by "
+            f"unknown {self.kind}; known are {', '.join(self.names)}, or use your own with "
             '`class: "package.module:Name"`' + (f"; did you mean `{near[0]}`?" if near else "")
         )
 
 
 class Part(Model):
-    """Something that has a name or a class, and arguments."""
+    """A name or a class, and its arguments."""
 
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("name", "class")
     FAMILY: ClassVar[Family]
 
     name: PartName | None = None
-    """Name that we ship, or `<package>/<name>` of an entry point of an installed package."""
+    """Name of a built-in, or `<package>/<name>` of an entry point of an installed package."""
     reference: Reference = None
-    """Reference to code, `package.module:Name`, in the job's folder or an installed package; in place of a name."""
+    """Reference to code, `package.module:Name`, in the job's folder or in an installed package; instead of a name."""
     args: Annotated[dict[str, Any], Field(validate_default=True)] = {}
-    """Arguments of the name (docs/api.md has those that we ship) or of the class."""
+    """Arguments of the name (those of built-ins are in docs/api.md) or of the class."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Put the names that we ship, and the defaults that depend on them, into the descriptions."""
+        """Put the built-in names, and the defaults that depend on them, into the descriptions."""
         found = super().__get_pydantic_json_schema__(schema, handler)
         fields = handler.resolve_ref_schema(found)["properties"]
         fields["name"]["examples"] = [*cls.FAMILY.names, "package/name"]
@@ -166,19 +166,19 @@ class Part(Model):
     @field_validator("args")
     @classmethod
     def _fit_the_name(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Check the arguments of a name that we ship, and fill in their defaults."""
+        """Check the arguments of a built-in name, and fill in their defaults."""
         shipped = cls.FAMILY.get(info.data.get("name"))
         return args if shipped is None else shipped.args.model_validate(args, strict=True, by_name=False).wire()
 
     @property
     def label(self) -> str:
-        """The name or the class, for sentences and logs."""
+        """The name or the class, for messages and logs."""
         return self.name or self.reference or ""
 
     def typed_args(self, model: type[Args]) -> Args:
-        """Return the arguments as the typed model of a name that we ship.
+        """Return the arguments as the typed model of a built-in name.
 
         Raises:
-            pydantic.ValidationError: They don't fit; validation of the job has refused them before.
+            pydantic.ValidationError: They don't fit; validation of the job has rejected them before.
         """
         return model.model_validate(self.args, strict=True)

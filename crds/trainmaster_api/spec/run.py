@@ -1,4 +1,4 @@
-"""`spec.run`: how the run is supervised."""
+"""`spec.run`: retries, deadlines and suspension."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from trainmaster_api.types import Model
 
 
 class Retries(Model):
-    """How often a failed attempt is followed by another."""
+    """Retry budget of the job."""
 
     max: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Maximum number of attempts after counted failures; the list of reasons says which failures count."""
+    """Maximum number of retries after counted failures; docs/reasons.md lists which failures are counted."""
 
 
 class Run(Model):
-    """How the run is supervised; fields shared with batch/v1 Job mean what they mean there."""
+    """Retries, deadlines and suspension. Fields of the same name as in a batch/v1 Job have the same meaning."""
 
     suspend: bool = False
-    """True: save a checkpoint, stop, delete the pods; false again: resume from that step."""
+    """If true, a checkpoint is saved and the pods are deleted. Set it to false to resume from that step."""
     retries: Retries = Retries()
     """Retry budget."""
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    """Seconds after startTime until the job fails with DeadlineExceeded; a resume restarts the clock."""
+    """Seconds after startTime until the job fails with DeadlineExceeded; restarted when the job is resumed."""
     pending_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    """Seconds that an attempt may wait for all its pods before the job fails; absent: no limit."""
+    """Seconds that an attempt may wait for all its pods before the job fails. If unset, there is no limit."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
-    """Seconds after the end until the TrainingJob is deleted; its storage stays."""
+    """Seconds after the end until the TrainingJob is deleted; its storage is kept."""
     stall_seconds: Annotated[int, Field(ge=10)] = 600
-    """Seconds without a new step until an attempt counts as stalled; at least 600 while it loads or packages."""
+    """Seconds without a new step after which an attempt is considered stalled; at least 600 while it loads or
+    packages."""
     stop_grace_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
-    """Seconds that a stop (suspend, drain, eviction) may take to save."""
+    """Grace period in seconds for saving a checkpoint on a stop (suspend, drain, eviction)."""
     resume_from: Annotated[Uri, Field(examples=["s3://bucket/prefix/default/digits/0f3c9a1b2d4e"])] | None = None
-    """Run to start from: address of another run's directory. Weights, optimizer and position are taken over."""
+    """Address of another run's directory to start from. Weights, optimizer state and data position are restored."""

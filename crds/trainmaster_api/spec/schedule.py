@@ -1,4 +1,4 @@
-"""`spec.training.schedule`: how the learning rate moves."""
+"""`spec.training.schedule`: the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .part import FROM_NAME, Call, Family, NoArgs, Part, Shipped
 
 
 class PlateauArgs(Model):
-    """Arguments of plateau."""
+    """Arguments of the plateau schedule."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What the learning rate is multiplied by."""
+    """Factor by which the learning rate is multiplied."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
-    """Validations without improvement before it falls."""
+    """Number of validations without improvement after which the learning rate is reduced."""
     metric: Metric = "val/loss"
-    """Validation metric that is watched."""
+    """Validation metric to monitor."""
 
 
 SCHEDULES = Family(
@@ -27,35 +27,35 @@ SCHEDULES = Family(
     Shipped(
         "cosine",
         NoArgs,
-        "Warm up linearly, then fall along a half cosine to `minLrRatio` of the peak at the end of the run.",
+        "Linear warm-up, then cosine decay to `minLrRatio` of the peak at the end of the run.",
         {"warmup": "5%"},
     ),
     Shipped(
         "linear",
         NoArgs,
-        "Warm up linearly, then fall linearly to `minLrRatio` of the peak at the end of the run.",
+        "Linear warm-up, then linear decay to `minLrRatio` of the peak at the end of the run.",
         {"warmup": "5%"},
     ),
-    Shipped("constant", NoArgs, "Warm up linearly, then stay at the peak.", {"warmup": "0"}),
+    Shipped("constant", NoArgs, "Linear warm-up, then constant at the peak.", {"warmup": "0"}),
     Shipped(
         "plateau",
         PlateauArgs,
-        "Warm up linearly, then multiply by `factor`, down to `minLrRatio` of the peak, whenever the metric hasn't "
+        "Linear warm-up, then multiplied by `factor`, down to `minLrRatio` of the peak, whenever the metric hasn't "
         "improved for `patience` validations.",
         {"warmup": "0"},
     ),
     call=Call(
         function_positional=1,
         offered=("total_steps", "steps_per_epoch"),
-        words="A function of the step since the warm-up that returns the share of the peak, or a class whose objects "
-        "are called so. It gets `args`, and `total_steps` (after the warm-up) and `steps_per_epoch` where its "
+        words="A function of the step since the warm-up that returns the fraction of the peak, or a class with such a "
+        "`__call__`. It is called with `args`, and with `total_steps` (after the warm-up) and `steps_per_epoch` if its "
         "signature has them.",
     ),
 )
 
 
 class Schedule(Part):
-    """The schedule of the learning rate: one that we ship, one of an installed package, or the user's own."""
+    """The learning-rate schedule: a built-in one, one from an installed package, or your own class."""
 
     FAMILY: ClassVar[Family] = SCHEDULES
 
@@ -63,6 +63,6 @@ class Schedule(Part):
         str,
         Field(pattern=WARMUP_PATTERN, max_length=16, examples=["5%", "100step", "1ep"], json_schema_extra=FROM_NAME),
     ] = "0"
-    """Linear warm-up from 0: a share of the run, steps or epochs."""
+    """Length of the linear warm-up from 0: a share of the run, steps or epochs."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Lowest learning rate after the warm-up, as a share of the peak."""
+    """Minimum learning rate after the warm-up, as a fraction of the peak."""

@@ -1,4 +1,4 @@
-"""`spec.storage`: where results go."""
+"""`spec.storage`: storage of checkpoints, metrics and the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainmaster_api.types import Model
 
 
 class Storage(Model):
-    """Where checkpoints, metrics and the model go. Deleting a job never deletes its storage."""
+    """Storage of checkpoints, metrics and the model. Deleting a job never deletes its storage."""
 
     uri: Uri | None = None
     """`s3://bucket/prefix`, or an absolute path of a shared file system. Default: the operator's, or ./trainmaster-runs
@@ -25,5 +25,5 @@ class Storage(Model):
     credentials_secret: (
         Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, examples=["minio"])] | None
     ) = None
-    """Secret in the job's namespace with keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for
-    temporary keys."""
+    """Secret in the job's namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN
+    for temporary credentials."""

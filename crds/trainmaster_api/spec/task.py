@@ -1,4 +1,4 @@
-"""`spec.training.task`: what is predicted, its loss and its metrics."""
+"""`spec.training.task`: the task, its loss and its metrics."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("loss", "accuracy", "f1"),
     "regression": ("loss", "rmse", "mae", "r2"),
 }
-"""Metrics that each task always has; the spec and metrics.jsonl call them `val/<metric>` and `test/<metric>`."""
+"""Default metrics of each task; in the spec and in metrics.jsonl they are `val/<metric>` and `test/<metric>`."""
 
 
 class CrossEntropyArgs(Model):
     """Arguments of cross-entropy."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Weight that is spread over the other classes."""
+    """Weight that is distributed over the other classes."""
 
 
 LOSSES = Family(
     "loss",
     Shipped("cross_entropy", CrossEntropyArgs, "Cross-entropy.", tasks=("classification",)),
-    Shipped("mse", NoArgs, "Mean squared error of the standardised target.", tasks=("regression",)),
-    Shipped("mae", NoArgs, "Mean absolute error of the standardised target.", tasks=("regression",)),
-    Shipped("huber", NoArgs, "Huber loss of the standardised target.", tasks=("regression",)),
+    Shipped("mse", NoArgs, "Mean squared error of the standardized target.", tasks=("regression",)),
+    Shipped("mae", NoArgs, "Mean absolute error of the standardized target.", tasks=("regression",)),
+    Shipped("huber", NoArgs, "Huber loss of the standardized target.", tasks=("regression",)),
     call=Call(
         function_positional=2,
-        words="A function `(output, target)` that returns the mean loss of a batch, or a class whose objects are "
-        "called so. It gets `args`.",
+        words="A function `(output, target)` that returns the mean loss of a batch, or a class with such a "
+        "`__call__`. It is called with `args`.",
     ),
     group="trainmaster.losses",
 )
@@ -42,8 +42,8 @@ DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
 TASK_METRICS = Family(
     "metric",
-    Shipped("accuracy", NoArgs, "Share of rows whose class is predicted.", tasks=("classification",)),
-    Shipped("auc", NoArgs, "Area under the ROC curve; several classes: mean over them.", tasks=("classification",)),
+    Shipped("accuracy", NoArgs, "Share of rows whose class is predicted correctly.", tasks=("classification",)),
+    Shipped("auc", NoArgs, "Area under the ROC curve; mean over several classes.", tasks=("classification",)),
     Shipped("f1", NoArgs, "F1 score, averaged over the classes that occur.", tasks=("classification",)),
     Shipped("rmse", NoArgs, "Root mean squared error in the target's unit.", tasks=("regression",)),
     Shipped("mae", NoArgs, "Mean absolute error in the target's unit.", tasks=("regression",)),
@@ -52,42 +52,42 @@ TASK_METRICS = Family(
         function_positional=2,
         offered=("outputs",),
         words="A subclass of `trainmaster_trainer.tasks.metrics.Metric`, or a function `(outputs, targets)` that "
-        "returns a number. It gets `args`; a class also `outputs` where its signature has it. It is called `val/` and "
-        "its name in snake_case.",
+        "returns a number. It is called with `args`; a class also with `outputs` if its signature has it. The "
+        "metric is named `val/` and its name in snake_case.",
     ),
 )
 
 
 class Loss(Part):
-    """The loss: one that we ship, one of an installed package, or the user's own."""
+    """The loss: a built-in one, one from an installed package, or your own class or function."""
 
     FAMILY: ClassVar[Family] = LOSSES
 
 
 class MetricPart(Part):
-    """A metric: one that we ship, one of an installed package, or the user's own."""
+    """A metric: a built-in one, one from an installed package, or your own class or function."""
 
     FAMILY: ClassVar[Family] = TASK_METRICS
 
     @property
     def key(self) -> str:
-        """What it is called after `val/`: its name, or its class's name in snake_case."""
+        """The metric's name after `val/`: its name, or its class name in snake_case."""
         last = re.split(r"[/:.]", self.label)[-1]
         return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower()).strip("_")
 
 
 class Task(Model):
-    """What is predicted."""
+    """What to predict, with which loss and metrics."""
 
     name: Literal["classification", "regression"]
-    """Kind of task: one of several classes, or one number."""
+    """Kind of task: predict one of several classes, or a number."""
     num_classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """Classification: number of classes; labels are 0 .. numClasses-1, or names that are numbered in sorted order.
-    Default: as many as the data has."""
+    """Number of classes of a classification; labels are 0 .. numClasses-1, or names that are numbered in sorted order.
+    Default: the number of classes in the data."""
     loss: Loss | None = None
-    """What is minimised. Default: cross_entropy for classification, mse for regression."""
+    """Loss to minimize. Default: cross_entropy for classification, mse for regression."""
     metrics: Annotated[list[MetricPart], Field(max_length=32)] = []
-    """Metrics in addition to those that the task always has."""
+    """Metrics in addition to the task's default metrics."""
 
     @property
     def loss_or_default(self) -> Loss:

@@ -1,4 +1,4 @@
-"""`spec.tracking`: where the run is shown, besides its own storage."""
+"""`spec.tracking`: experiment trackers that the run is reported to, in addition to its own storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TRACKERS = 8
 
 
 class Mlflow(Model):
-    """Record the run on an MLflow tracking server. A dead server costs a warning, never the run."""
+    """Records the run on an MLflow tracking server. An unavailable server never fails the run."""
 
     required_in_cluster: ClassVar[tuple[str, ...]] = ("uri",)
 
@@ -26,20 +26,20 @@ class Mlflow(Model):
         ]
         | None
     ) = None
-    """Tracking server; default: the operator's (in a cluster) or a local sqlite file (on a laptop)."""
+    """Tracking server URI. Default: the operator's (in a cluster) or a local SQLite file (on a laptop)."""
     experiment: Annotated[str, Field(min_length=1, max_length=250)] | None = None
-    """Name of the experiment; default: `<namespace>/<name>`."""
+    """Name of the experiment. Default: `<namespace>/<name>`."""
 
 
 class Tracker(Model):
-    """One tracker: `mlflow`, or the `class` of one of the user's own."""
+    """A tracker: `mlflow`, or the `class` of your own."""
 
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("mlflow", "class")
 
     mlflow: Mlflow | None = None
-    """MLflow; `mlflow: {}` takes the default server."""
+    """MLflow; `mlflow: {}` uses the default server."""
     reference: Reference = None
-    """Reference to the user's own tracker, `package.module:Name`, in the job's folder or an installed package."""
+    """Reference to your own tracker, `package.module:Name`, in the job's folder or in an installed package."""
     args: dict[str, Any] | None = None
     """Keyword arguments of the class."""
 
@@ -65,11 +65,11 @@ class Tracker(Model):
 
 
 KINDS = tuple(kind for kind in Tracker.EXACTLY_ONE if kind != "class")
-"""Trackers that we ship."""
+"""Built-in trackers."""
 
 
 def merge(own: Sequence[Tracker], defaults: Sequence[Tracker]) -> list[Tracker]:
-    """Fill in what the entries of a job leave open.
+    """Return the entries of a job with their missing settings filled in.
 
     Args:
         own: The job's trackers.

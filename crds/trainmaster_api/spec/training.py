@@ -19,19 +19,19 @@ from .task import Task
 
 
 class Training(Model):
-    """What is trained: data -> model -> loop."""
+    """What to train: data, model, optimizer and loop."""
 
     framework: Literal["torch"] = "torch"
-    """Framework that runs the loop."""
+    """Framework that runs the training loop."""
     task: Task
-    """What is predicted, with which loss and metrics."""
+    """What to predict, with which loss and metrics."""
     data: Data
-    """Where the rows come from."""
+    """Data source, split and batches."""
     model: ModelPart
-    """Which model."""
+    """The model."""
     optimizer: Optimizer = Optimizer.model_validate({"name": "adamw"})
-    """How weights are updated."""
+    """The optimizer."""
     schedule: Schedule = Schedule(name="cosine")
-    """How the learning rate moves."""
+    """The learning-rate schedule."""
     loop: Loop = Loop()
-    """How long and how precise."""
+    """Duration, precision and other settings of the training loop."""

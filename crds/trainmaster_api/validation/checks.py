@@ -1,4 +1,4 @@
-"""Rules between fields that need knowledge of a data set or of a name that we ship; the CRD has none of them.
+"""Rules between fields that depend on a data set or on a built-in name; the CRD has none of them.
 
 `trainmaster validate`, the admission webhook and the operator (`Accepted`) run them, after the models have been parsed.
 Rules of one object alone are validators of its model.
@@ -24,13 +24,13 @@ Find = Callable[[Spec], Iterator[Problem]]
 
 @dataclass(frozen=True)
 class Check:
-    """A rule that only Python knows.
+    """A rule that exists in Python only.
 
     Attributes:
         id: Its name, for tests.
-        reads: Paths of what it reads; it is silent while one of them has a problem of its own.
-        find: Yields what is wrong, with its path and without the value there.
-        summary: What must hold, one sentence; for the reference.
+        reads: Paths that it reads; it is skipped while one of them has a problem of its own.
+        find: Yields the problems, with path and without value.
+        summary: The rule in one sentence, for the reference.
     """
 
     id: str
@@ -63,7 +63,7 @@ def _is_named(data: Data) -> bool:
 
 @_check(f"{_DATA}.source")
 def _source_kind(spec: Spec) -> Iterator[Problem]:
-    """`data.source` is `sklearn:<name>`, `images:<folder>`, or the address of a file that ends in .csv or .parquet."""
+    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or the address of a .csv or .parquet file."""
     data = spec.training.data
     if data.source is not None and not _is_named(data) and not data.is_table:
         words = "must be `sklearn:<name>`, `images:<folder>`, or the address of a file that ends in .csv or .parquet"
@@ -72,7 +72,7 @@ def _source_kind(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_DATA}.source")
 def _source_scheme(spec: Spec) -> Iterator[Problem]:
-    """`data.source` is read from a path or from s3://."""
+    """`data.source` must be a path or an s3:// address."""
     source = spec.training.data.source or ""
     if "://" in source and not source.startswith(("s3://", "images:s3://")):
         yield Problem(f"{_DATA}.source", "is read from a path or from s3://; copy the data to one of them")
@@ -80,7 +80,7 @@ def _source_scheme(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_DATA}.source")
 def _source_sklearn(spec: Spec) -> Iterator[Problem]:
-    """`sklearn:` is followed by the name of a data set that comes with scikit-learn."""
+    """`sklearn:` must be followed by the name of a supported scikit-learn data set."""
     data = spec.training.data
     if data.source is not None and data.source.startswith("sklearn:") and data.sklearn_set is None:
         known = [f"sklearn:{name}" for name in SKLEARN_SETS]
@@ -90,47 +90,47 @@ def _source_sklearn(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_DATA}.source", f"{_DATA}.target")
 def _target(spec: Spec) -> Iterator[Problem]:
-    """A CSV or Parquet file needs `data.target`; no other source takes it."""
+    """`data.target` is required for CSV and Parquet files, and not accepted for other sources."""
     data = spec.training.data
     if data.is_table and data.target is None:
         yield Problem(f"{_DATA}.target", "is required: a CSV or Parquet file needs `target`, the column to predict")
     if not data.is_table and data.target is not None and (_is_named(data) or data.reference is not None):
-        words = "only a CSV or Parquet file has a `target`; this source brings its own labels: leave it out"
+        words = "only a CSV or Parquet file has a `target`; this source has its own labels: remove it"
         yield Problem(f"{_DATA}.target", words)
 
 
 @_check(f"{_DATA}.source", f"{_DATA}.features")
 def _features(spec: Spec) -> Iterator[Problem]:
-    """Only a CSV or Parquet file takes `data.features`."""
+    """`data.features` is accepted for CSV and Parquet files only."""
     data = spec.training.data
     if data.features is not None and (_is_named(data) or data.reference is not None):
-        words = "only a CSV or Parquet file has columns to choose `features` from: leave it out"
+        words = "only a CSV or Parquet file has columns to select `features` from: remove it"
         yield Problem(f"{_DATA}.features", words)
 
 
 @_check(f"{_DATA}.target", f"{_DATA}.features")
 def _features_target(spec: Spec) -> Iterator[Problem]:
-    """`data.features` doesn't contain the target."""
+    """`data.features` must not contain the target."""
     data = spec.training.data
     if data.target is not None and data.target in (data.features or ()):
-        yield Problem(f"{_DATA}.features", "must not contain the target: the model would read the answer")
+        yield Problem(f"{_DATA}.features", "must not contain the target: the model would see the answer")
 
 
 @_check(f"{_DATA}.source", f"{_DATA}.class", f"{_DATA}.args")
 def _data_args(spec: Spec) -> Iterator[Problem]:
-    """`data.args` are the arguments of `data.class`."""
+    """`data.args` is accepted together with `data.class` only."""
     data = spec.training.data
     if data.args and data.reference is None:
-        yield Problem(f"{_DATA}.args", "are the arguments of `class`; a `source` has none: leave them out")
+        yield Problem(f"{_DATA}.args", "are the arguments of `class`; a `source` takes none: remove them")
 
 
 @_check(f"{_DATA}.source", f"{_DATA}.batchSize", f"{_DATA}.split")
 def _batch_rows(spec: Spec) -> Iterator[Problem]:
-    """`data.batchSize` is at most the number of rows in the train split."""
+    """`data.batchSize` must be at most the number of rows in the train split."""
     data = spec.training.data
     known = data.sklearn_set
     if known is not None and data.batch_size > known.rows * data.split.train + 1:
-        yield Problem(f"{_DATA}.batchSize", f"is more than the train split of the {known.rows} rows")
+        yield Problem(f"{_DATA}.batchSize", f"is larger than the train split of the {known.rows} rows")
 
 
 # --- task ----------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _batch_rows(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_TASK}.name", f"{_DATA}.source")
 def _source_task(spec: Spec) -> Iterator[Problem]:
-    """`task.name` fits the data set of scikit-learn; a folder of images is a classification."""
+    """`task.name` must match the scikit-learn data set; a folder of images is a classification."""
     data, name = spec.training.data, spec.training.task.name
     known = data.sklearn_set
     if known is not None and (known.classes is None) != (name == "regression"):
@@ -150,19 +150,19 @@ def _source_task(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_TASK}.name", f"{_TASK}.numClasses", f"{_DATA}.source")
 def _num_classes(spec: Spec) -> Iterator[Problem]:
-    """`task.numClasses` is the number of classes that the data has, and is for classification."""
+    """`task.numClasses` must be the number of classes in the data, and is accepted for classification only."""
     task, known = spec.training.task, spec.training.data.sklearn_set
     if task.num_classes is None:
         return
     if task.name != "classification":
-        yield Problem(f"{_TASK}.numClasses", f"a {task.name} has no classes: leave it out")
+        yield Problem(f"{_TASK}.numClasses", f"a {task.name} has no classes: remove it")
     elif known is not None and known.classes not in (None, task.num_classes):
         yield Problem(f"{_TASK}.numClasses", f"{spec.training.data.source} has {known.classes} classes")
 
 
 @_check(f"{_TASK}.name", f"{_TASK}.loss")
 def _loss(spec: Spec) -> Iterator[Problem]:
-    """`task.loss` is one for the task."""
+    """`task.loss` must be a loss for the task."""
     task = spec.training.task
     if task.loss is not None:
         yield from _of_task(task, task.loss, f"{_TASK}.loss.name")
@@ -170,16 +170,18 @@ def _loss(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_TASK}.name", f"{_TASK}.metrics")
 def _metrics(spec: Spec) -> Iterator[Problem]:
-    """Each of `task.metrics` is one for the task, and no two have the same name."""
+    """`task.metrics` must be metrics for the task, with unique names."""
     task = spec.training.task
     seen: dict[str, int] = {}
     for index, metric in enumerate(task.metrics):
         path = f"{_TASK}.metrics[{index}]"
         yield from _of_task(task, metric, f"{path}.name")
         if metric.key in seen:
-            yield Problem(path, f"has the name `{metric.key}` of metrics[{seen[metric.key]}]; a metric has one name")
+            yield Problem(
+                path, f"has the name `{metric.key}` of metrics[{seen[metric.key]}]; names of metrics must be unique"
+            )
         elif metric.FAMILY.get(metric.name) is None and metric.key in Task(name=task.name).metric_keys:
-            yield Problem(path, f"has the name `{metric.key}`, which a metric of the task has already: rename it")
+            yield Problem(path, f"has the name `{metric.key}`, which a metric of the task already has: rename it")
         seen.setdefault(metric.key, index)
 
 
@@ -195,7 +197,7 @@ def _of_task(task: Task, part: Loss | MetricPart, path: str) -> Iterator[Problem
 
 @_check(_MODEL, f"{_DATA}.source", f"{_DATA}.imageSize", f"{_DATA}.channels")
 def _model_shape(spec: Spec) -> Iterator[Problem]:
-    """A model for images gets images, whose side its patches divide and its blocks can halve."""
+    """A model for images requires images, of a size that its patches divide and its blocks can halve."""
     data = spec.training.data
     if data.sklearn_set is not None:
         shape = data.sklearn_set.shape
@@ -212,19 +214,19 @@ def _model_shape(spec: Spec) -> Iterator[Problem]:
 
 @_check("spec.training.schedule.warmup", "spec.training.schedule.name", "spec.training.loop.duration")
 def _warmup(spec: Spec) -> Iterator[Problem]:
-    """`schedule.warmup` isn't longer than the whole run."""
+    """`schedule.warmup` must not be longer than the run."""
     schedule, duration = spec.training.schedule, spec.training.loop.duration
     (part, part_unit), (whole, unit) = parse_count(schedule.warmup), parse_count(duration)
     if part_unit == unit and part > whole:
-        yield Problem("spec.training.schedule.warmup", f"is longer than the whole run, {duration}")
+        yield Problem("spec.training.schedule.warmup", f"is longer than the run, {duration}")
 
 
 @_check("spec.training.schedule.name", "spec.training.schedule.minLrRatio")
 def _min_lr_ratio(spec: Spec) -> Iterator[Problem]:
-    """`schedule.minLrRatio` is for a schedule that lowers the learning rate."""
+    """`schedule.minLrRatio` is accepted for schedules that lower the learning rate only."""
     schedule = spec.training.schedule
     if schedule.name == "constant" and schedule.min_lr_ratio:
-        words = "schedule constant stays at the peak: leave it out, or take cosine, linear or plateau"
+        words = "schedule constant stays at the peak: remove it, or use cosine, linear or plateau"
         yield Problem("spec.training.schedule.minLrRatio", words)
 
 
@@ -233,7 +235,7 @@ def _min_lr_ratio(spec: Spec) -> Iterator[Problem]:
 
 @_check("spec.training.schedule", _TASK)
 def _schedule_metric(spec: Spec) -> Iterator[Problem]:
-    """The metric of `schedule` plateau is one of the task's."""
+    """The metric of schedule `plateau` must be a metric of the task."""
     if spec.training.schedule.name == "plateau":
         metric = spec.training.schedule.typed_args(PlateauArgs).metric
         yield from _is_metric(spec.training.task, metric, "spec.training.schedule.args.metric")
@@ -241,7 +243,7 @@ def _schedule_metric(spec: Spec) -> Iterator[Problem]:
 
 @_check("spec.training.loop.earlyStopping", _TASK)
 def _stopping_metric(spec: Spec) -> Iterator[Problem]:
-    """`loop.earlyStopping.metric` is one of the task's."""
+    """`loop.earlyStopping.metric` must be a metric of the task."""
     early = spec.training.loop.early_stopping
     if early is not None:
         yield from _is_metric(spec.training.task, early.metric, "spec.training.loop.earlyStopping.metric")
@@ -249,7 +251,7 @@ def _stopping_metric(spec: Spec) -> Iterator[Problem]:
 
 @_check("spec.checkpoint.metric", _TASK)
 def _checkpoint_metric(spec: Spec) -> Iterator[Problem]:
-    """`checkpoint.metric` is one of the task's."""
+    """`checkpoint.metric` must be a metric of the task."""
     yield from _is_metric(spec.training.task, spec.checkpoint.metric, "spec.checkpoint.metric")
 
 
@@ -265,13 +267,13 @@ def _is_metric(task: Task, metric: str, path: str) -> Iterator[Problem]:
 
 @_check("spec.storage")
 def _s3_only(spec: Spec) -> Iterator[Problem]:
-    """`storage.endpoint` and `storage.credentialsSecret` are for S3."""
+    """`storage.endpoint` and `storage.credentialsSecret` are accepted for S3 only."""
     storage = spec.storage
     if storage.uri is None or storage.uri.startswith("s3://"):
         return
     for key, value in (("endpoint", storage.endpoint), ("credentialsSecret", storage.credentials_secret)):
         if value is not None:
-            words = "is for S3 only, and storage.uri is a path: leave it out, or give the uri as s3://bucket/prefix"
+            words = "is for S3 only, and storage.uri is a path: remove it, or set the uri to s3://bucket/prefix"
             yield Problem(f"spec.storage.{key}", words)
 
 

@@ -21,14 +21,14 @@ from .fields import fields_of
 Object = dict[str, Any]
 
 NAME_MESSAGE = (
-    "must begin with a letter, have only lower-case letters, digits and '-', end with a letter or "
-    f"digit, and be at most {MAX_NAME_LENGTH} characters long, because the names of the job's pods begin with it"
+    "must start with a letter, contain only lower-case letters, digits and '-', end with a letter or "
+    f"digit, and be at most {MAX_NAME_LENGTH} characters long, because the names of the job's pods start with it"
 )
 NAME_CEL = f"self.metadata.name.size() <= {MAX_NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')"
 
 
 # Kubernetes declares fields with these names to CEL as `__name__`; it accepts them unescaped, but then the estimate of
-# a rule's cost knows no bound for them and refuses the rule.
+# a rule's cost estimate has no bound for them, and the API server rejects the rule.
 _RESERVED = frozenset(
     (
         *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if"),
@@ -48,9 +48,9 @@ class SumsToOne:
 
     Attributes:
         scope: Dotted path of the object that is looked at, after defaults.
-        field: Dotted path below `scope` that the sentence is about; here: the object with the shares.
+        field: Dotted path below `scope` that the message is about; here: the object with the shares.
         shares: Its fields.
-        expression: CEL expression that makes the sentence; empty: the message is the sentence.
+        expression: CEL expression that produces the message; empty: the message is constant.
     """
 
     scope: str
@@ -71,7 +71,7 @@ class SumsToOne:
 
     @property
     def message(self) -> str:
-        """Return the sentence."""
+        """Return the message."""
         return f"{', '.join(self.shares[:-1])} and {self.shares[-1]} must add up to 1"
 
     def holds(self, value: Object) -> bool:
@@ -79,13 +79,13 @@ class SumsToOne:
         return 0.999999 < sum(float(value_of(value, read)) for read in self.reads) < 1.000001
 
     def say(self, value: Object) -> str:
-        """Return the sentence."""
+        """Return the message."""
         return self.message
 
 
 @dataclass(frozen=True)
 class MultipleOf:
-    """A number is a multiple of the product of two others. `factors`: (word in the sentence, field)."""
+    """A number is a multiple of the product of two others. `factors`: (word in the message, field)."""
 
     scope: str
     field: str
@@ -103,12 +103,12 @@ class MultipleOf:
 
     @property
     def message(self) -> str:
-        """Return the sentence without values, for the reference."""
+        """Return the message without values, for the reference."""
         return f"must be a multiple of {' x '.join(word for word, _ in self.factors)}"
 
     @property
     def expression(self) -> str:
-        """Return CEL that makes the sentence `say`."""
+        """Return CEL that produces the message of `say`."""
         words = " x ".join(f"%d {word}" for word, _ in self.factors)
         numbers = ", ".join(f"self.{cel_path(path)}" for _, path in self.factors)
         up = f"(self.{cel_path(self.field)} / {self._product} + 1) * {self._product}"
@@ -119,7 +119,7 @@ class MultipleOf:
         return bool(value_of(value, self.field) % self._parts(value) == 0)
 
     def say(self, value: Object) -> str:
-        """Return the sentence: it has the factors and the next number that would do."""
+        """Return the message, with the factors and the next valid number."""
         words = " x ".join(f"{value_of(value, path)} {word}" for word, path in self.factors)
         parts = self._parts(value)
         return f"is not a multiple of {words}; next is {(value_of(value, self.field) // parts + 1) * parts}"
@@ -150,7 +150,7 @@ class Fixed:
 
     Attributes:
         field: Dotted path below `spec`.
-        why: Reason, for the sentence.
+        why: Reason, for the message.
         parts: Fields below `field` that are compared, each with whether it is optional; empty: the field itself.
         always: Whether the field is required or has a default, and so is always there.
     """
@@ -168,9 +168,9 @@ class Fixed:
 
     @property
     def message(self) -> str:
-        """Return the sentence."""
+        """Return the message."""
         return (
-            f"can't be changed, because {self.why}; delete the job and create it again, "
+            f"is immutable, because {self.why}; delete the job and create it again, "
             "or create another one with run.resumeFrom"
         )
 
@@ -185,7 +185,7 @@ class Grows:
     """A duration that can be raised, in its unit, and not lowered."""
 
     field: str
-    message: str = "may only grow, in the same unit, because the checkpoints of this run belong to it"
+    message: str = "may only be raised, in the same unit, because the checkpoints of this run belong to it"
 
     @property
     def cel(self) -> str:
@@ -219,16 +219,16 @@ def _training_parts() -> tuple[tuple[str, bool], ...]:
 TRANSITIONS: tuple[Fixed | Grows, ...] = (
     Fixed("training", "the checkpoints of this run belong to it", parts=_training_parts()),
     Grows("training.loop.duration"),
-    Fixed("storage", "the checkpoints of this run are there"),
-    Fixed("checkpoint.metric", "it chose the best checkpoint so far"),
-    Fixed("cluster.image", "the run is what this code computes", always=False),
-    Fixed("cluster.workers.count", "a checkpoint is resumed by as many workers as wrote it"),
-    Fixed("cluster.workers.gpus", "a run stays on the kind of device that it began on"),
-    Fixed("run.resumeFrom", "the run began there", always=False),
+    Fixed("storage", "the checkpoints of this run are stored there"),
+    Fixed("checkpoint.metric", "the best checkpoint so far was selected by it"),
+    Fixed("cluster.image", "this code determines what the run computes", always=False),
+    Fixed("cluster.workers.count", "a checkpoint must be resumed by as many workers as wrote it"),
+    Fixed("cluster.workers.gpus", "a run must stay on the kind of device that it started on"),
+    Fixed("run.resumeFrom", "the run started from there", always=False),
 )
 
 
-# A job that was refused before its first attempt has no run yet: it may be corrected in any way.
+# A job that was rejected before its first attempt has no run yet: every field may be corrected.
 NOT_BEGUN_CEL = (
     f"(has(oldSelf.status) && has(oldSelf.status.reason) && oldSelf.status.reason == '{Reason.INVALID_SPEC}' && "
     "(!has(oldSelf.status.attempt) || oldSelf.status.attempt == 0))"
@@ -236,7 +236,7 @@ NOT_BEGUN_CEL = (
 
 
 def has_not_begun(job: Any) -> bool:
-    """Return whether a job, as the API server has it, was refused before its first attempt."""
+    """Return whether a job, as stored by the API server, was rejected before its first attempt."""
     return bool(value_of(job, "status.reason") == Reason.INVALID_SPEC and not value_of(job, "status.attempt"))
 
 

@@ -13,7 +13,9 @@ def accepted_by(schema: Schema | None) -> str:
         choices = [str(choice) for choice in schema["enum"]]
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if schema.get("examples"):
-        noun = "a quantity" if schema.get("x-kubernetes-int-or-string") else _NOUNS.get(schema.get("type", ""), "text")
+        noun = (
+            "a quantity" if schema.get("x-kubernetes-int-or-string") else _NOUNS.get(schema.get("type", ""), "a string")
+        )
         return f"{noun} such as {', '.join(map(str, schema['examples']))}"
     kind = schema.get("type")
     if kind in ("integer", "number"):
@@ -24,10 +26,10 @@ def accepted_by(schema: Schema | None) -> str:
         return _mapping(schema)
     if kind == "boolean":
         return "true or false"
-    return f"text{_size(schema, 'Length', 'characters')}" if kind == "string" else ""
+    return f"a string{_size(schema, 'Length', 'characters')}" if kind == "string" else ""
 
 
-_NOUNS = {"string": "text", "integer": "a whole number", "number": "a number"}
+_NOUNS = {"string": "a string", "integer": "an integer", "number": "a number"}
 
 
 def _number(schema: Schema) -> str:

@@ -106,7 +106,7 @@ def drop_nulls(value: Any, model: type[Model], path: str = "") -> tuple[Any, lis
 
 
 def has_default(info: FieldInfo) -> bool:
-    """Whether the API server fills the field in where it is absent."""
+    """Return whether the API server fills the field in where it is absent."""
     extra = info.json_schema_extra
     depends = isinstance(extra, dict) and extra.items() >= FROM_NAME.items()
     return info.default is not None and info.default is not PydanticUndefined and not depends

@@ -1,6 +1,6 @@
 """Checks of `spec.cluster` that a schema can't express: CPU limits, and what a pod template must not set.
 
-A template is an arbitrary PodSpec, merged under the operator's pod. Three kinds of fields are refused by name: those
+A template is an arbitrary PodSpec, merged under the operator's pod. Three kinds of fields are rejected by name: those
 that the operator sets itself (they would be ignored), those that would break the job, and those that would let someone
 who may create TrainingJobs do more than the Pod Security Standard `restricted` allows.
 """
@@ -133,7 +133,7 @@ def _pod(spec: Object, part: str, path: str) -> Iterator[Finding]:
         text = "must be Never: a failed pod is replaced by the operator, which resumes from a checkpoint"
         yield Finding(f"{path}.restartPolicy", text, shown(spec["restartPolicy"]))
     if spec.get("automountServiceAccountToken"):
-        text = "must be false: training code gets no token of the API server"
+        text = "must be false: training code gets no token for the API server"
         yield Finding(f"{path}.automountServiceAccountToken", text, "true")
     yield from _security(spec.get("securityContext"), f"{path}.securityContext")
     yield from _volumes(spec, path)
@@ -145,7 +145,7 @@ def _instead(source: str, part: str) -> str:
 
 
 def _security(context: Any, path: str) -> Iterator[Finding]:
-    """Only what is at least as strict as `restricted`."""
+    """Yield what is less strict than `restricted` in a securityContext."""
     context = _mapping(context)
     refused = {
         "privileged": context.get("privileged"),
@@ -170,7 +170,7 @@ def _security(context: Any, path: str) -> Iterator[Finding]:
 
 
 def _is_loose_selinux(options: Object) -> bool:
-    """`restricted` permits no user, no role, and types for containers only: `spc_t` would be a privileged container."""
+    """Return whether an SELinux option is not permitted by `restricted`: `spc_t`, for one, would be privileged."""
     return bool(options.get("user") or options.get("role")) or options.get("type") not in _SAFE_SELINUX_TYPES
 
 
@@ -183,7 +183,7 @@ def _volumes(spec: Object, path: str) -> Iterator[Finding]:
         for number, source in _items(_mapping(volume.get("projected")), "sources"):
             token = source.get("serviceAccountToken")
             if token is not None and _mapping(token).get("audience") in (None, "", names.PROGRESS_AUDIENCE):
-                text = "needs an audience of its own: training code gets no token of the API server or the operator"
+                text = "needs its own audience: training code gets no token for the API server or the operator"
                 yield Finding(f"{where}.projected.sources[{number}].serviceAccountToken.audience", text)
 
 
@@ -195,20 +195,22 @@ def _containers(spec: Object, part: str, path: str) -> Iterator[Finding]:
             yield from _security(container.get("securityContext"), f"{where}.securityContext")
             for number, port in _items(container, "ports"):
                 if port.get("hostPort"):
-                    yield Finding(f"{where}.ports[{number}].hostPort", "is not allowed: it takes a port of the node")
+                    yield Finding(
+                        f"{where}.ports[{number}].hostPort", "is not allowed: it would use a port of the node"
+                    )
             if container.get("name") != names.CONTAINER:
                 yield from _foreign_mounts(container, where)
                 continue
             ours += 1
             if kind != "containers" or ours > 1:
-                text = "is reserved for the training container, of which there is one"
+                text = "is reserved for the training container"
                 yield Finding(f"{where}.name", text, shown(names.CONTAINER), hint="choose another name")
             else:
                 yield from _trainer(container, part, where)
 
 
 def _foreign_mounts(container: Object, path: str) -> Iterator[Finding]:
-    """The key of the Ray cluster and the token for progress are for the training container alone."""
+    """Yield mounts of the Ray key and of the progress token in other containers than the training container."""
     for index, mount in _items(container, "volumeMounts"):
         if mount.get("name") in _SECRET_VOLUMES:
             text = "is a volume that only the training container may mount"
@@ -227,7 +229,7 @@ def _trainer(container: Object, part: str, path: str) -> Iterator[Finding]:
             hint = _instead(_OUR_VARIABLES.get(name, ""), part)
             yield Finding(f"{path}.env[{index}].name", _BY_OPERATOR, shown(name), hint=hint)
         elif name in seen:
-            yield Finding(f"{path}.env[{index}].name", "is set twice", shown(name), hint="leave one of them out")
+            yield Finding(f"{path}.env[{index}].name", "is set twice", shown(name), hint="remove one of them")
         seen.add(name)
     resources = _mapping(container.get("resources"))
     for (kind, resource), field in _OUR_RESOURCES.items():
@@ -248,7 +250,7 @@ def _mount(mount: Object, path: str) -> Iterator[Finding]:
 
 
 def _is_ours(target: str) -> bool:
-    """Whether a mount there would hide one of ours, or lie in one that is closed. /run is /var/run in most images."""
+    """Return whether a mount would hide one of the operator's, or be inside one. /run is /var/run in most images."""
     path = posixpath.normpath(posixpath.join("/", target))
     path = f"/var{path}" if path == "/run" or path.startswith("/run/") else path
     hides = any(ours == path or ours.startswith(path.rstrip("/") + "/") for ours in _OUR_PATHS)
@@ -260,7 +262,7 @@ def _mapping(value: Any) -> Object:
 
 
 def _items(parent: Object, field: str) -> Iterator[tuple[int, Object]]:
-    """The mappings of a list, with their index."""
+    """Yield the mappings of a list, with their index."""
     found = parent.get(field)
     for index, item in enumerate(found if isinstance(found, list) else ()):
         if isinstance(item, dict):

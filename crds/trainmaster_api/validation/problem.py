@@ -17,7 +17,7 @@ class Problem:
         path: Where, as in `spec.training.data.features[0]`; empty: the document itself.
         message: What is wrong, a clause that follows the path.
         value: The value at the path, as text; empty where there is none.
-        accepted: What would be accepted there; empty where the message says it.
+        accepted: What would be accepted there; empty if the message already has it.
         hint: The next thing to do; may be empty.
         line: Line in the file, from 1; 0: unknown.
     """
@@ -47,6 +47,6 @@ def format_problems(problems: list[Problem], name: str = "") -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it may appear in a sentence: JSON, cut where it is long."""
+    """Return a value as it may appear in a message: JSON, truncated if it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -40,7 +40,7 @@ def check_references(job: TrainingJob, folder: Path, *, seconds: float = IMPORT_
         done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         words = f"importing it took longer than {seconds:g} s"
-        return [Problem(first, words, shown(values[first]), hint="a module must not wait while it is imported")]
+        return [Problem(first, words, shown(values[first]), hint="a module must not block while it is imported")]
     try:
         found = json.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:

@@ -68,7 +68,7 @@ class _Builder:
         return node
 
     def _resolve(self, source: Schema) -> Schema:
-        """Without `$ref` and without `| None`; what is written beside a reference wins over what it refers to."""
+        """Resolve `$ref` and remove `| None`; keywords beside a reference override what it refers to."""
         if "anyOf" in source:
             (only,) = [option for option in source["anyOf"] if option.get("type") != "null"]
             source = {**self._resolve(only), **{key: value for key, value in source.items() if key != "anyOf"}}
@@ -101,7 +101,7 @@ def _default(source: Schema, node: Schema) -> Any:
 
 
 def _bounds(source: Schema, node: Schema) -> None:
-    """OpenAPI 3.0 has `exclusiveMinimum` as a flag beside `minimum`."""
+    """Convert `exclusiveMinimum` to OpenAPI 3.0, where it is a flag of `minimum`."""
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if exclusive in source:
             node[bound], node[exclusive] = source[exclusive], True

@@ -100,7 +100,7 @@ def _header_problems(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _not_finite(value: Any, path: str) -> Iterator[Problem]:
-    """Yield numbers that JSON doesn't have; arguments are open, so no model refuses them."""
+    """Yield numbers that JSON doesn't have; arguments are open, so no model rejects them."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _not_finite(item, f"{path}.{key}" if path else str(key))
@@ -158,7 +158,7 @@ def _problem(kind: str, place: Place, value: Any, text: str) -> Problem:
 
 def _way_out(value: Any, node: Schema) -> str:
     if isinstance(value, bool | int | float) and node.get("type") == "string" and "enum" not in node:
-        return "in YAML, text that looks like this needs quotes" if _fits(str(value), node) else ""
+        return "quote it: YAML would parse it as another type" if _fits(str(value), node) else ""
     choices = [choice for choice in node.get("enum", ()) if isinstance(choice, str)]
     near = difflib.get_close_matches(value.lower(), choices, n=1) if isinstance(value, str) else []
     return f"did you mean `{near[0]}`?" if near and len(choices) > 1 else ""
@@ -266,7 +266,7 @@ def _value_there(data: Any, path: str) -> str:
 
 
 def _touches(path: str, bad: list[str]) -> bool:
-    """Whether something at, above or below a path is wrong already."""
+    """Return whether something at, above or below a path is wrong already."""
     return any(_is_within(path, other) or _is_within(other, path) for other in bad)
 
 

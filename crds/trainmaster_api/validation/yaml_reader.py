@@ -56,7 +56,7 @@ def parse_documents(text: str) -> list[Document]:
     """Return the documents of a YAML (or JSON) text, without empty ones. Never raises: see `Document.problems`."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
         return [
-            Document(None, [Problem("", f"is longer than {MAX_BYTES:,} bytes, the most that the API server stores")])
+            Document(None, [Problem("", f"is longer than {MAX_BYTES:,} bytes, the maximum that the API server stores")])
         ]
     found: list[Document] = []
     try:
@@ -70,7 +70,7 @@ def parse_documents(text: str) -> list[Document]:
     except (RecursionError, ValueError) as error:  # ValueError: characters and numbers that YAML's reader gives up on
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         found.append(Document(None, [Problem("", f"can't be read as YAML: {reason}")]))
-    return found or [Document(None, [Problem("", f"there is no {KIND} in it")])]
+    return found or [Document(None, [Problem("", f"contains no {KIND}")])]
 
 
 def validate_text(text: str, also: Check | None = None) -> list[tuple[TrainingJob | None, list[Problem]]]:

@@ -52,7 +52,7 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path of an object, or of the collection."""
+        """Return the path of an object, or of the collection."""
         parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
         parts += [f"namespaces/{namespace}"] if namespace else []
         parts += [part for part in (self.plural, name, subresource) if part]
@@ -100,7 +100,7 @@ class Client:
         self._observe = observe
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
-        """One object; raises NotFoundError."""
+        """Return one object."""
         return await self._request("GET", "get", resource, resource.path(namespace, name))
 
     async def create(
@@ -152,7 +152,7 @@ class Client:
     async def list_pages(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", metadata_only: bool = False
     ) -> AsyncIterator[tuple[list[Object], str]]:
-        """Consistent list, a page at a time, as (items, resource version of the list).
+        """Yield a consistent list page by page, as (items, resource version of the list).
 
         Raises GoneError when the list took so long that its snapshot has been compacted: begin again.
         """
@@ -172,7 +172,7 @@ class Client:
     async def watch(
         self, resource: Resource, namespace: str | None, resource_version: str, *, labels: str = ""
     ) -> AsyncIterator[tuple[str, Object]]:
-        """Events (type, object) after a resource version, bookmarks included; ends when the server closes the stream.
+        """Yield events (type, object) after a resource version, bookmarks included, until the server closes the stream.
 
         Raises GoneError when the version has expired, UnreachableError when the stream breaks or falls silent.
         """
@@ -231,7 +231,7 @@ class Client:
                 if not self._may_retry(error, failures):
                     raise
                 delay = max(error.retry_after or 0.0, backoff(failures, 0.2, 5.0))
-                logger.debug("%s %s: %s; again in %.1f s", method, path, error, delay)
+                logger.debug("%s %s: %s; retrying in %.1f s", method, path, error, delay)
             await asyncio.sleep(delay)
 
     async def _take_turn(self) -> None:
@@ -308,7 +308,7 @@ class Client:
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of a stream, of any length; a rest without its newline is a broken stream."""
+    """Yield the lines of a stream, of any length; a last line without a newline is an error."""
     rest = bytearray()
     async for chunk in stream.iter_any():
         start = 0

@@ -28,10 +28,10 @@ class LoginInfo(Protocol):
         """Address of the API server."""
 
     def as_http_headers(self) -> dict[str, str]:
-        """The Authorization header, if there is one."""
+        """Return the Authorization header, if there is one."""
 
     def as_ssl_context(self) -> ssl.SSLContext:
-        """CA and client certificate."""
+        """Return a context with the CA and the client certificate."""
 
 
 class Connection:
@@ -100,7 +100,7 @@ class Connection:
         return self._slots
 
     def headers(self) -> dict[str, str]:
-        """The Authorization header of now."""
+        """Return the current Authorization header."""
         if asyncio.get_running_loop().time() - self._read_at > TOKEN_REFRESH_SECONDS:
             self.login_again()
         return self._headers
@@ -117,10 +117,10 @@ class Connection:
 
 
 def _fence() -> aiohttp.TraceConfig:
-    """Asks the request's `trace_request_ctx`, if it has one, whether it may be sent: last right before it is written.
+    """Call the request's `trace_request_ctx`, if any, to confirm that it may be sent: last right before it is written.
 
     A new connection takes a while, and so may the turn of the task that writes headers and body (both in one go). A
-    process may be stopped and wake up in that while: a question that was asked before says nothing any more. That
+    process may be stopped and wake up in that while: a check from before is then stale. That
     last one surfaces as a broken connection, and the repetition is asked again.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# What the API server says of a webhook with failurePolicy Fail that can't be called.
+# Message of the API server about a webhook with failurePolicy Fail that can't be called.
 WEBHOOK_FAILED = "failed calling webhook"
 
 
@@ -15,7 +15,7 @@ class ApiError(Exception):
     Attributes:
         code: HTTP status; 0 when there was no answer.
         reason: CamelCase word of the Status object, such as `AlreadyExists`.
-        message: The server's sentence.
+        message: The server's message.
         retry_after: Seconds that the server asked to wait, if it did.
     """
 
@@ -89,7 +89,7 @@ _BY_CODE: dict[int, type[ApiError]] = {
 
 
 def from_status(code: int, status: Mapping[str, Any], retry_after: float | None = None) -> ApiError:
-    """The error behind a Status object (the body of a refused request, or of an ERROR event of a watch)."""
+    """Return the error for a Status object (the body of a failed request, or of an ERROR event of a watch)."""
     reason = str(status.get("reason") or "Unknown")
     message = str(status.get("message") or "no message")
     if code == 409 and reason == "AlreadyExists":

@@ -71,7 +71,7 @@ class Elector:
         self.acquired = asyncio.Event()
 
     def is_leader(self) -> bool:
-        """Whether we may write now. Ask right before each write: the answer changes without anything being awaited."""
+        """Return whether this replica may write now. Ask right before each write: it changes without an await."""
         return self._clock() < self._held_until
 
     async def run(self) -> None:
@@ -81,7 +81,7 @@ class Elector:
                 async with asyncio.timeout(self._times.deadline):
                     await self.step()
             except (ApiError, TimeoutError) as error:
-                logger.warning("lease %s: %s", self._name, error or "no answer in time")
+                logger.warning("lease %s: %s", self._name, error or "no response in time")
             if self.acquired.is_set() and not self.is_leader():
                 logger.error("lost the lease %s", self._name)
                 return
@@ -128,13 +128,13 @@ class Elector:
         try:
             self._got(await self._client.create(LEASES, self._namespace, lease), sent_at)
         except AlreadyExistsError:
-            logger.debug("another candidate made the lease %s", self._name)
+            logger.debug("another candidate created the lease %s", self._name)
 
     async def _write(self, lease: Object, spec: dict[str, Any], sent_at: float) -> None:
         try:
             self._got(await self._client.replace(LEASES, {**lease, "spec": spec}), sent_at)
         except ConflictError:
-            logger.debug("another candidate was faster at the lease %s", self._name)
+            logger.debug("another candidate acquired the lease %s first", self._name)
 
     def _spec(self, old: dict[str, Any], holder: str) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -49,7 +49,7 @@ class TokenBucket:
 
 
 def backoff(failures: int, base: float, limit: float, rng: random.Random | None = None) -> float:
-    """Seconds to wait after `failures` failures in a row (1 or more): doubles from `base` up to `limit`.
+    """Return the seconds to wait after `failures` consecutive failures (1 or more): doubles from `base` up to `limit`.
 
     Between half of it and all of it, at random, so that things that failed together don't come back together.
     """

@@ -1,7 +1,7 @@
-"""A cache of the objects of one kind, kept by list and watch, and true also after a gap in the watch.
+"""A cache of the objects of one kind, kept by list and watch, and consistent after a gap in the watch.
 
-What is stored is a trimmed view, not the object: a cached pod costs half a kilobyte instead of ten. Answers to our own
-writes go into the cache at once (`observe`), so a reconcile never plans on a state older than what it did itself.
+It stores a trimmed view instead of the object: a cached pod costs half a kilobyte instead of ten. Responses to our own
+writes go into the cache at once (`observe`), so a reconcile never plans on a state older than its own writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .ratelimit import backoff
 
 logger = logging.getLogger(__name__)
 
-# Last views of what vanished: a hint at how it ended, not the truth.
+# Last views of deleted objects: how a pod ended can often be read from them, but they may be incomplete or missing.
 GONE_KEYS = 2_000
 GONE_PER_KEY = 8
 
@@ -52,8 +52,8 @@ class Reflector(Generic[K, V]):
         namespaces: Only these, with a stream each; empty: all, with one stream.
         labels: Label selector, evaluated by the server.
         key: Key of an object, under which `get` finds its view.
-        trim: What to keep of an object. A change that doesn't change the view is no change.
-        changed: Called with a key after something under it has changed; must return at once.
+        trim: Returns the view of an object. A change that doesn't affect the view is ignored.
+        changed: Called with a key after something under it has changed; must not block.
     """
 
     def __init__(
@@ -83,32 +83,32 @@ class Reflector(Generic[K, V]):
         return len(self._items)
 
     def get(self, key: K) -> tuple[V, ...]:
-        """Views of all objects under a key."""
+        """Return the views of all objects under a key."""
         return tuple(self._by_key.get(key, {}).values())
 
     def gone(self, key: K) -> tuple[V, ...]:
-        """Last views of objects under a key that have vanished lately, as far as remembered."""
+        """Return the last views of recently deleted objects under a key, as far as remembered."""
         return tuple(self._gone.get(key, ()))
 
     def keys(self) -> list[K]:
-        """Keys under which there is anything."""
+        """Return the keys that have objects."""
         return list(self._by_key)
 
     def age(self) -> float:
-        """Seconds since the most silent stream last received anything: how old the cache may be."""
+        """Return the seconds since the most silent stream last received anything: how stale the cache may be."""
         now = asyncio.get_running_loop().time()
         return max(now - stream.alive_at for stream in self._streams.values())
 
     def idle(self) -> float:
-        """Seconds since the task of some stream last did anything, failing included: whether it hangs."""
+        """Return the seconds since the task of some stream last did anything, failing included: whether it hangs."""
         now = asyncio.get_running_loop().time()
         return max(now - max(stream.alive_at, stream.tried_at) for stream in self._streams.values())
 
     def observe(self, body: Object) -> None:
-        """Take over an object from the answer to our own write, unless the stream has already been past it.
+        """Store an object from the response to our own write, unless the stream has already passed its version.
 
-        An answer may be read after the events that follow it: without the comparison a pod that is already gone would
-        come back as a ghost.
+        A response may be read after the events that follow it: without the comparison, a pod that is already deleted
+        would reappear, and stay until the next list.
         """
         meta = body["metadata"]
         stream = self._streams.get(meta.get("namespace")) or self._streams.get(None)
@@ -116,7 +116,7 @@ class Reflector(Generic[K, V]):
             self._store(body)
 
     async def run(self) -> None:
-        """List, then watch, until cancelled. A watch resumes where it ended, or lists again where it can't."""
+        """List, then watch, until cancelled. A watch resumes at its last version, or lists again if it has expired."""
         async with asyncio.TaskGroup() as tasks:
             for namespace, stream in self._streams.items():
                 tasks.create_task(self._follow(namespace, stream))
@@ -129,6 +129,8 @@ class Reflector(Generic[K, V]):
             started, moved = loop.time(), False
             stream.tried_at = started
             try:
+                # After a broken watch resume at the last version that was seen: listing all objects again after each
+                # network error is expensive for the API server.
                 version = version or await self._list(namespace, stream)
                 events = self._client.watch(self._resource, namespace, version, labels=self._labels)
                 async for kind, body in events:
@@ -136,14 +138,14 @@ class Reflector(Generic[K, V]):
                     version = self._apply(kind, body, stream)
                     failures, moved = 0, True
                 stream.alive_at = loop.time()
-            except GoneError:
+            except GoneError:  # 410: etcd has compacted that version, so the events since then are lost
                 logger.info("watch of %s expired at version %s: listing again", self._resource.plural, version)
                 version = ""
             except ApiError as error:
                 logger.warning("watch of %s: %s", self._resource.plural, error)
                 failures += 1
             if loop.time() - started < 1.0 and not moved:
-                # also for a server that closes every stream at once: it must not become a busy loop
+                # also if a server closes every stream at once without an error: it must not become a busy loop
                 await asyncio.sleep(backoff(max(1, failures), 0.2, 10.0))
 
     async def _list(self, namespace: str | None, stream: _Stream) -> str:
@@ -156,6 +158,8 @@ class Reflector(Generic[K, V]):
                 listed.add(body["metadata"]["uid"])
                 if self._store(body):
                     self._changed(self._key(body))
+        # What was deleted while no watch was open has no DELETED event: it is what the list doesn't have. Not if its
+        # version is newer than the list, though: then it was created by us while the pages were being read.
         missing = [
             uid
             for uid, item in self._items.items()
@@ -164,7 +168,8 @@ class Reflector(Generic[K, V]):
         for uid in missing:
             self._changed(self._drop(uid))
         if missing:
-            logger.info("%d %s had gone unseen", len(missing), self._resource.plural)
+            logger.info("%d %s were deleted unnoticed", len(missing), self._resource.plural)
+        # Per stream, because with one stream per namespace versions of different streams don't order events.
         stream.seen = max(stream.seen, int(version))
         stream.synced = True
         if all(other.synced for other in self._streams.values()):
@@ -186,10 +191,10 @@ class Reflector(Generic[K, V]):
         """Store the view; True if that changed anything."""
         uid, version = body["metadata"]["uid"], int(body["metadata"]["resourceVersion"])
         old = self._items.get(uid)
-        if old is not None and old.version >= version:
+        if old is not None and old.version >= version:  # stale: e.g. the event of a write whose response is stored
             return False
         key, view = self._key(body), self._trim(body)
-        if old is not None and old.key != key:
+        if old is not None and old.key != key:  # its labels have changed: it now belongs to another job
             self._changed(self._drop(uid))
         self._items[uid] = _Item(body["metadata"].get("namespace", ""), key, version, view)
         self._by_key.setdefault(key, {})[uid] = view

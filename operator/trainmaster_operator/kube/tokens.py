@@ -36,7 +36,7 @@ class TokenReviewer:
         self._slots = asyncio.Semaphore(REVIEWS_AT_ONCE)
 
     async def review(self, token: str) -> TokenIdentity | None:
-        """The pod behind a token; None if the token is bad, for another audience, or not bound to a pod."""
+        """Return the pod of a token; None if the token is invalid, for another audience, or not bound to a pod."""
         digest, now = hashlib.sha256(token.encode()).digest(), asyncio.get_running_loop().time()
         known = self._good.get(digest)
         if known is not None and known[0] > now:

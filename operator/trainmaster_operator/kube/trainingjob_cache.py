@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 Object = dict[str, Any]
 
-# Nobody here reads them, and they are most of a small object.
+# Not read here, and most of a small object's size.
 DROPPED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -23,7 +23,7 @@ class JobKey(NamedTuple):
 
 
 def key_of(body: Object) -> JobKey:
-    """Key of a TrainingJob."""
+    """Return the key of a TrainingJob."""
     return JobKey(body["metadata"]["namespace"], body["metadata"]["name"])
 
 
@@ -40,7 +40,7 @@ class JobStore:
         return iter(list(self._bodies))
 
     def get(self, key: JobKey) -> Object | None:
-        """The body, or None."""
+        """Return the body, or None."""
         return self._bodies.get(key)
 
     def put(self, body: Object) -> bool:
@@ -60,12 +60,12 @@ class JobStore:
         return True
 
     def phases(self) -> Counter[str]:
-        """Number of jobs by phase, for the metrics."""
+        """Return the number of jobs by phase, for the metrics."""
         return Counter(str((body.get("status") or {}).get("phase") or "Pending") for body in self._bodies.values())
 
 
 def version_of(body: Object) -> int:
-    """Resource version as a number: versions of one kind can be compared."""
+    """Return the resource version as a number: versions of one kind can be compared."""
     return int(body["metadata"]["resourceVersion"])
 
 

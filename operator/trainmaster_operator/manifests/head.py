@@ -14,7 +14,7 @@ from .pod import Shape, pod
 
 
 def head(job: TrainingJob, attempt: int) -> dict[str, Any]:
-    """The head pod of an attempt. `job` is resolved; `attempt` counts from 1."""
+    """Return the head pod of an attempt. `job` is resolved; `attempt` counts from 1."""
     name, spec = job.metadata.name, job.spec.cluster.head
     shape = Shape(
         name=names.head_pod(name, attempt),

@@ -33,7 +33,7 @@ def metadata(
 
 
 def resolved(job: TrainingJob, *, whole: bool) -> str:
-    """The job as the trainer reads it, JSON: of the metadata only what makes its identity, and no status.
+    """Return the job as the trainer reads it, as JSON: only the identifying metadata, no status.
 
     Args:
         job: Resolved job.

@@ -141,7 +141,7 @@ def _environment(job: TrainingJob, shape: Shape) -> list[Object]:
 
 
 def _credentials(storage: Storage) -> list[Object]:
-    """The two keys that S3 needs by name, beside envFrom: the kubelet then says which one a Secret lacks."""
+    """Return the two required S3 keys by name, beside envFrom: the kubelet then reports which one is missing."""
     secret = storage.credentials_secret
     if not secret:
         return []
@@ -149,7 +149,7 @@ def _credentials(storage: Storage) -> list[Object]:
 
 
 def _storage_environment(storage: Storage) -> dict[str, str]:
-    """Two spellings of the region, because S3 clients differ in which one they read."""
+    """Return the region under two names, because S3 clients differ in which one they read."""
     found = {"AWS_REGION": storage.region, "AWS_DEFAULT_REGION": storage.region}
     if storage.endpoint:
         found["AWS_ENDPOINT_URL"] = storage.endpoint
@@ -170,7 +170,7 @@ def _volumes(job: TrainingJob, shape: Shape) -> list[Object]:
 
 
 def _job_sources(job: TrainingJob) -> list[Object]:
-    """The Secret's keys and the pod's own annotation, as files of one directory."""
+    """Return the Secret's keys and the pod's own annotation as files of one directory."""
     annotation = {"fieldPath": f"metadata.annotations['{names.ANNOTATION_JOB}']"}
     return [
         {"secret": {"name": names.run_secret(job.metadata.name)}},
@@ -179,7 +179,7 @@ def _job_sources(job: TrainingJob) -> list[Object]:
 
 
 def shared_memory(memory: str) -> str:
-    """Size of /dev/shm: a quarter of the memory limit, against which it counts, and at least 128 MiB."""
+    """Return the size of /dev/shm: a quarter of the memory limit, against which it counts, and at least 128 MiB."""
     return f"{max(128, int(parse_quantity(memory) / 4 / 2**20))}Mi"
 
 

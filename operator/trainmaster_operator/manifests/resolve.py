@@ -1,4 +1,4 @@
-"""The job as it will run: validated, and with the operator's defaults where the file says nothing."""
+"""The job as it will run: validated, and with the operator's defaults for unset fields."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _missing(path: str, what: str, flag: str) -> Problem:
 
 
 def _storage(storage: Storage, settings: Settings) -> Storage | None:
-    """The job's own storage is taken as it is: half of one and half of another would fit no server."""
+    """Return the job's own storage unchanged, or the default: a mix of both would fit no server."""
     if storage.uri is not None:
         return storage
     if settings.storage_uri is None:
@@ -77,7 +77,7 @@ def _storage(storage: Storage, settings: Settings) -> Storage | None:
 
 
 def _tracking_problems(trackers: Sequence[Tracker]) -> list[Problem]:
-    """What a tracker can do without on a laptop but not in a cluster, and neither the job nor the operator gives."""
+    """Yield settings that a tracker requires in a cluster and that neither the job nor the operator sets."""
     return [
         _missing(f"spec.tracking[{index}].{tracker.kind}.{field}", f"{tracker.kind} {field}", "--default-tracking")
         for index, tracker in enumerate(trackers)

@@ -13,7 +13,7 @@ from .meta import metadata
 
 
 def secret(job: TrainingJob, settings: Settings, ray_key: str) -> dict[str, Any]:
-    """The Secret `<job>-run`.
+    """Return the Secret `<job>-run`.
 
     Args:
         job: Resolved job.

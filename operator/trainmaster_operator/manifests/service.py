@@ -31,7 +31,7 @@ def heads_service(namespace: str) -> Object:
 
 
 def is_heads_service(found: Object) -> bool:
-    """Whether an object is that Service, whatever the API server and others have added to it."""
+    """Return whether an object is that Service, whatever the API server and others have added to it."""
     meta, spec, wanted = found["metadata"], found.get("spec") or {}, heads_service("")["spec"]
     ours = names.heads_labels().items() <= (meta.get("labels") or {}).items()
     return ours and all(spec.get(key) == wanted[key] for key in ("clusterIP", "publishNotReadyAddresses", "selector"))

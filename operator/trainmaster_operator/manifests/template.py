@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 # Merged field by field below; every other field of the template's spec is taken as it is unless the operator sets it.
 _MERGED = ("containers", "initContainers", "volumes", "tolerations", "securityContext")
-# Restricted whatever the template says; the rest of a securityContext is a default that a template may change.
+# Restricted regardless of the template; the rest of a securityContext is a default that a template may change.
 _FIXED_POD = ("runAsNonRoot",)
 _FIXED_CONTAINER = ("allowPrivilegeEscalation", "readOnlyRootFilesystem")
 
@@ -45,7 +45,7 @@ def merge(pod: Object, template: PodTemplateSpec) -> Object:
 
 
 def _trainer(ours: Object, theirs: Object) -> Object:
-    """The training container: lists are joined, and of two variables of a name ours is the one that is kept."""
+    """Merge the training container: lists are joined, and our value of an environment variable takes precedence."""
     set_by_us = {item["name"] for item in ours["env"]}
     merged = {
         **ours,
@@ -62,7 +62,7 @@ def _trainer(ours: Object, theirs: Object) -> Object:
 
 
 def _restricted(container: Object) -> Object:
-    """A container of the user's own, as it is, with what Pod Security `restricted` asks for where it is silent."""
+    """Return a user's container with the defaults that Pod Security `restricted` requires."""
     given = container.get("securityContext") or {}
     capabilities = {"drop": ["ALL"], **(given.get("capabilities") or {})}
     return {
@@ -85,7 +85,7 @@ def _security(ours: Object, theirs: Object | None, fixed: tuple[str, ...]) -> Ob
 
 
 def _tolerations(theirs: list[Object], ours: list[Object]) -> list[Object]:
-    """A template that tolerates a dead node in its own way gets its way."""
+    """Return the tolerations; a template that tolerates dead nodes itself overrides ours."""
     named = {item.get("key") for item in theirs}
     return [*theirs, *(item for item in ours if item["key"] not in named)]
 

@@ -12,7 +12,7 @@ from .pod import Shape, pod
 
 
 def worker(job: TrainingJob, attempt: int, index: int) -> dict[str, Any]:
-    """Worker `index` (from 0) of an attempt. `job` is resolved; `attempt` counts from 1."""
+    """Return worker `index` (from 0) of an attempt. `job` is resolved; `attempt` counts from 1."""
     name, spec = job.metadata.name, job.spec.cluster.workers
     shape = Shape(
         name=names.worker_pod(name, attempt, index),

@@ -33,7 +33,7 @@ RELEASED_LIMIT_SECONDS = 300
 
 
 def refused(context: PlanContext) -> bool:
-    """Act on pods that the API server refused. Always True: nothing else can be done in this plan."""
+    """Handle pods that the API server rejected. Always return True: nothing else can be done in this plan."""
     refusals = [explain(context, rejection) for rejection in context.snapshot.rejections]
     final = next((refusal for refusal in refusals if not refusal.heals), None)
     if final is not None:
@@ -63,13 +63,13 @@ def _wait(context: PlanContext, refusal: Refusal) -> None:
 
 
 def _keep_running(context: PlanContext, message: str) -> None:
-    """A worker of an attempt that has trained can't be made again.
+    """Handle a worker of a training attempt that can't be recreated.
 
     The others wait for it, idle, and would resume from the same checkpoint in a new attempt, so after a while their
     room is worth more to other jobs. Not counted: nothing of the job's own failed.
     """
     if context.since(context.status.waiting_since) >= HOLD_SECONDS:
-        text = f"A lost worker could not be replaced for {HOLD_SECONDS} s, so the attempt gave up its pods. {message}"
+        text = f"A lost worker could not be replaced for {HOLD_SECONDS} s, so the attempt released its pods. {message}"
         end(context, Verdict.failed(FailureClass.PREEMPTED, text))
         return
     due = next_try(context)
@@ -91,21 +91,21 @@ def release(context: PlanContext) -> None:
     start_time = context.old.start_time if context.written is None or records else None
     since = context.status.waiting_since or format_time(context.now)
     context.set(attempts=records, start_time=start_time, startup_timings=None, waiting_since=since)
-    text = f"Attempt {context.status.attempt} gave back its pods, because not all of them could be created."
+    text = f"Attempt {context.status.attempt} released its pods, because not all of them could be created."
     context.set_condition(ConditionType.RUNNING, False, Reason.WAITING_FOR_OLD_PODS, text)
     context.refused = True
     context.wake_in(0)
 
 
 def has_been_whole(context: PlanContext) -> bool:
-    """Whether all pods of the newest attempt have run at the same time once."""
+    """Return whether all pods of the newest attempt have run at the same time once."""
     timings = context.status.startup_timings
     known = timings is not None and (timings.started_seconds is not None or timings.ray_ready_seconds is not None)
     return known and context.written is not None
 
 
 def due_later(context: PlanContext) -> bool:
-    """Whether creating pods has to wait. The condition keeps saying what for."""
+    """Return whether creating pods has to wait; the condition keeps its reason."""
     due = next_try(context)
     if due is None or context.now >= due:
         return False

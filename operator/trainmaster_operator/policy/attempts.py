@@ -37,12 +37,12 @@ class Verdict:
     def failed(
         cls, failure: FailureClass, message: str, pod: PodView | None = None, said: ExitMessage | None = None
     ) -> Verdict:
-        """A failure of that class."""
+        """Return a failure of that class."""
         return cls("Failed", message, failure, pod, said)
 
 
 def adopt(context: PlanContext) -> bool:
-    """Pods of an attempt that the status doesn't know yet: the operator ended between creating them and writing so."""
+    """Adopt pods of an unrecorded attempt: the operator ended between creating them and writing the status."""
     newest = max((pod.attempt for pod in context.pods), default=0)
     if newest > context.status.attempt:
         found = [pod for pod in context.pods if pod.attempt == newest]
@@ -75,7 +75,7 @@ def begin(context: PlanContext, attempt: int, start: datetime, duration: str = "
     )
     resumed = context.reason(ConditionType.SUSPENDED) in (Reason.SUSPENDED, Reason.SUSPENDING, Reason.RESUMED)
     context.set_condition(ConditionType.SUSPENDED, False, Reason.RESUMED if resumed else Reason.NOT_SUSPENDED)
-    if context.status.waiting_since is None:  # else the conditions go on saying what is waited for
+    if context.status.waiting_since is None:  # else the conditions keep their message about what is waited for
         say_starting(context)
     if context.condition(ConditionType.CHECKPOINTED) is None:
         context.set_condition(
@@ -84,7 +84,7 @@ def begin(context: PlanContext, attempt: int, start: datetime, duration: str = "
 
 
 def say_starting(context: PlanContext) -> None:
-    """Say that the pods of the newest attempt exist and start."""
+    """Report that the pods of the newest attempt exist and are starting."""
     attempt = context.status.attempt
     text = f"The pods of attempt {attempt} are starting."
     context.set_condition(ConditionType.PROVISIONED, False, Reason.PODS_CREATED, text)
@@ -121,7 +121,7 @@ def end(context: PlanContext, verdict: Verdict) -> None:
 
 
 def is_counted(record: AttemptStatus | None) -> bool:
-    """Whether the attempt's end counts against run.retries.max."""
+    """Return whether the attempt's end counts against run.retries.max."""
     return bool(record and record.failure_class and FAILURE_RULES[record.failure_class].retry is Retry.COUNTED)
 
 

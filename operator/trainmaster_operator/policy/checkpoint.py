@@ -50,7 +50,7 @@ def follow(context: PlanContext) -> bool:
 
 
 def take_checkpoint(context: PlanContext, found: CheckpointRef | None) -> None:
-    """The newest committed checkpoint, by (attempt, step); never an older one."""
+    """Record the newest committed checkpoint, by (attempt, step); never an older one."""
     known = context.status.last_checkpoint
     if found is None or (known and (known.attempt, known.step) >= (found.attempt, found.step)):
         return
@@ -75,14 +75,14 @@ def take_result(context: PlanContext, said: ExitMessage) -> None:
 
 
 def _take_trackers(context: PlanContext, found: Sequence[TrackerRef]) -> None:
-    """Where the run is shown; a tracker that couldn't be reached this time keeps the address that it had."""
+    """Record the trackers' runs; one that is unreachable at the moment keeps its URL."""
     known = {tracker.name: tracker for tracker in context.status.trackers}
     known |= {each.name: TrackerStatus(name=each.name, url=each.url) for each in found}
     context.set(trackers=list(known.values())[:MAX_TRACKERS])
 
 
 def last_step_before(status: Status, attempt: int) -> int | None:
-    """Last finished step that is known of the attempts before."""
+    """Return the last completed step known of the attempts before."""
     earlier = [record for record in status.attempts if record.attempt < attempt and record.last_step is not None]
     return earlier[-1].last_step if earlier else None
 

@@ -11,7 +11,7 @@ from .snapshot import PodView
 
 
 def complete(context: PlanContext) -> bool:
-    """The newest attempt ended with the model: so has the job."""
+    """Complete the job if the newest attempt ended with the model."""
     record = context.record
     if record is None or record.result != "Complete" or context.finished:
         return False
@@ -22,7 +22,7 @@ def complete(context: PlanContext) -> bool:
 
 
 def clean_up(context: PlanContext) -> bool:
-    """What runs is deleted; what explains the end stays. True if the job has finished: then nothing else happens."""
+    """Delete the pods of a finished job, except those that explain its end. Return whether it has finished."""
     if not context.finished:
         return False
     head = context.head
@@ -41,7 +41,7 @@ _SAVES = {FailureClass.DEADLINE_EXCEEDED.value}
 
 
 def _kept(context: PlanContext, pod: PodView) -> bool:
-    """The head's log is the run's log; a worker that failed by itself explains the failure."""
+    """Return the pods to keep: the head for the run's log, and a worker that caused the failure."""
     if pod.attempt != context.status.attempt or not pod.ended:
         return False
     if pod.role == "head":

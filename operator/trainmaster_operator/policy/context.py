@@ -101,7 +101,7 @@ class PlanContext:
 
     @staticmethod
     def find(status: Status, attempt: int) -> AttemptStatus | None:
-        """Entry of an attempt."""
+        """Return the entry of an attempt."""
         return next((record for record in status.attempts if record.attempt == attempt), None)
 
     @property
@@ -110,12 +110,12 @@ class PlanContext:
         return self.holds(ConditionType.COMPLETE) or self.holds(ConditionType.FAILED)
 
     def overdue(self, pod: PodView) -> bool:
-        """Whether the pod should have been gone for so long that its node must be dead."""
+        """Return whether the pod should have been gone for so long that its node must be dead."""
         until = parse_time(pod.deleting)
         return until is not None and self.now >= until + timedelta(seconds=OVERDUE_SECONDS)
 
     def since(self, moment: str | None) -> float:
-        """Seconds since a moment; 0 if there is none or it is in the future."""
+        """Return the seconds since a moment; 0 if there is none or it is in the future."""
         then = parse_time(moment)
         return max(0.0, (self.now - then).total_seconds()) if then else 0.0
 
@@ -133,16 +133,16 @@ class PlanContext:
         self.set(attempts=records)
 
     def condition(self, kind: ConditionType) -> Condition | None:
-        """A condition as this plan has it so far."""
+        """Return a condition as this plan has it so far."""
         return next((item for item in self.status.conditions if item.type == kind), None)
 
     def holds(self, kind: ConditionType) -> bool:
-        """Whether a condition is True."""
+        """Return whether a condition is True."""
         found = self.condition(kind)
         return found is not None and found.status == "True"
 
     def reason(self, kind: ConditionType) -> str:
-        """Reason of a condition; empty if there is none."""
+        """Return the reason of a condition; empty if there is none."""
         found = self.condition(kind)
         return found.reason if found else ""
 
@@ -183,7 +183,7 @@ class PlanContext:
 
 
 def read_status(raw: dict[str, Any]) -> Status:
-    """The status as written, also by another version: fields and words that this one doesn't know are left out."""
+    """Read a status, also of another version: fields and values that this version doesn't know are dropped."""
     data = {key: value for key, value in raw.items() if key not in ("phase", "reason")}
     data["conditions"] = [item for item in raw.get("conditions") or () if item.get("type") in _ORDER]
     data["attempts"] = [
@@ -194,7 +194,7 @@ def read_status(raw: dict[str, Any]) -> Status:
 
 
 def _written_times(status: Status) -> list[datetime]:
-    """Times by the operator's own clock."""
+    """Return the times that the operator's own clock has written."""
     texts = [status.start_time, status.completion_time]
     texts += [item.last_transition_time for item in status.conditions]
     texts += [text for record in status.attempts for text in (record.start_time, record.end_time)]

@@ -32,7 +32,7 @@ def watch(context: PlanContext) -> None:
 
 
 def _limits(context: PlanContext) -> Iterator[tuple[datetime, str]]:
-    """Moments at which the job fails, each with the sentence for it. A job that stops or is suspended has none."""
+    """Yield the times at which the job fails, each with its message. A stopping or suspended job has none."""
     run = context.job.spec.run
     if run.suspend:
         return

@@ -14,7 +14,7 @@ from .suspend import AFTER_SAVE_SECONDS
 
 
 def stopping(context: PlanContext) -> bool:
-    """Whether the open attempt trains to a duration that is no longer enough."""
+    """Return whether the open attempt trains to a duration that is no longer enough."""
     return context.live is not None and _is_raised(context, context.live)
 
 
@@ -57,7 +57,7 @@ def reopen(context: PlanContext) -> bool:
 
 
 def _is_raised(context: PlanContext, record: AttemptStatus) -> bool:
-    """Whether the spec asks for more than the attempt was made for. An attempt of an older operator doesn't say."""
+    """Return whether the spec's duration exceeds the attempt's, which an older operator didn't record."""
     if context.snapshot.job is None or not record.duration:
         return False
     (old, unit), (new, new_unit) = parse_count(record.duration), parse_count(context.job.spec.training.loop.duration)

@@ -24,7 +24,7 @@ ORDERLY_SECONDS = 15
 
 
 def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
-    """How the newest attempt has ended, or None while it lives.
+    """Return how the newest attempt has ended, or None while it runs.
 
     Args:
         context: The plan's context; its newest attempt is open.
@@ -42,7 +42,7 @@ def verdict(context: PlanContext, stopping: bool) -> Verdict | None:
 
 
 def decide(context: PlanContext) -> bool:
-    """After a failure: fail the job, or let it continue after a back-off. True if it has failed."""
+    """Decide after a failure: fail the job, or retry after a back-off. Return True if it has failed."""
     record = context.record
     if record is None or record.failure_class is None or context.finished:
         return False
@@ -87,7 +87,7 @@ def back_off(context: PlanContext) -> bool:
 
 
 def backoff_seconds(context: PlanContext, last: AttemptStatus) -> int:
-    """10 s, doubled for each failure in a row without a new checkpoint, at most 5 minutes.
+    """Return 10 s, doubled for each consecutive failure without a new checkpoint, at most 5 minutes.
 
     It follows from the status alone, so a restart of the operator changes nothing.
     """
@@ -106,7 +106,7 @@ def backoff_seconds(context: PlanContext, last: AttemptStatus) -> int:
 
 
 def _vanished(context: PlanContext, stopping: bool) -> Verdict:
-    """The head pod has disappeared. Its last state may be remembered; else the conditions tell."""
+    """Return the verdict on a head pod that has disappeared, by its last known state, else by the conditions."""
     last = next((p for p in context.snapshot.gone if p.role == "head" and p.attempt == context.status.attempt), None)
     if last and last.exit:
         return _head_ended(context, last, stopping)
@@ -121,7 +121,7 @@ def _vanished(context: PlanContext, stopping: bool) -> Verdict:
 
 
 def _was_stopping(context: PlanContext) -> bool:
-    """Whether the written status says that the head was being deleted, or its last message said so."""
+    """Return whether the head was being deleted, according to the written status or its last message."""
     written = any(c.type == ConditionType.RUNNING and c.reason == Reason.STOPPED for c in context.old.conditions)
     return written or context.reason(ConditionType.RUNNING) == Reason.STOPPED
 
@@ -145,7 +145,7 @@ def _head_ended(context: PlanContext, head: PodView, stopping: bool) -> Verdict:
 
 
 def _worker_knows_better(context: PlanContext, said: ExitMessage) -> Verdict | None:
-    """The head saw a worker go; the worker may have said why."""
+    """Return a worker's own account of its end, where the head only saw the worker disappear."""
     if said.failure_class is not FailureClass.WORKER_LOST:
         return None
     verdicts = (_worker_ended(context, pod) for pod in context.workers.values() if pod.ended and not pod.deleting)
@@ -163,12 +163,12 @@ def _said_failed(pod: PodView, said: ExitMessage, context: PlanContext) -> Verdi
 
 
 def _with_exit(origin: PodView, head: PodView) -> PodView:
-    """The pod where it began, with the exit code that the attempt ended with unless it has one of its own."""
+    """Return the pod in which the failure began, with the attempt's exit code unless it has its own."""
     return origin if origin.exit else replace(origin, exit=head.exit)
 
 
 def _silent(context: PlanContext, head: PodView) -> Verdict | None:
-    """A head that runs, was ready once, and no longer answers: neither the kubelet's probe nor, by progress, us.
+    """Return the verdict on a head that was Ready and is now neither Ready nor reporting progress.
 
     The driver supervises the training processes, but nothing in the pod supervises a launcher or a Ray head that hangs.
     """
@@ -190,7 +190,7 @@ def _silent(context: PlanContext, head: PodView) -> Verdict | None:
 
 
 def _first_failure(context: PlanContext) -> Verdict | None:
-    """The worker that ended first and by itself, unless it can be replaced."""
+    """Return the worker that ended first and by itself, unless it can be replaced."""
     ended = [pod for pod in context.workers.values() if pod.ended and not replaceable(context, pod)]
     ended.sort(key=lambda pod: (pod.exit.finished_at if pod.exit else "", pod.index or 0))
     for pod in ended:
@@ -202,7 +202,7 @@ def _first_failure(context: PlanContext) -> Verdict | None:
 
 
 def replaceable(context: PlanContext, pod: PodView) -> bool:
-    """Whether the attempt continues with a new pod in this worker's place."""
+    """Return whether the attempt continues with a new pod in this worker's place."""
     if pod.deleting or not pod.ended:
         return True
     known = disruption_of(pod)
@@ -217,7 +217,7 @@ def replaceable(context: PlanContext, pod: PodView) -> bool:
 
 
 def speaks_of_head(said: ExitMessage) -> bool:
-    """Whether a worker ended because its head did: what happened is for the head to say.
+    """Return whether a worker ended because its head did: then the head's result counts.
 
     The word that the head is gone may come before the head's own, which may well be that it is complete.
     """

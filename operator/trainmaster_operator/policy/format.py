@@ -8,22 +8,22 @@ from trainmaster_api.text import duration_text
 
 
 def percent_text(step: int, total: int) -> str:
-    """`42%`; 100% only when every step is done; empty while the total is unknown."""
+    """Return `42%`; 100% only when every step is done; empty while the total is unknown."""
     return f"{min(100, 100 * step // total)}%" if total > 0 else ""
 
 
 def eta_text(seconds: int | None) -> str:
-    """`45s`, `3m20s`, `2h5m`, `3d4h`; empty for what isn't known."""
+    """Return `45s`, `3m20s`, `2h5m`, `3d4h`; empty if unknown."""
     return duration_text(seconds, unknown="")
 
 
 def metric_text(name: str, values: dict[str, float]) -> str:
-    """`val/accuracy=0.981`; empty without such a metric."""
+    """Return `val/accuracy=0.981`; empty without such a metric."""
     return f"{name}={values[name]:.4g}"[:64] if name in values else ""
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """The moment behind an RFC 3339 text; None for nothing and for text that is none."""
+    """Parse an RFC 3339 time; None for nothing and for anything else."""
     if not text:
         return None
     try:
@@ -34,5 +34,5 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC, whole seconds: what metav1.Time holds."""
+    """Return RFC 3339 in UTC with whole seconds, as in metav1.Time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,8 @@
-"""The plan: from what was observed to what is to be done, and to the status that says so.
+"""The plan: from what was observed to the actions to take and the status to write.
 
-A plan reads the steps below from top to bottom; a step that returns True has the last word. Every policy has a file of
-its own. Nothing here has a clock, does I/O or draws a random number, so the same snapshot always gives the same plan.
+A plan runs the `STEPS` below from top to bottom; a step that returns True ends it. Every policy has its own module.
+Nothing here reads a clock, does I/O or draws a random number, so the same snapshot always gives the same plan: a crash
+is repaired by planning again, and tests need no cluster.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done now.
+    """Actions and status for one reconcile.
 
     Attributes:
         actions: in this order: what outlives attempts first, then pods. All pods of an attempt are in one plan and may
             be created in parallel, once the Secret and the Service exist.
         status: the complete desired status. It is written only after every action has succeeded, because the next
-            plan trusts it: a written attempt is one whose pods have all been created.
-        requeue_after: seconds until the plan would change by itself; None: not without an event.
+            plan trusts it: a recorded attempt is one whose pods have all been created.
+        requeue_after: seconds until the plan would change without an event; None: never.
         events: to be sent after the status was written; empty if it needn't be written.
-        refused: pods were refused or given back; when that was, goes into the snapshots of later plans.
+        refused: pods were rejected or released; the time of that goes into the snapshots of later plans.
     """
 
     actions: tuple[Action, ...]
@@ -70,7 +71,7 @@ class Plan:
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """What is to be done about a job.
+    """Return what to do about a job.
 
     Args:
         snapshot: what was observed of it.
@@ -82,6 +83,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     for step in STEPS:
         if step(context):
             break
+    # These look at what the steps have decided, whichever of them was the last.
     _withdraw(context)
     _watch_ends(context)
     if snapshot.job is not None:
@@ -93,7 +95,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _finished(context: PlanContext) -> bool:
-    """A job that has ended: what runs is deleted, what explains stays, and the job goes when its time is over."""
+    """Clean up a finished job: delete what still runs, keep what explains the end, and expire it after its TTL."""
     if not completion.clean_up(context):
         return False
     ttl.expire(context)
@@ -101,9 +103,11 @@ def _finished(context: PlanContext) -> bool:
 
 
 def _ended(context: PlanContext) -> bool:
-    """The end of the open attempt. It is written down before anything that proves it is deleted."""
+    """Record the end of the open attempt, before anything that proves it is deleted."""
     if context.live is None:
         return False
+    # A head that was asked to stop ends like one that was drained; only what was asked tells the two apart, so it is
+    # determined before the verdict. Suspend takes precedence: a suspended job doesn't continue to the new duration.
     suspending, extending = suspend.stopping(context), extend.stopping(context)
     verdict = failure_policy.verdict(context, suspending or extending)
     if verdict is None:
@@ -115,7 +119,8 @@ def _ended(context: PlanContext) -> bool:
 
 
 def _between(context: PlanContext) -> bool:
-    """Between two attempts: old pods terminate, and after a failure a back-off passes. True while it lasts."""
+    """Wait between two attempts: old pods terminate, and a back-off passes. Return True while it lasts."""
+    # Both are called, because each sets its condition and its wake-up: `or` would skip the second.
     left, waits = startup.clear_away(context), failure_policy.back_off(context)
     return left or waits
 
@@ -123,7 +128,8 @@ def _between(context: PlanContext) -> bool:
 def _withdraw(context: PlanContext) -> None:
     """Leave an attempt out of the status until all its pods have been created.
 
-    Written, it would read as an attempt that has lost the others. The next plan finds it again by its pods.
+    If it were written, the next plan would read it as an attempt that has lost the missing pods, and count a failure.
+    The next plan adopts it by its pods.
     """
     if context.live is None or context.written is not None:
         return
@@ -134,26 +140,28 @@ def _withdraw(context: PlanContext) -> None:
 
 
 def _watch_ends(context: PlanContext) -> None:
-    """A pod that doesn't terminate makes no event: reconcile again when its node must be considered dead."""
+    """Reconcile again when the node of a terminating pod must be considered dead: such a pod causes no event."""
     for pod in context.pods:
         until = parse_time(pod.deleting)
         if until and not context.overdue(pod):
             context.wake_at(until + timedelta(seconds=OVERDUE_SECONDS))
 
 
+# The order is the policy. First what only records (an invalid spec ends here), then the end of the job, then the end of
+# an attempt, then requests to stop, and only then new pods: whatever is about to stop never creates any.
 STEPS: tuple[Callable[[PlanContext], bool], ...] = (
     startup.accept,
     attempts.adopt,
     checkpoint.follow,
     staleness.check,
     startup_timings.account,
-    extend.reopen,
+    extend.reopen,  # before _finished, which would keep a complete job closed
     _finished,
-    _ended,
+    _ended,  # before the stops: an attempt that has ended can't be stopped any more
     suspend.stop,
     extend.stop,
     deadlines.enforce,
-    failure_policy.decide,
+    failure_policy.decide,  # again, for a failed attempt of earlier plans: run.retries.max may have been lowered since
     suspend.suspend,
     _between,
     startup.start,

@@ -14,9 +14,9 @@ _TAKEN = {
     "TerminationByKubelet": "evicted by its node",
     "Evicted": "evicted by its node",
     "Preempting": "preempted by a critical pod of its node",
-    "Terminated": "ended by the shutdown of its node",
-    "NodeShutdown": "ended by the shutdown of its node",
-    "Shutdown": "ended by the shutdown of its node",
+    "Terminated": "terminated by the shutdown of its node",
+    "NodeShutdown": "terminated by the shutdown of its node",
+    "Shutdown": "terminated by the shutdown of its node",
 }  # fmt: skip
 # Refusals of a kubelet that had given the room to another pod in the meantime.
 _REFUSED = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError", "NodePorts")
@@ -26,7 +26,7 @@ _CANT_START = {"StartError", "ContainerCannotRun", "RunContainerError"}
 
 
 def disruption_of(pod: PodView) -> tuple[FailureClass, str] | None:
-    """Why the pod was taken away, if something took it; None if it ended by itself."""
+    """Return why the pod was disrupted, if it was; None if it ended by itself."""
     said = f": {pod.message}" if pod.message else ""
     if pod.reason == "Evicted" and any(part in pod.message for part in _OWN_FAULT):
         lost = FailureClass.HEAD_LOST if pod.role == "head" else FailureClass.WORKER_LOST
@@ -37,18 +37,18 @@ def disruption_of(pod: PodView) -> tuple[FailureClass, str] | None:
         if word in _TAKEN:
             return FailureClass.PREEMPTED, f"Pod {pod.name} was {_TAKEN[word]}{said}"
     if pod.reason.startswith(_REFUSED):
-        return FailureClass.PREEMPTED, f"Pod {pod.name} was refused by node {pod.node or '?'} ({pod.reason}){said}"
+        return FailureClass.PREEMPTED, f"Pod {pod.name} was rejected by node {pod.node or '?'} ({pod.reason}){said}"
     if pod.ended and (pod.exit is None or pod.exit.reason == "ContainerStatusUnknown"):
         return FailureClass.NODE_LOST, f"Node {pod.node or '?'} lost pod {pod.name}{said}"
     return None
 
 
 def cause_of_exit(pod: PodView, memory: str) -> tuple[FailureClass | None, str]:
-    """Class and sentence of a container that ended without a message; no class: it can't be told.
+    """Return class and message for a container that ended without an exit message; no class if unknown.
 
     Args:
         pod: A pod whose container ended.
-        memory: Its memory limit, for the sentence.
+        memory: Its memory limit, for the message.
     """
     ended = pod.exit
     assert ended is not None

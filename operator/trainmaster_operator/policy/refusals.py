@@ -63,7 +63,7 @@ _FIELDS = {
 
 
 def _unspecified(context: PlanContext, rejection: Rejection) -> Refusal | None:
-    """A quota on a resource that the containers don't state: `must specify limits.cpu for: trainer,side`."""
+    """Read a quota on a resource that containers don't set: `must specify limits.cpu for: trainer,side`."""
     found = _UNSPECIFIED.search(rejection.message)
     if found is None:
         return None
@@ -88,7 +88,7 @@ def _field_of(resource: str, container: str, part: str) -> str:
 
 
 def _limit_range(context: PlanContext, rejection: Rejection) -> Refusal | None:
-    """A LimitRange: its bounds are on requests (cpus) and on limits (cpuLimit); memory is both."""
+    """Read a LimitRange: its bounds are on requests (cpus) and on limits (cpuLimit); memory is both."""
     text, part = rejection.message, _part(rejection)
     below = _BELOW_LIMIT.search(text)
     if not re.search(r"(maximum|minimum) \S+ usage per|limit to request ratio per", text) and below is None:
@@ -115,7 +115,7 @@ def _unknown_field(context: PlanContext, rejection: Rejection) -> Refusal | None
 
 
 def _denied(context: PlanContext, rejection: Rejection) -> Refusal | None:
-    """A decision about this pod, which will be the same next time."""
+    """Read a decision about this pod, which will be the same next time."""
     webhook = re.search(r'admission webhook "([^"]+)" denied the request', rejection.message)
     if webhook is None and "violates PodSecurity" not in rejection.message:
         return None
@@ -179,7 +179,7 @@ def _shown(value: float) -> str:
 
 
 def _dependency(context: PlanContext, rejection: Rejection) -> Refusal | None:
-    """An object that the pod names and that is not there yet."""
+    """Read a reference to an object that does not exist yet."""
     part, namespace = f"cluster.{_part(rejection)}.template.spec", context.job.metadata.namespace
     for pattern, kind, field, place in _DEPENDENCIES:
         found = re.search(pattern, rejection.message)
@@ -206,9 +206,12 @@ def _terminating(context: PlanContext, rejection: Rejection) -> Refusal | None:
 
 
 def _admission(context: PlanContext, rejection: Rejection) -> Refusal | None:
-    """The API server, a webhook or the operator's rights stand in the way, not the pod."""
+    """Read a failure of the API server, of a webhook or of the operator's permissions, rather than of the pod."""
     if "cannot create resource" in rejection.message:
-        text = f"The operator may not create {_what(rejection)}: {_detail(rejection)}; install the chart's roles."
+        text = (
+            f"The operator has no permission to create {_what(rejection)}: {_detail(rejection)}; "
+            f"install the chart's roles."
+        )
         return Refusal(Reason.WAITING_FOR_ADMISSION, text)
     if rejection.code not in (409, 429) and rejection.code < 500:
         return None
@@ -221,7 +224,7 @@ def _admission(context: PlanContext, rejection: Rejection) -> Refusal | None:
 
 
 def _no_field_helps(context: PlanContext, rejection: Rejection) -> Refusal | None:
-    """The Secret and the Service are of our making: an edit of the job changes nothing about them."""
+    """Handle a rejected Secret or Service, which no edit of the job changes."""
     if rejection.kind == "Pod":
         return None
     text = f"{_what(rejection, capital=True)} can't be created: {_detail(rejection)}. The operator retries."

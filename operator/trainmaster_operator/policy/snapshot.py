@@ -66,7 +66,7 @@ class PodView:
         waiting: reason why the container waits: ContainerCreating, ErrImagePull, CreateContainerConfigError ... While
             an init container in front of it has an obstacle, that one's.
         waiting_message: the kubelet's message to it.
-        no_sandbox: the kubelet says that volumes or network are not set up yet.
+        no_sandbox: the kubelet reports that volumes or network are not set up yet.
         duration: `loop.duration` that the pod was made for.
         mounts: Secrets, ConfigMaps and claims that its volumes need, as `Kind name`, while there is no sandbox.
         exit: how the container ended.
@@ -166,7 +166,7 @@ class Conflict:
 class Snapshot:
     """Everything that `plan` reads.
 
-    The last three fields say what acting on an earlier plan ran into. Whoever acts plans once more with them at once,
+    The last three fields are observations from executing an earlier plan. The executor plans again with them at once,
     acts on that second plan, and forgets them.
 
     Attributes:
@@ -214,7 +214,7 @@ class Snapshot:
 
 
 def _trainer_state(status: Object) -> Object:
-    """State of the training container; of an init container in front of it that failed or can't start, that one's."""
+    """Return the state of the training container, or of an init container that failed or can't start."""
     states = {item.get("name"): item.get("state") or {} for item in status.get("containerStatuses") or ()}
     state: Object = states.get(CONTAINER, {})
     if state and "waiting" not in state:
@@ -231,7 +231,7 @@ def _trainer_state(status: Object) -> Object:
 
 
 def _mounts(spec: Object) -> tuple[str, ...]:
-    """Return the objects that the volumes need. Which one is missing the kubelet says in events only."""
+    """Return the objects that the volumes need. The kubelet reports which one is missing in events only."""
     found: list[str] = []
     for volume in spec.get("volumes") or ():
         projected = (volume.get("projected") or {}).get("sources") or ()

@@ -19,9 +19,9 @@ STALE_STEPS = 2
 
 
 def check(context: PlanContext) -> bool:
-    """Change the sentence of Running, and drop the ETA, when no step has been reported for a while.
+    """Change the message of Running, and drop the ETA, if no step has been reported for a while.
 
-    The sentence has a time and no duration, so that it is written once however long the silence lasts. Always False.
+    The message has a time and no duration, so that it is written only once however long it lasts. Always False.
     """
     if context.live is None or not context.holds(ConditionType.RUNNING):
         return False
@@ -85,7 +85,7 @@ def _why(context: PlanContext, message: ProgressMessage | None) -> str:
 
 
 def _say_resumed(context: PlanContext, message: ProgressMessage | None) -> None:
-    """The first sentence after a silence says how long it was."""
+    """Report how long the gap was, once steps have resumed."""
     old = next((item for item in context.old.conditions if item.type == ConditionType.RUNNING), None)
     before = parse_time(context.old.progress.step_time) if context.old.progress else None
     now = parse_time(message.step_time) if message else None

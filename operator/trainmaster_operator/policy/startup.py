@@ -92,7 +92,7 @@ def provision(context: PlanContext) -> bool:
 
 
 def _conflict(context: PlanContext, attempt: int, fresh: bool) -> bool:
-    """A name that the attempt needs is taken: that object is left unmodified, and nothing is created beside it.
+    """Report that a required name is taken: that object is left unmodified, and nothing is created.
 
     A fresh attempt also waits for every other pod that carries the job's label, as those of a deleted job of the same
     name do: they may hold what the new pods need, and the volumes that these write to.
@@ -181,7 +181,7 @@ def _say_provisioned(context: PlanContext) -> bool:
 
 
 def _lost_workers(context: PlanContext) -> list[str]:
-    """Workers of a written attempt that are gone, going, or about to be replaced."""
+    """Return the workers of a recorded attempt that are gone, terminating, or about to be replaced."""
     if context.written is None:
         return []
     name, attempt = context.snapshot.name, context.status.attempt

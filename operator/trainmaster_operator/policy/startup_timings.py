@@ -43,7 +43,7 @@ def account(context: PlanContext) -> bool:
 
 
 def _last(texts: list[str]) -> datetime | None:
-    """The latest moment, once all are known."""
+    """Return the latest time, once all are known."""
     moments = [parse_time(text) for text in texts]
     known = [moment for moment in moments if moment]
     return max(known) if known and len(known) == len(moments) else None

@@ -13,7 +13,7 @@ from .actions import Event
 from .context import PlanContext
 
 WRITE_INTERVAL_SECONDS = 10.0
-# Before the training speaks there are only worker counts and stages, and many jobs may start at once.
+# Before the first report there are only worker counts and stages, and many jobs may start at once.
 STARTUP_INTERVAL_SECONDS = 30.0
 
 # Reasons of Provisioned=False that a user should know of: many need an action.
@@ -76,7 +76,7 @@ def _phase(context: PlanContext) -> tuple[Phase, str]:
 
 
 def _after_failure(context: PlanContext) -> bool:
-    """Whether the attempt that counts now follows a failure, or is itself one that another follows."""
+    """Return whether the attempt that counts now follows a failure, or is itself one that another follows."""
     records = context.status.attempts
     before = records[-2] if context.live and len(records) > 1 else records[-1]
     return before.result == "Failed"
@@ -143,7 +143,7 @@ class News(Enum):
 
 
 def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime | None, now: datetime) -> float | None:
-    """When the status is to be written.
+    """Return when the status is to be written.
 
     Args:
         old: status as written, from the newest body of the job; {} if there is none.
@@ -152,7 +152,7 @@ def write_delay(old: dict[str, Any], new: dict[str, Any], last_write: datetime |
         now: the same clock.
 
     Returns:
-        None: it says the same already; 0: now; else seconds, because only figures moved on.
+        None: nothing has changed; 0: now; else seconds, because only figures have changed.
     """
     found = news(old, new)
     if found is None:
@@ -174,13 +174,13 @@ def news(old: dict[str, Any], new: dict[str, Any]) -> News | None:
 
 
 def _running(status: dict[str, Any]) -> str:
-    """The sentence of Running: why there is no step, among others."""
+    """Return the message of Running, for example why there is no step."""
     conditions = status.get("conditions") or ()
     return next((item.get("message", "") for item in conditions if item["type"] == ConditionType.RUNNING), "")
 
 
 def _transitions(status: dict[str, Any]) -> tuple[Any, ...]:
-    """What a user waits for; everything else is figures."""
+    """Return the parts of a status that users wait for; everything else is figures."""
     conditions = [(item["type"], item["status"], item["reason"]) for item in status.get("conditions") or ()]
     attempts = [(record["attempt"], record.get("endTime")) for record in status.get("attempts") or ()]
     plain = [status.get(key) for key in ("phase", "reason", "attempt", "restarts", "completionTime")]

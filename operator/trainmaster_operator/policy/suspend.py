@@ -12,7 +12,7 @@ AFTER_SAVE_SECONDS = 15
 
 
 def stopping(context: PlanContext) -> bool:
-    """Whether the open attempt has been asked to stop, or is about to be."""
+    """Return whether the open attempt has been asked to stop, or is about to be."""
     begun = context.reason(ConditionType.SUSPENDED) == Reason.SUSPENDING
     return context.live is not None and (begun or context.job.spec.run.suspend)
 
@@ -33,7 +33,7 @@ def stop(context: PlanContext) -> bool:
 
 
 def suspend(context: PlanContext) -> bool:
-    """Between attempts: a suspended job has no pods. True while it is to be suspended."""
+    """Keep a suspended job without pods. Return True while it is to be suspended."""
     if not context.job.spec.run.suspend:
         return False
     for pod in context.pods:

@@ -15,7 +15,7 @@ from .snapshot import PodView
 IMAGE_PATIENCE_SECONDS = 60
 # An image that has trained exists; a registry may be down for a while when a pod comes to a new node.
 KNOWN_IMAGE_PATIENCE_SECONDS = 600
-# The scheduler needs a moment; what it says in the first seconds is mostly about pods that are just going away.
+# The scheduler needs a moment; its messages of the first seconds are mostly about pods that are just terminating.
 SCHEDULER_SECONDS = 3
 # Volumes and network of a pod are set up within seconds; the kubelet retries, and reports failures in events only.
 SANDBOX_SECONDS = 20
@@ -48,7 +48,7 @@ class Waiting:
 
 
 def waiting_for(context: PlanContext, pods: Sequence[PodView]) -> Waiting | None:
-    """The most telling obstacle of some pods that run or are to run."""
+    """Return the most significant obstacle of pods that run or are to run."""
     order = sorted(pods, key=lambda pod: (pod.role, pod.index or 0))
     for find in (_image, _configuration, _volumes, _unschedulable):
         for pod in order:
@@ -151,6 +151,6 @@ def _advice(said: str, part: str) -> str:
 
 
 def _short(text: str) -> str:
-    """One line of at most 400 characters."""
+    """Return one line of at most 400 characters."""
     line = re.sub(r"\s+", " ", text).strip().rstrip(".")
     return line if len(line) <= 400 else f"{line[:399]}…"

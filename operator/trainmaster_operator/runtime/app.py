@@ -161,7 +161,7 @@ class App:
             except (NotFoundError, ForbiddenError) as error:  # Helm creates it a moment after the Deployment
                 problem = error
         logger.warning(
-            "TrainingJobs are not validated at admission: ValidatingWebhookConfiguration %s: %s; next try in %.0f s",
+            "TrainingJobs are not validated at admission: ValidatingWebhookConfiguration %s: %s; retrying in %.0f s",
             self._config.webhook, problem, self._config.resync_seconds,
         )  # fmt: skip
 

@@ -70,25 +70,33 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
-    """The configuration from flags, then environment, then defaults; ends the process with a sentence if it is bad."""
+    """Parse flags, then environment, then defaults; exit with a message if one is invalid."""
     parser = _Parser(prog="python -m trainmaster_operator", description="The Trainmaster operator.")
     add = parser.add
     add("--namespaces", "comma-separated namespaces to watch; empty: all", "")
     add("--namespace", "namespace of the operator itself; default: that of its service account, else `default`")
     add("--pod-name", "name of the operator's pod", socket.gethostname())
     add("--pod-ip", "IP of the operator's pod, to which other replicas forward progress messages", "")
-    add("--image", "default of spec.cluster.image")
-    add("--storage-uri", "default of spec.storage.uri, s3://bucket/prefix")
+    add("--image", "default for spec.cluster.image")
+    add("--storage-uri", "default for spec.storage.uri, such as s3://bucket/prefix")
     add("--storage-endpoint", "S3 endpoint of the default storage")
     add("--storage-region", "S3 region of the default storage")
     add("--storage-credentials-secret", "Secret for the default storage, in the namespace of each job")
-    add("--default-tracking", "settings that complete those of a job's trackers, as JSON like spec.tracking", "[]")
-    add("--progress-url", "URL at which pods reach the operator; default: its Service")
+    add(
+        "--default-tracking",
+        "defaults for the settings of a job's trackers, as JSON in the form of spec.tracking",
+        "[]",
+    )
+    add("--progress-url", "URL that pods send progress to; default: the operator's Service")
     add("--https-port", "port for progress messages and admission reviews", 8443)
     add("--http-port", "port of /healthz, /readyz and /metrics", 8080)
-    add("--tls-secret", "Secret in the operator's namespace with CA, certificate and key", "trainmaster-operator-tls")
+    add(
+        "--tls-secret",
+        "Secret in the operator's namespace with the CA, certificate and key; created if it doesn't exist",
+        "trainmaster-operator-tls",
+    )
     add("--tls-files", "ca,cert,key: files to use instead of the Secret", "")
-    add("--webhook", "ValidatingWebhookConfiguration to write the CA into; empty: none", "")
+    add("--webhook", "ValidatingWebhookConfiguration whose caBundle is managed; empty: none", "")
     add("--lease-name", "Lease used for leader election", "trainmaster-operator")
     add("--lease-seconds", "lease duration; failover takes at most this long", 15.0)
     add("--concurrency", "maximum concurrent reconciles", 16)
@@ -105,12 +113,12 @@ def _config(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config
     own = args.namespace or _own_namespace()
     files = [Path(part) for part in args.tls_files.split(",") if part]
     if files and len(files) != 3:
-        parser.error(f"--tls-files {args.tls_files!r}: give three files, ca,cert,key")
+        parser.error(f"--tls-files {args.tls_files!r}: three files are required: ca,cert,key")
     url = args.progress_url or f"https://trainmaster-operator.{own}.svc:{args.https_port}/v1/progress"
     if not urlsplit(url).hostname or not url.startswith("https://"):
-        parser.error(f"--progress-url {url!r}: give an https:// address")
+        parser.error(f"--progress-url {url!r}: an https:// URL is required")
     if args.lease_seconds < 1:
-        parser.error(f"--lease-seconds {args.lease_seconds}: give at least 1")
+        parser.error(f"--lease-seconds {args.lease_seconds}: must be at least 1")
     if args.storage_uri:
         try:
             parse_address(args.storage_uri)
@@ -135,15 +143,15 @@ def _tracking(parser: argparse.ArgumentParser, text: str) -> tuple[Tracker, ...]
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        parser.error(f"--default-tracking {text!r}: {f'{where}: ' if where else ''}{first['msg']}; give a list like "
-                     "that of spec.tracking")  # fmt: skip
+        parser.error(f"--default-tracking {text!r}: {f'{where}: ' if where else ''}{first['msg']}; a list like "
+                     "spec.tracking is required")  # fmt: skip
     if any(entry.settings is None for entry in found):
-        parser.error(f"--default-tracking {text!r}: a `class` has no defaults; give only trackers that we ship")
+        parser.error(f"--default-tracking {text!r}: a `class` has no defaults; only built-in trackers are accepted")
     return found
 
 
 def _fields(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that are fields of a dataclass under the same name."""
+    """Return the flags that are fields of a dataclass under the same name."""
     return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 

@@ -38,7 +38,7 @@ class Endpoint:
     """Takes progress from the head pod of a job's attempt, and from nothing else.
 
     Args:
-        tokens: Says whose token it is.
+        tokens: Identifies the pod of a token.
         store: Where good messages go.
         head_of: UID of the live head pod that may speak for the message's job and attempt; None if there is none.
         is_leader: Only the leader's memory counts.
@@ -67,7 +67,7 @@ class Endpoint:
         self._rates: dict[str, TokenBucket] = {}
 
     def application(self) -> web.Application:
-        """The routes."""
+        """Return the application with its routes."""
         app = web.Application(client_max_size=BODY_LIMIT)
         app.router.add_post(PROGRESS_PATH, self._progress)
         app.router.add_post(ADMIT_PATH, self._admit)
@@ -78,7 +78,7 @@ class Endpoint:
         self._metrics.progress(code)
         if code == 204:
             return web.Response(status=204)
-        logger.info("refused a progress message from %s: %d %s", request.remote, code, sentence)
+        logger.info("rejected a progress message from %s: %d %s", request.remote, code, sentence)
         return web.Response(status=code, text=sentence, headers={"Retry-After": "5"} if code in (429, 503) else None)
 
     async def _take(self, request: web.Request) -> tuple[int, str]:
@@ -98,13 +98,13 @@ class Endpoint:
             where = JobKey(message.namespace, message.name)
             return 403, f"attempt {message.attempt} of {where} ({message.uid}) has no live head pod"
         if not self._within_rate(head):
-            return 429, "more messages than one per 5 s"
+            return 429, "more than one message per 5 s"
         try:
             identity = await self._tokens.review(token)
         except ApiError as error:
             return 503, f"can't review the token: {error}"
         if identity is None:
-            return 401, "the token isn't good for this service"
+            return 401, "the token isn't valid for this service"
         if identity.pod_uid != head or identity.namespace != message.namespace:
             return 403, "the token belongs to another pod"
         self._store.put(message)

@@ -40,7 +40,7 @@ class LoopLag:
 
 
 class Health:
-    """Checks behind the probes: each returns None, or a sentence that says what is wrong.
+    """Checks behind the probes: each returns None, or a message that names the problem.
 
     Liveness asks whether a restart would help; an API server that is away isn't such a case. Readiness asks whether
     the caches are filled; a standby is ready.
@@ -52,7 +52,7 @@ class Health:
 
     @staticmethod
     def limit(read: Callable[[], float], limit: float, what: str) -> Check:
-        """A check that a figure is at most `limit`."""
+        """Return a check that a value is at most `limit`."""
 
         def check() -> str | None:
             value = read()
@@ -62,7 +62,7 @@ class Health:
 
 
 def application(health: Health, metrics: Metrics) -> web.Application:
-    """`/healthz`, `/readyz` and `/metrics` over plain HTTP."""
+    """Return the application that serves `/healthz`, `/readyz` and `/metrics` over plain HTTP."""
 
     def probe(checks: dict[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(_: web.Request) -> web.Response:

@@ -26,11 +26,11 @@ class NoDiffBase(kopf.DiffBaseStorage):
     """Keeps no last-seen state on the object: only change handlers need it, and building it is half of kopf's CPU."""
 
     def build(self, **_: Any) -> Any:
-        """Nothing to compare."""
+        """Return nothing to compare."""
         return {}
 
     def fetch(self, **_: Any) -> Any:
-        """Nothing is stored."""
+        """Return nothing: nothing is stored."""
         return None
 
     def store(self, **_: Any) -> None:
@@ -45,7 +45,7 @@ class Backoffs:
 
 
 def login() -> LoginInfo:
-    """Credentials of the pod's service account, else of KUBECONFIG; raises LoginError with what to do."""
+    """Return the credentials of the pod's service account, else of KUBECONFIG; raise LoginError with what to do."""
     settings = kopf.OperatorSettings()
     info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if info is None:
@@ -54,7 +54,7 @@ def login() -> LoginInfo:
 
 
 def registry(seen: Callable[[Object], None], gone: Callable[[Object], None]) -> kopf.OperatorRegistry:
-    """Kopf's registry of everything that it does for us.
+    """Return kopf's registry of everything that it does for us.
 
     Args:
         seen: Called with the body of a TrainingJob that exists.

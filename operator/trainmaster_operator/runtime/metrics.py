@@ -17,25 +17,32 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._reconcile = Histogram(
-            "trainmaster_reconcile_seconds", "Time of one reconcile.", buckets=_FAST, registry=self.registry
+            "trainmaster_reconcile_seconds",
+            "Duration of a reconcile in seconds.",
+            buckets=_FAST,
+            registry=self.registry,
         )
         self._errors = Counter(
-            "trainmaster_reconcile_errors", "Reconciles that raised and will be repeated.", registry=self.registry
+            "trainmaster_reconcile_errors", "Reconciles that failed and will be retried.", registry=self.registry
         )
         self._waited = Histogram(
             "trainmaster_queue_wait_seconds",
-            "Time from the event to the start of its reconcile.",
+            "Seconds that a job waited in the queue before it was reconciled.",
             buckets=_FAST,
             registry=self.registry,
         )
         self._requests = Counter(
             "trainmaster_api_requests",
-            "Requests to the Kubernetes API; code 0: no answer.",
+            "Requests to the Kubernetes API; code 0: no response.",
             ["verb", "kind", "code"],
             registry=self.registry,
         )
         self._request_seconds = Histogram(
-            "trainmaster_api_request_seconds", "Time of a request.", ["verb"], buckets=_FAST, registry=self.registry
+            "trainmaster_api_request_seconds",
+            "Duration of a request to the Kubernetes API in seconds.",
+            ["verb"],
+            buckets=_FAST,
+            registry=self.registry,
         )
         self._failures = Counter(
             "trainmaster_attempt_failures", "Attempts that failed, by class.", ["failure_class"], registry=self.registry
@@ -45,38 +52,38 @@ class Metrics:
         )
 
     def waited(self, seconds: float) -> None:
-        """A key was taken from the queue after this time."""
+        """Record how long a key waited in the queue."""
         self._waited.observe(seconds)
 
     def worked(self, seconds: float, failed: bool) -> None:
-        """A reconcile took this time."""
+        """Record how long a reconcile took."""
         self._reconcile.observe(seconds)
         if failed:
             self._errors.inc()
 
     def request(self, verb: str, kind: str, code: int, seconds: float) -> None:
-        """A request to the API ended."""
+        """Record a request to the API."""
         self._requests.labels(verb, kind, str(code)).inc()
         self._request_seconds.labels(verb).observe(seconds)
 
     def attempt_failed(self, failure_class: str) -> None:
-        """An attempt of some job ended with a failure."""
+        """Record a failed attempt."""
         self._failures.labels(failure_class).inc()
 
     def progress(self, code: int) -> None:
-        """A progress message was answered."""
+        """Record the response to a progress message."""
         self._progress.labels(str(code)).inc()
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A figure that is read when it is scraped."""
+        """Add a gauge that is read on each scrape."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
     def gauges(self, name: str, text: str, label: str, read: Callable[[], dict[str, float]]) -> None:
-        """Figures by label that are read when they are scraped."""
+        """Add a labeled gauge that is read on each scrape."""
         self.registry.register(_ByLabel(name, text, label, read))
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the metrics in the exposition format."""
         return generate_latest(self.registry)
 
 

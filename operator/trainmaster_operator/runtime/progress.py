@@ -56,12 +56,12 @@ class ProgressStore:
 
 
 def _order(message: ProgressMessage) -> tuple[int, str]:
-    """Messages sort by attempt, then by the sender's clock (RFC 3339 in UTC sorts as text)."""
+    """Return the sort key: attempt, then the sender's clock (RFC 3339 in UTC sorts as text)."""
     return message.attempt, message.time
 
 
 def _alike(old: ProgressMessage, new: ProgressMessage) -> bool:
-    """Whether only the figures moved on, and nothing happened that a user waits for."""
+    """Return whether only the figures moved on, and nothing happened that a user waits for."""
 
     def facts(message: ProgressMessage) -> tuple[object, ...]:
         return (

@@ -1,4 +1,8 @@
-"""A queue of keys: each key waits once, runs once at a time, backs off alone, and can be added for later."""
+"""A work queue of keys, like controller-runtime's: deduplicated, one run per key at a time, with back-off and delays.
+
+It coalesces because reconciling is level-triggered: a reconcile reads the whole state of a job, so ten events while it
+waits need one reconcile, and events carry no information that could be lost.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +24,20 @@ K = TypeVar("K", bound=Hashable)
 
 BACKOFF_BASE = 0.5
 BACKOFF_LIMIT = 120.0
-# News about a failing key may shorten its back-off (the user may have mended it), but not to nothing: a poison object
-# whose own pods make the news would spin.
+# An event for a failing key may shorten its back-off (the user may have fixed the cause), but not to zero: an object
+# whose reconciliation fails after it has caused an event would spin.
 FAILING_PAUSE = 1.0
 TIMER_SLACK = 0.001
 
 
 class QueueMetrics(Protocol):
-    """What the queue reports."""
+    """Interface that the queue reports its metrics to."""
 
     def waited(self, seconds: float) -> None:
-        """A key was taken after this time in the ready line."""
+        """Record how long a key was ready before it was taken."""
 
     def worked(self, seconds: float, failed: bool) -> None:
-        """A key was handled in this time."""
+        """Record how long a key took to handle."""
 
 
 @dataclass(slots=True)
@@ -48,9 +52,10 @@ class _Timer(Generic[K]):
 class KeyedQueue(Generic[K]):
     """Runs `handle(key)` for added keys, with `concurrency` keys at a time.
 
-    - A key that is added while it waits is not added again; one that is added while it runs runs once more after.
+    - A key that is added while it waits is not added again; one that is added while it runs, runs once more afterwards,
+      because the run may already have read the state that has changed.
     - `handle` returns the seconds after which the key wants to run again, or None.
-    - A key whose handler raises comes back after a back-off that doubles for that key alone.
+    - A key whose handler raises is retried after a back-off that doubles for that key only.
     - Ready keys run in the order in which they became ready, so no key starves another.
     """
 
@@ -69,9 +74,11 @@ class KeyedQueue(Generic[K]):
         self._ready: deque[K] = deque()
         self._ready_at: dict[K, float] = {}
         self._running: set[K] = set()
-        self._again: dict[K, float] = {}  # keys added while they run: how long to wait then
+        self._again: dict[K, float] = {}  # keys added while they run, with the delay afterwards
         self._timers: list[_Timer[K]] = []
-        self._due: dict[K, float] = {}  # the earliest timer of each key; others in the heap are void
+        self._due: dict[
+            K, float
+        ] = {}  # the earliest timer of each key; a heap can't remove the others, so they are void
         self._failures: dict[K, int] = {}
         self._wake = asyncio.Event()
 
@@ -89,7 +96,7 @@ class KeyedQueue(Generic[K]):
         return len(self._due)
 
     def add(self, key: K, after: float = 0.0) -> None:
-        """Run the key once, now or after some seconds. The earliest wish counts."""
+        """Add the key, to run now or after some seconds. The earliest of several delays counts."""
         if key in self._failures:
             after = max(after, FAILING_PAUSE)
         if key in self._running:
@@ -112,11 +119,11 @@ class KeyedQueue(Generic[K]):
         self._failures.pop(key, None)
 
     def oldest(self) -> float:
-        """Seconds that the key at the head of the line has been waiting; 0.0 if none is."""
+        """Return the seconds that the key at the head of the queue has been waiting; 0.0 if there is none."""
         return self._now() - self._ready_at[self._ready[0]] if self._ready else 0.0
 
     async def run(self) -> None:
-        """Work until cancelled; then the handlers that run are cancelled too."""
+        """Process keys until cancelled, which also cancels the running handlers."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
@@ -137,11 +144,11 @@ class KeyedQueue(Generic[K]):
         try:
             after = await self._handle(key)
             self._failures.pop(key, None)
-        except Exception as error:  # one bad key must not stop the others
+        except Exception as error:  # one failing key must not stop the others
             failed = True
             count = self._failures[key] = self._failures.get(key, 0) + 1
             after = backoff(count, BACKOFF_BASE, BACKOFF_LIMIT, self._rng)
-            logger.warning("%s: %s; again in %.1f s", key, error, after, exc_info=not _expected(error))
+            logger.warning("%s: %s; retrying in %.1f s", key, error, after, exc_info=not _expected(error))
         finally:
             self._running.discard(key)
             if self._metrics:
@@ -180,5 +187,5 @@ class KeyedQueue(Generic[K]):
 
 
 def _expected(error: Exception) -> bool:
-    """Whether the error's sentence says it all: the API said no. Anything else is a fault of ours, with its trace."""
+    """Return whether the error is a response of the API; anything else is a bug, and logged with its traceback."""
     return hasattr(error, "reason") and hasattr(error, "code")

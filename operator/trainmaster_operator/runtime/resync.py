@@ -1,7 +1,7 @@
 """Reconciles every job once per resync period, and closes the gap that kopf leaves.
 
-kopf doesn't compare a re-list with what it knew: a TrainingJob that was deleted while its watch was broken stays. So
-the names and versions (no bodies) are listed every few minutes and compared with ours.
+kopf doesn't compare a re-list with what it knew: a TrainingJob that was deleted while its watch was interrupted stays
+in its memory. So the names and versions (no bodies) are listed every resync period and compared with the cache.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ async def run(
 
 
 async def compare(client: Client, jobs: JobStore, namespace: str | None, gone: Callable[[JobKey], None]) -> None:
-    """Drop the jobs that are no more, and fetch those that are newer than what we know."""
+    """Drop the jobs that no longer exist, and fetch those that are newer than the cache."""
     known = {key: jobs.get(key) for key in jobs if namespace in (None, key.namespace)}
     listed: dict[JobKey, tuple[str, int]] = {}
     async for items, _ in client.list_pages(TRAINING_JOBS, namespace, metadata_only=True):
         listed |= {key_of(item): (item["metadata"]["uid"], version_of(item)) for item in items}
     for key, body in known.items():
         if body is not None and listed.get(key, ("",))[0] != body["metadata"]["uid"]:
-            logger.warning("%s was deleted while its watch was broken", key)
+            logger.warning("%s was deleted while its watch was interrupted", key)
             jobs.remove(key, body["metadata"]["uid"])
             gone(key)
     for key, (_, version) in listed.items():

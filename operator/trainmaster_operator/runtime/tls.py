@@ -39,7 +39,7 @@ class Certificates:
     key: str
 
     def server_context(self) -> ssl.SSLContext:
-        """A context for a server."""
+        """Return a context for a server."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.serve_in(context)
         return context
@@ -56,14 +56,14 @@ class Certificates:
 
 
 def from_files(ca: Path, cert: Path, key: Path) -> Certificates:
-    """Certificates that someone else manages."""
+    """Return certificates from files that are managed externally."""
     return Certificates(ca=ca.read_text(), cert=cert.read_text(), key=key.read_text())
 
 
 async def ensure(
     client: Client, namespace: str, secret: str, names: tuple[str, ...], have: Certificates | None = None
 ) -> Certificates:
-    """The certificates in the Secret; makes them if there are none, or if they don't cover the names.
+    """Return the certificates in the Secret; create them if missing, or if they don't cover the names.
 
     Replicas that start together agree: the second one takes what the first one created.
 
@@ -80,14 +80,16 @@ async def ensure(
     except NotFoundError:
         try:
             body = await client.create(SECRETS, namespace, _secret(namespace, secret, names, have or generate(names)))
-            logger.info("wrote CA and certificate for %s to secret %s/%s", ", ".join(names), namespace, secret)
+            logger.info("stored the CA and the certificate for %s in Secret %s/%s", ", ".join(names), namespace, secret)
         except AlreadyExistsError:
             body = await client.get(SECRETS, namespace, secret)
     if body["metadata"].get("annotations", {}).get(NAMES_ANNOTATION) != ",".join(names):
         if have is not None:  # a replica with another name has come: two that correct each other would never end
             return have
         # The service was renamed. Jobs that run now trust the old CA: their progress is dropped until they end.
-        logger.warning("the certificate in %s/%s isn't for %s: making a new one", namespace, secret, ", ".join(names))
+        logger.warning(
+            "the certificate in %s/%s isn't valid for %s: creating a new one", namespace, secret, ", ".join(names)
+        )
         fresh = _secret(namespace, secret, names, generate(names))
         fresh["metadata"]["resourceVersion"] = body["metadata"]["resourceVersion"]
         body = await client.replace(SECRETS, fresh)
@@ -133,7 +135,7 @@ async def follow(
             now = found
             logger.info("serving the renewed certificate")
         except (OSError, ApiError, KeyError, ValueError) as error:  # ssl.SSLError is an OSError; no such key, no base64
-            logger.warning("can't load the renewed certificate, next try in %.0f s: %r", period, error)
+            logger.warning("can't load the renewed certificate, retrying in %.0f s: %r", period, error)
 
 
 def _secret(namespace: str, name: str, names: tuple[str, ...], made: Certificates) -> Object:
@@ -153,7 +155,7 @@ def _secret(namespace: str, name: str, names: tuple[str, ...], made: Certificate
 
 
 def generate(names: tuple[str, ...]) -> Certificates:
-    """A new CA and a certificate by it for DNS names and IP addresses; the CA's key is thrown away."""
+    """Create a CA and a certificate signed by it for DNS names and IP addresses; the CA's key is discarded."""
     # Only the very first start needs it: every later one saves its 10 MB of memory.
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -56,7 +56,7 @@ def test_the_folder_comes_last_on_the_path(folder: Path) -> None:
         ("own_parts.net:Net", "no module 'own_parts.net' in .*; did you mean `own_parts.nets`?"),
         ("own_parts.nets:Nett", "own_parts.nets has no 'Nett'; did you mean `Net`?"),
         ("own_parts.nets:Net.Iner", "own_parts.nets has no 'Iner'; did you mean `Inner`?"),
-        ("own_parts.nets:CONSTANT", "is a int, which can't be called"),
+        ("own_parts.nets:CONSTANT", "is a int, which isn't callable"),
     ],
 )
 def test_what_leads_nowhere_has_the_nearest_name(folder: Path, reference: str, words: str) -> None:
@@ -110,7 +110,7 @@ def test_a_field_of_the_part_is_an_argument(folder: Path) -> None:
         ("weightDecay", "Net takes no argument weight_decay"),
     ]
     assert said(anything, {"any": 1}, fields=fields) == []
-    assert said(anything, {"lr": 1}, fields=fields) == [("args.lr", "is given by `lr`: leave it out")]
+    assert said(anything, {"lr": 1}, fields=fields) == [("args.lr", "is given by `lr`: remove it")]
 
 
 def test_a_target_without_a_signature_is_left_to_the_call() -> None:

@@ -59,7 +59,7 @@ def test_dashboard_needs_no_extra() -> None:
         env={"PATH": "/nowhere", "PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 2
-    assert "kubectl is not on PATH" in done.stderr
+    assert "kubectl was not found on PATH" in done.stderr
 
 
 def test_every_package_of_the_extra_is_looked_for() -> None:

@@ -64,7 +64,7 @@ def test_validate_looks_at_every_file_and_document(tmp_path, capsys):
     assert main(["validate", "nowhere.yaml", several, DIGITS]) == 2
     out, err = capsys.readouterr()
     assert [line.split()[-3] for line in out.splitlines()] == ["sample", "other", "digits"]
-    assert "trainmaster: there is no file nowhere.yaml" in err
+    assert "trainmaster: file nowhere.yaml does not exist" in err
     assert 'kind = "Pod": must be TrainingJob' in err
 
 
@@ -78,10 +78,10 @@ def test_validate_reads_standard_input(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda folder: str(folder), "is a folder; give the TrainingJob's file in it"),
-        (lambda folder: str(folder / "none.yaml"), "there is no file"),
+        (lambda folder: str(folder), "is a directory; pass the TrainingJob's file"),
+        (lambda folder: str(folder / "none.yaml"), "does not exist"),
         (lambda folder: "a\0b", "can't be read"),
-        (lambda folder: write(folder, ""), "there is no TrainingJob in it"),
+        (lambda folder: write(folder, ""), "contains no TrainingJob"),
         (lambda folder: write(folder, "a: [1\nb: 2"), "can't be read as YAML"),
         (lambda folder: write(folder, "- 1\n"), "not a TrainingJob, but a list"),
     ],
@@ -101,7 +101,8 @@ def test_relative_data_is_looked_up_beside_the_file(tmp_path, capsys):
     file = write(tmp_path, job(TABLE))
     assert main(["validate", file]) == 2
     assert (
-        f'spec.training.data.source = "rows.csv": there is no file {tmp_path / "rows.csv"}' in capsys.readouterr().err
+        f'spec.training.data.source = "rows.csv": file {tmp_path / "rows.csv"} does not exist'
+        in capsys.readouterr().err
     )
     (tmp_path / "rows.csv").write_text("a,y\n1,2\n")
     assert main(["validate", file]) == 0
@@ -110,7 +111,7 @@ def test_relative_data_is_looked_up_beside_the_file(tmp_path, capsys):
 def test_image_folders_are_looked_up_and_buckets_are_not(tmp_path, capsys):
     file = write(tmp_path, job({"spec.training.data.source": "images:pictures"}))
     assert main(["validate", file]) == 2
-    assert f"there is no folder {tmp_path / 'pictures'}" in capsys.readouterr().err
+    assert f"folder {tmp_path / 'pictures'} does not exist" in capsys.readouterr().err
     assert main(["validate", write(tmp_path, job({"spec.training.data.source": "images:s3://bucket/p"}))]) == 0
     assert main(["validate", write(tmp_path, job(TABLE, {"spec.training.data.source": "/mnt/rows.csv"}))]) == 0
 
@@ -191,7 +192,7 @@ def test_where_a_run_is_shown(monkeypatch, flags, tracking, trackers):
     ("flags", "sentence"),
     [
         (["--mlflow", "mlflow:5000"], "'mlflow:5000' is not the address of a tracking server, such as http://"),
-        (["--mlflow", "http://m", "--tracking", "spec"], "exclude each other; give one"),
+        (["--mlflow", "http://m", "--tracking", "spec"], "are mutually exclusive; pass one of them"),
     ],
 )
 def test_a_tracker_that_makes_no_sense(monkeypatch, capsys, flags, sentence):
@@ -212,7 +213,7 @@ def test_run_takes_no_standard_input(monkeypatch, capsys):
     ("text", "sentence"),
     [
         (json.dumps(job({"spec.foo": 1})), "unknown field"),
-        (yaml.safe_dump_all([job(), job()]), "holds 2 TrainingJobs; `run` takes one"),
+        (yaml.safe_dump_all([job(), job()]), "holds 2 TrainingJobs; `run` accepts exactly one"),
     ],
 )
 def test_run_finds_a_bad_file_before_it_loads_the_trainer(monkeypatch, tmp_path, capsys, text, sentence):
@@ -228,8 +229,8 @@ def test_run_finds_a_bad_file_before_it_loads_the_trainer(monkeypatch, tmp_path,
         ([], "COMMAND"),
         (["trian"], "invalid choice: 'trian'"),
         (["run"], "FILE"),
-        (["run", DIGITS, "--workers", "0"], "'0' is not a whole number of at least 1"),
-        (["render", DIGITS, "--namespace", "A B"], "is not a namespace"),
+        (["run", DIGITS, "--workers", "0"], "'0' must be an integer of at least 1"),
+        (["render", DIGITS, "--namespace", "A B"], "is not a valid namespace"),
     ],
 )
 def test_a_wrong_command_is_a_sentence(arguments, sentence, capsys):

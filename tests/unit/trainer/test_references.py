@@ -63,7 +63,7 @@ def test_a_class_of_an_installed_package_is_found() -> None:
         ("ref_pgk.nets:Net", r"no module 'ref_pgk' .*; did you mean `ref_pkg`\?"),
         ("ref_pkg.nets:Nett", r"ref_pkg\.nets has no 'Nett'; did you mean `Net`\?"),
         ("ref_pkg.nets:Net.Iner", r"has no 'Iner'; did you mean `Inner`\?"),
-        ("ref_pkg.nets:NUMBER", "is a int, which can't be called"),
+        ("ref_pkg.nets:NUMBER", "is a int, which isn't callable"),
     ],
 )  # fmt: skip
 def test_a_reference_that_leads_nowhere_is_said_with_the_nearest_name(
@@ -139,7 +139,7 @@ def test_what_comes_from_a_field_of_the_part_is_given_and_not_taken_from_args(fo
     target = resolve("ref_pkg.nets:Net", "model.class")
     how = Call(fields={"depth": "theDepth"})
     assert call(target, "model", how, {"width": 1}, fields={"depth": 9}).given == (1, 9, 0.0, None)
-    with pytest.raises(ConfigurationError, match=r"model\.args\.depth: is given by `theDepth`: leave it out"):
+    with pytest.raises(ConfigurationError, match=r"model\.args\.depth: is given by `theDepth`: remove it"):
         call(target, "model", how, {"width": 1, "depth": 3}, fields={"depth": 9})
 
 

@@ -46,7 +46,7 @@ def test_a_name_that_is_not_there_is_said_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError) as caught:
         MODELS.get("mlpp", "model.name")
     assert str(caught.value) == (
-        f"model.name: there is no model 'mlpp'; there are {', '.join(MODEL_NAMES.names)}; did you mean `mlp`? "
+        f"model.name: unknown model 'mlpp'; known are {', '.join(MODEL_NAMES.names)}; did you mean `mlp`? "
         "A name with a / is an entry point trainmaster.models of an installed package"
     )
 
@@ -67,9 +67,9 @@ def test_an_entry_point_is_found_by_its_name(installed: Path) -> None:
     assert MODELS.get("reg/wide", "model.name")(10) == ("wide", 10, 3)  # type: ignore[call-arg, arg-type, comparison-overlap]
     assert not MODELS.is_shipped("reg/wide")
     assert "reg/wide" in MODELS.installed
-    with pytest.raises(ConfigurationError, match=r"no model 'reg/wid'; .* did you mean `reg/wide`\?"):
+    with pytest.raises(ConfigurationError, match=r"unknown model 'reg/wid'; .* did you mean `reg/wide`\?"):
         MODELS.get("reg/wid", "model.name")
-    with pytest.raises(ConfigurationError, match="the entry point reg/gone = reg_pkg:gone leads nowhere"):
+    with pytest.raises(ConfigurationError, match="the entry point reg/gone = reg_pkg:gone can't be loaded"):
         MODELS.get("reg/gone", "model.name")
     assert "reg_pkg" in USER_PACKAGES, "what fails inside it is not ours"
 

@@ -20,6 +20,6 @@ def fit(context: Context) -> Result:
     """Train a job on this rank with the backend of its framework.
 
     Raises:
-        TrainingError: With the class of the failure and a sentence for the user.
+        TrainingError: With the failure class and a message for the user.
     """
     return BACKENDS.get(context.job.spec.training.framework, "framework").fit(context)

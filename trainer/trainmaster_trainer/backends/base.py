@@ -10,10 +10,10 @@ from trainmaster_trainer.context import Context, Result
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can do; a job that asks for more is refused before it starts.
+    """Capabilities of a backend; a job that needs more is rejected before it starts.
 
     Attributes:
-        is_resumable: It goes on from a checkpoint, exactly.
+        is_resumable: It resumes from a checkpoint exactly.
         is_distributed: It trains with more than one worker.
         has_early_stopping: It stops when a metric no longer improves.
         exports_onnx: Its models can be exported to ONNX.

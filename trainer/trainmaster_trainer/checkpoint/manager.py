@@ -1,4 +1,4 @@
-"""Saves off the training thread, finds what to resume from, keeps what the policy says. Lives on rank 0."""
+"""Saves in a background thread, finds the checkpoint to resume from, applies the retention policy. Runs on rank 0."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from . import protocol
 from .protocol import Position, Torn
 from .state import State
 
-SLOW_SECONDS = 15.0  # a save that takes longer than this, and than three like the one before, is told to people
+SLOW_SECONDS = 15.0  # a save is reported as slow after this, and after three times the duration of the previous one
 _LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a checkpoint is made of.
+    """The contents of a checkpoint.
 
     Attributes:
         step: Optimizer steps done.
         state: A copy that training doesn't change.
-        metrics: Validation metrics of this very step, if it was validated.
+        metrics: Validation metrics of exactly this step, if it was validated.
     """
 
     step: int
@@ -40,12 +40,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is kept.
+    """Retention policy.
 
     Attributes:
-        keep: Newest checkpoints.
-        keep_best: Best checkpoints besides.
-        objective: Which metric says best, and in which direction.
+        keep: Number of newest checkpoints.
+        keep_best: Number of best checkpoints, in addition.
+        objective: The metric that ranks them, and its direction.
     """
 
     keep: int
@@ -55,11 +55,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """A save that storage hasn't taken yet, though it should have.
+    """A save in flight that takes longer than expected.
 
     Attributes:
-        step: Of the checkpoint.
-        since: When its writing began, RFC 3339.
+        step: Step of the checkpoint.
+        since: Start of the save, RFC 3339.
     """
 
     step: int
@@ -67,19 +67,20 @@ class Slow:
 
 
 class CheckpointManager:
-    """Writes on a thread of its own. Handing a copy over never waits, however long storage takes.
+    """Writes checkpoints in its own thread. Handing over a copy never waits, however long storage takes.
 
-    One checkpoint is in flight; of those that become due meanwhile the newest waits, and the best so far with it. So
-    storage that hangs costs checkpoints and not steps, and memory for at most two more copies of the state.
+    One save is in flight; of those that become due in the meantime only the newest is kept, and the best so far. So
+    storage that hangs costs checkpoints and not steps, and memory for at most two more copies of the state. There is no
+    queue: an older state is worth nothing once a newer one is written.
 
     Args:
         store: The run's store.
         run_uri: Address of the run, for messages.
         attempt: This attempt.
         world_size: Ranks that train.
-        policy: What is kept.
-        before_save: Called by the saving thread first: what must be written no later than the checkpoint.
-        on_commit: Called by the saving thread when a checkpoint exists.
+        policy: Retention policy.
+        before_save: Called first, by the saving thread: writes what must be in storage no later than the checkpoint.
+        on_commit: Called by the saving thread when a checkpoint is committed.
     """
 
     def __init__(
@@ -97,9 +98,10 @@ class CheckpointManager:
         self.latest: CheckpointRef | None = None
         self.last_save_seconds = 0.0
         self._manifests: dict[Position, Manifest] = {}
+        # One thread: two saves at once would compete for storage, and commit in an unknown order.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
-        self._lock = threading.Lock()  # over the next four
+        self._lock = threading.Lock()  # guards the next three: the training thread hands over, the saving thread takes
         self._best: Snapshot | None = None
         self._newest: Snapshot | None = None
         self._is_writing = False
@@ -108,11 +110,13 @@ class CheckpointManager:
 
     # -- resume -------------------------------------------------------------------------------------------------
     def resume(self, warn: Callable[[str], None]) -> State | None:
-        """The newest checkpoint that verifies, after claiming the run; None: a new run.
+        """Claim the run and return its newest valid checkpoint; None for a new run.
 
-        A torn one is passed over with a warning, and stays for whoever wants to look at it. What older attempts began
-        and never committed is swept away.
+        A torn one is skipped with a warning and kept for inspection. Uncommitted leftovers of older attempts are
+        removed.
         """
+        # Claim before reading: from here on older attempts stop at their next fence check, so what is read here stays
+        # the newest.
         protocol.claim(self.store, self.attempt)
         found: State | None = None
         for position in protocol.positions(self.store):
@@ -122,49 +126,49 @@ class CheckpointManager:
                     found = State.from_files(protocol.read_files(self.store, position, manifest))
                     self.latest = self._ref(manifest)
             except Torn as torn:
-                warn(f"{torn}; it is passed over")
+                warn(f"{torn}; skipping it")
                 continue
             if manifest is not None:
                 self._manifests[position] = manifest
-            elif position[0] < self.attempt:
+            elif position[0] < self.attempt:  # no manifest, and its writer is fenced: it will never be committed
                 protocol.remove(self.store, position)
         return found
 
     def sweep(self) -> None:
-        """At the end of a run: take away what was begun and never committed."""
+        """Remove checkpoints that were begun and never committed, at the end of a run."""
         for position in protocol.positions(self.store):
             if position not in self._manifests and not protocol.has_manifest(self.store, position):
                 protocol.remove(self.store, position)
 
     def best(self) -> Position | None:
-        """The best committed checkpoint by the policy's metric; None where none has it."""
+        """Return the best committed checkpoint by the policy's metric; None if none has it."""
         ranked = self._ranked()
         return ranked[0] if ranked else None
 
     def load_best(self, warn: Callable[[str], None]) -> tuple[Position, State] | None:
-        """The best checkpoint that verifies; a torn one is passed over with a warning. None: there is none."""
+        """Return the best valid checkpoint, skipping torn ones with a warning; None if there is none."""
         for position in self._ranked():
             try:
                 return position, State.from_files(protocol.read_files(self.store, position, self._manifests[position]))
             except Torn as torn:
-                warn(f"{torn}; it is passed over")
+                warn(f"{torn}; skipping it")
         return None
 
     # -- save ---------------------------------------------------------------------------------------------------
     def keep(self, best: Snapshot) -> None:
-        """Take the best so far; it is written with the next checkpoint, and replaced if a better one comes first.
+        """Hold the best so far; it is written with the next checkpoint, and replaced if a better one comes first.
 
         Early in a run nearly every validation is the best so far, and writing each would cost more than training.
-        Nothing is lost: a resume goes back to a checkpoint, and with it the best up to there was written.
+        Nothing is lost: a resume restarts from a checkpoint, and the best up to there was written with it.
         """
         with self._lock:
             self._best = best
 
     def save(self, snapshot: Snapshot) -> None:
-        """Take the newest state; one that still waits for its turn is dropped for it.
+        """Hand over the newest state; it replaces one that is still waiting.
 
         Raises:
-            TrainingError: A save before it failed.
+            TrainingError: An earlier save failed.
         """
         self.poll()
         with self._lock:
@@ -179,10 +183,10 @@ class CheckpointManager:
         return not self._is_writing
 
     def poll(self) -> None:
-        """Look whether a save failed, without waiting.
+        """Raise the error of a failed save, without waiting.
 
         Raises:
-            TrainingError: One did.
+            TrainingError: A save failed.
         """
         if self._saving is not None and self._saving.done():
             self._end()
@@ -191,7 +195,7 @@ class CheckpointManager:
         """Wait until everything that was handed over is written.
 
         Args:
-            look: Called about twice a second meanwhile.
+            look: Called about twice a second while waiting, so that slow storage is reported here too.
 
         Raises:
             TrainingError: A save failed.
@@ -203,11 +207,11 @@ class CheckpointManager:
         look()
 
     def close(self) -> None:
-        """End the saving thread; what was handed over is written first."""
+        """End the saving thread after writing what was handed over."""
         self._thread.shutdown(wait=True)
 
     def _end(self) -> None:
-        """Raise what ended the saving thread's round, if it was an error; the next save begins another."""
+        """Raise the error that ended the saving thread's round, if any; the next save starts a new round."""
         assert self._saving is not None
         saving, self._saving = self._saving, None
         try:
@@ -217,13 +221,13 @@ class CheckpointManager:
             raise
 
     def kept(self, step: int) -> Snapshot | None:
-        """Return the best so far if it is of this step and not written yet: one copy serves for both."""
+        """Return the best so far if it is of this step and not yet written: one copy serves for both."""
         with self._lock:
             return self._best if self._best is not None and self._best.step == step else None
 
     @property
     def slow(self) -> Slow | None:
-        """The save in flight, if it takes longer than it should."""
+        """The save in flight, if it takes longer than expected."""
         began = self._began
         if began is None:
             return None
@@ -232,36 +236,41 @@ class CheckpointManager:
         return Slow(step, since) if time.monotonic() - at > limit else None
 
     def _drain(self) -> None:
-        """Write what waits, until nothing does."""
+        """Write what is waiting, until nothing is."""
         try:
             while snapshots := self._next():
                 began = time.monotonic()
                 self._began = (snapshots[-1].step, began, protocol.now())
+                # metrics.jsonl first: a checkpoint without the lines up to its step would leave a gap after a resume.
                 self.before_save()
                 for snapshot in snapshots:
-                    if (self.attempt, snapshot.step) not in self._manifests:  # the last step may have been saved anyway
+                    if (
+                        self.attempt,
+                        snapshot.step,
+                    ) not in self._manifests:  # the last step may have been saved already
                         self._commit(snapshot)
+                # Only after the new one is committed: at no time are there fewer checkpoints than `keep`.
                 self._retain()
                 self.last_save_seconds = time.monotonic() - began
         finally:
             self._began = None
 
     def _next(self) -> list[Snapshot]:
-        """Return what is written together, in the order of steps: the best so far if it is an older one, the newest."""
+        """Return what to write together, in the order of steps: the best so far if it is older, then the newest."""
         with self._lock:
             best, newest = self._best, self._newest
             if newest is None:
                 self._is_writing = False  # under the lock, so that a copy handed over now starts a new round
                 return []
             self._newest = None
-            if best is None or best.step > newest.step:
+            if best is None or best.step > newest.step:  # a best after this checkpoint waits for the next one
                 return [newest]
             self._best = None
             return [best, newest] if best.step < newest.step else [newest]
 
     def _commit(self, snapshot: Snapshot) -> None:
         position = (self.attempt, snapshot.step)
-        files = snapshot.state.files()
+        files = snapshot.state.files()  # serialized here and not in `capture`, which holds up training
         self._prove(files)
         manifest = protocol.commit(self.store, *position, self.world_size, snapshot.metrics, files)
         self._manifests[position] = manifest
@@ -273,15 +282,16 @@ class CheckpointManager:
         self.on_commit(self.latest)
 
     def _prove(self, files: dict[str, bytes]) -> None:
-        """Read the first checkpoint back: an optimizer or schedule of the user's own may keep what can't be loaded."""
+        """Load the first checkpoint back: a user's optimizer or schedule may have state that can't be loaded."""
         if self._is_proven:
             return
         try:
             State.from_files(files)
         except Exception as error:
             raise ConfigurationError(
-                "the state of training.optimizer, schedule or loss can't be read back from a checkpoint "
-                f"({str(error).strip().splitlines()[0][:200]}); keep tensors, numbers, texts, lists and dicts in it"
+                "the state of training.optimizer, schedule or loss can't be loaded from a checkpoint "
+                f"({str(error).strip().splitlines()[0][:200]}); it must consist of tensors, numbers, "
+                f"strings, lists and dicts"
             ) from error
         self._is_proven = True
 
@@ -293,7 +303,7 @@ class CheckpointManager:
             del self._manifests[position]
 
     def _ranked(self) -> list[Position]:
-        """Checkpoints with the metric, best first; the earlier of two equals, so a tie moves nothing."""
+        """Return the checkpoints with the metric, best first; the earlier of two equal ones, so a tie moves nothing."""
         objective = self.policy.objective
         found = [
             (objective.rank(manifest.metrics[objective.metric]), position)
@@ -310,7 +320,7 @@ class CheckpointManager:
 
 
 def newest_of(store: Store) -> State:
-    """Newest checkpoint of another run, for run.resumeFrom.
+    """Return the newest checkpoint of another run, for run.resumeFrom.
 
     Raises:
         ConfigurationError: There is none.
@@ -325,6 +335,6 @@ def newest_of(store: Store) -> State:
         except Torn:
             continue
     raise ConfigurationError(
-        f"run.resumeFrom: {store.uri} holds no checkpoint that verifies; "
+        f"run.resumeFrom: {store.uri} has no valid checkpoint; "
         "give the directory of a run: <storage.uri>/<namespace>/<name>/<uid>"
     )

@@ -54,11 +54,11 @@ class State:
         loop: dict[str, Any],
         parts: dict[str, Any] | None = None,
     ) -> State:
-        """Return a copy that later steps don't change, so it can be written while training goes on."""
+        """Return a copy that later steps don't change, so it can be written while training continues."""
         return cls(_copied(model.state_dict()), _copied(optimizer.state_dict()), ranks, loop, _copied(parts or {}))
 
     def files(self) -> dict[str, bytes]:
-        """Content of each file of the checkpoint."""
+        """Return the content of each file of the checkpoint."""
         contiguous = {name: tensor.contiguous() for name, tensor in self.model.items()}
         return {
             MODEL: save(contiguous),
@@ -70,13 +70,13 @@ class State:
 
     @classmethod
     def from_files(cls, files: dict[str, bytes]) -> State:
-        """The state behind verified files."""
+        """Return the state from verified files."""
         parts = _loaded(files[PARTS]) if PARTS in files else {}
         return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RANKS]), json.loads(files[LOOP]), parts)
 
 
 def get_rng(device: torch.device) -> RngState:
-    """This process's random states. Ours draws from torch only, but a user's model may use the others."""
+    """Return this process's RNG states. Ours draws from torch only, but user code may use the others."""
     kind, keys, *position = np.random.get_state()
     state: RngState = {
         "torch": torch.get_rng_state(),
@@ -100,7 +100,7 @@ def set_rng(state: RngState, device: torch.device) -> None:
 
 
 def seed_everything(seed: int, rank: int, step: int) -> None:
-    """Random states where no checkpoint has them: a new run, or more workers than wrote the checkpoint."""
+    """Seed all RNGs where no checkpoint has their state: a new run, or more workers than wrote the checkpoint."""
     derived = int(np.random.SeedSequence([seed, rank, step]).generate_state(1)[0])
     torch.manual_seed(derived)
     np.random.seed(derived)

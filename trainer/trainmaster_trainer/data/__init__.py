@@ -28,7 +28,7 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
         env: Environment with the S3 keys.
 
     Raises:
-        DataError: The source can't be read or isn't what the specification says.
+        DataError: The source can't be read or doesn't match the specification.
         ConfigurationError: It can't feed the specified batches, or there is no such source.
     """
     training = job.spec.training

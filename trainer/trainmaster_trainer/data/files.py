@@ -29,8 +29,8 @@ class Files:
 
     @classmethod
     def open(cls, address: str, storage: Storage, base_dir: Path, env: Mapping[str, str]) -> Files:
-        """Files behind an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`."""
-        try:  # resolved, because `..` beside a symbolic link means what the file system says
+        """Open the files at an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`."""
+        try:  # resolved, because `..` after a symbolic link depends on the file system
             place = parse(address, relative_to=str(base_dir.resolve()))
         except AddressError as error:
             raise DataError(f'data.source "{address}" {error}') from None
@@ -39,17 +39,17 @@ class Files:
         if place.is_s3:
             return cls(open_store(str(folder), storage.endpoint, storage.region, env), name, address)
         if not Path(place.path).exists():
-            raise DataError(f"data.source {address}: there is no such {'file' if is_file else 'folder'} ({place})")
+            raise DataError(f"data.source {address}: no such {'file' if is_file else 'folder'} ({place})")
         return cls(Store(str(folder)), name, address)
 
     def read(self, name: str | None = None) -> bytes:
-        """Content of a file; default: the one file of the source.
+        """Return the content of a file; default: the one file of the source.
 
         Raises:
-            DataError: There is no such file.
+            DataError: The file doesn't exist.
         """
         path = self.name if name is None else name
         found = self.store.get(path)
         if found is None:
-            raise DataError(f"data.source {self.shown}: there is no file {path}")
+            raise DataError(f"data.source {self.shown}: no such file: {path}")
         return found

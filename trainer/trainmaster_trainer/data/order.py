@@ -43,11 +43,11 @@ class Cursor:
         self._order = rows
 
     def epoch(self, step: int) -> int:
-        """Epoch of a step, from 0."""
+        """Return the epoch of a step, from 0."""
         return step // self.steps_per_epoch
 
     def indices(self, step: int, rank: int = 0, world_size: int = 1) -> Indices:
-        """Rows of a step for one rank: its contiguous slice of the step's batch, int64 of (batch / world size,)."""
+        """Return the rows of a step for one rank: its contiguous slice of the batch, int64 of (batch / world size,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)

@@ -36,7 +36,7 @@ class DatasetRows:
         if self.is_classes and not self.labels:
             if task.num_classes is None:
                 raise ConfigurationError(
-                    f"task.numClasses: {label} has no attribute `classes` that names them; give their number"
+                    f"task.numClasses: {label} has no attribute `classes` with their names; set the number of classes"
                 )
             self.labels = [str(number) for number in range(task.num_classes)]
         if len(dataset) == 0:
@@ -53,7 +53,7 @@ class DatasetRows:
             if tuple(x.shape) != self.shape:
                 raise DataError(
                     f"data.class {self.label}: row {index} has shape {list(x.shape)} and row 0 {list(self.shape)}; "
-                    "all rows need the same"
+                    "all rows must have the same shape"
                 )
         targets = torch.tensor([y for _, y in rows], dtype=torch.int64 if self.is_classes else torch.float32)
         return torch.stack([x for x, _ in rows]), targets
@@ -69,7 +69,7 @@ class DatasetRows:
             y = row[1].item() if isinstance(row[1], Tensor | np.generic | np.ndarray) else row[1]
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"data.class {self.label}: row {index} can't become a tensor and a number: {error}"
+                f"data.class {self.label}: row {index} can't be converted to a tensor and a number: {error}"
             ) from error
         if isinstance(y, bool) or not isinstance(y, int | float):
             y = int(y) if isinstance(y, bool) else self._no_number(index, y)
@@ -92,7 +92,7 @@ def own_rows(data: Data, task: Task, base_dir: Path) -> Rows:
     """Return the rows of the user's class.
 
     Raises:
-        ConfigurationError: Its arguments don't fit, or its objects are no rows.
+        ConfigurationError: Its arguments don't fit, or it isn't a dataset.
         DataError: A row isn't (sample, target).
     """
     assert data.reference is not None
@@ -105,7 +105,7 @@ def own_rows(data: Data, task: Task, base_dir: Path) -> Rows:
         return found  # type: ignore[no-any-return]
     if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
         raise ConfigurationError(
-            f"data.class {data.label}: needs __len__ and __getitem__, which gives (sample, target); an iterable "
-            "dataset has no position to go on from after a stop"
+            f"data.class {data.label}: needs __len__ and __getitem__, which returns (sample, target); an iterable "
+            "dataset has no position to resume from"
         )
     return DatasetRows(found, data.label, task)

@@ -32,7 +32,7 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Unscaled samples, float32 of (n, *shape), and targets of (n,): int64 classes or float32 numbers."""
+        """Return unscaled samples, float32 of (n, *shape), and targets of (n,): int64 classes or float32 numbers."""
         ...
 
 
@@ -47,7 +47,7 @@ class TensorRows:
         return len(self.x)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Rows by number."""
+        """Return rows by number."""
         index = torch.from_numpy(indices)
         return self.x[index], self.y[index]
 
@@ -81,7 +81,7 @@ class Prepared:
             self._scaled = {"x": x, "y": y}
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Scaled samples and targets on the device, by row number."""
+        """Return scaled samples and targets on the device, by row number."""
         if self._scaled:
             index = torch.from_numpy(indices).to(self.mean.device)
             return self._scaled["x"].index_select(0, index), self._scaled["y"].index_select(0, index)
@@ -96,7 +96,7 @@ class Prepared:
         return (x - self.mean) / self.std, y
 
     def description(self) -> dict[str, Any]:
-        """What a packaged model needs to be used on new rows."""
+        """Return what a packaged model needs to be used on new rows."""
         return {
             "shape": list(self.rows.shape),
             "labels": self.rows.labels,
@@ -125,14 +125,14 @@ def prepare(rows: Rows, training: Training) -> Prepared:
         )
     splits = split_rows(len(rows), spec.split.train, spec.split.validation, spec.split.seed)
     problems = [
-        f"data.split.{name} leaves no row of the {len(rows)} in {spec.label}; raise its share"
+        f"data.split.{name} has no rows of the {len(rows)} in {spec.label}; increase its share"
         for name, part in zip(("train", "validation", "test"), splits, strict=True)
         if len(part) == 0
     ]
     if 0 < len(splits[0]) < spec.batch_size:
         problems.append(
             f"data.batchSize {spec.batch_size} is more than the {len(splits[0])} rows of the train split "
-            f"({len(rows)} rows in {spec.label}); at most {len(splits[0])} is possible, with as few workers"
+            f"({len(rows)} rows in {spec.label}); at most {len(splits[0])} is possible"
         )
     if problems:
         raise ConfigurationError("; ".join(problems))
@@ -142,7 +142,7 @@ def prepare(rows: Rows, training: Training) -> Prepared:
 
 
 def _measure(data: Prepared, *, normalize: bool) -> None:
-    """Statistics of the train split; of its first rows where each has to be decoded (the split is shuffled)."""
+    """Return statistics of the train split; of its first rows if each has to be decoded (the split is shuffled)."""
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
@@ -159,7 +159,7 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
 
 
 def _mean(rows: Rows, chosen: Indices, over: tuple[int, ...], of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean over rows and pixels in float64, a few rows at a time, because a large image has millions of numbers."""
+    """Return the mean over rows and pixels in float64, a few rows at a time to bound memory."""
     at_once = max(1, STATISTICS_VALUES // math.prod(rows.shape))
     total = torch.zeros(1, dtype=torch.float64)
     count = 0

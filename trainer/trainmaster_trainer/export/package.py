@@ -24,7 +24,7 @@ WEIGHTS, SPEC, DATA = "model.safetensors", "training.json", "data.json"
 
 def package(store: Store, training: Training, data: Prepared, weights: dict[str, Tensor], outputs: int) -> str:
     """Write model/ and return its address. `outputs`: numbers that the model returns for a sample."""
-    # a copy each: weights that a model uses twice share memory, which the format refuses
+    # a copy each: weights that a model uses twice share memory, which the format rejects
     store.put(
         f"{MODEL}/{WEIGHTS}", save({name: tensor.detach().clone().contiguous() for name, tensor in weights.items()})
     )
@@ -47,7 +47,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Unscaled samples of (n, *shape) -> class numbers of (n,), or numbers in the target's unit."""
+        """Predict from unscaled samples of (n, *shape): class numbers of (n,), or numbers in the target's unit."""
         output = self.model((x - self.mean) / self.std)
         if self.labels or self.training.task.name == "classification":
             return output.argmax(dim=1)  # type: ignore[no-any-return]
@@ -79,8 +79,9 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         model = build_model(training.model, tuple(data["shape"]), data["outputs"])
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"{store.uri}/{MODEL} was made by {training.model.label}, which can't be built here: {error}. Give the "
-            "folder with that code (load_package(store, code=...)), or install the package"
+            f"{store.uri}/{MODEL} was trained with {training.model.label}, which can't be built here: "
+            f"{error}. Pass the "
+            "folder with its code (load_package(store, code=...)), or install the package"
         ) from error
     model.load_state_dict(load(files[WEIGHTS]))
     shape = data["statisticsShape"]

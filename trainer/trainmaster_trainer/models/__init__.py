@@ -32,9 +32,9 @@ def build_model(part: ModelPart, input_shape: Shape, outputs: int) -> nn.Module:
         return MODELS.get(part.name, "model.name")(part, input_shape, outputs)
     target = resolve(part.reference, "model.class") if part.reference else MODELS.get(part.name or "", "model.name")
     if inspect.isclass(target) and not issubclass(target, nn.Module):
-        raise ConfigurationError(f"model {part.label} is no subclass of torch.nn.Module")
+        raise ConfigurationError(f"model {part.label} is not a subclass of torch.nn.Module")
     values = {"input_shape": input_shape, "outputs": outputs, "num_classes": outputs}
     found = call(target, "model", part.FAMILY.call, part.args, offered=values)
     if not isinstance(found, nn.Module):
-        raise ConfigurationError(f"model {part.label} made a {type(found).__name__}; expected a torch.nn.Module")
+        raise ConfigurationError(f"model {part.label} returned a {type(found).__name__}; expected a torch.nn.Module")
     return found

@@ -25,7 +25,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, dim) -> the same shape."""
+        """Return logits of a batch of images."""
         batch, tokens, dim = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(batch, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -48,7 +48,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(args.dim, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Return logits of a batch of images."""
         tokens = self.embed(x).flatten(2).transpose(1, 2) + self.position
         return self.head(self.norm(self.blocks(tokens)).mean(dim=1))  # type: ignore[no-any-return]
 

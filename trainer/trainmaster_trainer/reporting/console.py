@@ -141,7 +141,7 @@ def notice(event: RunEvent) -> str:
     if event.kind is EventKind.RAY_READY:
         return "all workers have joined"
     if event.kind is EventKind.LEAVING:
-        return f"{event.pod} is being terminated: saving first"
+        return f"{event.pod} is being terminated: saving a checkpoint first"
     if event.kind is EventKind.WARNING:
         return f"warning: {event.message}"
     if event.kind is EventKind.TRACKER:

@@ -33,7 +33,7 @@ class RunEvent:
         seconds: Since the attempt began.
         report: Kind of a report of rank 0; None for other events.
         state: New state of the trainer.
-        message: A sentence: of a state, a warning, or a report of kind Warning.
+        message: Message of a state, a warning, or a report of kind Warning.
         step: Optimizer step of a report.
         total_steps: Steps of the whole run.
         epoch: Epoch of that step, from 0.

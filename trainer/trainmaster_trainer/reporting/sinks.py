@@ -72,7 +72,7 @@ class Outlets:
         return message
 
     def _close_trackers(self, message: ExitMessage) -> None:
-        """All at once, so that the limits of several dead servers don't add up."""
+        """Close all trackers in parallel, so that the grace periods of several dead servers don't add up."""
         threads = [threading.Thread(target=tracker.close, args=(message,)) for tracker in self._trackers]
         for thread in threads:
             thread.start()

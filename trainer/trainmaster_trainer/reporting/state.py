@@ -35,7 +35,7 @@ class Hub:
         self._began = time.monotonic()
         self.state = TrainerState.STARTING
         self.last: Report | None = None
-        """Newest report that says where the run is."""
+        """Newest report with the position of the run."""
         self.waiting = ""
         """What a save waits for, from rank 0; empty: nothing."""
         self.metrics: dict[str, float] = {}
@@ -66,7 +66,7 @@ class Hub:
             listener(data)
 
     def to(self, state: TrainerState, message: str = "") -> None:
-        """A transition; the same state again is news if there is something to say."""
+        """Change the phase; the same phase again is reported only with a message."""
         with self._lock:
             if self.state is state and not message:
                 return
@@ -75,13 +75,13 @@ class Hub:
         self.emit(EventKind.STATE, state=str(state), message=message)
 
     def ray_ready(self) -> None:
-        """All workers have joined."""
+        """Record that all workers have joined."""
         self._mark("ray_ready")
         self.moved()
         self.emit(EventKind.RAY_READY)
 
     def moved(self) -> None:
-        """The run got on."""
+        """Record that the run has made progress."""
         with self._lock:
             self.last_move = time.monotonic()
 
@@ -92,7 +92,7 @@ class Hub:
         self.emit(EventKind.TRACKER, **tracker.model_dump(by_alias=False))
 
     def recovering(self, message: str) -> int:
-        """Workers were lost and are replaced. Returns how often in a row that was without a new step."""
+        """Record a recovery. Return the number of consecutive recoveries without a new step."""
         with self._lock:
             self.recoveries += 1
             self._failures_without_step += 1
@@ -101,7 +101,7 @@ class Hub:
         return count
 
     def report(self, report: Report) -> None:
-        """News of rank 0."""
+        """Record a report of rank 0."""
         with self._lock:
             self._move(report)
             finite = {key: value for key, value in report.metrics.items() if math.isfinite(value)}
@@ -118,7 +118,7 @@ class Hub:
         self.emit(EventKind.REPORT, **report.model_dump(mode="json", by_alias=False))
 
     def progress(self) -> ProgressMessage:
-        """What the operator is told."""
+        """Return the progress message for the operator."""
         with self._lock:
             last, meta = self.last, self._job.metadata
             eta = last.eta_seconds if last and last.eta_seconds is not None else None
@@ -150,7 +150,7 @@ class Hub:
     def ended(
         self, outcome: Outcome, message: str = "", failure: FailureClass | None = None, **more: Any
     ) -> ExitMessage:
-        """The result, with the newest values."""
+        """Return the result, with the newest values."""
         with self._lock:
             return ExitMessage(
                 outcome=outcome,
@@ -165,7 +165,7 @@ class Hub:
     def _move(self, report: Report) -> None:
         """Follow the run: forward by its steps, and back only where a recovery, which is counted, goes back."""
         if report.kind not in (ReportKind.WARNING, ReportKind.WAITING):
-            self.last_move = time.monotonic()  # that something is wrong is no sign that the run gets on
+            self.last_move = time.monotonic()  # a warning is not progress
         at = self.last.step if self.last else 0
         if report.kind is ReportKind.RESUMED:
             if report.step >= at or self.recoveries:

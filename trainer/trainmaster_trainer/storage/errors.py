@@ -15,41 +15,41 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _MACHINE_IDENTITY = "169.254.169.254"  # where a cloud's machines ask for their keys; only asked when there are none
 
 KEY_ID, SECRET_KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
-_IN_THE_SECRET = "in the Secret that storage.credentialsSecret names, on a laptop in the environment"
-_NO_S3 = "it doesn't speak S3"
+_IN_THE_SECRET = "in the Secret of storage.credentialsSecret, or on a laptop in the environment"
+_NO_S3 = "it does not support the S3 API"
 _BAD_TOKEN = (
-    f"the session token {SESSION_TOKEN} is not valid for that key",
-    f"renew {SESSION_TOKEN} {_IN_THE_SECRET}; leave it out with keys that don't expire",
+    f"the session token {SESSION_TOKEN} is not valid for that access key",
+    f"renew {SESSION_TOKEN} {_IN_THE_SECRET}; remove it if the keys don't expire",
 )
 
 # code of the server: (what it means, what to do)
 _REFUSALS = {
-    "InvalidAccessKeyId": ("it doesn't know that key id", f"correct {KEY_ID} {_IN_THE_SECRET}"),
+    "InvalidAccessKeyId": ("it does not know that access key ID", f"correct {KEY_ID} {_IN_THE_SECRET}"),
     "SignatureDoesNotMatch": (
-        "the secret key doesn't belong to that key id",
+        "the secret access key does not match the access key ID",
         f"correct {SECRET_KEY} {_IN_THE_SECRET}",
     ),
     "AccessDenied": (
-        "that key has no permission for it",
+        "that access key has no permission for it",
         f"allow it on the server, or correct the bucket in storage.uri or {KEY_ID} {_IN_THE_SECRET}",
     ),
     "InvalidTokenId": _BAD_TOKEN,
     "InvalidToken": _BAD_TOKEN,
     "ExpiredToken": ("the session token has expired", f"renew {SESSION_TOKEN} {_IN_THE_SECRET}"),
-    "RequestTimeTooSkewed": ("the clocks of the two machines differ too much", "set the clock of the slower one"),
-    "InvalidBucketName": ("the server doesn't accept that bucket's name", "correct the bucket in storage.uri"),
+    "RequestTimeTooSkewed": ("the clocks of the two machines differ by too much", "synchronize their clocks"),
+    "InvalidBucketName": ("the server rejects the bucket name", "correct the bucket in storage.uri"),
     "AuthorizationHeaderMalformed": ("it is in another region", "correct storage.region"),
 }
 _CHECK_ALL = f"check the bucket in storage.uri, storage.endpoint, and {KEY_ID} {_IN_THE_SECRET}"
 _NO_ANSWER = {  # in the order in which they are looked for: a name that isn't found shows as a failed connection too
     "dns error": "its name can't be resolved",
     "ConnectionRefused": "connection refused",
-    "InvalidContentType": "it doesn't speak TLS; use http:// in storage.endpoint",
+    "InvalidContentType": "it does not support TLS; use http:// in storage.endpoint",
     "certificate": "its TLS certificate isn't trusted",
-    "Timeout": "no answer in time",
-    "TimedOut": "no answer in time",
-    "IncompleteMessage": "it broke the connection off",
-    "ConnectionReset": "it broke the connection off",
+    "Timeout": "no response in time",
+    "TimedOut": "no response in time",
+    "IncompleteMessage": "it closed the connection",
+    "ConnectionReset": "it closed the connection",
 }
 _DENIED_ON_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
@@ -69,8 +69,8 @@ class Fault:
 
     Attributes:
         kind: What follows from it.
-        reason: Half a sentence, with the server's own code where it gave one.
-        fix: What to do about it, naming the field or the key; empty where the kind says it all.
+        reason: A clause, with the server's error code if it sent one.
+        fix: What to do about it, naming the field or the key; empty if the kind is sufficient.
     """
 
     kind: Kind
@@ -79,7 +79,7 @@ class Fault:
 
 
 def read_s3(text: str) -> Fault:
-    """Understand an error of an S3 request."""
+    """Classify an error of an S3 request."""
     code = _first(_S3_CODE, text)
     status = int(_first(_STATUS, text) or 0)
     if code == "NoSuchBucket":
@@ -116,16 +116,16 @@ def bad_key(access_key: str | None, secret_key: str | None, session_token: str |
     """
     for name, value in ((KEY_ID, access_key), (SECRET_KEY, secret_key), (SESSION_TOKEN, session_token)):
         if value and (value != value.strip() or not value.isprintable() or not value.isascii()):
-            return f"{name} holds a space, a line break or another character that no key has: write it {_IN_THE_SECRET}"
+            return f"{name} contains a space, a line break or another invalid character: correct it {_IN_THE_SECRET}"
     if access_key and not secret_key:
-        return f"{KEY_ID} is given but {SECRET_KEY} is not: give both {_IN_THE_SECRET}"
+        return f"{KEY_ID} is set but {SECRET_KEY} is not: set both {_IN_THE_SECRET}"
     if secret_key and not access_key:
-        return f"{SECRET_KEY} is given but {KEY_ID} is not: give both {_IN_THE_SECRET}"
+        return f"{SECRET_KEY} is set but {KEY_ID} is not: set both {_IN_THE_SECRET}"
     return ""
 
 
 def read_disk(error: Exception) -> Fault:
-    """Understand an error of a file: nothing on a disk gets better by waiting, so none of them may pass."""
+    """Classify an error of a file: none of them is transient."""
     number = error.errno if isinstance(error, OSError) else int(_first(_OS_ERROR, str(error)) or 0)
     reason = os.strerror(number).lower() if number else first_line(str(error))
     if number in (errno.EEXIST, errno.ENOTDIR):
@@ -136,7 +136,7 @@ def read_disk(error: Exception) -> Fault:
 
 
 def first_line(text: str) -> str:
-    """The first line of an error, without the library's dump of its own structures."""
+    """Return the first line of an error, without the library's dump of its own structures."""
     lines = text.strip().splitlines()
     return lines[0][:300] if lines else "no reason given"
 

@@ -27,7 +27,7 @@ from .waiting import calling
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 120.0  # an outage of a minute passes unnoticed; a longer one ends the attempt
-LOCK = ".lock"  # in a store on disk: what stands in for S3's conditional writes
+LOCK = ".lock"  # in a store on disk: replaces S3's conditional writes
 
 
 class Changed(Exception):  # noqa: N818 - an answer, not an error
@@ -81,7 +81,7 @@ class Store:
 
     @property
     def where(self) -> str:
-        """The server or the directory, for people."""
+        """The server or the directory, for messages."""
         return (self.endpoint or f"S3 in {self.region}") if self.is_s3 else self.uri
 
     def under(self, path: str) -> Store:
@@ -124,12 +124,12 @@ class Store:
 
     # -- reading ------------------------------------------------------------------------------------------------
     def get(self, path: str) -> bytes | None:
-        """Content of an object, None where there is none."""
+        """Return the content of an object, None if it doesn't exist."""
         found = self.get_versioned(path)
         return found[0] if found else None
 
     def get_versioned(self, path: str) -> tuple[bytes, str] | None:
-        """Content and version, for a later `put_if`."""
+        """Return content and version, for a later `put_if`."""
 
         def read() -> tuple[bytes, str] | None:
             try:
@@ -144,7 +144,7 @@ class Store:
         return self._patiently(f"reading {path}", read)
 
     def directories(self, prefix: str) -> list[str]:
-        """Names of the directories directly under a directory; on disk also of those that hold nothing."""
+        """Return the names of the directories directly under a directory; on disk also of empty ones."""
 
         def read() -> list[str]:
             found = obstore.list_with_delimiter(self._client(), prefix=prefix.strip("/"))
@@ -153,7 +153,7 @@ class Store:
         return self._patiently(f"listing {prefix}", read)
 
     def list(self, prefix: str = "") -> list[tuple[str, int]]:
-        """(path, bytes) of every object under a directory."""
+        """Return (path, bytes) of every object under a directory."""
 
         def read() -> list[tuple[str, int]]:
             try:
@@ -187,7 +187,7 @@ class Store:
         """Write only if the object still has this version (None: only if there is none).
 
         Raises:
-            Changed: Somebody else wrote in between. After an outage this may have been our own write whose answer
+            Changed: Another process wrote in between. After an outage it may have been our own write whose response
                 was lost: callers read again and compare.
         """
         swap = self._swap_on_s3 if self.is_s3 else self._swap_on_disk
@@ -215,7 +215,7 @@ class Store:
             yield
 
     def delete(self, *paths: str) -> None:
-        """Delete objects; those that are gone already are no error."""
+        """Delete objects; a missing object is not an error."""
         for path in paths:
             self._patiently(f"deleting {path}", lambda path=path: self._delete(path))  # type: ignore[misc]
 
@@ -228,7 +228,7 @@ class Store:
     def delete_directory(self, prefix: str) -> None:
         """Delete everything under a directory.
 
-        On disk also what is no object: a process that was killed while it wrote leaves `NAME#1`, which no list shows.
+        On disk also what isn't an object: a process that was killed while writing leaves `NAME#1`, which isn't listed.
         """
         if self.is_s3:
             self.delete(*(path for path, _ in self.list(prefix)))
@@ -245,7 +245,7 @@ class Store:
         path = f".probe-{os.getpid()}-{time.monotonic_ns()}"
         self.put(path, b"probe")
         if self.get(path) != b"probe":
-            raise StorageUnavailable(f"{self.uri}: what was written can't be read back")
+            raise StorageUnavailable(f"{self.uri}: written data can't be read back")
         self.delete(path)
 
     # -- patience -----------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Store:
                     pause = min(pause * 2, 5.0)
 
     def _require_bucket(self, error: FileNotFoundError) -> None:
-        """An object that isn't there is an answer; a bucket that isn't there is an error."""
+        """Raise if the bucket doesn't exist; a missing object is not an error."""
         if self.is_s3:
             fault = read_s3(str(error))
             if fault.kind is Kind.NO_BUCKET:
@@ -284,14 +284,14 @@ class Store:
             )
         if fault.kind is Kind.NO_KEYS:
             return StorageDenied(
-                f"there is no key for bucket {bucket} at {where}: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
-                "in the Secret that storage.credentialsSecret names, on a laptop in the environment"
+                f"no credentials for bucket {bucket} at {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+                "in the Secret of storage.credentialsSecret, or on a laptop in the environment"
             )
         if fault.kind is Kind.REFUSED:
             key = f"key {self.access_key}" if self.access_key else "this machine's identity"
             return StorageDenied(f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; {fault.fix}")
         return StorageUnavailable(
-            f"{where} gave no answer for {self.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
+            f"{where} has not responded for {self.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
             "check storage.endpoint and the server"
         )
 
@@ -324,10 +324,10 @@ def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, st
 
 @lru_cache(maxsize=1024)
 def _parsed(uri: str) -> Address:
-    """A path that the operating system gave us may hold anything; an address in S3 was checked when it was opened."""
+    """Parse an address; a path from the operating system may contain anything."""
     return parse(uri) if uri.startswith("s3://") else local(uri)
 
 
 def _remove(directory: Path) -> None:
-    with suppress(FileNotFoundError):  # somebody else deletes it too
+    with suppress(FileNotFoundError):  # deleted concurrently
         shutil.rmtree(directory)

@@ -1,7 +1,7 @@
-"""Which calls to storage are waiting for an answer right now, so that a silent server shows while it is silent.
+"""Calls to storage that are waiting for a response, so that an unresponsive server is reported while it hangs.
 
-A stopped server accepts a connection and then says nothing: no error comes for two minutes. So what counts is how long
-a call has been going on, not whether it failed. Whoever reports progress asks `waiting` about once a second.
+A stopped server accepts a connection and then never responds: no error comes for two minutes. So what counts is how
+long a call has been in progress, not whether it failed. The progress reporter polls `waiting` about once a second.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Wait:
     reason: str = ""
 
     def __str__(self) -> str:
-        """Return a sentence for a status."""
+        """Return a message for the status."""
         because = f" ({self.reason})" if self.reason else ""
-        return f"storage {self.where} has not answered for {self.seconds:.0f} s while {self.doing}{because}"
+        return f"storage {self.where} has not responded for {self.seconds:.0f} s while {self.doing}{because}"
 
 
 @dataclass
 class Call:
-    """A call that is going on; `reason` is what its last try said."""
+    """A call in progress; `reason` is the error of its last try."""
 
     where: str
     doing: str
@@ -58,7 +58,7 @@ _CALLS: dict[int, Call] = {}
 
 @contextmanager
 def calling(where: str, doing: str, size: int = 0) -> Iterator[Call]:
-    """Keep note of a call while it goes on.
+    """Track a call while it is in progress.
 
     Args:
         where: The server or directory.
@@ -79,7 +79,7 @@ def waiting(quiet_seconds: float = QUIET_SECONDS) -> Wait | None:
     """Return the call of this process that has waited longest, None while storage answers in time.
 
     Args:
-        quiet_seconds: How long a call may take, besides the time that its bytes need, before it counts.
+        quiet_seconds: How long a call may take, in addition to the time for its bytes, before it counts.
     """
     now = time.monotonic()
     with _LOCK:

@@ -47,7 +47,7 @@ class Task:
     Attributes:
         kind: Outputs, and what metrics see.
         loss: What is minimised.
-        factories: Makers of the metrics besides the loss, by their name in the spec and in metrics.jsonl.
+        factories: Factories of the metrics other than the loss, by their name in the spec and in metrics.jsonl.
     """
 
     kind: Kind
@@ -77,6 +77,6 @@ class Task:
         known = {f"val/{name}": each for name, each in {"loss": loss, **others}.items()}
         if metric not in known:
             raise ConfigurationError(
-                f"{path}: there is no metric {metric!r}; there are {', '.join(known)}{did_you_mean(metric, known)}"
+                f"{path}: unknown metric {metric!r}; known are {', '.join(known)}{did_you_mean(metric, known)}"
             )
         return Objective(metric, known[metric].higher_is_better)

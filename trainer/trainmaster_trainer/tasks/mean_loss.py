@@ -26,7 +26,7 @@ class MeanLoss(Metric):
         self.add_state("rows", torch.zeros((), dtype=torch.float64))
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Weight the batch's mean by its rows: the last batch of a split is smaller."""
+        """Add the batch's mean, weighted by its rows: the last batch of a split is smaller."""
         self.add("total", self._loss(output.float(), target).double() * len(target))
         self.add("rows", torch.tensor(float(len(target)), dtype=torch.float64, device=target.device))
 

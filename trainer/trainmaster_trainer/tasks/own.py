@@ -69,7 +69,7 @@ def metric_factory(target: Any, part: Part, name: str, path: str, kind: Kind) ->
     if not issubclass(target, Metric):
         raise ConfigurationError(
             f"{path} {part.label}: is neither a subclass of trainmaster_trainer.tasks.metrics.Metric nor a function "
-            "(outputs, targets) -> number, so it can't be merged over the workers"
+            "(outputs, targets) -> number, so it can't be merged across workers"
         )
 
     def build() -> Metric:
@@ -93,10 +93,10 @@ def own_loss(target: Any, part: Part, path: str) -> Loss:
         return Loss(function, function)
     found = call(target, path, part.FAMILY.call, part.args)
     if not callable(found):
-        raise ConfigurationError(f"{path} {part.label}: its objects can't be called with (output, target)")
+        raise ConfigurationError(f"{path} {part.label}: its instances can't be called with (output, target)")
     if isinstance(found, nn.Module) and any(p.requires_grad for p in found.parameters()):
         raise ConfigurationError(
-            f"{path} {part.label}: has parameters of its own, which no optimizer trains and no gradient is averaged "
-            "for; move them into the model"
+            f"{path} {part.label}: has its own parameters, which are neither trained nor synchronized between workers; "
+            "move them into the model"
         )
     return Loss(found, found)

@@ -46,12 +46,15 @@ def test_every_tracker_has_a_name_of_its_own() -> None:
         ([{}], "spec.tracking[0]: needs exactly one of mlflow, class"),
         ([{"mlflow": {}, "class": "a:B"}], "spec.tracking[0]: needs exactly one of mlflow, class"),
         ([{"wandb": {}}], "spec.tracking[0].wandb = {}: unknown field: known fields are mlflow, class, args"),
-        ([{"class": "no-module"}], 'spec.tracking[0].class = "no-module": must be text such as my_package.module:Name'),
+        (
+            [{"class": "no-module"}],
+            'spec.tracking[0].class = "no-module": must be a string such as my_package.module:Name',
+        ),
         ([{"mlflow": {}, "args": {"a": 1}}], "spec.tracking[0].args: are those of `class`"),
         ([{"mlflow": {"ur": "x"}}], 'spec.tracking[0].mlflow.ur = "x": unknown field; did you mean `uri`?'),
         (
             [{"mlflow": {"uri": "mlflow:5000"}}],
-            'spec.tracking[0].mlflow.uri = "mlflow:5000": must be text such as http://',
+            'spec.tracking[0].mlflow.uri = "mlflow:5000": must be a string such as http://',
         ),
         ([{"mlflow": {}}] * 9, "spec.tracking = "),
     ],

@@ -38,8 +38,8 @@ def test_all_problems_of_a_change_are_named():
     new = job({"spec.training.loop.seed": 3, "spec.run.stallSeconds": 1})
     message = answer(review("UPDATE", new, job()))["status"]["message"]
     assert "2 problems" in message
-    assert "spec.training: can't be changed, because the checkpoints of this run belong to it" in message
-    assert "spec.run.stallSeconds = 1: must be a whole number of at least 10" in message
+    assert "spec.training: is immutable, because the checkpoints of this run belong to it" in message
+    assert "spec.run.stallSeconds = 1: must be an integer of at least 10" in message
 
 
 @pytest.mark.parametrize("example", ALL_EXAMPLES)

@@ -130,7 +130,7 @@ def test_what_would_break_the_job_or_its_walls_is_refused_by_name(spec: dict[str
         ({"env": [{"name": "A"}, {"name": "RAY_AUTH_TOKEN"}]}, "env[1].name", "leave it out"),
         ({"env": [{"name": "POD_IP"}]}, "env[0].name", "leave it out"),
         ({"env": [{"name": "AWS_ENDPOINT_URL"}]}, "env[0].name", "set storage.endpoint instead"),
-        ({"env": [{"name": "A"}, {"name": "A"}]}, "env[1].name", "leave one of them out"),
+        ({"env": [{"name": "A"}, {"name": "A"}]}, "env[1].name", "remove one of them"),
         ({"resources": {"limits": {"cpu": 2}}}, "resources.limits[cpu]", "set cluster.workers.cpuLimit instead"),
         ({"resources": {"requests": {"memory": 2}}}, "resources.requests[memory]", "set cluster.workers.memory"),
         ({"resources": {"limits": {"nvidia.com/gpu": 2}}}, "resources.limits[nvidia.com/gpu]", "cluster.workers.gpus"),

@@ -114,7 +114,7 @@ def test_a_module_that_prints_or_leaves_threads_behind_does_no_harm(tmp_path: Pa
 def test_a_module_that_hangs_is_a_problem(tmp_path: Path) -> None:
     code = "import threading\nthreading.Event().wait()\n"
     (line,) = said(tmp_path, {"spec.training.model": {"class": "own:Net"}}, code=code, seconds=2)
-    assert "importing it took longer than 2 s; a module must not wait while it is imported" in line
+    assert "importing it took longer than 2 s; a module must not block while it is imported" in line
 
 
 def test_an_entry_point_is_checked_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,13 @@ ODD, TWO = "spec.training.data.batchSize", "spec.cluster.workers.count"
 SCHEDULE, METRICS = "spec.training.schedule", "spec.training.task.metrics"
 LATE = {"name": "cosine", "warmup": "11ep"}
 MISTAKES = [
-    ({"spec.training.loop.duration": "20"}, 'duration = "20": must be text such as 20ep, 1000step'),
-    ({"spec.training.loop.duration": 20}, "duration = 20: must be text such as 20ep, 1000step"),
-    ({"spec.training.schedule": {"name": "cosine", "warmup": 0}}, "in YAML, text that looks like this needs quotes"),
-    ({"spec.training.data.batchSize": 0}, "batchSize = 0: must be a whole number of at least 1 and at most 1000000"),
-    ({"spec.training.data.batchSize": "64"}, 'batchSize = "64": must be a whole number'),
-    ({"spec.training.data.batchSize": True}, "batchSize = true: must be a whole number"),
-    ({"spec.training.data.batchSize": 1.5}, "batchSize = 1.5: must be a whole number"),
+    ({"spec.training.loop.duration": "20"}, 'duration = "20": must be a string such as 20ep, 1000step'),
+    ({"spec.training.loop.duration": 20}, "duration = 20: must be a string such as 20ep, 1000step"),
+    ({"spec.training.schedule": {"name": "cosine", "warmup": 0}}, "quote it: YAML would parse it as another type"),
+    ({"spec.training.data.batchSize": 0}, "batchSize = 0: must be an integer of at least 1 and at most 1000000"),
+    ({"spec.training.data.batchSize": "64"}, 'batchSize = "64": must be an integer'),
+    ({"spec.training.data.batchSize": True}, "batchSize = true: must be an integer"),
+    ({"spec.training.data.batchSize": 1.5}, "batchSize = 1.5: must be an integer"),
     ({"spec.training.data.normalize": "yes"}, 'normalize = "yes": must be true or false'),
     ({"spec.training.data.batchsize": 8}, "spec.training.data.batchsize = 8: unknown field; did you mean `batchSize`?"),
     ({"spec.training.data.batch_size": 8}, "did you mean `batchSize`?"),
@@ -31,7 +31,7 @@ MISTAKES = [
     ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
     (
         {"spec.training.model": {"name": "vti"}},
-        'spec.training.model.name = "vti": unknown model; known are cnn, mlp, vit, or give your own by '
+        'spec.training.model.name = "vti": unknown model; known are cnn, mlp, vit, or use your own with '
         '`class: "package.module:Name"`; did you mean `vit`?',
     ),
     ({"spec.training.model": {"name": "MLP"}}, "did you mean `mlp`?"),
@@ -40,13 +40,13 @@ MISTAKES = [
     ({"spec.training.task.metrics": [{"name": "acuracy"}]}, 'metrics[0].name = "acuracy": unknown metric'),
     ({"spec.training.model": {}}, "spec.training.model: needs exactly one of name, class"),
     ({"spec.training.model": {"name": "mlp", "class": "a:B"}}, "spec.training.model: needs exactly one of name, class"),
-    ({"spec.training.model": {"class": "my_pkg.Net"}}, "must be text such as my_package.module:Name"),
+    ({"spec.training.model": {"class": "my_pkg.Net"}}, "must be a string such as my_package.module:Name"),
     (
         {"spec.training.model": {"name": None}},
-        "spec.training.model.name: is empty: text such as cnn, mlp, vit, package/name",
+        "spec.training.model.name: is empty: a string such as cnn, mlp, vit, package/name",
     ),
     ({"spec.training.model": {"name": "mlp", "args": {"dropout": "x"}}}, 'args.dropout = "x": must be a number of'),
-    ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be a whole number"),
+    ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be an integer"),
     ({"spec.training.model": {"name": "mlp", "args": []}}, "args = []: must be a mapping"),
     ({"spec.training.model": {"class": "a:B", "args": {"x": [float("nan")]}}}, "args.x[0] = NaN: must be a finite"),
     ({"spec.training.schedule": {"name": "cosine", "args": {"factor": 1}}}, "there are none here; did you mean spec"),
@@ -68,9 +68,9 @@ MISTAKES = [
     ({"spec": REMOVE}, "spec: is required"),
     ({"metadata": REMOVE}, "metadata: is required"),
     ({"metadata.name": REMOVE}, "metadata.name: is required"),
-    ({"metadata.name": "Digits"}, 'metadata.name = "Digits": must begin with a letter, have only lower-case'),
+    ({"metadata.name": "Digits"}, 'metadata.name = "Digits": must start with a letter, contain only lower-case'),
     ({"metadata.lables": {"a": "b"}}, "metadata: has no field `lables` in Kubernetes; did you mean `labels`?"),
-    ({"metadata.labels": {"a": 1}}, "metadata.labels.a = 1: must be text"),
+    ({"metadata.labels": {"a": 1}}, "metadata.labels.a = 1: must be a string"),
     ({"kind": "Job"}, 'kind = "Job": must be TrainingJob'),
     ({"apiVersion": REMOVE}, "apiVersion: is missing: trainmaster.dev/v1alpha1"),
     (
@@ -88,18 +88,21 @@ MISTAKES = [
         {"spec.storage.uri": "gs://bucket"},
         'uri = "gs://bucket": has the scheme gs://, which is not supported: use s3://',
     ),
-    ({"spec.storage.uri": "s3://Bucket"}, "names the bucket `Bucket`, which can't exist: 3 to 63 lower-case letters"),
+    (
+        {"spec.storage.uri": "s3://Bucket"},
+        "has the bucket name `Bucket`, which is invalid: use 3 to 63 lower-case letters",
+    ),
     ({"spec.storage.uri": "runs"}, 'uri = "runs": must be s3://bucket/prefix or an absolute path'),
-    ({"spec.storage.uri": 3}, "uri = 3: must be text such as s3://bucket/prefix"),
+    ({"spec.storage.uri": 3}, "uri = 3: must be a string such as s3://bucket/prefix"),
     ({"spec.storage.uri": "s3://runs/exp#1"}, 'spec.storage.uri = "s3://runs/exp#1": contains `#`'),
     ({"spec.run.resumeFrom": "s3://runs//x"}, 'spec.run.resumeFrom = "s3://runs//x": contains `//`'),
     ({"spec.training.data.source": "images:s3://runs/../x"}, "spec.training.data.source = "),
     ({"spec.cluster.workers.cpus": 1.5}, "cpus = 1.5: must be a quantity such as 500m, 2, 2Gi"),
     ({"spec.cluster.workers.memory": "2GB"}, 'memory = "2GB": must be a quantity such as 500m, 2, 2Gi'),
-    ({"spec.cluster.workers.template": {"metadata": {"labels": {"a": 1}}}}, "labels.a = 1: must be text"),
+    ({"spec.cluster.workers.template": {"metadata": {"labels": {"a": 1}}}}, "labels.a = 1: must be a string"),
     ({"spec.cluster.workers.template": {"spec": ["x"]}}, 'template.spec = ["x"]: must be a mapping'),
     ({"spec.cluster.workers.template": {"spec": {"hostPID": True}}}, "template.spec.hostPID = true: is not allowed"),
-    ({"spec.run.retries.max": -1}, "max = -1: must be a whole number of at least 0"),
+    ({"spec.run.retries.max": -1}, "max = -1: must be an integer of at least 0"),
 ]
 
 
@@ -186,7 +189,7 @@ def test_null_stands_for_the_default_only_where_there_is_one():
     assert found.spec.training.loop.duration == "10ep"
     assert lines(job({"metadata.labels": None, "metadata.creationTimestamp": None})) == []
     (line,) = lines(job({"spec.storage.uri": None}))
-    assert line.startswith("spec.storage.uri: is empty: text such as s3://bucket/prefix")
+    assert line.startswith("spec.storage.uri: is empty: a string such as s3://bucket/prefix")
 
 
 def test_status_is_the_operators_and_no_part_of_validation():

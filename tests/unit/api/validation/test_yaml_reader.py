@@ -59,7 +59,7 @@ def test_several_documents_and_empty_ones():
 
 @pytest.mark.parametrize("text", ["", "---\n", "# only a comment\n"])
 def test_an_empty_file_holds_no_job(text):
-    assert "there is no TrainingJob in it" in str(only(text).problems[0])
+    assert "contains no TrainingJob" in str(only(text).problems[0])
 
 
 @pytest.mark.parametrize(

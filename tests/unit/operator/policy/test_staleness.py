@@ -43,8 +43,8 @@ def test_no_step_for_a_while_is_said_and_the_eta_goes() -> None:
 
 def test_the_cause_is_said_where_the_trainer_knows_it() -> None:
     bench = running()
-    bench.plan(40, pods(), progress=stepped(10, sent=40, waiting="storage has not answered since 12:00:12Z"))
-    assert bench.message("Running").endswith("(step 100): storage has not answered since 12:00:12Z.")
+    bench.plan(40, pods(), progress=stepped(10, sent=40, waiting="storage has not responded since 12:00:12Z"))
+    assert bench.message("Running").endswith("(step 100): storage has not responded since 12:00:12Z.")
 
 
 def test_a_pod_that_is_not_ready_is_named_with_its_node() -> None:

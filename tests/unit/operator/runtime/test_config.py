@@ -20,12 +20,12 @@ def test_every_start_is_a_candidate_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--progress-url", "http://x/v1/progress"], "give an https:// address"),
-        (["--tls-files", "a,b"], "give three files"),
-        (["--lease-seconds", "0"], "give at least 1"),
+        (["--progress-url", "http://x/v1/progress"], "an https:// URL is required"),
+        (["--tls-files", "a,b"], "three files are required"),
+        (["--lease-seconds", "0"], "must be at least 1"),
         (["--storage-uri", "s3://runs//x"], "--storage-uri 's3://runs//x' contains `//`"),
         (["--default-tracking", "mlflow"], "Invalid JSON"),
-        (["--default-tracking", '{"mlflow": {}}'], "give a list like that of spec.tracking"),
+        (["--default-tracking", '{"mlflow": {}}'], "a list like spec.tracking is required"),
         (["--default-tracking", '[{"wandb": {}}]'], "0.wandb: "),
         (["--default-tracking", "[{}]"], "needs exactly one of mlflow, class"),
         (["--default-tracking", '[{"class": "a:B"}]'], "a `class` has no defaults"),

@@ -162,7 +162,9 @@ class Odd:
 
 def test_a_state_that_could_not_be_loaded_is_refused_at_its_first_save(checkpoints: CheckpointManager) -> None:
     checkpoints.save(Snapshot(10, state(10, moment=Odd()), {}))
-    with pytest.raises(ConfigurationError, match=r"can't be read back from a checkpoint .*; keep tensors, numbers"):
+    with pytest.raises(
+        ConfigurationError, match=r"can't be loaded from a checkpoint .*; it must consist of tensors, numbers"
+    ):
         checkpoints.wait()
     assert not protocol.has_manifest(checkpoints.store, (1, 10))
 
@@ -201,7 +203,7 @@ def test_training_goes_on_while_storage_hangs_and_says_so(
     assert not [step for step in steps if 30 < step < 290], "what became due meanwhile was merged into the newest"
     assert max(steps) == 440
     told = [r for r in recording.reports if r.kind in (ReportKind.WAITING, ReportKind.WARNING)]
-    assert any("storage hasn't taken the checkpoint of step 10 since 20" in r.message for r in told), looks
+    assert any("storage has not accepted the checkpoint of step 10 since 20" in r.message for r in told), looks
     assert [r.message for r in told if r.kind is ReportKind.WAITING][-1] == "", "and that it is over"
 
 

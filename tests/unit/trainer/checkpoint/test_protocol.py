@@ -150,7 +150,7 @@ def test_the_fence_only_rises(store: Store) -> None:
     protocol.claim(store, 3)
     protocol.claim(store, 3)
     protocol.check_fence(store, 3)
-    with pytest.raises(Fenced, match="attempt 3 of this run writes now; attempt 2 stops"):
+    with pytest.raises(Fenced, match="attempt 3 has claimed this run; stopping attempt 2"):
         protocol.claim(store, 2)
     protocol.claim(store, 4)
     with pytest.raises(Fenced):

@@ -75,8 +75,8 @@ def test_ten_broken_cells_are_named_and_the_rest_counted(tmp_path: Path) -> None
     [
         ({"target": "z"}, "data.csv has no column 'z'; its columns are a, b, y"),
         ({"features": ["a", "bb"]}, "no column 'bb' (did you mean 'b'?)"),
-        ({"source": "nope.csv"}, "there is no such file"),
-        ({"source": "images:nope", "target": None}, "there is no such folder"),
+        ({"source": "nope.csv"}, "no such file"),
+        ({"source": "images:nope", "target": None}, "no such folder"),
         ({"batchSize": 1000}, "data.batchSize 1000 is more than the 24 rows of the train split"),
         ({"task": {"name": "classification", "numClasses": 3}, "target": "a"}, "set task.numClasses to 30"),
     ],
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_said_with_what_would(tmp_path: Path, data: dict[st
 
 def test_too_few_rows_for_every_split_are_all_said(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("a,y\n1,p\n2,q\n")
-    with pytest.raises(ConfigurationError, match=r"split\.validation leaves no row.*split\.test leaves no row"):
+    with pytest.raises(ConfigurationError, match=r"split\.validation has no rows.*split\.test has no rows"):
         load(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_a_broken_image_met_in_the_run_is_named(tmp_path: Path) -> None:
     path = sorted(folder.rglob("*.png"))[late]
     path.write_bytes(b"junk")
     name = str(path.relative_to(folder))
-    with pytest.raises(DataError, match=rf"images/{name} is not a readable image \(4 bytes: no image format"):
+    with pytest.raises(DataError, match=rf"images/{name} is not a readable image \(4 bytes: unknown image format"):
         train(job, tmp_path)
 
 

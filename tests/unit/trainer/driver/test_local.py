@@ -204,5 +204,5 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_a_wrong_address_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert local.main(options(storage="s3://bucket//x"), loaded()) == 2
     assert capsys.readouterr().err == (
-        'trainmaster: --storage "s3://bucket//x" contains `//`, an empty part of the path: write one slash\n'
+        'trainmaster: --storage "s3://bucket//x" contains `//`, an empty path segment: write one slash\n'
     )

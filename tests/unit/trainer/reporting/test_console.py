@@ -22,7 +22,7 @@ EVENTS = [
     report("Validation"),
     report("Checkpoint"),
     report("Warning", message="checkpoint a1-step-5 is torn [/x]"),
-    report("FromTheFuture", message="storage http://s3 has not answered for 7 s"),
+    report("FromTheFuture", message="storage http://s3 has not responded for 7 s"),
     {"event": "state", "state": "Recovering", "seconds": 4.0, "message": "the process of rank 1 is gone"},
     {"event": "warning", "message": "MLflow is away", "seconds": 5.0},
     {"event": "tracker", "name": "mlflow", "run_id": "r1", "url": "http://m/r1", "seconds": 5.0},
@@ -33,11 +33,11 @@ EVENTS = [
 SHOWN = [
     "resumed from step 5",
     "is torn [/x]",
-    "storage http://s3 has not answered for 7 s",
+    "storage http://s3 has not responded for 7 s",
     "rank 1 is gone",
     "MLflow is away",
     "mlflow: run r1 at http://m/r1",
-    "w-1 is being terminated: saving first",
+    "w-1 is being terminated: saving a checkpoint first",
 ]
 
 

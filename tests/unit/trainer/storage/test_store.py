@@ -160,7 +160,7 @@ def test_a_server_that_stays_away_ends_the_patience() -> None:
     with pytest.raises(StorageUnavailable) as caught:
         s3(f"http://127.0.0.1:{port}", patience=0.5).put("LATEST", b"")
     assert str(caught.value) == (
-        f"http://127.0.0.1:{port} gave no answer for 0 s while writing LATEST in bucket data: connection refused; "
+        f"http://127.0.0.1:{port} has not responded for 0 s while writing LATEST in bucket data: connection refused; "
         "check storage.endpoint and the server"
     )
 
@@ -247,7 +247,7 @@ def said(status: int, code: str) -> str:
         ("PUT http://169.254.169.254/latest/api/token: sending request", Fault(Kind.NO_KEYS, "no keys")),
         ("Received redirect without LOCATION", Fault(Kind.REFUSED, *OTHER_REGION)),
         ("error sending request\n Connect(\"dns error\", ...)", Fault(Kind.NO_ANSWER, "its name can't be resolved")),
-        ("kind: Timeout, source: TimedOut", Fault(Kind.NO_ANSWER, "no answer in time")),
+        ("kind: Timeout, source: TimedOut", Fault(Kind.NO_ANSWER, "no response in time")),
         ("something new\nDebug source: {", Fault(Kind.NO_ANSWER, "something new")),
     ],
 )  # fmt: skip
@@ -258,14 +258,14 @@ def test_what_an_error_means(text: str, expected: Fault) -> None:
 @pytest.mark.parametrize(
     ("code", "reason", "names"),
     [
-        ("InvalidAccessKeyId", "it doesn't know that key id", "AWS_ACCESS_KEY_ID"),
-        ("SignatureDoesNotMatch", "the secret key doesn't belong to that key id", "AWS_SECRET_ACCESS_KEY"),
+        ("InvalidAccessKeyId", "it does not know that access key ID", "AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "the secret access key does not match the access key ID", "AWS_SECRET_ACCESS_KEY"),
         ("InvalidTokenId", "the session token AWS_SESSION_TOKEN is not valid", "AWS_SESSION_TOKEN"),
         ("ExpiredToken", "the session token has expired", "AWS_SESSION_TOKEN"),
         ("AccessDenied", "no permission", "storage.uri"),
-        ("InvalidBucketName", "doesn't accept that bucket's name", "storage.uri"),
+        ("InvalidBucketName", "the server rejects the bucket name", "storage.uri"),
         ("AuthorizationHeaderMalformed", "another region", "storage.region"),
-        ("RequestTimeTooSkewed", "the clocks of the two machines differ too much", "clock"),
+        ("RequestTimeTooSkewed", "the clocks of the two machines differ by too much", "clock"),
         ("SomethingNew", "SomethingNew", "storage.endpoint"),
     ],
 )
@@ -280,12 +280,12 @@ def test_a_refusal_names_what_to_correct(code: str, reason: str, names: str) -> 
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"access_key": "id\n"}, "AWS_ACCESS_KEY_ID holds a space, a line break"),
-        ({"secret_key": "secret\n"}, "AWS_SECRET_ACCESS_KEY holds a space, a line break"),
-        ({"session_token": "to\nken"}, "AWS_SESSION_TOKEN holds a space, a line break"),
-        ({"access_key": "schlüssel"}, "AWS_ACCESS_KEY_ID holds"),
-        ({"secret_key": None}, "AWS_ACCESS_KEY_ID is given but AWS_SECRET_ACCESS_KEY is not"),
-        ({"access_key": None}, "AWS_SECRET_ACCESS_KEY is given but AWS_ACCESS_KEY_ID is not"),
+        ({"access_key": "id\n"}, "AWS_ACCESS_KEY_ID contains a space, a line break"),
+        ({"secret_key": "secret\n"}, "AWS_SECRET_ACCESS_KEY contains a space, a line break"),
+        ({"session_token": "to\nken"}, "AWS_SESSION_TOKEN contains a space, a line break"),
+        ({"access_key": "schlüssel"}, "AWS_ACCESS_KEY_ID contains"),
+        ({"secret_key": None}, "AWS_ACCESS_KEY_ID is set but AWS_SECRET_ACCESS_KEY is not"),
+        ({"access_key": None}, "AWS_SECRET_ACCESS_KEY is set but AWS_ACCESS_KEY_ID is not"),
     ],
 )
 def test_keys_that_no_server_has_to_be_asked_about(keys: dict[str, str | None], sentence: str) -> None:
@@ -298,7 +298,7 @@ def test_keys_that_no_server_has_to_be_asked_about(keys: dict[str, str | None], 
 def test_a_server_of_another_kind_is_named_at_once(status: int) -> None:
     with (
         answering([status] * 5) as (address, _),
-        pytest.raises(StorageDenied, match=r"it doesn't speak S3 .*correct storage\.endpoint"),
+        pytest.raises(StorageDenied, match=r"it does not support the S3 API .*correct storage\.endpoint"),
     ):
         s3(address, patience=30).put("x", b"1")
 
@@ -329,7 +329,7 @@ def test_a_silent_server_shows_while_it_is_silent() -> None:
         assert wait is not None
         assert (wait.where, wait.doing, wait.reason) == (address, "writing LATEST", "")
         assert abs(wait.since - time.time()) < 60
-        assert str(wait).startswith(f"storage {address} has not answered for 0 s while writing LATEST")
+        assert str(wait).startswith(f"storage {address} has not responded for 0 s while writing LATEST")
         assert waiting(60) is None, "not for as long as it takes anyway"
         connection.close()
         server.close()

@@ -114,9 +114,7 @@ def test_directions_come_from_the_metrics(task: TaskSpec, lower: list[str], high
 
 
 def test_a_metric_that_is_not_there_is_named_with_the_nearest() -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"checkpoint\.metric: there is no metric 'val/acuracy'; .*did you mean"
-    ):
+    with pytest.raises(ConfigurationError, match=r"checkpoint\.metric: unknown metric 'val/acuracy'; .*did you mean"):
         build_task(CLASSES, 4).objective("val/acuracy", "checkpoint.metric")
 
 

@@ -1,4 +1,4 @@
-"""Everything that exists before the first step: data, model, optimizer, order, and the state to go on from."""
+"""Everything that exists before the first step: data, model, optimizer, order, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Setup:
         return list(self.model.buffers())
 
     def loop_state(self) -> dict[str, Any]:
-        """Return what a resume needs besides tensors: a few numbers."""
+        """Return what a resume needs in addition to tensors: a few numbers."""
         return {
             "step": self.step,
             "lossSteps": self.loss_steps,
@@ -101,10 +101,13 @@ class Setup:
         """
         context = self.context
         _require_fit(state, self.model, self.optimizer)
+        # In place: DDP and the optimizer hold these very tensors, so both continue with the restored weights.
         self.model.load_state_dict(state.model)
         asked = [{key: value for key, value in g.items() if key != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state.optimizer)
-        if state.is_foreign:  # moments are the other run's, hyperparameters this spec's
+        # load_state_dict also restores lr, betas and weight decay. In a resume they are the same, because the spec is
+        # immutable; with run.resumeFrom the moments are the other run's and the hyperparameters this spec's.
+        if state.is_foreign:
             for group, options in zip(self.optimizer.param_groups, asked, strict=True):
                 group.update(options)
         self.step = int(state.loop["step"])
@@ -119,13 +122,15 @@ class Setup:
         if len(state.ranks) == context.world_size:
             set_rng(state.ranks[context.rank]["rng"], context.device)
             self.loss_sum.fill_(state.ranks[context.rank]["lossSum"])
-        else:  # other workers than wrote it: the order of rows stays, the draws of dropout are new
+        else:
+            # A different number of workers than wrote it (run.resumeFrom): the order of rows stays the same, because it
+            # doesn't depend on the ranks; dropout draws new masks, because there is one RNG state per rank.
             seed_everything(self.spec.training.loop.seed, context.rank, self.step)
             self.loss_sum.fill_(sum(rank["lossSum"] for rank in state.ranks) / len(state.ranks))
 
 
 def build(context: Context) -> Setup:
-    """Load the data and make model and optimizer; the same on every rank.
+    """Load the data and build model and optimizer; the same on every rank.
 
     Raises:
         ConfigurationError: The specification doesn't fit the data.
@@ -152,8 +157,9 @@ def build(context: Context) -> Setup:
         data=data,
         task=task,
         model=model,
-        # Before each forward DDP gives every rank the buffers of rank 0 (batch norm's running statistics), which are
-        # those that are saved: so a resumed rank computes with what it would have had.
+        # Before each forward DDP broadcasts rank 0's buffers (batch norm's running statistics), which are those that
+        # are saved: so a resumed rank computes with what it would have had. `gradient_as_bucket_view` saves a copy of
+        # all gradients.
         replica=DistributedDataParallel(model, gradient_as_bucket_view=True) if context.world_size > 1 else model,
         optimizer=build_optimizer(training.optimizer, model),
         cursor=cursor,
@@ -168,6 +174,7 @@ def build(context: Context) -> Setup:
         share=torch.tensor(1 / training.loop.gradient_accumulation, device=context.device),
         parameters=[p for p in model.parameters() if p.requires_grad],
     )  # fmt: skip
+    # From here on each rank draws its own numbers: with the same ones, dropout would mask the same units on all ranks.
     seed_everything(training.loop.seed, context.rank, 0)
     return setup
 
@@ -176,8 +183,8 @@ def _require_tensors(model: nn.Module, label: str) -> None:
     others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
     if others:
         raise ConfigurationError(
-            f"model {label}: {', '.join(others[:3])} in its state_dict is no tensor, and can't be saved; "
-            "leave get_extra_state out"
+            f"model {label}: {', '.join(others[:3])} in its state_dict isn't a tensor and can't be saved; "
+            "remove get_extra_state"
         )
 
 
@@ -196,11 +203,11 @@ def _require_fit(state: State, model: nn.Module, optimizer: torch.optim.Optimize
             "use the model and data of that run"
         )
     if set(state.optimizer["param_groups"][0]) != set(optimizer.param_groups[0]):
-        raise ConfigurationError("run.resumeFrom: that run had another optimizer; use its optimizer.name")
+        raise ConfigurationError("run.resumeFrom: that run used a different optimizer; use its optimizer.name")
 
 
 def share_state(context: Context, state: State | None) -> State | None:
-    """Rank 0's state on every rank: storage is read once."""
+    """Broadcast rank 0's state to every rank, so that storage is read once."""
     if context.world_size == 1:
         return state
     box = [state]
@@ -209,8 +216,9 @@ def share_state(context: Context, state: State | None) -> State | None:
 
 
 def gather_ranks(setup: Setup) -> list[RankState]:
-    """What differs between the ranks, on rank 0; others get an empty list."""
+    """Return on rank 0 the state in which the ranks differ; an empty list on the others."""
     context = setup.context
+    # Weights and optimizer state are the same on all ranks, so these few kilobytes are all that rank 0 doesn't have.
     mine: RankState = {"rng": get_rng(context.device), "lossSum": float(setup.loss_sum)}
     if context.world_size == 1:
         return [mine]
@@ -220,16 +228,17 @@ def gather_ranks(setup: Setup) -> list[RankState]:
 
 
 def share_weights(setup: Setup) -> None:
-    """Give every rank the weights and buffers of rank 0's model."""
+    """Broadcast the weights and buffers of rank 0's model."""
     if setup.context.world_size > 1:
         for tensor in setup.model.state_dict().values():
             dist.broadcast(tensor, src=0)
 
 
 def share_buffers(setup: Setup) -> None:
-    """Give every rank the buffers of rank 0, which are those that are saved: what is evaluated is what is kept.
+    """Broadcast rank 0's buffers, which are those that are saved: what is evaluated is what is kept.
 
-    The last forward has changed them since DDP did the same: each rank's batch norm has seen its own rows.
+    DDP has broadcast them before the last forward, but that forward has changed them: each rank's batch norm has seen
+    its own rows.
     """
     if setup.context.world_size > 1:
         for buffer in setup.buffers():

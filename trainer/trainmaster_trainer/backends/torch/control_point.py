@@ -1,7 +1,7 @@
 """The control point: about twice a second all ranks agree whether to stop or to save, at the same step.
 
-Rank 0 looks at the clock and at what it was told, and broadcasts its decision together with the step of the next
-control point; so no step waits for a message, and time never reaches the arithmetic.
+Rank 0 checks the clock and its messages, and broadcasts its decision together with the step of the next control point.
+So no step waits for a message, and time never influences the arithmetic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.distributed as dist
 from trainmaster_trainer.context import Context, Signal
 
 INTERVAL_SECONDS = 0.5
-MOST_GROWTH = 4  # a pace measured over few steps is not trusted for many
+MOST_GROWTH = 4  # a speed measured over few steps is not trusted for many
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Pulse:
 
     Args:
         context: Rank, world size, and rank 0's control.
-        step: Step at which the run goes on: the first control point.
+        step: Step at which the run starts or resumes: the first control point.
         clock: Seconds; only rank 0 reads it.
     """
 
@@ -45,6 +45,8 @@ class Pulse:
 
     def exchange(self, step: int, wants_save: bool) -> Decision:
         """Agree with the other ranks; `wants_save` counts on rank 0 only."""
+        # Why a broadcast: a rank that stopped or saved one step earlier than the others would leave them waiting in an
+        # all-reduce. A stop that arrives between two control points therefore waits up to half a second.
         context = self._context
         if context.rank == 0:
             stop = context.control.poll() is Signal.STOP
@@ -55,10 +57,13 @@ class Pulse:
             shared = torch.tensor(message, device=context.device)
             dist.broadcast(shared, src=0)
             message = shared.tolist()
+        # The next control point is a step and not a time, so that the ranks need no message to agree that it is here.
         self.next_step = message[2]
         return Decision(stop=bool(message[0]), save=bool(message[1]))
 
     def _next_gap(self, step: int) -> int:
+        # Half a second, in steps at the last measured speed. Steps may get slower, so a control point may be late; the
+        # gap grows at most fourfold at a time, because the first steps of a process are not typical.
         now = self._clock()
         passed, elapsed = step - self._last, now - self._at
         if passed > 0 and elapsed > 0:
@@ -68,6 +73,6 @@ class Pulse:
         return self._gap
 
     def eta_seconds(self, step: int, total_steps: int) -> float | None:
-        """Seconds to the end at the pace since this rank began; None before there is one."""
+        """Return the seconds to the end at the average speed of this process; None before its first step."""
         done = step - self.first_step
         return (self._clock() - self._began) / done * (total_steps - step) if done > 0 else None

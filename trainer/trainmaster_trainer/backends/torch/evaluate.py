@@ -1,4 +1,4 @@
-"""Evaluation of a split: metric objects see this rank's batches and are merged: the figures are those of one pass."""
+"""Evaluation of a split: metrics see this rank's batches and are merged, so the result is that of a single process."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from trainmaster_trainer.tasks import Task
 from trainmaster_trainer.tasks.metrics import merge_over_ranks
 
 MOST_ROWS = 512
-MOST_VALUES = 2**22  # of input at a time: large images are evaluated in small batches
+MOST_VALUES = 2**22  # of input at a time: large images are evaluated in small batches, which bounds the memory
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module, data: Prepared, rows: Indices, task: Task, *, rank: int = 0, world_size: int = 1
 ) -> dict[str, float]:
-    """Return metrics of the model on the given rows; every rank takes its share and all get the same numbers.
+    """Return metrics of the model on the given rows; every rank takes its share and all get the same values.
 
     Args:
         model: The bare model, not its DDP wrapper; its buffers must agree between the ranks.
-        data: Where the rows are.
+        data: The rows.
         rows: Row numbers.
-        task: Gives the metrics.
+        task: Defines the metrics.
         rank: This rank.
-        world_size: Ranks; the process group must be up when more than one.
+        world_size: Number of ranks; the process group must be initialized if more than one.
     """
+    # The bare model, because DDP's forward would broadcast buffers in every batch, and ranks have different numbers of
+    # batches: the rank with more would hang.
     was_training = model.training
     model.eval()
     loss, metrics = task.metrics()
-    mine = rows[rank::world_size]
+    mine = rows[rank::world_size]  # no padding: a row that is evaluated twice would count twice
     at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(data.rows.shape)))
     for start in range(0, len(mine), at_once):
         x, y = data.batch(mine[start : start + at_once])
@@ -43,5 +45,6 @@ def evaluate(
         for metric in metrics.values():
             metric.update(predicted, true)
     model.train(was_training)
+    # The only communication of an evaluation. Metrics merge states and not values: a mean of ranks' F1 isn't the F1.
     merge_over_ranks([loss, *metrics.values()], world_size, data.mean.device)
     return {name: float(metric.compute()) for name, metric in {"loss": loss, **metrics}.items()}

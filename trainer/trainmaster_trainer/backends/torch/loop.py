@@ -29,17 +29,20 @@ def fit(context: Context) -> Result:
     """Train a job on this rank, from its newest checkpoint if it has one, to its end or to a stop.
 
     Args:
-        context: What the runtime gives. The process group is up when there is more than one rank.
+        context: The interface to the runtime. With more than one rank the process group must be initialized.
 
     Returns:
-        Complete with the test metrics and the model's address, or Stopped with the checkpoint to go on from. The
-        same on every rank, but checkpoint and model address are on rank 0 only.
+        Complete with the test metrics and the model's address, or Stopped with the checkpoint to resume from. The
+        same on every rank, except that checkpoint and model address are on rank 0 only.
 
     Raises:
-        TrainingError: With the class of the failure and a sentence for the user.
+        TrainingError: With the failure class and a message for the user.
     """
+    # Every rank builds everything from the spec alone, so nothing but a checkpoint has to be sent between them.
     setup = build(context)
     with Recorder(setup) as recorder, collector_between_steps():
+        # Only rank 0 uses the storage of the run: it claims the run (fencing) and reads the checkpoint once, however many ranks
+        # there are. The others wait in the broadcast, so no rank trains before the run is claimed.
         state = share_state(context, recorder.resume() if context.rank == 0 else None)
         if state is not None:
             setup.restore(state)
@@ -51,30 +54,37 @@ def fit(context: Context) -> Result:
 
         while setup.step < setup.total_steps and not setup.stopped_early:
             save_due = False
+            # -- control point: the only place where the loop looks at the clock, at signals or at storage
             if setup.step >= pulse.next_step:
                 decision = pulse.exchange(setup.step, recorder.wants_save())
+                # Reading the flag waits for the device, so it is done here and not in each step; and before anything
+                # is saved or reported, so that no checkpoint and no report has a step after the first bad one.
                 raise_if_bad(setup)
                 recorder.look()
                 recorder.report(ReportKind.STEP)
                 if decision.stop:
+                    # Every rank takes part, because each has its own RNG state; then all leave at the same step.
                     recorder.save(gather_ranks(setup), {}, wait=True)
                     return recorder.result(Outcome.STOPPED)
+                # Saved below, where saves by step count are: if both are due it is one save, with the step's metrics.
                 save_due = decision.save
                 gc.collect()
 
             train_step(setup)
             if setup.step == pulse.first_step + 1:
-                gc.freeze()  # nothing made so far is garbage, and not looking at it again makes a collection cheap
+                gc.freeze()  # nothing allocated so far is garbage; leaving it out makes later collections cheap
                 recorder.report(ReportKind.FIRST_STEP)
 
             metrics: dict[str, float] = {}
             is_validated = setup.step % validate_every == 0 or setup.step == setup.total_steps
             if is_validated or setup.step % recorder.log_every == 0:
-                raise_if_bad(setup)  # the loss is read here anyway
+                raise_if_bad(setup)  # no extra cost: reading the loss waits for the device anyway
                 recorder.log(train_metrics(setup))
             if is_validated:
                 metrics = validate(setup)
                 recorder.log(metrics, ReportKind.VALIDATION)
+                # Every rank has the same metrics, so all enter the collective in gather_ranks or none does. A decision
+                # that rank 0 took alone would make it hang there.
                 if recorder.is_best(metrics):
                     recorder.keep(gather_ranks(setup), metrics)
             if save_due or recorder.save_due():
@@ -86,7 +96,7 @@ def fit(context: Context) -> Result:
 
 @contextlib.contextmanager
 def collector_between_steps() -> Iterator[None]:
-    """Python's garbage collector runs at control points and never in a step, which it would hold up at random."""
+    """Restrict Python's garbage collector to control points, because it would delay steps at random."""
     gc.disable()
     try:
         yield
@@ -96,13 +106,15 @@ def collector_between_steps() -> Iterator[None]:
 
 
 def train_step(setup: Setup) -> None:
-    """One optimizer step.
+    """Make one optimizer step.
 
-    Nothing in here waits for the device: the loss stays there, and a step with non-finite gradients, like every step
-    after it, is skipped there by the optimizer's own kernel and found out at the next control point.
+    Nothing in here waits for the device: the loss stays there, and a step with non-finite gradients, like every later
+    step, is skipped on the device by the optimizer's own kernel and detected at the next control point.
     """
     context, loop = setup.context, setup.spec.training.loop
     micro_batches = loop.gradient_accumulation
+    # A pure function of seed, step and rank: this is why a resume needs no state of a data loader, and why the rows of
+    # a step don't depend on the number of workers.
     rows = setup.cursor.indices(setup.step, context.rank, context.world_size)
     size = len(rows) // micro_batches
 
@@ -110,20 +122,25 @@ def train_step(setup: Setup) -> None:
         x, y = setup.data.batch(rows[index * size : (index + 1) * size])
         with no_sync(setup, until_last=index < micro_batches - 1), autocast(setup):
             loss = setup.task.loss.training(setup.replica(x), y)
-            # every micro-batch has the same size, so the mean of means is the mean of the big batch
+            # Every micro-batch has the same size, so the mean of means is the mean of the big batch. The weight is the
+            # gradient of the root and not a factor of the loss: the same result without one more kernel.
             loss.backward(setup.share)  # type: ignore[no-untyped-call]
-        setup.loss_sum += loss.detach()
+        setup.loss_sum += loss.detach()  # on the device: `loss.item()` would wait for it in every step
 
-    # DDP has averaged the gradients over the ranks, so all of them see the same norm and take the same decision
+    # DDP has averaged the gradients over the ranks, so every rank sees the same norm and takes the same decision
+    # without communicating. The norm is computed even without clipping, because it shows a non-finite gradient: one
+    # infinity or NaN in any gradient makes the norm non-finite.
     norm = setup.grad_norm = get_total_norm([p.grad for p in setup.parameters if p.grad is not None])
     if loop.clip_norm is not None:
         clip_grads_with_norm_(setup.parameters, loop.clip_norm, norm)
+    # Counts on from the first bad step, so one read at a control point gives both whether and which step it was. `<=`
+    # and `not`, because a comparison with NaN is false.
     setup.bad_steps += (norm <= LARGEST).logical_not() | (setup.bad_steps > 0)
 
-    set_lr(setup.optimizer, setup.lr())
+    set_lr(setup.optimizer, setup.lr())  # a function of the step: there is no scheduler object whose state to resume
     step_unless_bad(setup.optimizer, setup.bad_steps)
     for parameter in setup.parameters:
-        parameter.grad = None
+        parameter.grad = None  # the next backward writes instead of adding, and nothing has to be zeroed
     setup.loss_steps += 1
     setup.step += 1
 
@@ -136,17 +153,18 @@ def no_sync(setup: Setup, *, until_last: bool) -> contextlib.AbstractContextMana
 
 
 def autocast(setup: Setup) -> contextlib.AbstractContextManager[object]:
-    """bf16 arithmetic where asked; bf16 has fp32's range, so no loss scaling is needed."""
+    """Return the precision context: bf16 if requested, which has fp32's range and so needs no loss scaling."""
     if setup.spec.training.loop.precision == "bf16":
         return torch.autocast(setup.context.device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def warm_up(setup: Setup) -> None:
-    """Forward and backward of one batch, thrown away.
+    """Run forward and backward of one batch and discard the result.
 
-    A shape that doesn't fit shows here and not after the first validation; and DDP arranges its buckets now, so the
-    first step after a resume adds up gradients in the order in which an undisturbed run does.
+    A shape mismatch is reported here and not after minutes; and DDP arranges its buckets now, so the first step after
+    a resume accumulates gradients in the same order as an uninterrupted run. Floating-point addition isn't associative,
+    so a bit-identical resume depends on this.
     """
     rows = setup.cursor.indices(setup.step, setup.context.rank, setup.context.world_size)
     x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
@@ -163,7 +181,8 @@ def warm_up(setup: Setup) -> None:
 
 @contextlib.contextmanager
 def unseen(setup: Setup) -> Iterator[None]:
-    """Undo what a forward leaves behind besides gradients: draws of dropout, statistics of batch norm."""
+    """Undo the side effects of a forward other than gradients: draws of dropout, statistics of batch norm."""
+    # The warm-up must not be visible in the run: an uninterrupted run has one, a resumed one has two.
     loss = setup.task.loss.module
     buffers = [(b, b.clone()) for module in (setup.model, loss) if module is not None for b in module.buffers()]
     drawn = get_rng(setup.context.device)
@@ -175,7 +194,7 @@ def unseen(setup: Setup) -> Iterator[None]:
 
 
 def require_output(setup: Setup, output: object, rows: int) -> None:
-    """Refuse a model whose output isn't (batch, outputs): the loss would say it in its own words, or broadcast it."""
+    """Reject a model whose output isn't (batch, outputs): the loss would fail obscurely, or broadcast silently."""
     expected = (rows, setup.task.outputs)
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
     if shape != expected:
@@ -186,7 +205,7 @@ def require_output(setup: Setup, output: object, rows: int) -> None:
 
 
 def require_loss(setup: Setup, loss: object) -> None:
-    """Refuse a loss that isn't a scalar, or that no gradient flows from."""
+    """Reject a loss that isn't a scalar, or that has no gradient."""
     label = setup.spec.training.task.loss_or_default.label
     if not isinstance(loss, torch.Tensor) or loss.dim() != 0:
         shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
@@ -199,14 +218,15 @@ def require_loss(setup: Setup, loss: object) -> None:
 
 
 def validate(setup: Setup) -> dict[str, float]:
-    """Return metrics of the validation split, seen by early stopping and schedule; the same on all ranks."""
+    """Return metrics of the validation split, and pass them to early stopping and schedule; the same on all ranks."""
     context = setup.context
-    share_buffers(setup)
+    share_buffers(setup)  # each rank evaluates a part of the split, so all must evaluate the same model
     with autocast(setup):
         found = evaluate(
             setup.model, setup.data, setup.data.validation, setup.task, rank=context.rank, world_size=context.world_size
         )
     metrics = {f"val/{name}": value for name, value in found.items()}
+    # no broadcast needed: the metrics are merged over the ranks, so each rank comes to the same decision
     if setup.early is not None and setup.early.update(metrics):
         setup.stopped_early = True
     setup.schedule.validated(metrics)
@@ -214,7 +234,7 @@ def validate(setup: Setup) -> dict[str, float]:
 
 
 def train_metrics(setup: Setup) -> dict[str, float]:
-    """Return what is logged of training: the mean loss since the last line, and of this step rate and gradient norm."""
+    """Return the training metrics: mean loss since the last log line, and this step's learning rate and norm."""
     return {
         "train/loss": mean_train_loss(setup),
         "train/lr": setup.lr(),
@@ -223,7 +243,7 @@ def train_metrics(setup: Setup) -> dict[str, float]:
 
 
 def mean_train_loss(setup: Setup) -> float:
-    """Mean loss of the steps since the last call, over all ranks; read on the host."""
+    """Return the mean loss of the steps since the last call, over all ranks; read on the host."""
     total = setup.loss_sum * setup.share / setup.loss_steps
     if setup.context.world_size > 1:
         dist.all_reduce(total)
@@ -233,7 +253,7 @@ def mean_train_loss(setup: Setup) -> float:
 
 
 def raise_if_bad(setup: Setup) -> None:
-    """Read the device's flag. The weights are those before the first bad step, because none was made since."""
+    """Raise NonFiniteLoss if the device has flagged a step; the weights are still those before the first such step."""
     bad_steps = int(setup.bad_steps)
     if bad_steps:
         lr = setup.spec.training.optimizer.lr

@@ -1,4 +1,4 @@
-"""The optimizer: no decay on biases and norms, and a way to leave out a non-finite step."""
+"""The optimizer: no decay on biases and norms, and a way to skip a non-finite step."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     A class or an entry point is called with the parameters, `lr`, `weight_decay` if `weightDecay` is given, and `args`.
 
     Raises:
-        ConfigurationError: There is none of that name, its arguments don't fit, or it isn't an optimizer.
+        ConfigurationError: The name is unknown, its arguments don't fit, or it isn't an optimizer.
     """
     groups = parameter_groups(model, part.weight_decay)
     if not groups:
-        raise ConfigurationError("model: has no parameter to train")
+        raise ConfigurationError("model: has no trainable parameters")
     if OPTIMIZERS.is_shipped(part.name) and part.name is not None:
         return OPTIMIZERS.get(part.name, "optimizer.name")(part, groups)
     target = (
@@ -39,23 +39,25 @@ def build_optimizer(part: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         else OPTIMIZERS.get(part.name or "", "optimizer.name")
     )
     if inspect.isclass(target) and not issubclass(target, torch.optim.Optimizer):
-        raise ConfigurationError(f"optimizer {part.label} is no subclass of torch.optim.Optimizer")
+        raise ConfigurationError(f"optimizer {part.label} is not a subclass of torch.optim.Optimizer")
     fields = {"lr": part.lr} | ({} if part.weight_decay is None else {"weight_decay": part.weight_decay})
     found = call(target, "optimizer", part.FAMILY.call, part.args, groups, fields=fields)
     if not isinstance(found, torch.optim.Optimizer):
         raise ConfigurationError(
-            f"optimizer {part.label} made a {type(found).__name__}; expected a torch.optim.Optimizer"
+            f"optimizer {part.label} returned a {type(found).__name__}; expected a torch.optim.Optimizer"
         )
     closure = inspect.signature(found.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise ConfigurationError(
-            f"optimizer {part.label} needs a closure that computes the loss again; a step here computes it once"
+            f"optimizer {part.label} requires a closure that recomputes the loss, which is not supported"
         )
     return found
 
 
 def parameter_groups(model: nn.Module, weight_decay: float | None) -> list[dict[str, Any]]:
-    """Return groups: matrices decay, vectors (biases, norms) don't; without a decay one group: the class decides."""
+    """Return the param groups: matrices decay, vectors don't; without `weight_decay` a single group."""
+    # Decay pulls a weight towards 0, which regularizes a matrix and only distorts a bias or a norm's scale. Without a
+    # value the group has no such key, and the class applies its own default.
     trained = [p for p in model.parameters() if p.requires_grad]
     if weight_decay is None:
         return [{"params": trained}] if trained else []
@@ -67,10 +69,10 @@ def parameter_groups(model: nn.Module, weight_decay: float | None) -> list[dict[
 
 
 def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether `optimizer.step()` itself leaves weights and moments alone while `optimizer.found_inf` is 1.
+    """Return whether `optimizer.step()` itself leaves weights and moments unchanged while `optimizer.found_inf` is 1.
 
-    `found_inf` is how `torch.amp.GradScaler` tells a fused kernel to do nothing, without reading the flag on the host.
-    Only torch's own optimizers do that, and only fused; a subclass may have a `step` of its own.
+    `found_inf` is how `torch.amp.GradScaler` makes a fused kernel a no-op, without reading the flag on the host. Only
+    torch's own optimizers support it, and only fused ones; a subclass may override `step`.
     """
     return type(optimizer).__module__.startswith("torch.optim.") and bool(optimizer.defaults.get("fused"))
 
@@ -78,9 +80,11 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
 def step_unless_bad(optimizer: torch.optim.Optimizer, bad_steps: Tensor) -> None:
     """Make the update, unless `bad_steps` (a device scalar) is above 0: then no weight and no moment changes.
 
-    For an optimizer without a fused kernel the host has to look, which waits for the device once per step. That is the
-    price of the guarantee; on a CPU it is nothing.
+    For an optimizer without a fused kernel the host has to read the flag, which waits for the device once per step.
+    That is the price of the guarantee; on a CPU it is free.
     """
+    # A NaN in the moments would stay there, so a bad step has to be skipped and can't be repaired afterwards. `clamp`,
+    # because the kernel expects 0 or 1 and `bad_steps` is a count.
     if skips_on_device(optimizer):
         optimizer.found_inf = bad_steps.clamp(max=1)  # type: ignore[attr-defined]
         optimizer.step()

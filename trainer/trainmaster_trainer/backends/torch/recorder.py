@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes: reports, metrics.jsonl, checkpoints. Only rank 0 writes."""
+"""What a run records: reports, metrics.jsonl, checkpoints. Only rank 0 writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainmaster_trainer.storage.store import open_store
 from .builder import Setup
 from .control_point import Pulse
 
-MOST_LOGGED = 400  # lines of train/loss over a run, besides one per validation
+MOST_LOGGED = 400  # lines of train/loss over a run, in addition to one per validation
 AUTO_COST = 0.01  # share of the time that automatic checkpoints may take
 AUTO_BOUNDS = (5.0, 900.0)  # seconds between automatic checkpoints
 
@@ -55,25 +55,30 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.manager.close()
+        # The metrics up to a failure (a loss that climbs to NaN) are what its reader needs, so they are flushed even
+        # then; but not if this attempt is fenced, or if storage is what failed.
         is_ours = error is not None and not isinstance(error, Fenced | StorageUnavailable | StorageDenied)
-        if is_ours and self.context.rank == 0:  # the way to a failure is what its reader looks for
+        if is_ours and self.context.rank == 0:
             with contextlib.suppress(TrainingError):
                 self.flush()
 
     # -- resume -------------------------------------------------------------------------------------------------
     def resume(self) -> State | None:
-        """Rank 0: claim the run, write spec.json, find the state to go on from."""
+        """Claim the run, write spec.json and return the state to resume from; on rank 0 only."""
         run, job = self.context.run, self.context.job
         run.check()
         state = self.manager.resume(lambda text: self.report(ReportKind.WARNING, message=text))
         asked = json.dumps(job.wire(), indent=1).encode()
-        if run.get(SPEC) != asked:  # what may change within a run has changed: loop.duration, the cluster
+        if run.get(SPEC) != asked:  # mutable fields have changed: loop.duration, the cluster
             run.put(SPEC, asked)
+        # Only for a new run: once it has a checkpoint of its own, that one is newer than the run it started from.
         if state is None and job.spec.run.resume_from is not None:
             storage = job.spec.storage
             state = newest_of(open_store(job.spec.run.resume_from, storage.endpoint, storage.region, os.environ))
         step = int(state.loop["step"]) if state else 0
-        self._metrics |= self._log.resume(step)  # known until the next validation, which may be an hour away
+        # metrics.jsonl is cut back to the checkpoint's step, because the steps after it are repeated. Its last values
+        # are reported until the next validation, which may be an hour away.
+        self._metrics |= self._log.resume(step)
         self.report(ReportKind.RESUMED, step=step, checkpoint=self.manager.latest)
         return state
 
@@ -81,7 +86,7 @@ class Recorder:
     def report(
         self, kind: ReportKind, *, step: int | None = None, checkpoint: CheckpointRef | None = None, message: str = ""
     ) -> None:
-        """Tell the runtime; on rank 0 only."""
+        """Report to the runtime; on rank 0 only."""
         if self.context.rank != 0:
             return
         setup = self.setup
@@ -113,18 +118,23 @@ class Recorder:
 
     # -- checkpoints --------------------------------------------------------------------------------------------
     def wants_save(self) -> bool:
-        """Rank 0: whether the clock asks for a checkpoint (`auto`, `10m`)."""
+        """Return whether a checkpoint is due by the clock (`auto`, `10m`); counts on rank 0 only.
+
+        Clocks of ranks differ, so rank 0's answer becomes the decision of all of them at the control point.
+        """
         every = self.setup.spec.checkpoint.every
         if every == "auto":
-            # cost as the loop feels it: a save on another thread still takes a core and the store
+            # The measured duration of a save is its cost: on another thread it still takes a core and storage
+            # bandwidth. The lower bound keeps a fast store from being written all the time.
             cost = self.manager.last_save_seconds / AUTO_COST
             seconds = min(max(cost, AUTO_BOUNDS[0]), AUTO_BOUNDS[1])
         else:
             seconds = float(interval_seconds(every) or "inf")
+        # Not while a save is in flight: slow storage should get fewer checkpoints rather than a queue of them.
         return time.monotonic() - self._last_save >= seconds and self.manager.is_idle
 
     def save_due(self) -> bool:
-        """Whether this step is due by the count of steps, or is the last one; the same on every rank."""
+        """Return whether this step is due by the count of steps, or is the last one; the same on every rank."""
         setup = self.setup
         every = setup.spec.checkpoint.every
         number, unit = (0, "") if every == "auto" else parse_count(every)
@@ -144,14 +154,14 @@ class Recorder:
         return True
 
     def keep(self, ranks: list[RankState], metrics: dict[str, float]) -> None:
-        """Copy this step as the best so far; it is written with the next checkpoint."""
+        """Copy this step's state as the best so far; it is written with the next checkpoint."""
         if self.context.rank == 0:
             self.manager.keep(self._snapshot(ranks, metrics))
 
     def save(self, ranks: list[RankState], metrics: dict[str, float], *, wait: bool = False) -> None:
         """Save this step, and before it the best so far; every rank calls it, rank 0 writes.
 
-        Without `wait` it returns when the copy is made, also while storage hangs: see `CheckpointManager`.
+        Without `wait` it returns once the copy is made, even if storage hangs: see `CheckpointManager`.
         """
         if self.context.rank != 0:
             return
@@ -161,21 +171,21 @@ class Recorder:
             self.wait()
 
     def wait(self) -> None:
-        """Rank 0: wait until everything is written."""
+        """Wait until everything is written; on rank 0 only."""
         self.manager.wait(self.look)
 
     def look(self) -> None:
-        """Rank 0, about twice a second: end with the error of a save that failed; say when storage doesn't answer."""
+        """Raise the error of a failed save, and warn when storage doesn't respond; rank 0, about twice a second."""
         if self.context.rank != 0:
             return
         self.manager.poll()
         slow = self.manager.slow
-        if slow == self._told_slow:
+        if slow == self._told_slow:  # once per save: each change is a write of the job's status
             return
         self._told_slow = slow
-        note = f"storage hasn't taken the checkpoint of step {slow.step} since {slow.since}" if slow else ""
+        note = f"storage has not accepted the checkpoint of step {slow.step} since {slow.since}" if slow else ""
         if slow:
-            self.report(ReportKind.WARNING, message=f"{note}; steps go on, and the newest state is saved next")
+            self.report(ReportKind.WARNING, message=f"{note}; training continues, and the newest state is saved next")
         self.report(ReportKind.WAITING, message=note)
 
     def _snapshot(self, ranks: list[RankState], metrics: dict[str, float]) -> Snapshot:
@@ -184,7 +194,8 @@ class Recorder:
         return Snapshot(setup.step, state, {name: v for name, v in metrics.items() if math.isfinite(v)})
 
     def flush(self) -> None:
-        """Write metrics.jsonl, unless a newer attempt does."""
+        """Write metrics.jsonl, unless a newer attempt has claimed the run."""
+        # metrics.jsonl is one file for all attempts, so a stale attempt would overwrite the lines of its successor.
         check_fence(self.context.run, self.context.attempt)
         self._log.flush()
 
@@ -192,7 +203,7 @@ class Recorder:
         self.report(ReportKind.CHECKPOINT, step=checkpoint.step, checkpoint=checkpoint)
 
     def result(self, outcome: Outcome, test_metrics: dict[str, float] | None = None, model_uri: str = "") -> Result:
-        """The end of this rank."""
+        """Return the result of this rank."""
         setup = self.setup
         total = setup.step if setup.stopped_early else setup.total_steps
         return Result(

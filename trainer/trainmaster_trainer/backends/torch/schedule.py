@@ -43,7 +43,7 @@ class Schedule:
         steps_per_epoch: Steps of an epoch.
 
     Raises:
-        ConfigurationError: There is no such schedule, or its arguments don't fit.
+        ConfigurationError: The schedule doesn't exist, or its arguments don't fit.
     """
 
     def __init__(self, part: SchedulePart, task: Task, total_steps: int, steps_per_epoch: int) -> None:
@@ -89,6 +89,6 @@ def _own(part: SchedulePart, **offered: int) -> Shape:
     else:
         shape = partial(target, **arguments(target, "schedule", how, part.args, offered))
     if not callable(shape):
-        raise ConfigurationError(f"schedule {part.label}: its objects can't be called with a step")
+        raise ConfigurationError(f"schedule {part.label}: its instances can't be called with a step")
     found: Shape = shape
     return found

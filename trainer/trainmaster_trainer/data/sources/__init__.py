@@ -1,4 +1,4 @@
 """The sources that we ship, one file each: `build` gets a `Request` and returns rows.
 
-The module's name is what stands before the colon in `data.source`; `table` is for paths that end in .csv or .parquet.
+The module's name is the part of `data.source` before the colon; `table` is for paths that end in .csv or .parquet.
 """

@@ -37,7 +37,7 @@ class ImageRows:
         return len(self.paths)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Pixels scaled to 0..1."""
+        """Return pixels scaled to 0..1."""
         pixels = np.stack([self._pixels(int(index)) for index in indices])
         return torch.from_numpy(pixels).float() / 255, self.targets[torch.from_numpy(indices)]
 
@@ -56,7 +56,7 @@ class ImageRows:
             with Image.open(io.BytesIO(content)) as image:
                 resized = image.convert(self.mode).resize((self.shape[2], self.shape[1]), Image.Resampling.BILINEAR)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "no image format that we know" if isinstance(error, UnidentifiedImageError) else error
+            reason = "unknown image format" if isinstance(error, UnidentifiedImageError) else error
             raise DataError(
                 f"{self.files.shown}/{path} is not a readable image ({len(content)} bytes: {reason}); "
                 "replace or remove it"
@@ -73,13 +73,13 @@ def build(request: Request) -> ImageRows:
     """
     files = request.files()
     if request.task.name != "classification":
-        raise ConfigurationError("data.source images: needs task.name classification; a folder's name is a class")
+        raise ConfigurationError("data.source images: needs task.name classification; the folder names are the classes")
     paths = [path for path, _ in files.store.list() if path.lower().endswith(ENDINGS)]
     inside = [path for path in paths if path.count("/") == 1]
     if not inside:
         raise DataError(
-            f"data.source images:{files.shown} has no image in a sub-folder "
-            f"({len(paths)} elsewhere); expected <class>/<image> with endings {', '.join(ENDINGS)}"
+            f"data.source images:{files.shown} has no images in a sub-folder "
+            f"({len(paths)} elsewhere); expected <class>/<image> with the extensions {', '.join(ENDINGS)}"
         )
     labels = sorted({path.split("/")[0] for path in inside})
     number = {label: index for index, label in enumerate(labels)}

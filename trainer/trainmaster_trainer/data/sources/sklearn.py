@@ -33,7 +33,7 @@ def build(request: Request) -> TensorRows:
 
 
 def _digits(task: Task) -> TensorRows:
-    """The file inside the package: every worker of the first example would import scipy and pandas for nothing."""
+    """Read the file inside the package: importing scikit-learn would load scipy and pandas in every worker."""
     package = importlib.util.find_spec("sklearn")
     assert package is not None
     assert package.origin is not None

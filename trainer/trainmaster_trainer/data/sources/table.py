@@ -32,7 +32,7 @@ def build(request: Request) -> TensorRows:
     ]
     _require_columns(files, frame, [spec.target, *features])
     if not features:
-        raise DataError(f"{files.shown} has no numeric column but the target; name data.features")
+        raise DataError(f"{files.shown} has no numeric column except the target; set data.features")
     problems: list[str] = []
     x = np.column_stack([_numbers(frame, name, problems) for name in features])
     if task.name == "classification":
@@ -60,7 +60,7 @@ def _read(files: Files) -> pd.DataFrame:
 
 
 def _is_numeric(column: pd.Series) -> bool:
-    """Numbers throughout, or numbers but for a few broken cells: those are reported, not quietly left out."""
+    """Return whether a column is numeric except for a few bad cells, which are reported rather than dropped."""
     numbers = pd.to_numeric(column, errors="coerce")
     return bool(numbers.notna().mean() > 0.5)
 

@@ -1,1 +1,1 @@
-"""Where a run is shown, besides its own storage: one module per tracker, and what they share."""
+"""Experiment trackers: one module per tracker, and what they share."""

@@ -27,7 +27,7 @@ _QUEUE = 20_000  # values of metrics; beyond it the oldest are dropped
 
 
 def record_path(name: str) -> str:
-    """Return where the run's storage keeps what a tracker needs to go on after a resume."""
+    """Return where the run's storage keeps what a tracker needs to continue after a resume."""
     return f"trackers/{name}.json"
 
 
@@ -78,7 +78,7 @@ class BackgroundTracker:
         with self._lock:
             if found.step > self._logged_step or is_validation:
                 self._logged_step = max(found.step, self._logged_step)
-                # a report repeats the last validation until the next one: that is no value of this step
+                # a report repeats the last validation until the next one: it isn't a value of this step
                 prefix = "" if is_validation else "train/"
                 finite = {k: v for k, v in found.metrics.items() if k.startswith(prefix) and math.isfinite(v)}
                 self._values = [*self._values, (found.step, time.time(), finite)][-_QUEUE:]
@@ -167,7 +167,7 @@ class BackgroundTracker:
             paths = [path for path, _ in self._run.list(MODEL)]
             for path in paths:
                 self._run.download(path, folder / path)
-        except TrainingError:  # storage is away; its own message says so
+        except TrainingError:  # storage is unavailable, which is reported elsewhere
             return False
         return bool(paths)
 
@@ -175,5 +175,5 @@ class BackgroundTracker:
         if not self._warned:
             self._warned = True
             self._hub.emit(
-                EventKind.WARNING, message=f"tracker {self._name} is left out for now ({text}); training continues"
+                EventKind.WARNING, message=f"tracker {self._name} is unavailable ({text}); training continues"
             )

@@ -1,7 +1,7 @@
 """What a tracker is, and how one is found by the entry of `spec.tracking` that asks for it.
 
 A tracker of our own is a module of this package that is named like its field in `spec.tracking` and has a `create`.
-A user's own is any class with the methods of `Tracker`; see docs/extending-tracker.md.
+A user's own is any class with the methods of `Tracker`; see docs/extending.md.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Tracker(Protocol):
     """How long the end of the run waits for what is still to be sent."""
 
     def start(self, run: TrackedRun) -> dict[str, str]:
-        """Open the run, or go on with that of `run.kept`.
+        """Create the run, or continue that of `run.kept`.
 
         Returns:
-            What is needed to go on with it after a resume. It is kept in the run's storage. `run_id` and `view` have a
+            What is needed to continue it after a resume. It is kept in the run's storage. `run_id` and `view` have a
             meaning: the name of the run there, and a command that shows it on this machine.
         """
         ...
@@ -101,7 +101,7 @@ def factory(entry: Entry, base_dir: Path) -> Factory:
             installed.
 
     Raises:
-        ConfigurationError: There is no such class, or it doesn't take these arguments. The message names the field.
+        ConfigurationError: The class doesn't exist, or doesn't accept these arguments. The message names the field.
     """
     if entry.reference is None:
         create: Callable[[Any], Tracker] = _shipped(entry.kind).create
@@ -145,8 +145,8 @@ def _imported(reference: str, base_dir: Path) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f'spec.tracking class "{reference}": there is no module {error.name}; '
-            "install it, or put it beside the job's file"
+            f'spec.tracking class "{reference}": module {error.name} was not found; '
+            "install it, or put it next to the job's file"
         ) from None
     except AttributeError:
         raise ConfigurationError(f'spec.tracking class "{reference}": module {module} has no {name}') from None

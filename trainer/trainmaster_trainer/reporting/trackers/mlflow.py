@@ -33,7 +33,7 @@ def local(settings: Mlflow, folder: Path) -> Mlflow:
 
 
 class MlflowTracker(Tracker):
-    """Records parameters, metrics and the model as one MLflow run, which goes on after a resume."""
+    """Records parameters, metrics and the model as one MLflow run, which is continued after a resume."""
 
     def __init__(self, settings: Mlflow) -> None:
         """Take the settings; nothing is imported yet."""
@@ -52,7 +52,7 @@ class MlflowTracker(Tracker):
         return self._url
 
     def start(self, run: TrackedRun) -> dict[str, str]:
-        """Go on with the run of an earlier attempt if it was on this server, else make one."""
+        """Continue the run of an earlier attempt if it exists on this server, else create one."""
         client = self._connect()
         run_id = self._known_run(client, run) or self._new_run(client, run)
         experiment = client.get_run(run_id).info.experiment_id
@@ -123,7 +123,7 @@ class MlflowTracker(Tracker):
         return run_id
 
     def _artifacts(self) -> str | None:
-        """Where a new experiment keeps its files: for a database file, beside it; None: where the server says."""
+        """Return the artifact location of a new experiment: next to a database file; None: the server's default."""
         if not self._uri.startswith(_SQLITE):
             return None
         return str(Path(self._uri.removeprefix(_SQLITE)).absolute().parent / "mlflow-artifacts")

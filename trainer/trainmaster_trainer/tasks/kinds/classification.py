@@ -24,5 +24,5 @@ def build(spec: TaskSpec, classes: int, unit: Unit) -> Classification:
     """Return the task; the number of classes is that of the spec, or else the data's."""
     outputs = spec.num_classes or classes
     if outputs < 2:
-        raise ConfigurationError(f"task.numClasses: the data has {outputs} named classes; give the number of classes")
+        raise ConfigurationError(f"task.numClasses: the data has {outputs} named classes; set the number of classes")
     return Classification(outputs)

@@ -40,7 +40,7 @@ class Auc(Metric):
 
 
 def _area(scores: Tensor, is_positive: Tensor) -> float:
-    """Mann-Whitney's U over all pairs, from ranks; equal scores share the mean of theirs."""
+    """Return Mann-Whitney's U over all pairs, from ranks; equal scores share their mean rank."""
     positives = int(is_positive.sum())
     negatives = len(is_positive) - positives
     if not positives or not negatives:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 class Metric(ABC):
-    """A number that says how good a model's outputs are over a whole split.
+    """A number that measures a model's outputs over a whole split.
 
     A subclass sets `name` and `higher_is_better`, declares its state with `add_state`, and implements `update` and
     `compute`. An object is used for one evaluation.
@@ -33,7 +33,7 @@ class Metric(ABC):
         self.gathered: dict[str, list[Tensor]] = {}
 
     def add_state(self, name: str, default: Tensor | None = None, merge: Literal["sum", "cat"] = "sum") -> None:
-        """Declare a part of the state.
+        """Declare a state of the metric.
 
         Args:
             name: Its name.
@@ -42,7 +42,7 @@ class Metric(ABC):
                 dimension 0, which `append` collects; they take memory for the whole split on every rank.
         """
         if merge == "sum":
-            assert default is not None, "a state that is summed needs its zeros"
+            assert default is not None, "a summed state needs an initial tensor of zeros"
             self.summed[name] = default
         else:
             self.gathered[name] = []

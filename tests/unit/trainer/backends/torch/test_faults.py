@@ -45,7 +45,7 @@ def test_a_torn_best_checkpoint_costs_a_warning_and_not_the_run(tmp_path: Path) 
     assert again.outcome is Outcome.COMPLETE
     warnings = [report.message for report in recording.reports if report.kind is ReportKind.WARNING]
     assert len(warnings) == len(others)
-    assert all("is passed over" in text for text in warnings)
+    assert all("skipping it" in text for text in warnings)
     assert best["step"] <= 88
 
 
@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_from_another_has_its_own_hyperparameters(tmp_path: P
 
 
 def test_nothing_to_go_on_from_is_the_users_to_mend(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"holds no checkpoint that verifies; give the directory of a run"):
+    with pytest.raises(ConfigurationError, match=r"has no valid checkpoint; give the directory of a run"):
         train(make_job(run__resumeFrom=str(tmp_path / "empty")), tmp_path)
 
 
@@ -111,7 +111,7 @@ class FencedLater(Recording):
 
 def test_a_fenced_writer_leaves_the_run_as_it_is(tmp_path: Path) -> None:
     store = run_store(make_job(), tmp_path)
-    with pytest.raises(Fenced, match="attempt 9 of this run writes now"):
+    with pytest.raises(Fenced, match="attempt 9 has claimed this run"):
         train(make_job(), tmp_path, recording=FencedLater(tmp_path))
     left = {path.split("/")[0] for path, _ in store.list()}
     assert not left & {METRICS, CHECKPOINTS, MODEL, "report", BEST}

@@ -285,7 +285,7 @@ def test_a_package_whose_code_is_not_there_says_what_is_needed(root: Path) -> No
     train_ranks(job, root, 1)  # in another process: here nothing is imported yet
     with pytest.raises(ConfigurationError) as caught:
         load_package(run_store(job, root))
-    assert "was made by own_parts:Net, which can't be built here" in str(caught.value)
+    assert "was trained with own_parts:Net, which can't be built here" in str(caught.value)
     assert "load_package(store, code=...)" in str(caught.value)
     assert load_package(run_store(job, root), root).training.model.label == "own_parts:Net"
 
@@ -498,37 +498,38 @@ def data(kind: str) -> dict[str, Any]:
         (model("Detached"), UserCodeError, "doesn't depend on the model's parameters .*there is nothing to train"),
         (model("Misfit"), RuntimeError, r"shapes cannot be multiplied .* \(wrong_parts\.py:\d+ in forward\)"),
         (model("InPlace"), RuntimeError, "modified by an inplace operation"),
-        (model("Extra"), ConfigurationError, "_extra_state in its state_dict is no tensor"),
-        (model("Empty"), ConfigurationError, "has no parameter to train"),
-        (model("Bad"), ConfigurationError, "is no subclass of torch.nn.Module"),
-        (model("no_module"), ConfigurationError, "made a function; expected a torch.nn.Module"),
+        (model("Extra"), ConfigurationError, "_extra_state in its state_dict isn't a tensor"),
+        (model("Empty"), ConfigurationError, "has no trainable parameters"),
+        (model("Bad"), ConfigurationError, "is not a subclass of torch.nn.Module"),
+        (model("no_module"), ConfigurationError, "returned a function; expected a torch.nn.Module"),
         (model("Flt"), ConfigurationError, r"wrong_parts has no 'Flt'; did you mean `Flat`\?"),
         ({"training__model": {"class": "wrong_parts:Flat", "args": {"outptus": 3}}}, ConfigurationError,
          r"model\.args\.outptus: Flat has no such argument"),
         (task(loss={"class": "wrong_parts:per_row"}), UserCodeError, r"task.loss wrong_parts:per_row returned \(64,\)"),
-        (task(loss={"class": "wrong_parts:Learned"}), ConfigurationError, "has parameters of its own"),
+        (task(loss={"class": "wrong_parts:Learned"}), ConfigurationError, "has its own parameters"),
         (task(metrics=[{"class": "wrong_parts:undirected"}]), ConfigurationError,
          r"task\.metrics\[0\] wrong_parts:undirected: set undirected\.higher_is_better to True or False"),
         (task(metrics=[{"class": "wrong_parts:NoMetric"}]), ConfigurationError, "is neither a subclass of"),
-        ({"training__optimizer": {"class": "wrong_parts:Closure", "lr": 0.1}}, ConfigurationError, "needs a closure"),
+        ({"training__optimizer": {"class": "wrong_parts:Closure", "lr": 0.1}}, ConfigurationError,
+         "requires a closure"),
         ({"training__optimizer": {"class": "wrong_parts:Empty", "lr": 0.1}}, ConfigurationError,
-         "is no subclass of torch.optim.Optimizer"),
+         "is not a subclass of torch.optim.Optimizer"),
         ({"training__optimizer": {"class": "torch.optim:Adam", "lr": 0.1, "args": {"beta": 1}}}, ConfigurationError,
          r"optimizer\.args\.beta: Adam has no such argument; .* did you mean `betas`\?"),
         ({"training__optimizer": {"class": "torch.optim:Adam", "lr": 0.1, "args": {"betas": 1}}}, TypeError,
          "not subscriptable"),
         ({"training__schedule": {"class": "wrong_parts:Stream"}}, ConfigurationError, "can't be called with a step"),
-        ({"checkpoint__metric": "val/acuracy"}, ConfigurationError, r"checkpoint\.metric: there is no metric"),
+        ({"checkpoint__metric": "val/acuracy"}, ConfigurationError, r"checkpoint\.metric: unknown metric"),
         (data("shape"), DataError, r"row 17 has shape \[5\] and row 0 \[4\]"),
         (data("class"), DataError, r"row 0 has class 7; expected 0 \.\. 1"),
         (data("fraction"), DataError, r"row 0 has class 0\.5"),
         (data("single"), DataError, "row 0 is a Tensor; expected a pair"),
         (data("word"), DataError, "the target of row 0 is a str; expected a number, the class's index"),
-        (data("words"), DataError, "row 0 can't become a tensor and a number"),
+        (data("words"), DataError, "row 0 can't be converted to a tensor and a number"),
         (data("empty"), DataError, "has no rows"),
         (data("raises"), IndexError, r"list index out of range \(wrong_parts\.py:\d+ in __getitem__\)"),
         ({"training__data": {"class": "wrong_parts:Stream", "batchSize": 10}}, ConfigurationError,
-         "an iterable dataset has no position to go on from"),
+         "an iterable dataset has no position to resume from"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_users_parts_is_said_and_never_retried(

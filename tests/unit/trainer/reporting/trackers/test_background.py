@@ -151,7 +151,7 @@ def test_a_server_that_dies_in_between_loses_nothing_that_fits_the_queue(job: Tr
     is_away.clear()
     run.one.close(DONE)
     assert [step for step, _ in tracker.logged] == [1, 2, 3, 3]
-    assert run.warnings() == ["tracker mine is left out for now (ConnectionError: gone); training continues"]
+    assert run.warnings() == ["tracker mine is unavailable (ConnectionError: gone); training continues"]
 
 
 @pytest.mark.parametrize("method", ["start", "log", "flush", "artifacts", "finish"])
@@ -178,7 +178,7 @@ def test_one_that_hangs_is_given_up(job: TrainingJob, store: Store, method: str)
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"class": "no_such_module:X"}, "there is no module no_such_module; install it, or put it beside"),
+        ({"class": "no_such_module:X"}, "module no_such_module was not found; install it, or put it next to"),
         ({"class": "json:NoSuchClass"}, "module json has no NoSuchClass"),
         ({"class": "json:JSONDecoder", "args": {"colour": 1}}, "unexpected keyword argument"),
     ],
@@ -214,8 +214,8 @@ def test_metrics_are_a_queue_with_an_end(job: TrainingJob, store: Store, monkeyp
 
 
 def test_a_tracker_of_the_user_s_own_is_one_file(job: TrainingJob, store: Store, tmp_path: Path) -> None:
-    """The example of docs/extending-tracker.md, as it is printed there."""
-    page = (Path(__file__).parents[5] / "docs/extending-tracker.md").read_text()
+    """The example of docs/extending.md, as it is printed there."""
+    page = (Path(__file__).parents[5] / "docs/extending.md").read_text()
     code = page.partition("```python\n")[2].partition("```")[0]
     (tmp_path / "csv_tracker_example.py").write_text(code)
     entry = Entry.model_validate(

@@ -96,7 +96,7 @@ def test_a_dead_server_costs_one_warning(job: TrainingJob, store: Store, monkeyp
     events = attempt("http://127.0.0.1:1", job, store, range(1, 41), DONE)
     warnings = [e["message"] for e in events if e["event"] == "warning"]
     assert len(warnings) == 1
-    assert "tracker mlflow is left out for now" in warnings[0]
+    assert "tracker mlflow is unavailable" in warnings[0]
     assert store.get(record_path("mlflow")) is None
 
 
