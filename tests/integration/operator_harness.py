@@ -22,6 +22,7 @@ from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.errors import ApiError, NotFoundError
 
 from testbed.control_plane import ControlPlane, free_port
+from tests.factories import make_job
 
 Object = dict[str, Any]
 
@@ -38,22 +39,16 @@ CONTROLLERS = (
 
 def job(name: str = "digits", workers: int = 2, **run: Any) -> Object:
     """A small valid TrainingJob."""
-    return {
-        "apiVersion": "trainmaster.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "metadata": {"name": name},
-        "spec": {
-            "training": {
-                "task": {"name": "classification", "numClasses": 10},
-                "data": {"source": "sklearn:digits", "batchSize": 60},
-                "model": {"name": "mlp"},
-                "loop": {"duration": "2ep"},
-            },
-            "storage": {"uri": "s3://runs/prefix"},
-            "cluster": {"image": "example.com/trainer:1", "workers": {"count": workers}},
-            "run": run,
+    return make_job(
+        {
+            "spec.training.data.batchSize": 60,
+            "spec.training.loop.duration": "2ep",
+            "spec.storage.uri": "s3://runs/prefix",
+            "spec.cluster": {"image": "example.com/trainer:1", "workers": {"count": workers}},
+            "spec.run": run,
         },
-    }
+        name=name,
+    )
 
 
 class Kubelet:

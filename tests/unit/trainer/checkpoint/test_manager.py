@@ -20,7 +20,7 @@ from trainmaster_trainer.errors import ConfigurationError, StorageUnavailable
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tasks import Objective
 
-from tests.unit.trainer.harness import Recording, make_job, run_store, train
+from tests.unit.trainer.harness import Recording, run_store, small_job, train
 
 LOSS = Objective("val/loss", higher_is_better=False)
 
@@ -189,8 +189,11 @@ def test_training_goes_on_while_storage_hangs_and_says_so(
     looks: list[int] = []
     real = Recorder.look
     monkeypatch.setattr(Recorder, "look", lambda self: (looks.append(self.setup.step), real(self)))
-    job = make_job(
-        training__loop={"duration": "20ep", "seed": 3}, checkpoint={"every": "10step", "keep": 100, "keepBest": 0}
+    job = small_job(
+        {
+            "spec.training.loop": {"duration": "20ep", "seed": 3},
+            "spec.checkpoint": {"every": "10step", "keep": 100, "keepBest": 0},
+        }
     )
     train(job, tmp_path, recording=recording)
     steps = sorted(
@@ -206,7 +209,7 @@ def test_training_goes_on_while_storage_hangs_and_says_so(
 
 
 def test_a_run_with_slow_storage_is_the_same_run(tmp_path: Path, gate: Gate) -> None:
-    job = make_job(training__loop={"duration": "20ep", "seed": 3}, checkpoint__every="10step")
+    job = small_job({"spec.training.loop": {"duration": "20ep", "seed": 3}, "spec.checkpoint.every": "10step"})
     gate.opened.set()
     train(job, tmp_path / "a")
     gate.opened.clear()

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Mlflow, Tracker
-from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.driver import local
 from trainmaster_trainer.driver.identity import Refused
 from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.export import package
 
-EXAMPLE = Path(__file__).parents[4] / "examples/digits/trainingjob.yaml"
+from tests.factories import Changes, load_example, parse
+
 CSV = {"class": "my_pkg:Csv"}
 
 
@@ -38,13 +37,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(tracking: list[Any] | None = None, **loop: Any) -> TrainingJob:
-    document = yaml.safe_load(EXAMPLE.read_text())
-    document["spec"]["training"]["loop"] |= loop
+    changes: Changes = {f"spec.training.loop.{key}": value for key, value in loop.items()}
     if tracking is not None:
-        document["spec"]["tracking"] = tracking
-    job, problems = validate(document)
-    assert job is not None, problems
-    return job
+        changes["spec.tracking"] = tracking
+    return parse(load_example("digits", changes))
 
 
 def identified(job: TrainingJob | None = None, **more: Any) -> LocalRun:
