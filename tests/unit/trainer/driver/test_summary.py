@@ -26,20 +26,48 @@ def console(out: io.StringIO) -> Console:
     return Console(file=out, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def test_commands_are_named_as_the_shell_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Path(sys.executable).parent.resolve()
-    monkeypatch.setattr(sys, "executable", str(here / "python"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(here))
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed environment with our program in it, whose interpreter is the one that runs."""
+    programs = tmp_path / "env" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "trainmaster").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return programs
+
+
+def test_command_name_only_where_the_shell_finds_it(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(environment))
     assert command("trainmaster") == "trainmaster"
+
+
+def test_command_path_where_the_shell_does_not_find_it(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert command("trainmaster") == str(here / "trainmaster")
-    monkeypatch.chdir(here.parent)
+    assert command("trainmaster") == str(environment / "trainmaster")
+    monkeypatch.chdir(environment.parent)
     assert command("trainmaster") == "bin/trainmaster"
-    stranger = tmp_path / "trainmaster"
-    stranger.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert command("trainmaster") == "bin/trainmaster", "another one of that name comes first"
+
+
+def test_command_path_where_another_one_comes_first(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainmaster").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{environment}")
+    monkeypatch.chdir(environment.parent)
+    assert command("trainmaster") == "bin/trainmaster"
+
+
+def test_command_name_where_the_environment_is_a_link(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(environment.parent)
+    monkeypatch.setenv("PATH", str(tmp_path / "link" / "bin"))
+    assert command("trainmaster") == "trainmaster"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "link" / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(environment))
+    assert command("trainmaster") == "trainmaster"
 
 
 def test_a_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, out: io.StringIO) -> None:
