@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -12,36 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainmaster_api.messages import ProgressMessage
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.reporting import operator as progress
 from trainmaster_trainer.reporting.operator import ProgressPush
 from trainmaster_trainer.reporting.state import Hub
 
-
-class Operator(http.server.ThreadingHTTPServer):
-    code = 204
-
-    def __init__(self) -> None:
-        self.seen: queue.Queue[tuple[str, ProgressMessage]] = queue.Queue()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.seen.put((self.headers["Authorization"], ProgressMessage.decode(body)))
-                self.send_response(outer.code)
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1/progress"
+from .fake_operator import Operator
 
 
 @pytest.fixture
