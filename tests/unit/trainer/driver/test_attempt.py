@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from trainmaster_api import names
-from trainmaster_api.messages import ExitMessage, Outcome, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind, Result
@@ -227,3 +228,64 @@ def test_agents_that_never_come_are_missed_when_their_pods_are_there(
     else:
         time.sleep(5 * attempt._TICK)
         assert not world.found, "a missing pod is the operator's to wait for"
+
+
+def test_stop_before_training_has_nothing_to_save(world: World) -> None:
+    world.driver.hub.resumed_from_step = 7
+    world.gather("a")
+    world.until(0, Start)
+    world.driver._stop_asked.set()
+    found = world.result()
+    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; goes on from step 7")
+
+
+def test_stop_that_is_not_answered_ends_with_its_grace_period(world: World) -> None:
+    world.driver.settings = replace(world.driver.settings, grace_seconds=1)
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    world.driver._stop_asked.set()
+    world.until(1, Stop)
+    found = world.result()
+    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; goes on from step 0")
+
+
+def test_stop_while_a_rank_dies_is_a_stop(world: World) -> None:
+    checkpoint = CheckpointRef(step=8, attempt=1, uri="x", time="2026-01-01T00:00:00Z")
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    world.driver.hub.checkpoint = checkpoint
+    world.driver._stop_asked.set()
+    world.until(1, Stop)
+    for link in world.links:
+        link.send(Exited(generation=1, code=-9))
+    found = world.result()
+    assert (found.outcome, found.message, found.checkpoint) == (
+        Outcome.STOPPED, "stopped; goes on from step 8", checkpoint,
+    )  # fmt: skip
+
+
+def test_stop_while_a_rank_fails_by_its_own_error_is_that_failure(world: World) -> None:
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    world.driver._stop_asked.set()
+    world.until(1, Stop)
+    world.links[1].send(Failed(generation=1, failure_class=FailureClass.DATA_ERROR, message="row 7"))
+    assert world.result().failure_class is FailureClass.DATA_ERROR
+
+
+def test_stall_of_ranks_that_cannot_answer_ends_without_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "_DUMP_SECONDS", 0.2)
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    monkeypatch.setattr(Driver, "_patience", lambda self: 0)
+    found = world.result()
+    assert (found.failure_class, found.rank, found.last_lines) == (FailureClass.STALLED, None, [])
+    assert "after step 10" in found.message
