@@ -122,9 +122,7 @@ def test_memory_holds_two_copies_besides_those_in_flight(checkpoints: Checkpoint
     gate.opened.set()
 
 
-def test_a_save_that_failed_is_raised_by_the_next_look_and_not_by_the_thread(
-    checkpoints: CheckpointManager, gate: Gate
-) -> None:
+def test_failed_save_is_raised_by_the_next_look(checkpoints: CheckpointManager, gate: Gate) -> None:
     gate.error = StorageUnavailable("gone")
     checkpoints.save(Snapshot(10, state(10), {}))
     checkpoints.poll()
@@ -160,7 +158,7 @@ class Odd:
     """What torch doesn't load without trusting the file."""
 
 
-def test_a_state_that_could_not_be_loaded_is_refused_at_its_first_save(checkpoints: CheckpointManager) -> None:
+def test_save_refuses_a_state_that_could_not_be_loaded(checkpoints: CheckpointManager) -> None:
     checkpoints.save(Snapshot(10, state(10, moment=Odd()), {}))
     with pytest.raises(ConfigurationError, match=r"can't be read back from a checkpoint .*; keep tensors, numbers"):
         checkpoints.wait()

@@ -39,7 +39,7 @@ def said(root: Path, **data: Any) -> str:
     return str(caught.value)
 
 
-def test_numeric_columns_are_features_and_names_are_classes_in_order(tmp_path: Path) -> None:
+def test_table_features_and_classes(tmp_path: Path) -> None:
     write(tmp_path)
     data = load(tmp_path, normalize=False)
     assert (data.rows.features, data.rows.labels) == (["a", "b"], ["a", "b"])

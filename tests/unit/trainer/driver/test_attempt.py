@@ -52,7 +52,7 @@ Found = TypeVar("Found", bound=Message)
         (TrainerState.STARTING, 3600, 3600),
     ],
 )
-def test_loading_and_packaging_may_take_longer_than_a_step(
+def test_patience_is_longer_for_loading_and_packaging(
     job: TrainingJob, state: TrainerState, asked: int, seconds: int
 ) -> None:
     run = job.spec.run.model_copy(update={"stall_seconds": asked})
@@ -165,7 +165,7 @@ def test_the_error_of_a_rank_is_the_attempt_s(world: World) -> None:
     assert (found.failure_class, found.rank, found.pod, found.message) == (FailureClass.DATA_ERROR, 1, "w-1", "row 7")
 
 
-def test_two_launchers_get_their_answers(world: World) -> None:
+def test_leaving_two_launchers_get_their_answers(world: World) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -192,7 +192,7 @@ def test_two_launchers_get_their_answers(world: World) -> None:
     assert world.driver.hub.recoveries == 1
 
 
-def test_a_stop_saves_first(world: World) -> None:
+def test_stop_saves_first(world: World) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -203,7 +203,7 @@ def test_a_stop_saves_first(world: World) -> None:
     assert world.result().message == "saved at step 100 and stopped"
 
 
-def test_a_hang_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stall_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -218,7 +218,7 @@ def test_a_hang_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_agents_that_never_come_are_missed_when_their_pods_are_there(
+def test_stall_of_agents_that_never_come_while_their_pods_are_there(
     world: World, monkeypatch: pytest.MonkeyPatch, complete: bool
 ) -> None:
     monkeypatch.setattr(Driver, "_patience", lambda self: 0)
@@ -231,6 +231,7 @@ def test_agents_that_never_come_are_missed_when_their_pods_are_there(
 
 
 def test_stop_before_training_has_nothing_to_save(world: World) -> None:
+    world.driver.settings = replace(world.driver.settings, grace_seconds=600)  # and so doesn't wait for it
     world.driver.hub.resumed_from_step = 7
     world.gather("a")
     world.until(0, Start)

@@ -138,7 +138,7 @@ def test_trackers_of_the_file() -> None:
     assert tracking(job, tracking="off") == []
 
 
-def test_a_server_of_the_command_line_takes_the_place_of_the_file_s() -> None:
+def test_tracking_option_replaces_the_file_s_server() -> None:
     server = [Tracker(mlflow=Mlflow(uri="http://mine"))]
     found = tracking(loaded([{"mlflow": {"uri": "http://cluster", "experiment": "e"}}, CSV]), trackers=server)
     assert found == [CSV, {"mlflow": {"uri": "http://mine", "experiment": "e"}}]
@@ -173,13 +173,13 @@ def _stopped() -> Any:
     return local.ExitMessage(outcome=local.Outcome.STOPPED, message="saved at step 5 and stopped")
 
 
-def test_how_to_resume_can_be_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_command_can_be_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(LocalRun, "_lead", lambda *_: (_stopped(), 0.0))
     assert local.main(options(file="my job.yaml"), loaded()) == 75
     assert capsys.readouterr().out.rstrip().endswith("trainmaster run 'my job.yaml'")
 
 
-def test_a_file_where_the_folder_should_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_folder_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "trainmaster-runs").write_text("")
     assert local.main(options(), loaded()) == 2
     err = capsys.readouterr().err
@@ -188,7 +188,7 @@ def test_a_file_where_the_folder_should_be(folder: Path, capsys: pytest.CaptureF
     assert "Traceback" not in err
 
 
-def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_folder_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def full() -> Path:
         raise OSError(28, "No space left on device", "/tmp/tm-x")
 

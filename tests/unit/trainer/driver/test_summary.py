@@ -70,7 +70,7 @@ def test_command_name_where_the_environment_is_a_link(
     assert command("trainmaster") == "trainmaster"
 
 
-def test_a_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, out: io.StringIO) -> None:
+def test_print_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, out: io.StringIO) -> None:
     monkeypatch.chdir(tmp_path)
     run = Store(str(tmp_path / "trainmaster-runs/default/digits/x"))
     run.put("LATEST", Pointer(attempt=1, step=1200).model_dump_json().encode())
@@ -89,7 +89,7 @@ def test_a_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console
     assert "kubectl apply -f 'my job.yaml'" in text
 
 
-def test_a_failed_run(console: Console, out: io.StringIO) -> None:
+def test_print_failed(console: Console, out: io.StringIO) -> None:
     message = ExitMessage(
         outcome=Outcome.FAILED, failure_class=FailureClass.DATA_ERROR, rank=1, message="row 3 [/x]", last_lines=["[b]"]
     )

@@ -16,7 +16,7 @@ from trainmaster_trainer.storage.store import Store
 from tests.unit.trainer.harness import run_store, small_job, train
 
 
-def test_a_packaged_classifier_repeats_the_test_accuracy_on_raw_rows(tmp_path: Path) -> None:
+def test_predictor_repeats_the_test_accuracy_on_raw_rows(tmp_path: Path) -> None:
     job = small_job()
     result = train(job, tmp_path)
     data = load_data(job, tmp_path, {})
@@ -30,7 +30,7 @@ def test_a_packaged_classifier_repeats_the_test_accuracy_on_raw_rows(tmp_path: P
     assert report["rows"] == len(data.test)
 
 
-def test_a_packaged_regression_answers_in_the_unit_of_the_target(tmp_path: Path) -> None:
+def test_predictor_regression_is_in_the_unit_of_the_target(tmp_path: Path) -> None:
     job = small_job(
         {
             "spec.training.task": {"name": "regression"},
@@ -49,7 +49,7 @@ def test_a_packaged_regression_answers_in_the_unit_of_the_target(tmp_path: Path)
     assert 30 < result.test_metrics["test/mae"] < result.test_metrics["test/rmse"] < 80
 
 
-def test_a_run_without_a_model_is_said_so(tmp_path: Path) -> None:
+def test_load_package_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="the run has no packaged model"):
         load_package(Store(str(tmp_path)))
 

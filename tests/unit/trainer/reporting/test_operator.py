@@ -38,7 +38,7 @@ def hub(job: TrainingJob) -> Hub:
     return Hub(job, 1)
 
 
-def test_at_once_when_woken_and_with_the_newest_token(operator: Operator, token: Path, hub: Hub) -> None:
+def test_push_at_once_when_woken_with_the_newest_token(operator: Operator, token: Path, hub: Hub) -> None:
     push = ProgressPush(operator.url, "", str(token), hub.progress)
     assert operator.seen.get(timeout=5)[0] == "Bearer first"
     token.write_text("second\n")
@@ -49,9 +49,7 @@ def test_at_once_when_woken_and_with_the_newest_token(operator: Operator, token:
     assert push.close()
 
 
-def test_the_last_word_is_tried_again(
-    operator: Operator, token: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_push_close_tries_again(operator: Operator, token: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     operator.code = 503
     push = ProgressPush(operator.url, "", str(token), hub.progress)
     operator.seen.get(timeout=5)
@@ -60,7 +58,7 @@ def test_the_last_word_is_tried_again(
     assert operator.seen.qsize() >= 2
 
 
-def test_a_dead_operator_costs_a_line(
+def test_push_dead_operator_costs_a_line(
     token: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_LAST_WORD_SECONDS", 0.5)
@@ -72,14 +70,14 @@ def test_a_dead_operator_costs_a_line(
     assert printed.count("training continues") == 1, printed
 
 
-def test_a_missing_token_costs_a_line(operator: Operator, tmp_path: Path, hub: Hub, monkeypatch: Any) -> None:
+def test_push_missing_token_costs_a_line(operator: Operator, tmp_path: Path, hub: Hub, monkeypatch: Any) -> None:
     monkeypatch.setattr(progress, "_LAST_WORD_SECONDS", 0.3)
     push = ProgressPush(operator.url, "", str(tmp_path / "none"), hub.progress)
     assert not push.close()
     assert operator.seen.empty()
 
 
-def test_the_message_is_what_the_contract_says(operator: Operator, token: Path, hub: Hub) -> None:
+def test_push_sends_the_message_of_the_contract(operator: Operator, token: Path, hub: Hub) -> None:
     push = ProgressPush(operator.url, "", str(token), hub.progress)
     message = operator.seen.get(timeout=5)[1]
     push.close()

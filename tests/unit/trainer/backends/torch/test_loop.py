@@ -121,7 +121,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, name: str) -> None:
+def test_bad_step_changes_no_weight_and_no_moment(tmp_path: Path, name: str) -> None:
     setup = built(tmp_path, {"spec.training.loop": {"clipNorm": 1.0}})
     setup.optimizer = OPTIMIZERS[name](setup.parameters)
     for _ in range(5):

@@ -551,7 +551,7 @@ def test_what_is_wrong_with_users_parts_is_said_and_never_retried(
     assert failure == own.get(kind, FailureClass.USER_CODE_ERROR)  # type: ignore[call-overload]
 
 
-def test_a_model_that_leaves_parameters_unused_is_the_users_fault_with_two_ranks(wrong: Path) -> None:
+def test_model_with_unused_parameters_is_a_user_error_on_two_ranks(wrong: Path) -> None:
     """DDP says it in its forward, and no frame of the user's is there."""
     job = small_job({"spec.training.loop": {"duration": "1ep", "seed": 0}}, model("Unused"))
     with pytest.raises(Exception, match="UserCodeError"):

@@ -78,7 +78,7 @@ def last_weights(job: TrainingJob, root: Path, step: int) -> list[bytes]:
     return [store.get(path) or b"" for path in paths]
 
 
-def test_a_finished_run_whose_duration_grows_trains_on_as_if_it_had_been_longer(tmp_path: Path) -> None:
+def test_extended_run_equals_one_that_was_longer(tmp_path: Path) -> None:
     """With a rate that doesn't depend on the length, and dropout: not a bit differs, in weights or in moments."""
     short, long = (
         small_job(
@@ -108,7 +108,7 @@ def test_a_finished_run_whose_duration_grows_trains_on_as_if_it_had_been_longer(
     assert asked["spec"]["training"]["loop"]["duration"] == "9ep", "what was asked is what was done"
 
 
-def test_a_rate_that_depends_on_the_length_goes_on_from_where_the_longer_run_would_be(tmp_path: Path) -> None:
+def test_extended_run_takes_the_rate_of_the_longer_run(tmp_path: Path) -> None:
     """Cosine: the first part was trained for another length. The rate jumps to that of the longer run."""
     short, long = (small_job({"spec.training.loop": {"duration": duration, "seed": 3}}) for duration in ("4ep", "9ep"))
     train(short, tmp_path / "grown")
@@ -124,7 +124,7 @@ def test_a_rate_that_depends_on_the_length_goes_on_from_where_the_longer_run_wou
     assert weights(long, tmp_path / "grown") != weights(long, tmp_path / "whole")
 
 
-def test_a_run_that_stopped_early_does_not_go_on_because_it_may_be_longer(tmp_path: Path) -> None:
+def test_extended_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     def early(duration: str) -> TrainingJob:
         stopping = {"metric": "val/loss", "patience": 2, "minDelta": 10.0}
         return small_job({"spec.training.loop": {"duration": duration, "earlyStopping": stopping}})

@@ -49,7 +49,7 @@ def test_a_torn_best_checkpoint_costs_a_warning_and_not_the_run(tmp_path: Path) 
     assert best["step"] <= 88
 
 
-def test_the_test_split_is_in_the_metrics_once_however_often_the_end_is_done(tmp_path: Path) -> None:
+def test_finish_twice_logs_the_test_split_once(tmp_path: Path) -> None:
     job = small_job({"spec.training.loop.duration": "2ep"})
     train(job, tmp_path)
     train(job, tmp_path, attempt=2)
@@ -73,7 +73,7 @@ def test_a_run_with_another_optimizer_is_refused(tmp_path: Path) -> None:
         train(small_job({"spec.training.optimizer": {"name": "sgd"}, "spec.run.resumeFrom": source}), tmp_path / "b")
 
 
-def test_a_run_that_goes_on_from_another_has_its_own_hyperparameters(tmp_path: Path, monkeypatch) -> None:
+def test_resume_from_another_run_keeps_own_hyperparameters(tmp_path: Path, monkeypatch) -> None:
     first = train(small_job({"spec.training.loop.duration": "1ep"}), tmp_path / "a")
     assert first.checkpoint is not None
     source = str(Path(first.checkpoint.uri).parents[1])
@@ -152,9 +152,7 @@ def test_the_collector_is_given_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [2**22, 50])
-def test_statistics_do_not_depend_on_how_many_rows_are_looked_at_together(
-    tmp_path: Path, monkeypatch, values: int
-) -> None:
+def test_statistics_are_the_same_for_any_chunk(tmp_path: Path, monkeypatch, values: int) -> None:
     dice = np.random.default_rng(0)
     pixels = dice.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
     for number, image in enumerate(pixels):
