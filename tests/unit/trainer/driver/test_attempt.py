@@ -226,7 +226,7 @@ def test_stall_of_agents_that_never_come_while_their_pods_are_there(
     if complete:
         assert "no agents" in world.result().message
     else:
-        time.sleep(5 * attempt._TICK)
+        time.sleep(5 * attempt._TICK)  # the watch looks once per tick; that it stays silent can only be seen by waiting
         assert not world.found, "a missing pod is the operator's to wait for"
 
 

@@ -296,5 +296,7 @@ def test_report_to_a_lost_driver_returns_at_once(inbox: Inbox) -> None:
     link = agent(channel)
     inbox.joined.get(timeout=10)
     channel.close()
+    began = time.monotonic()
     for _ in range(1000):
         link.send(Progress(report=Report(kind=ReportKind.STEP, step=1, total_steps=2, epoch=0)))
+    assert time.monotonic() - began < 5, "a step would have waited"

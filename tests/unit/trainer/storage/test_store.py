@@ -72,11 +72,10 @@ def test_what_is_written_can_be_read_listed_and_deleted(store: Store) -> None:
 
 
 def test_download_to_a_new_folder(store: Store, tmp_path: Path) -> None:
-    source, target = tmp_path / "source", tmp_path / "deep" / "target"
-    source.write_bytes(bytes(range(256)) * 100)
-    store.upload(source, "x/file")
+    content, target = bytes(range(256)) * 100, tmp_path / "deep" / "target"
+    store.put("x/file", content)
     store.download("x/file", target)
-    assert target.read_bytes() == source.read_bytes()
+    assert target.read_bytes() == content
     with pytest.raises(FileNotFoundError, match="x/none"):
         store.download("x/none", target)
 
