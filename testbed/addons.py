@@ -1,6 +1,5 @@
 """What jobs need around them: a name service, an S3 store with a bucket, and an MLflow server."""
 
-import json
 import re
 import string
 import subprocess
@@ -8,7 +7,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from testbed import builds
 from testbed.errors import BedError
@@ -109,13 +107,6 @@ def forwarded(kubeconfig: Path, namespace: str, target: str, port: int) -> Itera
     finally:
         child.terminate()
         child.wait()
-
-
-def cluster_address(kubectl: Kubectl, namespace: str, service: str) -> str:
-    """The service's address, which this machine can reach on the bed (not on kind)."""
-    found: dict[str, Any] = json.loads(kubectl("-n", namespace, "get", "service", service, "-o", "json"))
-    spec = found["spec"]
-    return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
 
 def nodes_ready(kubectl: Kubectl, count: int) -> None:

@@ -164,10 +164,6 @@ class NodeRunner:
         path.write_text(yaml.safe_dump(config))
         self._daemon("kube-proxy", [str(builds.tool("kube-proxy")), f"--config={path}"])
 
-    def ctr(self, *args: str) -> str:
-        """Run containerd's own client against this node."""
-        return run(ctr_command(self.socket, *args))
-
     def kill(self) -> None:
         """The power cut: every process of the node dies at once."""
         cgroups.kill(self.node.cgroup)

@@ -23,6 +23,7 @@ from testbed.errors import BedError
 from testbed.procs import wait_until
 from tests.bench.client import Json, Workload
 from tests.bench.result import ROOT
+from tests.factories import make_job
 
 NAMESPACE = "bench"
 OPERATOR = "operator"
@@ -147,20 +148,15 @@ def _jobs_workload() -> Workload:
 
 def training_job(index: int) -> Json:
     """A small TrainingJob of a head and three workers."""
-    training = {
-        "task": {"name": "classification", "numClasses": 10},
-        "data": {"source": "sklearn:digits", "batchSize": 48},
-        "model": {"name": "mlp"},
-    }
     head = {"cpus": HEAD["cpu"], "memory": HEAD["memory"]}
     workers = {"count": WORKERS, "cpus": WORKER["cpu"], "memory": WORKER["memory"]}
-    spec = {
-        "training": training,
-        "storage": {"uri": "s3://bench/runs", "credentialsSecret": "minio"},
-        "cluster": {"image": IMAGE, "head": head, "workers": workers},
+    changes = {
+        "metadata.namespace": NAMESPACE,
+        "spec.training.data.batchSize": 48,
+        "spec.storage": {"uri": "s3://bench/runs", "credentialsSecret": "minio"},
+        "spec.cluster": {"image": IMAGE, "head": head, "workers": workers},
     }
-    metadata = {"name": f"job-{index}", "namespace": NAMESPACE}
-    return {"apiVersion": "trainmaster.dev/v1alpha1", "kind": "TrainingJob", "metadata": metadata, "spec": spec}
+    return make_job(changes, name=f"job-{index}")
 
 
 def _trainmaster_crd(plane: ControlPlane) -> None:

@@ -22,22 +22,23 @@ from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.storage.store import open_store
 
+from tests.factories import make_job
+
 WARM_SHARE = 0.1  # of the steps; they are not counted
 BATCH, LR, WEIGHT_DECAY, CLIP, WARMUP_SHARE, LOG_EVERY = 32, 1e-3, 0.01, 1.0, 0.05, 50
 
 
 def job(steps: int, every: str) -> TrainingJob:
     """Digits, one hidden layer; one validation at the very end, so that what is measured is steps."""
-    training = {
-        "task": {"name": "classification", "numClasses": 10},
-        "data": {"source": "sklearn:digits", "batchSize": BATCH},
-        "model": {"name": "mlp", "args": {"hidden": [128]}},
-        "optimizer": {"name": "adamw", "lr": LR, "weightDecay": WEIGHT_DECAY},
-        "schedule": {"name": "cosine", "warmup": f"{WARMUP_SHARE:.0%}"},
-        "loop": {"duration": f"{steps}step", "validateEvery": f"{steps}step", "clipNorm": CLIP},
+    changes = {
+        "spec.training.data.batchSize": BATCH,
+        "spec.training.model.args": {"hidden": [128]},
+        "spec.training.optimizer": {"name": "adamw", "lr": LR, "weightDecay": WEIGHT_DECAY},
+        "spec.training.schedule": {"name": "cosine", "warmup": f"{WARMUP_SHARE:.0%}"},
+        "spec.training.loop": {"duration": f"{steps}step", "validateEvery": f"{steps}step", "clipNorm": CLIP},
+        "spec.checkpoint.every": every,
     }
-    spec = {"training": training, "checkpoint": {"every": every}}
-    return TrainingJob.model_validate({"metadata": {"name": "step"}, "spec": spec})
+    return TrainingJob.model_validate(make_job(changes, name="step"))
 
 
 class Clock:

@@ -24,7 +24,7 @@ from kubernetes import client
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.kube import Cluster, Json, Namespace
-from tests.jobs import CHECKPOINT_EVERY, FAULT_EPOCHS, load_example, of_cheap_steps
+from tests.factories import CHECKPOINT_EVERY, FAULT_EPOCHS, change, load_example, of_cheap_steps
 
 ROOT = Path(__file__).parents[2]
 RELEASE, SYSTEM = "trainmaster", "trainmaster-system"
@@ -202,13 +202,7 @@ def make_job(name: str, **changes: Any) -> Json:
     spec["storage"] = dict(STORAGE)
     pod = {"cpus": "250m", "memory": "3Gi"}
     spec["cluster"] = {"head": dict(pod), "workers": {**pod, "count": 2, "template": spread(name)}}
-    for path, value in changes.items():
-        keys = path.split("__")
-        node = spec
-        for key in keys[:-1]:
-            node = node.setdefault(key, {})
-        node[keys[-1]] = value
-    return job
+    return change(job, {f"spec.{path.replace('__', '.')}": value for path, value in changes.items()})
 
 
 def make_fault_job(name: str, **changes: Any) -> Json:

@@ -10,7 +10,7 @@ from trainmaster_api.names import worker_pod
 
 from tests.e2e.conftest import Calm, assert_resumed_from_newest, make_fault_job, wait_checkpoint, weights_digest
 from tests.e2e.kube import Json, Namespace, progress, status
-from tests.jobs import CHECKPOINT_EVERY
+from tests.factories import CHECKPOINT_EVERY
 
 # A step that is due for a checkpoint hands its state over and goes on; until that save is committed, the next interval
 # is under way. So a kill costs less than two intervals: the one that was begun and the one whose save was in flight.

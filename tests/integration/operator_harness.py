@@ -22,6 +22,7 @@ from trainmaster_operator.kube.connection import Connection
 from trainmaster_operator.kube.errors import ApiError, NotFoundError
 
 from testbed.control_plane import ControlPlane, free_port
+from tests.factories import make_job
 
 Object = dict[str, Any]
 
@@ -38,22 +39,16 @@ CONTROLLERS = (
 
 def job(name: str = "digits", workers: int = 2, **run: Any) -> Object:
     """A small valid TrainingJob."""
-    return {
-        "apiVersion": "trainmaster.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "metadata": {"name": name},
-        "spec": {
-            "training": {
-                "task": {"name": "classification", "numClasses": 10},
-                "data": {"source": "sklearn:digits", "batchSize": 60},
-                "model": {"name": "mlp"},
-                "loop": {"duration": "2ep"},
-            },
-            "storage": {"uri": "s3://runs/prefix"},
-            "cluster": {"image": "example.com/trainer:1", "workers": {"count": workers}},
-            "run": run,
+    return make_job(
+        {
+            "spec.training.data.batchSize": 60,
+            "spec.training.loop.duration": "2ep",
+            "spec.storage.uri": "s3://runs/prefix",
+            "spec.cluster": {"image": "example.com/trainer:1", "workers": {"count": workers}},
+            "spec.run": run,
         },
-    }
+        name=name,
+    )
 
 
 class Kubelet:
@@ -223,6 +218,30 @@ class Bed:
         result: Object = await self.until(check, f"{kind}={status} {reason}")
         return result
 
+    async def until_looked(self, operator: Operator, times: int) -> None:
+        """Wait until an operator has looked at a job so many times more: at each resync, and for news."""
+        before = await reconciles(operator)
+
+        async def has_looked() -> bool:
+            return await reconciles(operator) >= before + times
+
+        await self.until(has_looked, f"{times} more reconciles")
+
+    async def until_rest(self, operator: Operator, seconds: float = 1.0) -> None:
+        """Wait until an operator has looked at the job, and then at nothing for so long.
+
+        After that a test may say what it has not written: without a look at the job this would be true of any operator.
+        """
+        seen, since = 0.0, time.monotonic()
+
+        async def rests() -> bool:
+            nonlocal seen, since
+            if (now := await reconciles(operator)) != seen:
+                seen, since = now, time.monotonic()
+            return seen > 0 and time.monotonic() - since > seconds
+
+        await self.until(rests, "an operator that has looked at the job and rests")
+
     async def until_names(self, names: set[str], resource: Resource = PODS) -> None:
         async def check() -> bool:
             return await self.names(resource) == names
@@ -290,6 +309,11 @@ def writes(entries: list[Object]) -> list[Object]:
 async def leads(operator: Operator) -> bool:
     """Whether the operator says that it leads."""
     return (await scrape(operator)).get("trainmaster_leader") == "1.0"
+
+
+async def reconciles(operator: Operator) -> float:
+    """How often the operator has looked at a job."""
+    return float((await scrape(operator)).get("trainmaster_reconcile_seconds_count", 0))
 
 
 async def scrape(operator: Operator) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 from trainmaster_trainer.cluster.commands import laptop_environment
 from trainmaster_trainer.ipc.messages import Exited, Start, decode, encode
 
-from tests.jobs import load_example
+from tests.factories import load_example
 
 CGROUP = Path("/sys/fs/cgroup")
 

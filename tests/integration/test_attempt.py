@@ -28,8 +28,8 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.processes import descendants
 
-from tests.jobs import CHECKPOINT_EVERY as EVERY
-from tests.jobs import Json, load_example, of_cheap_steps
+from tests.factories import CHECKPOINT_EVERY as EVERY
+from tests.factories import Json, load_example, of_cheap_steps
 
 pytestmark = [
     pytest.mark.ray,

@@ -12,22 +12,19 @@ import yaml
 
 from testbed import builds
 from testbed.control_plane import ControlPlane
+from tests.factories import make_job
 
 CHART = Path(__file__).parents[2] / "charts" / "trainmaster"
 EVERYTHING = ("--set", "webhook.enabled=true,operator.replicas=2")
 SYSTEM, NAME = "trainmaster-system", "trainmaster-operator"
-JOB = {
-    "apiVersion": "trainmaster.dev/v1alpha1",
-    "kind": "TrainingJob",
-    "metadata": {"name": "kept", "namespace": "default"},
-    "spec": {
-        "training": {
-            "task": {"name": "classification", "numClasses": 3},
-            "data": {"source": "sklearn:iris", "batchSize": 16},
-            "model": {"name": "mlp"},
-        }
+JOB = make_job(
+    {
+        "metadata.namespace": "default",
+        "spec.training.task.numClasses": 3,
+        "spec.training.data": {"source": "sklearn:iris", "batchSize": 16},
     },
-}
+    name="kept",
+)
 Run = Callable[..., str]
 
 

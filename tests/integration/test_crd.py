@@ -71,7 +71,7 @@ def test_rule_lets_the_good_example_in(plane, example):
     apply(plane, CEL_EXAMPLES[example][2], "--dry-run=server")
 
 
-def test_what_needs_knowledge_of_a_data_set_or_a_name_is_left_to_the_operator(plane):
+def test_checks_of_data_sets_and_names_are_left_to_the_operator(plane):
     """The API server lets it in; `Accepted=False` and `trainmaster validate` name the problem."""
     left = [bad for _, bad, _ in PART_EXAMPLES.values()]
     left += [bad for examples in CHECK_EXAMPLES.values() for _, bad, _ in examples]

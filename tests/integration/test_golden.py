@@ -101,9 +101,7 @@ def test_what_nothing_refers_to_yet_is_not_collected(own: Images, monkeypatch: p
 
 
 @pytest.mark.parametrize("step", ["_upper", "lend_blobs", "_forget"])
-def test_who_is_killed_in_the_midst_of_it_can_begin_again(
-    own: Images, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_unpacking_that_was_killed_can_begin_again(own: Images, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 

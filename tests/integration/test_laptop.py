@@ -20,8 +20,8 @@ import pytest
 import yaml
 from trainmaster_trainer.processes import descendants
 
-from tests.jobs import CHECKPOINT_EVERY as EVERY
-from tests.jobs import load_example, of_cheap_steps
+from tests.factories import CHECKPOINT_EVERY as EVERY
+from tests.factories import load_example, of_cheap_steps
 
 pytestmark = pytest.mark.ray
 

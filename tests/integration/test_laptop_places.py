@@ -13,27 +13,24 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.factories import make_job
+
 pytestmark = pytest.mark.ray
 
 ROWS = "a,b,label\n" + "".join(f"{i % 7},{i % 5},{int(i % 7 > 3)}\n" for i in range(200))
 
 
 def write(folder: Path, name: str = "job.yaml", source: str = "rows.csv", **loop: Any) -> Path:
-    job = {
-        "apiVersion": "trainmaster.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "metadata": {"name": "small"},
-        "spec": {
-            "training": {
-                "task": {"name": "classification", "numClasses": 2},
-                "data": {"source": source, "target": "label", "batchSize": 32},
-                "model": {"name": "mlp", "args": {"hidden": [8]}},
-                "schedule": {"name": "constant", "warmup": "0"},
-                "loop": {"duration": "2ep", "seed": 1, **loop},
-            },
-            "cluster": {"workers": {"count": 1}},
-        },
-    }
+    job = make_job(
+        {
+            "spec.training.task.numClasses": 2,
+            "spec.training.data": {"source": source, "target": "label", "batchSize": 32},
+            "spec.training.model.args": {"hidden": [8]},
+            "spec.training.schedule": {"name": "constant", "warmup": "0"},
+            "spec.training.loop": {"duration": "2ep", "seed": 1, **loop},
+            "spec.cluster.workers.count": 1,
+        }
+    )
     (folder / source).write_text(ROWS)
     file = folder / name
     file.write_text(yaml.safe_dump(job))

@@ -54,7 +54,7 @@ async def provisioned(here: Bed, body: dict[str, object] | None = None, **flags:
 
 async def test_writes_per_job_and_none_once_converged(here: Bed, audit_log: Path) -> None:
     await provisioned(here, job(workers=3), resync_seconds="0.5")
-    await asyncio.sleep(0.5)
+    await here.until_looked(here.operators[0], 2)
     until_ready = writes(audit(audit_log, namespace=here.namespace))
     made = [entry for entry in until_ready if entry["name"] != "trainmaster-operator-tls" and entry["code"] < 300]
     assert sorted(entry["resource"] for entry in made if entry["verb"] == "create") == ["pods"] * 4 + [
@@ -64,22 +64,22 @@ async def test_writes_per_job_and_none_once_converged(here: Bed, audit_log: Path
     # four pods, a Secret, two statuses; beside them the namespace's Service and the operator's own certificate
     assert len(until_ready) - 2 <= 7, until_ready
     offset = size(audit_log)
-    await asyncio.sleep(3)  # several resyncs
+    await here.until_looked(here.operators[0], 6)
     assert writes(audit(audit_log, offset, namespace=here.namespace)) == []
 
 
-async def test_killed_and_started_again_it_touches_nothing(here: Bed, audit_log: Path) -> None:
+async def test_restart_writes_nothing(here: Bed, audit_log: Path) -> None:
     uids = await provisioned(here)
     await here.operators[0].end(signal.SIGKILL)
     offset = size(audit_log)
     here.operator("second")
     await here.until(lambda: leads(here.operators[1]), "the second one leads")
-    await asyncio.sleep(1)
+    await here.until_rest(here.operators[1])
     assert writes(audit(audit_log, offset, namespace=here.namespace)) == []
     assert await here.pod_uids() == uids
 
 
-async def test_what_ends_while_the_operator_is_down_is_seen_when_it_is_back(here: Bed) -> None:
+async def test_restart_sees_what_ended_meanwhile(here: Bed) -> None:
     await provisioned(here)
     await here.operators[0].end(signal.SIGKILL)
     await here.kubelet.set("digits-1-head", "Succeeded", exit_code=0, message=complete())
@@ -98,7 +98,7 @@ async def test_a_termination_releases_the_lease_and_ends_with_success(here: Bed)
     assert not lease["spec"].get("holderIdentity")
 
 
-async def test_a_job_deleted_while_the_operator_is_down_leaves_nothing_and_its_name_is_free(here: Bed) -> None:
+async def test_restart_after_a_delete_frees_the_name(here: Bed) -> None:
     uids = await provisioned(here)
     await here.operators[0].end(signal.SIGKILL)
     await here.delete()
@@ -178,7 +178,7 @@ async def test_a_lost_head_makes_a_new_attempt(here: Bed) -> None:
     assert status["attempts"][0]["failureClass"] == "HeadLost"
 
 
-async def test_a_failure_that_no_retry_mends_ends_the_job_and_keeps_what_explains_it(here: Bed) -> None:
+async def test_failure_without_retry_keeps_what_explains_it(here: Bed) -> None:
     await provisioned(here)
     message = ExitMessage(
         outcome=Outcome.FAILED, failure_class=FailureClass.USER_CODE_ERROR, message="KeyError: 'label'", rank=1
@@ -190,7 +190,7 @@ async def test_a_failure_that_no_retry_mends_ends_the_job_and_keeps_what_explain
     await here.until_names({"digits-1-head"})
 
 
-async def test_a_pod_that_the_api_server_refuses_fails_the_job_with_its_words(here: Bed) -> None:
+async def test_refused_pod_fails_the_job_with_the_reason(here: Bed) -> None:
     body = job()
     body["spec"]["cluster"]["workers"]["template"] = {"spec": {"nodeSelctor": {"a": "b"}, "dnsPolicy": "Strange"}}
     here.operator()
@@ -221,7 +221,7 @@ async def test_the_deadline_counts_from_the_start(here: Bed) -> None:
     await here.until_names(set())
 
 
-async def test_a_job_that_is_wrong_says_so_and_makes_nothing(here: Bed) -> None:
+async def test_accepted_false_makes_nothing(here: Bed) -> None:
     here.operator()
     body = job()
     del body["spec"]["storage"]
@@ -231,7 +231,7 @@ async def test_a_job_that_is_wrong_says_so_and_makes_nothing(here: Bed) -> None:
     assert await here.names() == set()
 
 
-async def test_what_only_the_operator_knows_is_refused_in_the_words_of_validate_and_can_be_corrected(here: Bed) -> None:
+async def test_accepted_false_uses_the_words_of_validate_and_can_be_corrected(here: Bed) -> None:
     here.operator()
     body = job()
     body["spec"]["training"]["model"] = {"name": "mlp", "args": {"hiden": [8]}}
@@ -261,5 +261,5 @@ async def test_events_tell_of_the_end_once(here: Bed) -> None:
         return [event["reason"] for event in events].count("TrainingComplete") == 1
 
     await here.until(told, "the event")
-    await asyncio.sleep(2)
+    await here.until_looked(here.operators[0], 4)
     assert await told()

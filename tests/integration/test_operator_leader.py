@@ -32,9 +32,7 @@ async def two(here: Bed) -> tuple[Operator, Operator]:
     return first, second
 
 
-async def test_a_leader_that_was_stopped_longer_than_its_lease_writes_nothing_when_it_wakes_up(
-    here: Bed, audit_log: Path
-) -> None:
+async def test_leader_that_outslept_its_lease_writes_nothing(here: Bed, audit_log: Path) -> None:
     first, second = await two(here)
     await here.submit(job("before"))
     await here.until_condition("Provisioned", name="before")
@@ -117,7 +115,7 @@ class Trainer:
             return response.status
 
 
-async def test_progress_comes_from_the_head_of_that_attempt_and_from_nobody_else(here: Bed, audit_log: Path) -> None:
+async def test_progress_is_taken_from_the_attempts_own_head_only(here: Bed, audit_log: Path) -> None:
     operator = here.operator()
     body = await here.submit(job())
     await here.until_condition("Provisioned")
@@ -143,9 +141,7 @@ async def test_progress_comes_from_the_head_of_that_attempt_and_from_nobody_else
     assert len(reviews) <= 6, "a good token is asked about once"
 
 
-async def test_progress_shows_in_the_status_transitions_at_once_and_figures_every_ten_seconds(
-    here: Bed, audit_log: Path
-) -> None:
+async def test_progress_transitions_at_once_and_figures_every_ten_seconds(here: Bed, audit_log: Path) -> None:
     operator = here.operator()
     body = await here.submit(job())
     await here.until_condition("Provisioned")

@@ -119,7 +119,7 @@ def test_refusals_come_at_once_and_say_why(store: Store, change: dict[str, str],
     assert time.monotonic() - began < 15, "it was asked again although the answer was final"
 
 
-def test_a_stopped_server_shows_while_it_is_stopped_and_then_takes_the_write(store: Store) -> None:
+def test_stopped_server_is_waited_for(store: Store) -> None:
     store.put("warm", b"1")
     os.kill(server_pid[0], signal.SIGSTOP)
     try:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from trainmaster_api.types import WARMUP_PATTERN, Metric, Model
+from trainmaster_api.types import Metric, Model, Warmup
 
 from .part import FROM_NAME, Call, Family, NoArgs, Part, Shipped
 
@@ -59,10 +59,7 @@ class Schedule(Part):
 
     FAMILY: ClassVar[Family] = SCHEDULES
 
-    warmup: Annotated[
-        str,
-        Field(pattern=WARMUP_PATTERN, max_length=16, examples=["5%", "100step", "1ep"], json_schema_extra=FROM_NAME),
-    ] = "0"
+    warmup: Annotated[Warmup, Field(json_schema_extra=FROM_NAME)] = "0"
     """Length of the linear warm-up from 0: a share of the run, steps or epochs."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Minimum learning rate after the warm-up, as a fraction of the peak."""

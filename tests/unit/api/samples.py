@@ -1,25 +1,10 @@
-"""A small valid TrainingJob, ways to change it, and for each rule a change that breaks it and one that doesn't."""
+"""For each rule of the contract a change to a small job that breaks it and one that doesn't."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-Changes = dict[str, Any]
-REMOVE = object()
-
-_JOB: dict[str, Any] = {
-    "apiVersion": "trainmaster.dev/v1alpha1",
-    "kind": "TrainingJob",
-    "metadata": {"name": "sample", "namespace": "default"},
-    "spec": {
-        "training": {
-            "task": {"name": "classification", "numClasses": 10},
-            "data": {"source": "sklearn:digits"},
-            "model": {"name": "mlp"},
-        }
-    },
-}
+from tests.factories import REMOVE, Changes, Json, make_job
 
 TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.target": "label"}
 VIT: Changes = {"spec.training.model": {"name": "vit", "args": {"patch": 2}}}
@@ -31,23 +16,9 @@ THREE: Changes = {"spec.training.task.numClasses": 3}
 SGD: Changes = {"spec.training.optimizer": {"name": "sgd"}}
 
 
-def job(*changes: Changes) -> dict[str, Any]:
-    """The sample with values put in (or taken out) at dotted paths."""
-    document = copy.deepcopy(_JOB)
-    for change in changes:
-        for path, value in change.items():
-            _put(document, path, value)
-    return document
-
-
-def _put(document: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for step in parents:
-        document = document.setdefault(step, {})
-    if value is REMOVE:
-        document.pop(last, None)
-    else:
-        document[last] = copy.deepcopy(value)
+def job(*changes: Changes) -> Json:
+    """A small job with changes."""
+    return make_job({"metadata.namespace": "default"}, *changes, name="sample")
 
 
 # what the API server refuses too -> (path, a job that breaks this rule and no other, a job near to it that breaks none)

@@ -7,7 +7,7 @@ from trainmaster_api.messages import EXIT_MESSAGE_LIMIT, CheckpointRef, ExitMess
 CHECKPOINT = CheckpointRef(step=5, attempt=1, uri="s3://b/x", time="2026-01-01T00:00:00Z")
 
 
-def test_the_result_survives_addresses_of_trackers_that_are_too_long() -> None:
+def test_exit_message_cuts_tracker_addresses_that_are_too_long() -> None:
     """The kubelet cuts at 4,096 bytes, and a cut message is no message."""
     long = [TrackerRef(name=f"t{index}", url="https://tracker/" + "x" * 1500, run_id="r") for index in range(8)]
     message = ExitMessage(

@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_a_reference_is_resolved_in_the_folder_and_among_installed_packages(folder: Path) -> None:
+def test_resolve_in_the_folder_and_among_installed_packages(folder: Path) -> None:
     assert resolve("own_parts.nets:Net", folder).__name__ == "Net"
     assert resolve("own_parts.nets:Net.Inner", folder).__name__ == "Inner"
     assert resolve("collections:OrderedDict", folder).__name__ == "OrderedDict"

@@ -15,11 +15,11 @@ from trainmaster_api.text import duration_text, now_text
         (3900, "1h5m"), (7261, "2h1m"), (86400 * 3 + 3600 * 4, "3d4h"),
     ],
 )  # fmt: skip
-def test_duration(seconds: float | None, text: str) -> None:
+def test_duration_text(seconds: float | None, text: str) -> None:
     assert duration_text(seconds) == text
     assert duration_text(None, unknown="") == ""
 
 
-def test_now() -> None:
+def test_now_text() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", now_text())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", now_text("seconds"))

@@ -46,7 +46,7 @@ def test_back_means_another_attempt_or_recovery_that_trains(after: dict[str, Any
     assert is_back(job(), after) is expected
 
 
-def test_tables() -> None:
+def test_result_tables() -> None:
     samples = [Sample(20.0, durations(TIMINGS), seconds, 30) for seconds in (4.0, 5.0, 9.0)]
     start, faults = result({fault.name: samples for fault in FAULTS}).tables
     assert start.rows[2] == ["every worker has joined Ray", "7.0 (7.0 to 7.0)"]

@@ -32,7 +32,7 @@ def test_a_ratio_is_of_pairs_and_not_of_medians() -> None:
     assert (found.median, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
-def test_below_five_pairs_the_range_is_the_smallest_and_the_largest() -> None:
+def test_ratio_range_below_five_pairs_is_min_to_max() -> None:
     assert str(ratio([1, 2, 4], [2, 2, 2])) == "1.00x (0.50 to 2.00)"
     assert str(ratio([1], [2])) == "0.50x (one pair)"
 
@@ -47,6 +47,6 @@ def test_samples_that_do_not_pair_up() -> None:
         ratio([1], [1, 2])
 
 
-def test_spread() -> None:
+def test_spread_text() -> None:
     assert spread([3, 1, 2]) == "2.0 (1.0 to 3.0)"
     assert spread([1.26], 1) == "1.3"

@@ -213,7 +213,7 @@ def test_pod_settings_arrive(render: Render) -> None:
 
 
 @pytest.mark.parametrize("release", ["trainmaster", "x", "a" * 53])
-def test_names_fit(render: Render, release: str) -> None:
+def test_object_names_fit_their_limits(render: Render, release: str) -> None:
     for each in render(release):
         assert len(each["metadata"]["name"]) <= 63
         assert not each["metadata"]["name"].endswith("-")

@@ -94,5 +94,5 @@ def test_a_value_that_makes_no_sense_is_refused(helm: Callable[..., str], settin
 
 
 @pytest.mark.parametrize("extra", [(), ("-f", str(ROOT / "testbed" / "values.yaml"))], ids=["defaults", "test bed"])
-def test_lint(helm: Callable[..., str], extra: tuple[str, ...]) -> None:
+def test_helm_lint(helm: Callable[..., str], extra: tuple[str, ...]) -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART), *extra)

@@ -240,7 +240,7 @@ def test_a_wrong_command_is_a_sentence(arguments, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_version(capsys):
+def test_version_option(capsys):
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith("trainmaster 0.")
 
@@ -273,7 +273,7 @@ def test_validate_and_render_load_neither_torch_nor_ray():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_output_that_nobody_reads_to_the_end():
+def test_output_closed_early_is_no_error():
     code = f"import sys\nfrom trainmaster_cli.main import main\nsys.exit(main(['render', {DIGITS!r}]))\n"
     done = subprocess.run(
         ["bash", "-c", f'{sys.executable} -c "$CODE" | head -1; echo ${{PIPESTATUS[0]}}'],

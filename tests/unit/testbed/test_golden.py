@@ -18,7 +18,7 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return asked
 
 
-def test_everything_that_is_built_is_unpacked_and_the_small_images_are_built_for_it(unpacked: list[list[str]]) -> None:
+def test_golden_unpacks_everything_that_is_built(unpacked: list[list[str]]) -> None:
     names = golden.unpack()
     assert unpacked == [["pause", "coredns", "minio"], names]
     assert names == [f"docker.io/trainmaster/{short}:dev" for short in ("pause", "coredns", "minio", "operator")]

@@ -5,7 +5,7 @@ from pathlib import Path
 from testbed.node import _remove_cni_results
 
 
-def test_only_the_records_of_the_own_pods_are_removed_and_others_may_vanish_meanwhile(tmp_path: Path) -> None:
+def test_stop_removes_only_records_of_its_own_pods(tmp_path: Path) -> None:
     results = tmp_path / "results"
     results.mkdir()
     for node in ("n1", "n11"):

@@ -27,7 +27,7 @@ def test_a_later_process_with_the_same_pid_is_not_ours() -> None:
     assert not Proc("x", os.getpid(), mine - 1, [], "").alive
 
 
-def test_stop_insists(tmp_path: Path) -> None:
+def test_stop_kills_what_ignores_sigterm(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
     proc = processes.start("stubborn", [sys.executable, "-c", code])

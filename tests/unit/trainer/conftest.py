@@ -5,22 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.validation.validate import validate
 from trainmaster_trainer import references
 
-EXAMPLE = Path(__file__).parents[3] / "examples/digits/trainingjob.yaml"
+from tests.factories import load_example, parse
 
 
 @pytest.fixture
 def job() -> TrainingJob:
-    data = yaml.safe_load(EXAMPLE.read_text())
-    data["metadata"]["uid"] = "0f3c9a1b"
-    data["spec"]["storage"] = {"uri": "s3://bucket/prefix"}
-    found, problems = validate(data)
-    assert found is not None, problems
-    return found
+    """The digits example as the operator hands it to a pod."""
+    return parse(load_example("digits", {"metadata.uid": "0f3c9a1b", "spec.storage": {"uri": "s3://bucket/prefix"}}))
 
 
 @pytest.fixture(autouse=True)

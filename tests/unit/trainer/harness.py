@@ -12,12 +12,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import yaml
 from trainmaster_api.layout import run_path
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.backends.torch.loop import fit
 from trainmaster_trainer.context import Context, Report, Result, Signal
 from trainmaster_trainer.storage.store import Store
+
+from tests.factories import Changes, make_job
 
 
 class Recording:
@@ -36,22 +37,17 @@ class Recording:
         return Signal.STOP if self.stop_at is not None and self.step >= self.stop_at else Signal.CONTINUE
 
 
-def make_job(name: str = "t", **changes: Any) -> TrainingJob:
-    """A small digits job; keyword arguments are dotted paths under spec with `__` for the dot."""
-    spec: dict[str, Any] = yaml.safe_load("""
-      training:
-        task: {name: classification, numClasses: 10}
-        data: {source: "sklearn:digits", batchSize: 64}
-        model: {name: mlp, args: {hidden: [32], dropout: 0.1}}
-        loop: {duration: 4ep, clipNorm: 1.0, seed: 3}
-    """)
-    for path, value in changes.items():
-        *parents, last = path.split("__")
-        node = spec
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return TrainingJob.model_validate({"metadata": {"name": name, "uid": "u"}, "spec": spec})
+SMALL: Changes = {
+    "metadata.uid": "u",
+    "spec.training.data.batchSize": 64,
+    "spec.training.model.args": {"hidden": [32], "dropout": 0.1},
+    "spec.training.loop": {"duration": "4ep", "clipNorm": 1.0, "seed": 3},
+}
+
+
+def small_job(*changes: Changes) -> TrainingJob:
+    """A job of some seconds: digits, 4 epochs, unless `changes` say otherwise; taken as it is, without `validate`."""
+    return TrainingJob.model_validate(make_job(SMALL, *changes, name="t"))
 
 
 def make_context(

@@ -136,7 +136,7 @@ UNUSED = RuntimeError("Expected to have finished reduction in the prior iteratio
          ConnectionResetError("Connection reset by peer"), {"my_pkg"}, "UserCodeError"),
     ],
 )  # fmt: skip
-def test_whose_fault_it_is(
+def test_failure_class_of_ours_and_of_user_code(
     monkeypatch: pytest.MonkeyPatch,
     why: str,
     modules: tuple[str, ...],
@@ -157,7 +157,7 @@ def test_a_deep_traceback_still_begins_with_the_users_own_line() -> None:
     assert found.last_lines == ['  File "/job/my_pkg.models.py", line 1, in step', "ValueError: boom"]
 
 
-def test_a_deep_stack_of_the_users_is_cut_and_its_innermost_line_stays_first() -> None:
+def test_last_lines_of_a_deep_user_stack_begin_with_its_innermost() -> None:
     def deeper(left: int) -> None:
         if left == 0:
             raise ValueError("\n".join(["boom"] * 30))
@@ -174,7 +174,7 @@ def test_a_deep_stack_of_the_users_is_cut_and_its_innermost_line_stays_first() -
     assert found.last_lines[-1] == "boom"
 
 
-def test_the_way_through_the_users_code_is_told() -> None:
+def test_last_lines_show_the_way_through_user_code() -> None:
     found = rank_error(raised(ValueError("boom"), LOOP, "helpers", TORCH, USER, TORCH), 1, "")
     assert [line.split('"')[1] for line in found.last_lines[:-1]] == ["/job/my_pkg.models.py", "/job/helpers.py"]
 

@@ -66,14 +66,12 @@ def test_a_class_of_an_installed_package_is_found() -> None:
         ("ref_pkg.nets:NUMBER", "is a int, which isn't callable"),
     ],
 )  # fmt: skip
-def test_a_reference_that_leads_nowhere_is_said_with_the_nearest_name(
-    folder: Path, reference: str, expected: str
-) -> None:
+def test_resolve_unknown_name_suggests_the_nearest(folder: Path, reference: str, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected):
         resolve(reference, "model.class")
 
 
-def test_what_the_users_module_does_at_import_is_the_users(folder: Path) -> None:
+def test_resolve_errors_at_import_are_user_code_errors(folder: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match="ref_nothing_of_this_name"):
         resolve("ref_pkg.broken:Net", "model.class")
     with pytest.raises(ZeroDivisionError, match="at import"):
@@ -81,7 +79,7 @@ def test_what_the_users_module_does_at_import_is_the_users(folder: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["queue", "yaml", "torch", "sys"])
-def test_a_module_of_the_folder_that_an_installed_one_hides_is_refused(tmp_path: Path, name: str) -> None:
+def test_resolve_refuses_a_module_that_an_installed_one_hides(tmp_path: Path, name: str) -> None:
     """Of the standard library, installed, loaded already, built in."""
     (tmp_path / f"{name}.py").write_text("class Net: pass\n")
     use_folder(tmp_path)
@@ -89,7 +87,7 @@ def test_a_module_of_the_folder_that_an_installed_one_hides_is_refused(tmp_path:
         resolve(f"{name}:Net", "model.class")
 
 
-def test_a_package_of_the_folder_is_hidden_too_and_data_of_that_name_is_not(tmp_path: Path) -> None:
+def test_resolve_refuses_a_hidden_package_and_no_hidden_data(tmp_path: Path) -> None:
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "rows.csv").write_text("a,b\n")
     use_folder(tmp_path)
@@ -117,7 +115,7 @@ def test_the_folder_comes_last_so_that_it_takes_nobodys_place(tmp_path: Path) ->
         ({"width": 3, "outputs": 7}, (3, 2, 0.0, 7)),
     ],
 )
-def test_arguments_are_bound_and_what_the_signature_names_is_offered(
+def test_arguments_offers_what_the_signature_names(
     folder: Path, args: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     target = resolve("ref_pkg.nets:Net", "model.class")
@@ -135,7 +133,7 @@ def test_every_wrong_argument_is_said_at_once(folder: Path) -> None:
     )
 
 
-def test_what_comes_from_a_field_of_the_part_is_given_and_not_taken_from_args(folder: Path) -> None:
+def test_arguments_takes_fields_of_the_part_from_no_args(folder: Path) -> None:
     target = resolve("ref_pkg.nets:Net", "model.class")
     how = Call(fields={"depth": "theDepth"})
     assert call(target, "model", how, {"width": 1}, fields={"depth": 9}).given == (1, 9, 0.0, None)
@@ -143,12 +141,12 @@ def test_what_comes_from_a_field_of_the_part_is_given_and_not_taken_from_args(fo
         call(target, "model", how, {"width": 1, "depth": 3}, fields={"depth": 9})
 
 
-def test_a_function_that_takes_anything_gets_what_was_given_and_nothing_else(folder: Path) -> None:
+def test_arguments_of_a_function_that_takes_anything(folder: Path) -> None:
     target = resolve("ref_pkg.nets:anything", "model.class")
     assert call(target, "model", HOW, {"a": 1}, offered=OFFERED) == {"a": 1}
 
 
-def test_what_is_written_in_c_is_called_as_it_is() -> None:
+def test_arguments_of_a_target_written_in_c() -> None:
     assert call(dict, "model", HOW, {"a": 1}, offered=OFFERED) == {"a": 1}
     USER_PACKAGES.add("builtins")
     with pytest.raises(TypeError) as caught:

@@ -79,7 +79,10 @@ def print_failed(console: Console, message: ExitMessage) -> None:
 def command(name: str) -> str:
     """Return how a program of this environment is called: by its name only where the shell finds this very one."""
     own = Path(sys.executable).parent / name
-    return name if shutil.which(name) == str(own) else shlex.quote(near(str(own)))
+    found = shutil.which(name)
+    # an environment may be a link, and be in PATH under its other name
+    is_own = found is not None and os.path.realpath(found) == os.path.realpath(own)
+    return name if is_own else shlex.quote(near(str(own)))
 
 
 def _tracker(record: dict[str, str]) -> str:

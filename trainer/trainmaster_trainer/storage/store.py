@@ -178,11 +178,6 @@ class Store:
         """Write an object whole: readers see the old one or the new one."""
         self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, data), len(data))
 
-    def upload(self, source: Path, path: str) -> None:
-        """Write a file; large ones go in parts."""
-        size = source.stat().st_size
-        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, source), size)
-
     def put_if(self, path: str, data: bytes, version: str | None) -> None:
         """Write only if the object still has this version (None: only if there is none).
 

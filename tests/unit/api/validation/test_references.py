@@ -106,7 +106,7 @@ def test_a_module_that_cannot_be_imported_is_one_problem(tmp_path: Path, code: s
     assert re.search(words, line), line
 
 
-def test_a_module_that_prints_or_leaves_threads_behind_does_no_harm(tmp_path: Path) -> None:
+def test_module_that_prints_or_leaves_threads_does_no_harm(tmp_path: Path) -> None:
     code = "import threading, time\nprint('hello')\nthreading.Thread(target=time.sleep, args=(600,)).start()\n" + CODE
     assert said(tmp_path, OWN, code=code) == []
 

@@ -61,7 +61,7 @@ def test_a_run_may_be_made_longer(before, after, allowed):
 REFUSED = {"status": {"reason": "InvalidSpec", "attempt": 0}}
 
 
-def test_a_job_that_was_refused_before_its_first_attempt_may_be_corrected():
+def test_fixed_fields_may_change_before_the_first_attempt():
     wrong, right = {"spec.training.model.args": {"hiden": [8]}}, {"spec.training.model.args": {"hidden": [8]}}
     assert update_problems(job(right), job(wrong, REFUSED)) == []
     for status in ({}, {"reason": "Training", "attempt": 0}, {"reason": "InvalidSpec", "attempt": 1}):

@@ -27,7 +27,7 @@ def pod(name: str = "a") -> dict[str, object]:
     return {"metadata": {"name": name}}
 
 
-async def test_a_create_whose_answer_was_lost_is_repeated_and_finds_its_own_object() -> None:
+async def test_create_with_a_lost_answer_finds_its_own_object() -> None:
     api = FakeApi()
     api.faults = [Fault("POST", "drop")]
     async with connect(api) as client:
@@ -128,7 +128,7 @@ async def test_a_fenced_client_sends_no_write_but_reads() -> None:
     assert api.requests == [f"GET {PODS_IN_NS}/a"]
 
 
-async def test_pages() -> None:
+async def test_list_pages() -> None:
     api = FakeApi()
     api.page = 3
     for index in range(7):
@@ -159,7 +159,7 @@ async def test_a_watch_gives_events_of_any_size_in_order() -> None:
     assert seen == [("ADDED", "big", len(big["note"])), ("ADDED", "small", 0)]
 
 
-async def test_a_truncated_event_is_an_error_and_not_the_end_of_the_stream() -> None:
+async def test_watch_truncated_event_is_an_error() -> None:
     api = FakeApi()
     api.put(PODS_IN_NS, "a")
     api.faults = [Fault("WATCH", "truncate")]
@@ -183,7 +183,7 @@ async def test_a_silent_watch_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> 
             _ = [event async for event in client.watch(PODS, "ns", "1000")]
 
 
-async def test_a_process_that_loses_the_lease_while_it_connects_sends_nothing() -> None:
+async def test_fence_lost_while_connecting_sends_nothing() -> None:
     api = FakeApi()
     answers = iter([True, False])  # asked before the connection is made, and again when it is there
     async with connect(api, may_write=lambda: next(answers)) as client:
@@ -193,7 +193,7 @@ async def test_a_process_that_loses_the_lease_while_it_connects_sends_nothing() 
 
 
 @pytest.mark.parametrize("verb", ["create", "delete", "replace"])
-async def test_a_process_that_loses_the_lease_while_the_request_waits_to_be_written_sends_nothing(verb: str) -> None:
+async def test_fence_lost_before_the_request_is_written_sends_nothing(verb: str) -> None:
     api = FakeApi()
     api.put(PODS_IN_NS, "a")
     answers = chain([True, True], repeat(False))
@@ -208,7 +208,7 @@ async def test_a_process_that_loses_the_lease_while_the_request_waits_to_be_writ
     assert api.requests == []
 
 
-async def test_the_fence_is_asked_again_on_a_connection_that_is_used_again() -> None:
+async def test_fence_is_asked_again_on_a_reused_connection() -> None:
     api = FakeApi()
     answers = iter([True, True, True, True, False])
     async with connect(api, may_write=lambda: next(answers)) as client:

@@ -40,7 +40,7 @@ async def test_the_first_one_leads_and_keeps_leading() -> None:
     assert api.objects[LEASE]["spec"]["leaseTransitions"] == 1
 
 
-async def test_a_dead_leader_is_followed_after_the_lease_has_run_out_and_not_before() -> None:
+async def test_lease_of_a_dead_leader_is_taken_when_it_runs_out() -> None:
     api, clock = FakeApi(), Clock()
     async with connect(api) as client:
         first, second = candidate(client, "a", clock), candidate(client, "b", clock)
@@ -55,7 +55,7 @@ async def test_a_dead_leader_is_followed_after_the_lease_has_run_out_and_not_bef
         assert not first.is_leader()
 
 
-async def test_there_are_never_two_leaders_whatever_is_stopped_for_how_long() -> None:
+async def test_lease_never_has_two_leaders() -> None:
     api = FakeApi()
     async with connect(api) as client:
         clock = Clock()

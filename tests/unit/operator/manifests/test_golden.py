@@ -15,6 +15,8 @@ from trainmaster_api.spec.tracking import Mlflow, Tracker
 from trainmaster_operator import manifests
 from trainmaster_operator.policy.settings import Settings
 
+from tests.factories import make_job
+
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = Settings(
     image="trainer:1",
@@ -25,20 +27,15 @@ SETTINGS = Settings(
     progress_url="https://operator.system.svc:8443/v1/progress",
     progress_ca="-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n",
 )
-PLAIN: dict[str, Any] = {
-    "apiVersion": "trainmaster.dev/v1alpha1",
-    "kind": "TrainingJob",
-    "metadata": {"name": "digits", "namespace": "team", "uid": "0f3c"},
-    "spec": {
-        "training": {
-            "task": {"name": "classification", "numClasses": 10},
-            "data": {"source": "sklearn:digits"},
-            "model": {"name": "mlp"},
-        },
-        "tracking": [{"mlflow": {}}],
-        "cluster": {"workers": {"count": 2}},
+PLAIN = make_job(
+    {
+        "metadata.namespace": "team",
+        "metadata.uid": "0f3c",
+        "spec.tracking": [{"mlflow": {}}],
+        "spec.cluster.workers.count": 2,
     },
-}
+    name="digits",
+)
 TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"team": "vision"}, "annotations": {"note": "x"}},
     "spec": {

@@ -60,7 +60,7 @@ def test_pauses_grow_with_the_wait_and_differ_between_jobs() -> None:
     assert other.plan(0, **refused(NO_ACCOUNT)).requeue_after != pauses[0]
 
 
-def test_while_it_waits_there_is_nothing_to_do_and_nothing_to_write() -> None:
+def test_waiting_does_and_writes_nothing() -> None:
     bench = Bench()
     before = bench.plan(0, **refused(NO_ACCOUNT)).status
     assert bench.plan(0.1).status == before
@@ -81,7 +81,7 @@ def test_while_pods_are_held_the_status_stays() -> None:
     assert bench.reason("Provisioned") == "WaitingForQuota"
 
 
-def test_the_pending_deadline_says_what_was_waited_for_while_pods_are_held() -> None:
+def test_pending_deadline_names_what_held_pods_waited_for() -> None:
     bench = Bench(pendingDeadlineSeconds=5)
     bench.plan(0, pending()[:2], **refused(NO_ACCOUNT))
     bench.plan(5, pending()[:2])
@@ -147,7 +147,7 @@ def test_the_next_try_waits_until_the_old_pods_are_gone() -> None:
     assert len(created(bench.plan(56, going))) == 3, "a dead node is not waited for"
 
 
-def test_two_that_gave_back_at_the_same_time_come_back_at_different_times() -> None:
+def test_give_back_of_two_jobs_ends_at_different_times() -> None:
     raw = raw_job()
     raw["metadata"]["uid"] = "uid-2"
     one, other = released(Bench()), Bench(raw)
@@ -214,7 +214,7 @@ def lost_worker(bench: Bench, second: float, **fields: Any) -> Any:
     return bench.plan(second, pods()[:2], progress=message, **fields)
 
 
-def test_a_worker_that_no_longer_fits_does_not_end_a_running_attempt() -> None:
+def test_running_attempt_survives_a_worker_that_no_longer_fits() -> None:
     bench = Bench().running()
     lost_worker(bench, 20, **refused())
     assert bench.reason("Provisioned") == "WaitingForQuota"

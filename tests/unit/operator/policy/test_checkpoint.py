@@ -43,7 +43,7 @@ def test_progress_is_taken_over() -> None:
     assert (bench.status["phase"], bench.status["reason"]) == ("Running", "Training")
 
 
-def test_a_tracker_that_was_not_reached_this_time_keeps_its_address() -> None:
+def test_tracker_unreached_keeps_its_address() -> None:
     bench = Bench().started()
     first = [TrackerRef(name="mlflow", url="http://mlflow/r1"), TrackerRef(name="Csv", url="file:///x")]
     bench.plan(10, pods(), progress=progress(step=1, trackers=first))
@@ -64,7 +64,7 @@ def test_a_tracker_that_was_not_reached_this_time_keeps_its_address() -> None:
         (TrainerState.STOPPING, False, "Starting", "Stopped"),
     ],
 )
-def test_states(state: TrainerState, running: bool, phase: str, reason: str) -> None:
+def test_progress_states(state: TrainerState, running: bool, phase: str, reason: str) -> None:
     bench = Bench().started()
     bench.plan(10, pods(), progress=progress(state=state))
     assert bench.is_true("Running") is running
@@ -133,7 +133,7 @@ def test_nothing_saved_means_everything_lost() -> None:
     assert "resumedFromStep" not in bench.record(2)
 
 
-def test_an_attempt_that_never_trained_loses_nothing_and_hides_nothing() -> None:
+def test_lost_steps_of_an_attempt_that_never_trained() -> None:
     bench = second_attempt()
     bench.plan(200, swap(pods(2, 110), 0, exit=ended(1, said(Outcome.FAILED, FailureClass.HEAD_LOST))))
     bench.plan(230)
@@ -163,7 +163,7 @@ def test_recoveries_add_up_over_attempts() -> None:
 # --- startup timings ------------------------------------------------------------------------------------------------
 
 
-def test_startup_timings() -> None:
+def test_startup_timings_of_an_attempt() -> None:
     bench = Bench().started()
     bench.plan(1, pending())
     assert "startupTimings" not in bench.status

@@ -20,7 +20,7 @@ def done() -> str:
     )
 
 
-def test_complete() -> None:
+def test_complete_takes_over_the_result() -> None:
     bench = Bench().running()
     found = swap(pods(), 0, exit=ended(0, done()))
     plan = bench.plan(100, found, progress=progress(step=990, total_steps=1000, eta_seconds=3))

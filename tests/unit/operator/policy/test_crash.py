@@ -125,7 +125,7 @@ def test_one_crash_at_every_call(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["start", "retry-then-complete"])
-def test_two_crashes(name: str) -> None:
+def test_crash_twice(name: str) -> None:
     calm, calls = play(SCRIPTS[name], [])
     expected = outcome(calm)
     for first in range(1, calls + 1):

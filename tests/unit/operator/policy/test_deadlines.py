@@ -83,7 +83,7 @@ def test_pending_deadline_ends_with_all_pods() -> None:
     assert not bench.is_true("Failed")
 
 
-def test_pending_deadline_of_a_replaced_worker_counts_from_its_loss() -> None:
+def test_pending_deadline_counts_from_the_loss_of_a_worker() -> None:
     bench = Bench(pendingDeadlineSeconds=60).running()
     assert bench.plan(500, pods()[:2], progress=MESSAGE).requeue_after is not None
     bench.plan(559, pods()[:2], progress=MESSAGE)

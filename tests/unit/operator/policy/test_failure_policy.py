@@ -83,7 +83,7 @@ def test_retries_are_used_up() -> None:
     assert created(bench.settle(900)) == []
 
 
-def test_no_retries() -> None:
+def test_retries_of_zero() -> None:
     bench = Bench(retries={"max": 0}).running()
     bench.plan(100, head_failed(FailureClass.STALLED))
     assert bench.reason("Failed") == "Stalled"
@@ -200,7 +200,7 @@ def test_class_from_the_pods_state(change: dict[str, Any], failure: str, words: 
     assert words in bench.record()["message"]
 
 
-def test_head_vanished() -> None:
+def test_head_pod_vanished() -> None:
     bench = Bench().running()
     bench.plan(100, pods()[1:])
     assert bench.record()["failureClass"] == "HeadLost"

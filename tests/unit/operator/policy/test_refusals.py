@@ -79,7 +79,7 @@ FINAL = [
 
 
 @pytest.mark.parametrize(("code", "message", "reason", "part"), HEALS)
-def test_time_heals(code: int, message: str, reason: str, part: str) -> None:
+def test_refusal_ends_when_the_cause_is_gone(code: int, message: str, reason: str, part: str) -> None:
     found = meaning(message, code)
     assert found.heals
     assert found.reason.value == reason

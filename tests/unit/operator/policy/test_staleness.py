@@ -67,7 +67,7 @@ def test_a_silent_driver_is_said() -> None:
     assert bench.message("Running").endswith(f": the driver has not reported since {clock(10)}.")
 
 
-def test_an_old_word_on_the_cause_is_not_repeated_by_a_silent_driver() -> None:
+def test_staleness_old_cause_is_not_repeated_for_a_silent_driver() -> None:
     bench = running()
     bench.plan(40, pods(), progress=stepped(10, sent=12, waiting="storage is slow"), progress_received=at(12))
     assert "storage is slow" not in bench.message("Running")
@@ -93,7 +93,7 @@ def test_silence_costs_one_write_however_long_it_lasts() -> None:
     assert plan.requeue_after is None
 
 
-def test_a_cause_that_is_found_later_does_not_wait_for_the_counts_of_starting_jobs() -> None:
+def test_staleness_cause_found_later_is_written_at_once() -> None:
     bench = running()
     before = bench.plan(25, pods(), progress=stepped(10), progress_received=at(10)).status
     found = swap(pods(), 1, ready=False, ready_changed=clock(50))

@@ -30,14 +30,14 @@ from .wrappers import UID, Bench, at, checkpoint, clock, ended, pod, pods, progr
         (3 * 86400 + 14400, "3d4h"),
     ],
 )
-def test_eta(seconds: int | None, text: str) -> None:
+def test_status_eta(seconds: int | None, text: str) -> None:
     assert eta_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("step", "total", "text"), [(0, 0, ""), (0, 9, "0%"), (999, 1000, "99%"), (1000, 1000, "100%"), (12, 10, "100%")]
 )
-def test_percent(step: int, total: int, text: str) -> None:
+def test_status_percent(step: int, total: int, text: str) -> None:
     assert percent_text(step, total) == text
 
 
@@ -49,7 +49,7 @@ def test_percent(step: int, total: int, text: str) -> None:
         ("val/r2", {"val/r2": -1234567.0}, "val/r2=-1.235e+06"),
     ],
 )
-def test_metric(name: str, values: dict[str, float], text: str) -> None:
+def test_status_metric(name: str, values: dict[str, float], text: str) -> None:
     assert metric_text(name, values) == text
 
 
@@ -173,7 +173,7 @@ def test_transitions_are_written_at_once() -> None:
     assert delay(bench, old, 15, 16) == 0
 
 
-def test_first_write() -> None:
+def test_status_first_write() -> None:
     bench = Bench()
     bench.plan(0)
     assert delay(bench, {}, None, 0) == 0

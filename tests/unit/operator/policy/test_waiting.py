@@ -169,7 +169,7 @@ def test_another_missing_object_is_named() -> None:
     assert "cluster.workers.template" in bench.message("Provisioned")
 
 
-def test_a_message_over_several_lines_becomes_one_of_bounded_length() -> None:
+def test_waiting_message_is_one_bounded_line() -> None:
     bench = Bench().started()
     bench.plan(5, waiting("ErrImagePull", "line one\nline two\t" + "x" * 2000))
     assert "line one line two" in bench.message("Provisioned")

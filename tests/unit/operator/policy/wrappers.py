@@ -16,6 +16,8 @@ from trainmaster_operator.policy.plan import CreatePod, DeletePod, Plan, plan
 from trainmaster_operator.policy.settings import Settings
 from trainmaster_operator.policy.snapshot import Exit, PodView, Snapshot
 
+from tests.factories import Json, make_job
+
 T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(image="trainer:1", storage_uri="s3://runs/all")
 NAME, UID = "digits", "uid-1"
@@ -30,30 +32,18 @@ def clock(seconds: float) -> str:
     return format_time(at(seconds))
 
 
-def raw_job(**run: Any) -> dict[str, Any]:
+def raw_job(**run: Any) -> Json:
     """A TrainingJob with two workers as the API serves it."""
-    return {
-        "apiVersion": "trainmaster.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "metadata": {
-            "name": NAME,
-            "namespace": "team",
-            "uid": UID,
-            "generation": 1,
-            "resourceVersion": "1",
-            "creationTimestamp": clock(0),
+    served = {"namespace": "team", "uid": UID, "generation": 1, "resourceVersion": "1", "creationTimestamp": clock(0)}
+    return make_job(
+        {f"metadata.{key}": value for key, value in served.items()},
+        {
+            "spec.storage": {"uri": "s3://runs/all", "credentialsSecret": "minio"},
+            "spec.cluster.workers.count": 2,
+            "spec.run": run,
         },
-        "spec": {
-            "training": {
-                "task": {"name": "classification", "numClasses": 10},
-                "data": {"source": "sklearn:digits"},
-                "model": {"name": "mlp"},
-            },
-            "storage": {"uri": "s3://runs/all", "credentialsSecret": "minio"},
-            "cluster": {"workers": {"count": 2}},
-            "run": run,
-        },
-    }
+        name=NAME,
+    )
 
 
 def checkpoint(step: int, attempt: int = 1) -> CheckpointRef:

@@ -94,7 +94,7 @@ class Replica:
         ("head", b" " * 65_537, 413),
     ],
 )
-async def test_who_may_say_what(token: str, body: bytes | ProgressMessage, code: int) -> None:
+async def test_progress_authorization(token: str, body: bytes | ProgressMessage, code: int) -> None:
     replica = Replica(leader=True)
     async with replica.serve():
         assert await replica.push(token, body) == code

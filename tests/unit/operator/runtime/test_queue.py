@@ -43,7 +43,7 @@ def test_a_key_that_waits_is_not_added_twice() -> None:
     assert seen == ["a", "b"]
 
 
-def test_a_key_runs_once_at_a_time_and_once_more_for_news_while_it_ran() -> None:
+def test_queue_key_runs_once_more_for_news_while_it_ran() -> None:
     spans: list[tuple[float, float]] = []
 
     async def handle(key: str) -> None:
@@ -132,7 +132,7 @@ def test_a_poison_key_backs_off_alone() -> None:
     assert len(good) >= 999
 
 
-def test_news_about_a_failing_key_comes_through_but_cannot_make_it_spin() -> None:
+def test_queue_news_of_a_failing_key_does_not_make_it_spin() -> None:
     seen: list[float] = []
 
     async def handle(key: str) -> None:
@@ -247,7 +247,7 @@ def test_random_adds_are_all_served_never_in_parallel_for_one_key(seed: int) -> 
 
 
 @pytest.mark.parametrize("ticks", range(12))
-def test_a_cancellation_that_comes_together_with_news_ends_the_queue(ticks: int) -> None:
+def test_queue_cancellation_together_with_news_ends_it(ticks: int) -> None:
     """asyncio.wait_for of Python 3.11 forgets such a cancellation, and the process would never end."""
 
     async def handle(key: str) -> None:

@@ -6,7 +6,7 @@ from tests.unit.operator.kube.fake_api import FakeApi, connect
 JOBS = "/apis/trainmaster.dev/v1alpha1/namespaces/ns/trainingjobs"
 
 
-async def test_what_kopf_missed_is_found() -> None:
+async def test_resync_finds_what_kopf_missed() -> None:
     api, jobs = FakeApi(), JobStore()
     gone: list[JobKey] = []
     for name in ("same", "changed", "deleted", "anew"):
@@ -25,7 +25,7 @@ async def test_what_kopf_missed_is_found() -> None:
     assert api.count("GET") == 4, "one list, and a body only for what differs"
 
 
-def test_an_older_body_never_replaces_a_newer_one_and_a_late_delete_spares_the_new_job() -> None:
+def test_resync_older_bodies_and_late_deletes_are_ignored() -> None:
     jobs = JobStore()
 
     def body(uid: str, version: int) -> dict[str, object]:

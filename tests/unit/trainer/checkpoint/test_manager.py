@@ -20,7 +20,7 @@ from trainmaster_trainer.errors import ConfigurationError, StorageUnavailable
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tasks import Objective
 
-from tests.unit.trainer.harness import Recording, make_job, run_store, train
+from tests.unit.trainer.harness import Recording, run_store, small_job, train
 
 LOSS = Objective("val/loss", higher_is_better=False)
 
@@ -122,9 +122,7 @@ def test_memory_holds_two_copies_besides_those_in_flight(checkpoints: Checkpoint
     gate.opened.set()
 
 
-def test_a_save_that_failed_is_raised_by_the_next_look_and_not_by_the_thread(
-    checkpoints: CheckpointManager, gate: Gate
-) -> None:
+def test_failed_save_is_raised_by_the_next_look(checkpoints: CheckpointManager, gate: Gate) -> None:
     gate.error = StorageUnavailable("gone")
     checkpoints.save(Snapshot(10, state(10), {}))
     checkpoints.poll()
@@ -160,7 +158,7 @@ class Odd:
     """What torch doesn't load without trusting the file."""
 
 
-def test_a_state_that_could_not_be_loaded_is_refused_at_its_first_save(checkpoints: CheckpointManager) -> None:
+def test_save_refuses_a_state_that_could_not_be_loaded(checkpoints: CheckpointManager) -> None:
     checkpoints.save(Snapshot(10, state(10, moment=Odd()), {}))
     with pytest.raises(
         ConfigurationError, match=r"can't be loaded from a checkpoint .*; it must consist of tensors, numbers"
@@ -191,8 +189,11 @@ def test_training_goes_on_while_storage_hangs_and_says_so(
     looks: list[int] = []
     real = Recorder.look
     monkeypatch.setattr(Recorder, "look", lambda self: (looks.append(self.setup.step), real(self)))
-    job = make_job(
-        training__loop={"duration": "20ep", "seed": 3}, checkpoint={"every": "10step", "keep": 100, "keepBest": 0}
+    job = small_job(
+        {
+            "spec.training.loop": {"duration": "20ep", "seed": 3},
+            "spec.checkpoint": {"every": "10step", "keep": 100, "keepBest": 0},
+        }
     )
     train(job, tmp_path, recording=recording)
     steps = sorted(
@@ -208,7 +209,7 @@ def test_training_goes_on_while_storage_hangs_and_says_so(
 
 
 def test_a_run_with_slow_storage_is_the_same_run(tmp_path: Path, gate: Gate) -> None:
-    job = make_job(training__loop={"duration": "20ep", "seed": 3}, checkpoint__every="10step")
+    job = small_job({"spec.training.loop": {"duration": "20ep", "seed": 3}, "spec.checkpoint.every": "10step"})
     gate.opened.set()
     train(job, tmp_path / "a")
     gate.opened.clear()

@@ -15,11 +15,11 @@ from trainmaster_trainer.backends.torch.builder import Setup, build, gather_rank
 from trainmaster_trainer.backends.torch.control_point import Pulse
 from trainmaster_trainer.checkpoint import State
 
-from tests.unit.trainer.harness import Recording, make_context, make_job, run_store, train
+from tests.unit.trainer.harness import Recording, make_context, run_store, small_job, train
 
 WATCHED = {
-    "training__loop": {"duration": "60ep", "seed": 3, "earlyStopping": {"patience": 9}},
-    "training__schedule": {"name": "plateau", "args": {"patience": 7}},
+    "spec.training.loop": {"duration": "60ep", "seed": 3, "earlyStopping": {"patience": 9}},
+    "spec.training.schedule": {"name": "plateau", "args": {"patience": 7}},
 }
 
 
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 
 def fresh(root: Path) -> Setup:
-    return build(make_context(make_job(**WATCHED), root))
+    return build(make_context(small_job(WATCHED), root))
 
 
 def through_bytes(setup: Setup) -> State:
@@ -82,7 +82,7 @@ def test_other_workers_draw_anew_and_share_the_loss(tmp_path: Path) -> None:
 def test_a_stop_between_two_logged_lines_changes_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,320 steps are logged every third."""
     monkeypatch.setattr(Pulse, "_next_gap", lambda self, step: 50)
-    job = make_job(training__loop={"duration": "60ep", "seed": 3})
+    job = small_job({"spec.training.loop": {"duration": "60ep", "seed": 3}})
     train(job, tmp_path / "whole")
     stopped = train(job, tmp_path / "parts", recording=Recording(stop_at=1))
     assert stopped.step == 50

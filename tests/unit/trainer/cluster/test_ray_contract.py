@@ -49,11 +49,11 @@ def resolve(name: str) -> object:
 
 
 @pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in USED.items() for n in sorted(names)])
-def test_a_name_exists(module: str, name: str) -> None:
+def test_ray_name_exists(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
 
 
-def test_methods_exist() -> None:
+def test_ray_methods_exist() -> None:
     from ray.runtime_context import RuntimeContext
     from ray.train import TrainContext
 
@@ -64,7 +64,7 @@ def test_methods_exist() -> None:
 
 
 @pytest.mark.parametrize("function", PARAMETERS)
-def test_parameters_exist(function: str) -> None:
+def test_ray_parameters_exist(function: str) -> None:
     assert PARAMETERS[function] <= set(inspect.signature(resolve(function)).parameters)  # type: ignore[arg-type]
 
 

@@ -21,9 +21,7 @@ def test_splits_cover_every_row_once(count: int, seed: int, shares: tuple[float,
 
 
 @given(rows, st.integers(1, 8), seeds, st.integers(0, 5))
-def test_an_epoch_sees_every_row_at_most_once_and_leaves_out_less_than_a_batch(
-    count: int, batch: int, seed: int, epoch: int
-) -> None:
+def test_epoch_leaves_out_less_than_a_batch(count: int, batch: int, seed: int, epoch: int) -> None:
     numbers = np.arange(count) * 7 + 3  # rows of a split aren't 0..n
     cursor = Cursor(numbers, batch, seed)
     first = epoch * cursor.steps_per_epoch

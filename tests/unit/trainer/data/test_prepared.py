@@ -11,7 +11,7 @@ import torch
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.errors import DataError
 
-from tests.unit.trainer.harness import make_job
+from tests.unit.trainer.harness import small_job
 
 NUMBER = {"name": "regression"}
 
@@ -29,7 +29,7 @@ def load(root: Path, task: dict[str, object], constant: bool = False) -> Prepare
     frame.to_csv(root / "rows.csv", index=False)
     target = "size" if task is NUMBER else "kind"
     data = {"source": "rows.csv", "target": target, "features": ["age"] if task is NUMBER else None, "batchSize": 8}
-    return load_data(make_job(training__data=data, training__task=task), root, {})
+    return load_data(small_job({"spec.training.data": data, "spec.training.task": task}), root, {})
 
 
 def test_the_train_split_alone_is_measured(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_digits_are_those_of_scikit_learn() -> None:
     """We read the file inside the package; should it change, this fails first."""
     from sklearn.datasets import load_digits
 
-    found, theirs = load_data(make_job(), Path(), {}), load_digits()
+    found, theirs = load_data(small_job(), Path(), {}), load_digits()
     x, y = found.rows.batch(np.arange(1797))
     assert np.array_equal(x.squeeze(1).numpy(), theirs.images.astype(np.float32))
     assert np.array_equal(y.numpy(), theirs.target)
@@ -74,7 +74,9 @@ def test_digits_are_those_of_scikit_learn() -> None:
 )
 def test_the_other_sets_of_scikit_learn(name: str, rows: int, features: int, count: int) -> None:
     data = {"source": f"sklearn:{name}", "batchSize": 8}
-    found = load_data(make_job(training__data=data, training__task=classes(count) if count else NUMBER), Path(), {})
+    found = load_data(
+        small_job({"spec.training.data": data, "spec.training.task": classes(count) if count else NUMBER}), Path(), {}
+    )
     assert len(found.rows) == rows
     assert found.rows.shape == (features,)
     assert len(found.rows.labels) == count

@@ -14,7 +14,7 @@ from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.errors import ConfigurationError, DataError, TrainingError
 from trainmaster_trainer.export.package import load_package
 
-from tests.unit.trainer.harness import make_job, run_store, train
+from tests.unit.trainer.harness import run_store, small_job, train
 
 TWO_CLASSES = {"name": "classification", "numClasses": 2}
 ROWS = [[str(i), str(2 * i), "ab"[i % 2]] for i in range(30)]
@@ -30,7 +30,7 @@ def write(root: Path, changes: dict[tuple[int, int], str] | None = None, header:
 def load(root: Path, task: dict[str, Any] = TWO_CLASSES, **data: Any) -> Prepared:
     asked = {"source": "data.csv", "target": "y", "batchSize": 2} | data
     found = {key: value for key, value in asked.items() if value is not None}
-    return load_data(make_job(training__task=task, training__data=found), root, {})
+    return load_data(small_job({"spec.training.task": task, "spec.training.data": found}), root, {})
 
 
 def said(root: Path, **data: Any) -> str:
@@ -39,7 +39,7 @@ def said(root: Path, **data: Any) -> str:
     return str(caught.value)
 
 
-def test_numeric_columns_are_features_and_names_are_classes_in_order(tmp_path: Path) -> None:
+def test_table_features_and_classes(tmp_path: Path) -> None:
     write(tmp_path)
     data = load(tmp_path, normalize=False)
     assert (data.rows.features, data.rows.labels) == (["a", "b"], ["a", "b"])
@@ -111,15 +111,15 @@ def image_folder(root: Path) -> Path:
 
 
 IMAGES: dict[str, Any] = {
-    "training__task": TWO_CLASSES,
-    "training__data": {"source": "images:images", "imageSize": 8, "channels": 1, "batchSize": 16},
-    "training__model": {"name": "cnn", "args": {"widths": [8]}},
+    "spec.training.task": TWO_CLASSES,
+    "spec.training.data": {"source": "images:images", "imageSize": 8, "channels": 1, "batchSize": 16},
+    "spec.training.model": {"name": "cnn", "args": {"widths": [8]}},
 }
 
 
 def test_a_folder_of_images_trains_and_its_package_predicts(tmp_path: Path) -> None:
     image_folder(tmp_path)
-    job = make_job(**IMAGES, training__optimizer={"name": "adamw", "lr": 0.01})
+    job = small_job(IMAGES, {"spec.training.optimizer": {"name": "adamw", "lr": 0.01}})
     result = train(job, tmp_path)
     assert result.test_metrics["test/accuracy"] > 0.8
     model = load_package(run_store(job, tmp_path))
@@ -131,7 +131,7 @@ def test_a_folder_of_images_trains_and_its_package_predicts(tmp_path: Path) -> N
 
 def test_a_broken_image_met_in_the_run_is_named(tmp_path: Path) -> None:
     folder = image_folder(tmp_path)
-    job = make_job(**IMAGES)
+    job = small_job(IMAGES)
     data = load_data(job, tmp_path, {})
     late = next(index for index in data.train[256:])  # not among those that the scaling is measured on
     path = sorted(folder.rglob("*.png"))[late]
@@ -146,12 +146,14 @@ def test_a_regression_speaks_the_unit_of_its_target(tmp_path: Path) -> None:
     a, b = dice.normal(size=(2, 400))
     frame = pd.DataFrame({"a": a, "b": b, "y": 1000 * a - 500 * b + 7000 + 10 * dice.normal(size=400)})
     frame.to_csv(tmp_path / "data.csv", index=False)
-    job = make_job(
-        training__task={"name": "regression"},
-        training__data={"source": "data.csv", "target": "y", "batchSize": 16},
-        training__model={"name": "mlp", "args": {"hidden": []}},
-        training__optimizer={"name": "adamw", "lr": 0.02, "weightDecay": 0},
-        training__loop={"duration": "30ep"},
+    job = small_job(
+        {
+            "spec.training.task": {"name": "regression"},
+            "spec.training.data": {"source": "data.csv", "target": "y", "batchSize": 16},
+            "spec.training.model": {"name": "mlp", "args": {"hidden": []}},
+            "spec.training.optimizer": {"name": "adamw", "lr": 0.02, "weightDecay": 0},
+            "spec.training.loop": {"duration": "30ep"},
+        },
     )
     result = train(job, tmp_path)
     assert result.test_metrics["test/r2"] > 0.999

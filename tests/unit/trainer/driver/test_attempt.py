@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from trainmaster_api import names
-from trainmaster_api.messages import ExitMessage, Outcome, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind, Result
@@ -51,7 +52,7 @@ Found = TypeVar("Found", bound=Message)
         (TrainerState.STARTING, 3600, 3600),
     ],
 )
-def test_loading_and_packaging_may_take_longer_than_a_step(
+def test_patience_is_longer_for_loading_and_packaging(
     job: TrainingJob, state: TrainerState, asked: int, seconds: int
 ) -> None:
     run = job.spec.run.model_copy(update={"stall_seconds": asked})
@@ -164,7 +165,7 @@ def test_the_error_of_a_rank_is_the_attempt_s(world: World) -> None:
     assert (found.failure_class, found.rank, found.pod, found.message) == (FailureClass.DATA_ERROR, 1, "w-1", "row 7")
 
 
-def test_two_launchers_get_their_answers(world: World) -> None:
+def test_leaving_two_launchers_get_their_answers(world: World) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -191,7 +192,7 @@ def test_two_launchers_get_their_answers(world: World) -> None:
     assert world.driver.hub.recoveries == 1
 
 
-def test_a_stop_saves_first(world: World) -> None:
+def test_stop_saves_first(world: World) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -202,7 +203,7 @@ def test_a_stop_saves_first(world: World) -> None:
     assert world.result().message == "saved at step 100 and stopped"
 
 
-def test_a_hang_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stall_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -217,7 +218,7 @@ def test_a_hang_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_agents_that_never_come_are_missed_when_their_pods_are_there(
+def test_stall_of_agents_that_never_come_while_their_pods_are_there(
     world: World, monkeypatch: pytest.MonkeyPatch, complete: bool
 ) -> None:
     monkeypatch.setattr(Driver, "_patience", lambda self: 0)
@@ -225,5 +226,67 @@ def test_agents_that_never_come_are_missed_when_their_pods_are_there(
     if complete:
         assert "no agents" in world.result().message
     else:
-        time.sleep(5 * attempt._TICK)
+        time.sleep(5 * attempt._TICK)  # the watch looks once per tick; that it stays silent can only be seen by waiting
         assert not world.found, "a missing pod is the operator's to wait for"
+
+
+def test_stop_before_training_has_nothing_to_save(world: World) -> None:
+    world.driver.settings = replace(world.driver.settings, grace_seconds=600)  # and so doesn't wait for it
+    world.driver.hub.resumed_from_step = 7
+    world.gather("a")
+    world.until(0, Start)
+    world.driver._stop_asked.set()
+    found = world.result()
+    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; goes on from step 7")
+
+
+def test_stop_that_is_not_answered_ends_with_its_grace_period(world: World) -> None:
+    world.driver.settings = replace(world.driver.settings, grace_seconds=1)
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    world.driver._stop_asked.set()
+    world.until(1, Stop)
+    found = world.result()
+    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; goes on from step 0")
+
+
+def test_stop_while_a_rank_dies_is_a_stop(world: World) -> None:
+    checkpoint = CheckpointRef(step=8, attempt=1, uri="x", time="2026-01-01T00:00:00Z")
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    world.driver.hub.checkpoint = checkpoint
+    world.driver._stop_asked.set()
+    world.until(1, Stop)
+    for link in world.links:
+        link.send(Exited(generation=1, code=-9))
+    found = world.result()
+    assert (found.outcome, found.message, found.checkpoint) == (
+        Outcome.STOPPED, "stopped; goes on from step 8", checkpoint,
+    )  # fmt: skip
+
+
+def test_stop_while_a_rank_fails_by_its_own_error_is_that_failure(world: World) -> None:
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    world.driver._stop_asked.set()
+    world.until(1, Stop)
+    world.links[1].send(Failed(generation=1, failure_class=FailureClass.DATA_ERROR, message="row 7"))
+    assert world.result().failure_class is FailureClass.DATA_ERROR
+
+
+def test_stall_of_ranks_that_cannot_answer_ends_without_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "_DUMP_SECONDS", 0.2)
+    world.gather("a")
+    world.until(0, Start)
+    world.steps(1, 10)
+    world.until(0, Warm)
+    monkeypatch.setattr(Driver, "_patience", lambda self: 0)
+    found = world.result()
+    assert (found.failure_class, found.rank, found.last_lines) == (FailureClass.STALLED, None, [])
+    assert "after step 10" in found.message

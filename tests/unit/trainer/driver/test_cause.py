@@ -29,9 +29,7 @@ GLOO = failed(FailureClass.WORKER_LOST, "lost its connection", peer=True)
         ((0, False), FailureClass.WORKER_LOST, "ended by itself with exit code 0", True),
     ],
 )
-def test_how_a_process_ended(
-    exited: tuple[int, bool], failure_class: FailureClass, says: str, recoverable: bool
-) -> None:
+def test_cause_of_an_exit(exited: tuple[int, bool], failure_class: FailureClass, says: str, recoverable: bool) -> None:
     code, oom = exited
     ended = Exited(generation=1, code=code, out_of_memory=oom, last_lines=["in kernel"])
     found = find_cause({2: Evidence("job-1-w-2", exited=ended)})
@@ -43,7 +41,7 @@ def test_how_a_process_ended(
     assert found.last_lines == ([] if oom else ["in kernel"])
 
 
-def test_own_error_goes_before_all() -> None:
+def test_cause_own_error_goes_before_all() -> None:
     own = failed(FailureClass.DATA_ERROR, "dog/017.png is broken")
     found = find_cause({
         0: Evidence(failed=GLOO, exited=Exited(generation=1, code=1)),
@@ -70,7 +68,7 @@ def test_memory_goes_before_other_deaths() -> None:
 
 
 @pytest.mark.parametrize(("pod", "says"), [("job-1-w-0", "its pod job-1-w-0 was lost"), ("", "its agent was lost")])
-def test_a_lost_agent(pod: str, says: str) -> None:
+def test_cause_lost_agent(pod: str, says: str) -> None:
     found = find_cause({0: Evidence(pod, agent_lost=True), 1: Evidence(failed=GLOO)})
     assert (found.failure_class, found.rank, found.recoverable) == (FailureClass.WORKER_LOST, 0, True)
     assert says in found.message

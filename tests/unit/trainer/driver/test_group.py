@@ -165,7 +165,7 @@ def test_new_steps_start_the_count_again(world: World) -> None:
         assert kinds(world.exits(1)) == [StartRanks]
 
 
-def test_what_an_older_group_says_is_stale(world: World) -> None:
+def test_events_of_an_older_group_are_stale(world: World) -> None:
     world.exits(0)
     world.exits(1)
     assert world.group.generation == 2
@@ -221,7 +221,7 @@ def test_two_pods_leave_together(world: World) -> None:
     assert len(world.recoveries) == 1, "one interruption, however many pods"
 
 
-def test_a_pod_that_stays_after_all(world: World) -> None:
+def test_leave_of_a_pod_that_stays_after_all(world: World) -> None:
     world.group.on_leaving(91, True)
     world.finishes(0, Outcome.STOPPED)
     world.finishes(1, Outcome.STOPPED)
@@ -317,7 +317,7 @@ EVENTS: list[Callable[[World, int], list[Command]]] = [
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 2)), max_size=30))
-def test_whatever_happens_it_ends_or_goes_on(steps: list[tuple[Callable[[World, int], list[Command]], int]]) -> None:
+def test_group_ends_or_goes_on_whatever_happens(steps: list[tuple[Callable[[World, int], list[Command]], int]]) -> None:
     """A launcher is answered once, a group is whole, a number is used once, and nothing is said after the end."""
     world = World(3)
     commands: list[Command] = []

@@ -102,7 +102,7 @@ def test_fresh_takes_any_duration(job: TrainingJob) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_record_of_before_is_read(job: TrainingJob, number: int) -> None:
+def test_record_of_an_older_version_is_read(job: TrainingJob, number: int) -> None:
     old = old_record(job, number)
     uid = old["digest"] if number == 1 else f"{old['digest']}-{number}"
     found = means(job, old)

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Mlflow, Tracker
-from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.driver import local
 from trainmaster_trainer.driver.identity import Refused
 from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.export import package
 
-EXAMPLE = Path(__file__).parents[4] / "examples/digits/trainingjob.yaml"
+from tests.factories import Changes, load_example, parse
+
 CSV = {"class": "my_pkg:Csv"}
 
 
@@ -38,13 +37,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(tracking: list[Any] | None = None, **loop: Any) -> TrainingJob:
-    document = yaml.safe_load(EXAMPLE.read_text())
-    document["spec"]["training"]["loop"] |= loop
+    changes: Changes = {f"spec.training.loop.{key}": value for key, value in loop.items()}
     if tracking is not None:
-        document["spec"]["tracking"] = tracking
-    job, problems = validate(document)
-    assert job is not None, problems
-    return job
+        changes["spec.tracking"] = tracking
+    return parse(load_example("digits", changes))
 
 
 def identified(job: TrainingJob | None = None, **more: Any) -> LocalRun:
@@ -142,7 +138,7 @@ def test_trackers_of_the_file() -> None:
     assert tracking(job, tracking="off") == []
 
 
-def test_a_server_of_the_command_line_takes_the_place_of_the_file_s() -> None:
+def test_tracking_option_replaces_the_file_s_server() -> None:
     server = [Tracker(mlflow=Mlflow(uri="http://mine"))]
     found = tracking(loaded([{"mlflow": {"uri": "http://cluster", "experiment": "e"}}, CSV]), trackers=server)
     assert found == [CSV, {"mlflow": {"uri": "http://mine", "experiment": "e"}}]
@@ -177,13 +173,13 @@ def _stopped() -> Any:
     return local.ExitMessage(outcome=local.Outcome.STOPPED, message="saved at step 5 and stopped")
 
 
-def test_how_to_resume_can_be_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_command_can_be_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(LocalRun, "_lead", lambda *_: (_stopped(), 0.0))
     assert local.main(options(file="my job.yaml"), loaded()) == 75
     assert capsys.readouterr().out.rstrip().endswith("trainmaster run 'my job.yaml'")
 
 
-def test_a_file_where_the_folder_should_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_folder_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "trainmaster-runs").write_text("")
     assert local.main(options(), loaded()) == 2
     err = capsys.readouterr().err
@@ -192,7 +188,7 @@ def test_a_file_where_the_folder_should_be(folder: Path, capsys: pytest.CaptureF
     assert "Traceback" not in err
 
 
-def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_folder_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def full() -> Path:
         raise OSError(28, "No space left on device", "/tmp/tm-x")
 

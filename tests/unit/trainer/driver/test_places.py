@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_storage_address(job: TrainingJob, folder: Path) -> None:
+def test_storage_address_of_the_file_and_the_option(job: TrainingJob, folder: Path) -> None:
     assert str(storage_address(None, job)) == f"{folder}/trainmaster-runs"
     assert str(storage_address("here/", job)) == f"{folder}/here"
     assert str(storage_address("../here", job)) == f"{folder.parent}/here"

@@ -26,23 +26,51 @@ def console(out: io.StringIO) -> Console:
     return Console(file=out, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def test_commands_are_named_as_the_shell_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Path(sys.executable).parent.resolve()
-    monkeypatch.setattr(sys, "executable", str(here / "python"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(here))
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed environment with our program in it, whose interpreter is the one that runs."""
+    programs = tmp_path / "env" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "trainmaster").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return programs
+
+
+def test_command_name_only_where_the_shell_finds_it(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(environment))
     assert command("trainmaster") == "trainmaster"
+
+
+def test_command_path_where_the_shell_does_not_find_it(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert command("trainmaster") == str(here / "trainmaster")
-    monkeypatch.chdir(here.parent)
+    assert command("trainmaster") == str(environment / "trainmaster")
+    monkeypatch.chdir(environment.parent)
     assert command("trainmaster") == "bin/trainmaster"
-    stranger = tmp_path / "trainmaster"
-    stranger.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert command("trainmaster") == "bin/trainmaster", "another one of that name comes first"
 
 
-def test_a_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, out: io.StringIO) -> None:
+def test_command_path_where_another_one_comes_first(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainmaster").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{environment}")
+    monkeypatch.chdir(environment.parent)
+    assert command("trainmaster") == "bin/trainmaster"
+
+
+def test_command_name_where_the_environment_is_a_link(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(environment.parent)
+    monkeypatch.setenv("PATH", str(tmp_path / "link" / "bin"))
+    assert command("trainmaster") == "trainmaster"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "link" / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(environment))
+    assert command("trainmaster") == "trainmaster"
+
+
+def test_print_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, out: io.StringIO) -> None:
     monkeypatch.chdir(tmp_path)
     run = Store(str(tmp_path / "trainmaster-runs/default/digits/x"))
     run.put("LATEST", Pointer(attempt=1, step=1200).model_dump_json().encode())
@@ -61,7 +89,7 @@ def test_a_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console
     assert "kubectl apply -f 'my job.yaml'" in text
 
 
-def test_a_failed_run(console: Console, out: io.StringIO) -> None:
+def test_print_failed(console: Console, out: io.StringIO) -> None:
     message = ExitMessage(
         outcome=Outcome.FAILED, failure_class=FailureClass.DATA_ERROR, rank=1, message="row 3 [/x]", last_lines=["[b]"]
     )

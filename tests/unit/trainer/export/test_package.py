@@ -13,11 +13,11 @@ from trainmaster_trainer.data import load_data
 from trainmaster_trainer.export.package import load_package
 from trainmaster_trainer.storage.store import Store
 
-from tests.unit.trainer.harness import make_job, run_store, train
+from tests.unit.trainer.harness import run_store, small_job, train
 
 
-def test_a_packaged_classifier_repeats_the_test_accuracy_on_raw_rows(tmp_path: Path) -> None:
-    job = make_job()
+def test_predictor_repeats_the_test_accuracy_on_raw_rows(tmp_path: Path) -> None:
+    job = small_job()
     result = train(job, tmp_path)
     data = load_data(job, tmp_path, {})
     x, y = data.rows.batch(data.test)  # as a user has them: not scaled
@@ -30,13 +30,15 @@ def test_a_packaged_classifier_repeats_the_test_accuracy_on_raw_rows(tmp_path: P
     assert report["rows"] == len(data.test)
 
 
-def test_a_packaged_regression_answers_in_the_unit_of_the_target(tmp_path: Path) -> None:
-    job = make_job(
-        training__task={"name": "regression"},
-        training__data={"source": "sklearn:diabetes", "batchSize": 32},
-        training__model={"name": "mlp", "args": {"hidden": [16]}},
-        training__loop={"duration": "20ep"},
-        training__optimizer={"name": "adamw", "lr": 0.01},
+def test_predictor_regression_is_in_the_unit_of_the_target(tmp_path: Path) -> None:
+    job = small_job(
+        {
+            "spec.training.task": {"name": "regression"},
+            "spec.training.data": {"source": "sklearn:diabetes", "batchSize": 32},
+            "spec.training.model": {"name": "mlp", "args": {"hidden": [16]}},
+            "spec.training.loop": {"duration": "20ep"},
+            "spec.training.optimizer": {"name": "adamw", "lr": 0.01},
+        },
     )
     result = train(job, tmp_path)
     data = load_data(job, tmp_path, {})
@@ -47,18 +49,20 @@ def test_a_packaged_regression_answers_in_the_unit_of_the_target(tmp_path: Path)
     assert 30 < result.test_metrics["test/mae"] < result.test_metrics["test/rmse"] < 80
 
 
-def test_a_run_without_a_model_is_said_so(tmp_path: Path) -> None:
+def test_load_package_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="the run has no packaged model"):
         load_package(Store(str(tmp_path)))
 
 
 def test_the_best_checkpoint_is_packaged_and_not_the_last(tmp_path: Path) -> None:
     """A rate that is too high to settle: the last weights are not the best."""
-    job = make_job(
-        training__optimizer={"name": "adamw", "lr": 0.03},
-        training__schedule={"name": "constant"},
-        training__loop={"duration": "12ep", "seed": 3},
-        checkpoint__metric="val/accuracy",
+    job = small_job(
+        {
+            "spec.training.optimizer": {"name": "adamw", "lr": 0.03},
+            "spec.training.schedule": {"name": "constant"},
+            "spec.training.loop": {"duration": "12ep", "seed": 3},
+            "spec.checkpoint.metric": "val/accuracy",
+        },
     )
     result = train(job, tmp_path)
     store = run_store(job, tmp_path)
@@ -76,7 +80,7 @@ def test_the_best_checkpoint_is_packaged_and_not_the_last(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_test_split_is_evaluated_as_the_package_computes(tmp_path: Path, precision: str) -> None:
-    job = make_job(training__loop={"duration": "2ep", "precision": precision})
+    job = small_job({"spec.training.loop": {"duration": "2ep", "precision": precision}})
     result = train(job, tmp_path)
     data = load_data(job, tmp_path, {})
     x, y = data.rows.batch(data.test)

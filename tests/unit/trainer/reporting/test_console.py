@@ -45,11 +45,11 @@ def test_every_kind_of_event_is_among_the_examples() -> None:
     assert {event["event"] for event in EVENTS} - {"from-the-future"} == set(EventKind) - {EventKind.OTHER}
 
 
-def test_metrics_that_there_are() -> None:
+def test_metrics_text_leaves_out_missing_ones() -> None:
     assert metrics_text({"val/loss": 0.12345}, ["train/loss", "val/loss"]) == "val/loss 0.1235"
 
 
-def test_plain_lines() -> None:
+def test_plain_display_lines() -> None:
     stream = io.StringIO()
     display = PlainDisplay("val/loss", stream)
     for event in EVENTS:
@@ -58,7 +58,7 @@ def test_plain_lines() -> None:
         assert words in stream.getvalue()
 
 
-def test_a_terminal() -> None:
+def test_rich_display_lines() -> None:
     stream = io.StringIO()
     display = RichDisplay("val/loss", Console(file=stream, force_terminal=True, width=100))
     for event in EVENTS:

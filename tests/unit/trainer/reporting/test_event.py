@@ -12,7 +12,7 @@ from trainmaster_trainer.reporting.event import EventKind, RunEvent
 from trainmaster_trainer.reporting.state import Event, Hub
 
 
-def test_what_the_run_s_state_emits_is_read_back(job: TrainingJob) -> None:
+def test_event_of_the_run_state_is_read_back(job: TrainingJob) -> None:
     hub, events = Hub(job, 1), list[Event]()
     hub.listen(events.append)
     hub.ray_ready()
@@ -38,6 +38,6 @@ def test_what_the_run_s_state_emits_is_read_back(job: TrainingJob) -> None:
     assert (found[4].pod, found[5].message) == ("w-1", "careful")
 
 
-def test_what_this_version_does_not_know_is_passed_over() -> None:
+def test_event_of_a_newer_version_is_passed_over() -> None:
     data: dict[str, Any] = {"event": "waiting", "seconds": 3.0, "since": 1, "message": "m"}
     assert RunEvent.read(data) == RunEvent(EventKind.OTHER, seconds=3.0, message="m")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -12,36 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainmaster_api.messages import ProgressMessage
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.reporting import operator as progress
 from trainmaster_trainer.reporting.operator import ProgressPush
 from trainmaster_trainer.reporting.state import Hub
 
-
-class Operator(http.server.ThreadingHTTPServer):
-    code = 204
-
-    def __init__(self) -> None:
-        self.seen: queue.Queue[tuple[str, ProgressMessage]] = queue.Queue()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.seen.put((self.headers["Authorization"], ProgressMessage.decode(body)))
-                self.send_response(outer.code)
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1/progress"
+from .fake_operator import Operator
 
 
 @pytest.fixture
@@ -64,7 +38,7 @@ def hub(job: TrainingJob) -> Hub:
     return Hub(job, 1)
 
 
-def test_at_once_when_woken_and_with_the_newest_token(operator: Operator, token: Path, hub: Hub) -> None:
+def test_push_at_once_when_woken_with_the_newest_token(operator: Operator, token: Path, hub: Hub) -> None:
     push = ProgressPush(operator.url, "", str(token), hub.progress)
     assert operator.seen.get(timeout=5)[0] == "Bearer first"
     token.write_text("second\n")
@@ -75,9 +49,7 @@ def test_at_once_when_woken_and_with_the_newest_token(operator: Operator, token:
     assert push.close()
 
 
-def test_the_last_word_is_tried_again(
-    operator: Operator, token: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_push_close_tries_again(operator: Operator, token: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     operator.code = 503
     push = ProgressPush(operator.url, "", str(token), hub.progress)
     operator.seen.get(timeout=5)
@@ -86,7 +58,7 @@ def test_the_last_word_is_tried_again(
     assert operator.seen.qsize() >= 2
 
 
-def test_a_dead_operator_costs_a_line(
+def test_push_dead_operator_costs_a_line(
     token: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_LAST_WORD_SECONDS", 0.5)
@@ -98,14 +70,14 @@ def test_a_dead_operator_costs_a_line(
     assert printed.count("training continues") == 1, printed
 
 
-def test_a_missing_token_costs_a_line(operator: Operator, tmp_path: Path, hub: Hub, monkeypatch: Any) -> None:
+def test_push_missing_token_costs_a_line(operator: Operator, tmp_path: Path, hub: Hub, monkeypatch: Any) -> None:
     monkeypatch.setattr(progress, "_LAST_WORD_SECONDS", 0.3)
     push = ProgressPush(operator.url, "", str(tmp_path / "none"), hub.progress)
     assert not push.close()
     assert operator.seen.empty()
 
 
-def test_the_message_is_what_the_contract_says(operator: Operator, token: Path, hub: Hub) -> None:
+def test_push_sends_the_message_of_the_contract(operator: Operator, token: Path, hub: Hub) -> None:
     push = ProgressPush(operator.url, "", str(token), hub.progress)
     message = operator.seen.get(timeout=5)[1]
     push.close()

@@ -23,7 +23,7 @@ def report(kind: ReportKind, step: int = 0, **more: object) -> Report:
     return Report(kind=kind, step=step, total_steps=100, epoch=0, **more)  # type: ignore[arg-type]
 
 
-def test_states_of_a_run(hub: Hub) -> None:
+def test_state_follows_the_reports(hub: Hub) -> None:
     events: list[Event] = []
     hub.listen(events.append)
     for one in (
@@ -59,7 +59,7 @@ def test_progress_holds_the_newest_of_everything(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("eta", [math.inf, math.nan, -1.0, None])
-def test_an_eta_that_is_none_is_left_out(hub: Hub, eta: float | None) -> None:
+def test_progress_leaves_out_an_unknown_eta(hub: Hub, eta: float | None) -> None:
     hub.report(report(ReportKind.STEP, 1, eta_seconds=eta))
     assert hub.progress().eta_seconds is None
 
@@ -83,7 +83,7 @@ def test_failures_in_a_row_without_a_step(hub: Hub) -> None:
     assert [hub.recovering("x") for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_group_that_is_lost_before_it_trains_is_news_too(hub: Hub) -> None:
+def test_recovering_twice_without_a_step_is_news_twice(hub: Hub) -> None:
     events: list[Event] = []
     hub.listen(events.append)
     hub.recovering("rank 1 is gone")
@@ -137,7 +137,7 @@ def test_progress_goes_back_by_a_counted_recovery_only(hub: Hub, kind: ReportKin
     assert hub.progress().step == 41
 
 
-def test_the_time_of_the_last_step_moves_with_steps_only(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_time_moves_with_steps_only(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(f"2026-01-01T00:00:{second:02}Z" for second in range(60))
     monkeypatch.setattr(state, "now", lambda: next(times))
     assert hub.progress().step_time is None
@@ -153,7 +153,7 @@ def test_the_time_of_the_last_step_moves_with_steps_only(hub: Hub, monkeypatch: 
     assert [a != b for a, b in itertools.pairwise(seen)] == [True, False, False, False, True]
 
 
-def test_what_a_save_waits_for_reaches_the_operator_until_it_is_over(hub: Hub) -> None:
+def test_progress_names_what_a_save_waits_for(hub: Hub) -> None:
     hub.last_move = 0.0
     hub.report(report(ReportKind.WAITING, 10, message="storage doesn't answer"))
     assert hub.progress().waiting == "storage doesn't answer"

@@ -71,17 +71,16 @@ def test_what_is_written_can_be_read_listed_and_deleted(store: Store) -> None:
     assert store.list() == [("ab", 0)]
 
 
-def test_files_go_up_and_come_down(store: Store, tmp_path: Path) -> None:
-    source, target = tmp_path / "source", tmp_path / "deep" / "target"
-    source.write_bytes(bytes(range(256)) * 100)
-    store.upload(source, "x/file")
+def test_download_to_a_new_folder(store: Store, tmp_path: Path) -> None:
+    content, target = bytes(range(256)) * 100, tmp_path / "deep" / "target"
+    store.put("x/file", content)
     store.download("x/file", target)
-    assert target.read_bytes() == source.read_bytes()
+    assert target.read_bytes() == content
     with pytest.raises(FileNotFoundError, match="x/none"):
         store.download("x/none", target)
 
 
-def test_a_conditional_write_happens_only_on_the_version_that_was_read(store: Store) -> None:
+def test_put_if_only_on_the_version_that_was_read(store: Store) -> None:
     store.put_if("p", b"1", None)
     with pytest.raises(Changed):
         store.put_if("p", b"again", None)

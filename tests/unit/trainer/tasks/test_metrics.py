@@ -82,7 +82,7 @@ def test_a_regression_is_measured_in_the_unit_of_its_target(batch: int) -> None:
     assert found["loss"] == pytest.approx(float(nn.functional.mse_loss(output.squeeze(1), target)), rel=1e-6)
 
 
-def test_a_reported_loss_is_without_label_smoothing_and_the_minimised_one_with_it() -> None:
+def test_loss_label_smoothing_is_minimised_and_not_reported() -> None:
     smoothed = TaskSpec.model_validate(
         {"name": "classification", "numClasses": 4, "loss": {"name": "cross_entropy", "args": {"labelSmoothing": 0.3}}}
     )

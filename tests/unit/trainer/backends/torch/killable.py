@@ -10,7 +10,7 @@ import torch
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report
 
-from tests.unit.trainer.harness import Recording, make_job, train
+from tests.unit.trainer.harness import Recording, small_job, train
 
 
 class Telling(Recording):
@@ -21,7 +21,9 @@ class Telling(Recording):
 
 def long_job() -> TrainingJob:
     """Saves often, so that a kill also hits the middle of a save."""
-    return make_job(training__loop={"duration": "30ep", "clipNorm": 1.0, "seed": 3}, checkpoint__every="7step")
+    return small_job(
+        {"spec.training.loop": {"duration": "30ep", "clipNorm": 1.0, "seed": 3}, "spec.checkpoint.every": "7step"}
+    )
 
 
 if __name__ == "__main__":

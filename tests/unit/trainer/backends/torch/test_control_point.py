@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from trainmaster_trainer.backends.torch.control_point import INTERVAL_SECONDS, Pulse
 
-from tests.unit.trainer.harness import Recording, make_context, make_job
+from tests.unit.trainer.harness import Recording, make_context, small_job
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 @pytest.mark.parametrize("step_seconds", [0.0004, 0.01, 0.3, 4.0])
 def test_the_gap_settles_at_half_a_second_or_one_step(tmp_path: Path, step_seconds: float) -> None:
     clock = Clock()
-    pulse = Pulse(make_context(make_job(), tmp_path), 0, clock)
+    pulse = Pulse(make_context(small_job(), tmp_path), 0, clock)
     step, points = 0, []
     while len(points) < 12:
         if step >= pulse.next_step:
@@ -36,15 +36,15 @@ def test_the_gap_settles_at_half_a_second_or_one_step(tmp_path: Path, step_secon
 
 
 def test_what_rank_0_is_told_reaches_the_decision(tmp_path: Path) -> None:
-    go_on = Pulse(make_context(make_job(), tmp_path), 7).exchange(7, wants_save=True)
+    go_on = Pulse(make_context(small_job(), tmp_path), 7).exchange(7, wants_save=True)
     assert (go_on.stop, go_on.save) == (False, True)
-    stop = Pulse(make_context(make_job(), tmp_path, recording=Recording(stop_at=0)), 7).exchange(7, wants_save=False)
+    stop = Pulse(make_context(small_job(), tmp_path, recording=Recording(stop_at=0)), 7).exchange(7, wants_save=False)
     assert (stop.stop, stop.save) == (True, False)
 
 
 def test_the_time_left_follows_the_pace_of_this_process(tmp_path: Path) -> None:
     clock = Clock()
-    pulse = Pulse(make_context(make_job(), tmp_path), 50, clock)
+    pulse = Pulse(make_context(small_job(), tmp_path), 50, clock)
     assert pulse.eta_seconds(50, 100) is None
     clock.now += 20
     assert pulse.eta_seconds(60, 100) == pytest.approx(80)

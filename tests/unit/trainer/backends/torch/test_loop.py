@@ -16,13 +16,14 @@ from trainmaster_trainer.backends.torch.optim import skips_on_device
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import NonFiniteLoss
 
-from tests.unit.trainer.harness import Recording, make_context, make_job, run_store, train
+from tests.factories import Changes
+from tests.unit.trainer.harness import Recording, make_context, run_store, small_job, train
 
 PLAIN = {"hidden": [32]}  # without dropout
 
 
-def built(root: Path, **changes: object) -> Setup:
-    return build(make_context(make_job(**{"training__model__args": PLAIN, **changes}), root))
+def built(root: Path, *changes: Changes) -> Setup:
+    return build(make_context(small_job({"spec.training.model.args": PLAIN}, *changes), root))
 
 
 def parameters(setup: Setup) -> torch.Tensor:
@@ -38,9 +39,9 @@ def poison(setup: Setup, step: int) -> None:
 @pytest.mark.parametrize("clip", [None, 0.05, 1e6])
 def test_the_weights_are_those_of_a_plain_loop_to_the_bit(tmp_path: Path, clip: float | None) -> None:
     asked: dict[str, object] = {"duration": "2ep", "seed": 3}
-    setup = built(tmp_path, training__loop=asked if clip is None else {**asked, "clipNorm": clip})
+    setup = built(tmp_path, {"spec.training.loop": asked if clip is None else {**asked, "clipNorm": clip}})
     spec = setup.spec.training
-    theirs = built(tmp_path, training__loop=asked)
+    theirs = built(tmp_path, {"spec.training.loop": asked})
     model = theirs.model
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
@@ -65,8 +66,8 @@ def test_the_weights_are_those_of_a_plain_loop_to_the_bit(tmp_path: Path, clip: 
 
 @pytest.mark.parametrize("micro_batches", [2, 8, 64])
 def test_accumulation_is_the_big_batch(tmp_path: Path, micro_batches: int) -> None:
-    big = built(tmp_path, training__loop={"clipNorm": 1.0})
-    small = built(tmp_path, training__loop={"clipNorm": 1.0, "gradientAccumulation": micro_batches})
+    big = built(tmp_path, {"spec.training.loop": {"clipNorm": 1.0}})
+    small = built(tmp_path, {"spec.training.loop": {"clipNorm": 1.0, "gradientAccumulation": micro_batches}})
     assert torch.equal(parameters(big), parameters(small))
     gradients: dict[str, torch.Tensor] = {}
     for name, setup in (("big", big), ("small", small)):
@@ -120,8 +121,8 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_bad_step_and_those_after_it_change_no_weight_and_no_moment(tmp_path: Path, name: str) -> None:
-    setup = built(tmp_path, training__loop={"clipNorm": 1.0})
+def test_bad_step_changes_no_weight_and_no_moment(tmp_path: Path, name: str) -> None:
+    setup = built(tmp_path, {"spec.training.loop": {"clipNorm": 1.0}})
     setup.optimizer = OPTIMIZERS[name](setup.parameters)
     for _ in range(5):
         loop.train_step(setup)
@@ -157,7 +158,7 @@ def test_fused_kernels_of_torch_skip_by_found_inf() -> None:
 @pytest.mark.parametrize("clip", [None, 1e-3])
 def test_the_logged_gradient_norm_is_that_before_clipping(tmp_path: Path, clip: float | None) -> None:
     asked: dict[str, object] = {"duration": "2ep", "seed": 3}
-    setup = built(tmp_path, training__loop=asked if clip is None else {**asked, "clipNorm": clip})
+    setup = built(tmp_path, {"spec.training.loop": asked if clip is None else {**asked, "clipNorm": clip}})
     x, y = setup.data.batch(setup.cursor.indices(0))
     F.cross_entropy(setup.model(x), y).backward()
     expected = torch.nn.utils.get_total_norm([p.grad for p in setup.parameters if p.grad is not None])
@@ -188,7 +189,7 @@ def test_no_checkpoint_holds_what_came_after_a_bad_step(tmp_path: Path, monkeypa
         real(setup)
 
     monkeypatch.setattr(loop, "train_step", step)
-    job = make_job(checkpoint__every="10step")
+    job = small_job({"spec.checkpoint.every": "10step"})
     with pytest.raises(NonFiniteLoss, match="step 31 "):
         train(job, tmp_path)
     steps = {path.split("/")[1] for path, _ in run_store(job, tmp_path).list("checkpoints")}
@@ -196,7 +197,7 @@ def test_no_checkpoint_holds_what_came_after_a_bad_step(tmp_path: Path, monkeypa
 
 
 def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path: Path) -> None:
-    setup = built(tmp_path, training__loop={"precision": "bf16"})
+    setup = built(tmp_path, {"spec.training.loop": {"precision": "bf16"}})
     kinds: list[torch.dtype] = []
     setup.model[1].register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))  # type: ignore[operator, index]
     loop.train_step(setup)
@@ -207,7 +208,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path: Path) -> None
 
 def test_a_step_reads_nothing_from_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU each of these would make the host wait for the device."""
-    setup = built(tmp_path, training__loop={"clipNorm": 1.0, "gradientAccumulation": 2})
+    setup = built(tmp_path, {"spec.training.loop": {"clipNorm": 1.0, "gradientAccumulation": 2}})
     loop.train_step(setup)
 
     def never(self: torch.Tensor, *args: object) -> None:
@@ -218,9 +219,9 @@ def test_a_step_reads_nothing_from_the_device(tmp_path: Path, monkeypatch: pytes
     loop.train_step(setup)
 
 
-def early(**more: object) -> TrainingJob:
+def early(*more: Changes) -> TrainingJob:
     stopping = {"metric": "val/loss", "patience": 2, "minDelta": 10.0}
-    return make_job(training__loop={"duration": "40ep", "earlyStopping": stopping}, **more)
+    return small_job({"spec.training.loop": {"duration": "40ep", "earlyStopping": stopping}}, *more)
 
 
 def test_a_run_stops_early_after_patience_validations_without_gain(tmp_path: Path) -> None:
@@ -243,8 +244,11 @@ def test_plateau_lowers_the_rate_down_to_its_floor(tmp_path: Path) -> None:
         "minLrRatio": 0.05,
         "args": {"patience": 1, "factor": 0.1, "metric": "val/accuracy"},
     }
-    job = make_job(
-        training__schedule=schedule, training__optimizer={"name": "sgd", "lr": 1e-12, "args": {"momentum": 0}}
+    job = small_job(
+        {
+            "spec.training.schedule": schedule,
+            "spec.training.optimizer": {"name": "sgd", "lr": 1e-12, "args": {"momentum": 0}},
+        }
     )
     recording = Recording()
     train(job, tmp_path, recording=recording)

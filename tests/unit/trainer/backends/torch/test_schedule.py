@@ -25,7 +25,7 @@ def factor(part: specs.Schedule, step: int, total_steps: int, steps_per_epoch: i
 @pytest.mark.parametrize(
     ("duration", "expected"), [("3ep", 66), ("1000step", 1000), ("5%", 50), ("0", 0), ("0%", 0), ("100%", 1000)]
 )
-def test_durations(duration: str, expected: int) -> None:
+def test_steps_of_durations(duration: str, expected: int) -> None:
     assert steps_of(duration, steps_per_epoch=22, total_steps=1000) == expected
 
 
@@ -43,7 +43,7 @@ def test_up_to_the_peak_and_down_to_the_floor(name: str, total: int, share: int)
         assert values[total] == pytest.approx(0.1)
 
 
-def test_shapes_halfway() -> None:
+def test_schedule_rates_halfway() -> None:
     assert factor(specs.Schedule(name="cosine", warmup="0"), 50, 100, 10) == pytest.approx(0.5)
     assert factor(specs.Schedule(name="cosine", warmup="0"), 25, 100, 10) == pytest.approx(0.8535534)
     assert factor(specs.Schedule(name="linear", warmup="0"), 25, 100, 10) == pytest.approx(0.75)

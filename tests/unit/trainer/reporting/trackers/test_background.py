@@ -24,7 +24,7 @@ from trainmaster_trainer.storage.store import Store
 DONE = ExitMessage(outcome=Outcome.COMPLETE, step=3, test_metrics={"test/accuracy": 0.98})
 
 
-def test_flatten() -> None:
+def test_flatten_nested_parameters() -> None:
     assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": "x"}) == {"a.b": "1", "a.c": "[1, 2]", "d": "x"}
 
 
@@ -117,7 +117,7 @@ def test_a_run_from_start_to_end(job: TrainingJob, store: Store) -> None:
     assert run.warnings() == []
 
 
-def test_what_it_kept_comes_back_in_the_next_attempt(job: TrainingJob, store: Store) -> None:
+def test_tracker_gets_what_it_kept_in_the_next_attempt(job: TrainingJob, store: Store) -> None:
     for kept in ({}, {"run_id": "7", "url": "https://tracker/1"}):
         tracker = Recorded()
         run = Run(job, store, lambda tracker=tracker: tracker)  # type: ignore[misc]
@@ -133,7 +133,7 @@ def test_a_record_that_cannot_be_read_is_none(store: Store) -> None:
         assert read_record(store, "mine") == {}
 
 
-def test_a_server_that_dies_in_between_loses_nothing_that_fits_the_queue(job: TrainingJob, store: Store) -> None:
+def test_tracker_server_that_dies_loses_nothing_that_fits_the_queue(job: TrainingJob, store: Store) -> None:
     is_away = threading.Event()
 
     def fail(name: str) -> None:
@@ -155,7 +155,7 @@ def test_a_server_that_dies_in_between_loses_nothing_that_fits_the_queue(job: Tr
 
 
 @pytest.mark.parametrize("method", ["start", "log", "flush", "artifacts", "finish"])
-def test_one_that_hangs_is_given_up(job: TrainingJob, store: Store, method: str) -> None:
+def test_tracker_that_hangs_is_given_up(job: TrainingJob, store: Store, method: str) -> None:
     forever = threading.Event()
 
     def fail(name: str) -> None:
@@ -183,7 +183,7 @@ def test_one_that_hangs_is_given_up(job: TrainingJob, store: Store, method: str)
         ({"class": "json:JSONDecoder", "args": {"colour": 1}}, "unexpected keyword argument"),
     ],
 )
-def test_a_class_that_is_none_costs_one_warning(
+def test_tracker_class_that_is_none_costs_one_warning(
     job: TrainingJob, store: Store, tmp_path: Path, entry: dict[str, Any], sentence: str
 ) -> None:
     made = Entry.model_validate(entry)
@@ -194,7 +194,7 @@ def test_a_class_that_is_none_costs_one_warning(
     assert sentence in run.warnings()[0]
 
 
-def test_without_a_step_nothing_is_made_or_said(job: TrainingJob, store: Store) -> None:
+def test_tracker_is_not_made_without_a_step(job: TrainingJob, store: Store) -> None:
     made: list[int] = []
     run = Run(job, store, lambda: made.append(1) or Recorded())  # type: ignore[func-returns-value]
     run.one.close(ExitMessage(outcome=Outcome.FAILED))

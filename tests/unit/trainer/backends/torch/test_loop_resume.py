@@ -19,7 +19,7 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import ReportKind
 
 from tests.unit.trainer.backends.torch.killable import long_job
-from tests.unit.trainer.harness import Recording, make_job, run_store, train, weights
+from tests.unit.trainer.harness import Recording, run_store, small_job, train, weights
 
 ROOT = Path(__file__).parents[5]
 
@@ -40,7 +40,7 @@ def metrics(job: TrainingJob, root: Path) -> list[dict[str, float]]:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    job = make_job(training__loop={"duration": "20ep", "seed": 3})
+    job = small_job({"spec.training.loop": {"duration": "20ep", "seed": 3}})
     train(job, tmp_path / "whole")
     stopped = train(job, tmp_path / "parts", recording=Recording(stop_at=5))
     assert stopped.outcome is Outcome.STOPPED
@@ -56,7 +56,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
 
 
 def test_a_complete_run_that_is_started_again_trains_no_step(tmp_path: Path) -> None:
-    job = make_job(training__loop__duration="2ep")
+    job = small_job({"spec.training.loop.duration": "2ep"})
     first = train(job, tmp_path)
     recording = Recording()
     again = train(job, tmp_path, attempt=2, recording=recording)
@@ -78,10 +78,15 @@ def last_weights(job: TrainingJob, root: Path, step: int) -> list[bytes]:
     return [store.get(path) or b"" for path in paths]
 
 
-def test_a_finished_run_whose_duration_grows_trains_on_as_if_it_had_been_longer(tmp_path: Path) -> None:
+def test_extended_run_equals_one_that_was_longer(tmp_path: Path) -> None:
     """With a rate that doesn't depend on the length, and dropout: not a bit differs, in weights or in moments."""
     short, long = (
-        make_job(training__schedule=CONSTANT, training__loop={"duration": duration, "clipNorm": 1.0, "seed": 3})
+        small_job(
+            {
+                "spec.training.schedule": CONSTANT,
+                "spec.training.loop": {"duration": duration, "clipNorm": 1.0, "seed": 3},
+            }
+        )
         for duration in ("4ep", "9ep")
     )
     train(long, tmp_path / "whole")
@@ -103,9 +108,9 @@ def test_a_finished_run_whose_duration_grows_trains_on_as_if_it_had_been_longer(
     assert asked["spec"]["training"]["loop"]["duration"] == "9ep", "what was asked is what was done"
 
 
-def test_a_rate_that_depends_on_the_length_goes_on_from_where_the_longer_run_would_be(tmp_path: Path) -> None:
+def test_extended_run_takes_the_rate_of_the_longer_run(tmp_path: Path) -> None:
     """Cosine: the first part was trained for another length. The rate jumps to that of the longer run."""
-    short, long = (make_job(training__loop={"duration": duration, "seed": 3}) for duration in ("4ep", "9ep"))
+    short, long = (small_job({"spec.training.loop": {"duration": duration, "seed": 3}}) for duration in ("4ep", "9ep"))
     train(short, tmp_path / "grown")
     recording = Recording()
     assert train(long, tmp_path / "grown", attempt=2, recording=recording).step == 198
@@ -119,10 +124,10 @@ def test_a_rate_that_depends_on_the_length_goes_on_from_where_the_longer_run_wou
     assert weights(long, tmp_path / "grown") != weights(long, tmp_path / "whole")
 
 
-def test_a_run_that_stopped_early_does_not_go_on_because_it_may_be_longer(tmp_path: Path) -> None:
+def test_extended_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     def early(duration: str) -> TrainingJob:
         stopping = {"metric": "val/loss", "patience": 2, "minDelta": 10.0}
-        return make_job(training__loop={"duration": duration, "earlyStopping": stopping})
+        return small_job({"spec.training.loop": {"duration": duration, "earlyStopping": stopping}})
 
     assert train(early("40ep"), tmp_path).step == 66
     again = train(early("80ep"), tmp_path, attempt=2)

@@ -16,7 +16,8 @@ from trainmaster_trainer.errors import ConfigurationError, DataError, TrainingEr
 from trainmaster_trainer.export.package import load_package
 from trainmaster_trainer.failures import rank_error
 
-from tests.unit.trainer.harness import make_job, run_store, train, train_ranks, weights
+from tests.factories import Changes
+from tests.unit.trainer.harness import run_store, small_job, train, train_ranks, weights
 
 OWN = '''
 import math
@@ -194,23 +195,28 @@ class Sawtooth:
 def halving(step, every=50):
     return 0.5 ** (step // every)
 '''
-EVERYTHING: dict[str, Any] = {
-    "training__task": {
+EVERYTHING: Changes = {
+    "spec.training.task": {
         "name": "classification",
         "numClasses": 10,
         "loss": {"class": "own_parts:Weighted"},
         "metrics": [{"class": "own_parts:Kappa"}, {"class": "own_parts:top2", "args": {"k": 3}}, {"name": "auc"}],
     },
-    "training__model": {"class": "own_parts:Net", "args": {"width": 24}},
-    "training__optimizer": {
+    "spec.training.model": {"class": "own_parts:Net", "args": {"width": 24}},
+    "spec.training.optimizer": {
         "class": "own_parts:Lion",
         "lr": 0.003,
         "weightDecay": 0.01,
         "args": {"betas": [0.9, 0.98]},
     },
-    "training__schedule": {"class": "own_parts:Sawtooth", "args": {"teeth": 3}, "warmup": "1ep", "minLrRatio": 0.05},
-    "training__loop": {"duration": "8ep", "clipNorm": 1.0, "seed": 3},
-    "checkpoint__metric": "val/kappa",
+    "spec.training.schedule": {
+        "class": "own_parts:Sawtooth",
+        "args": {"teeth": 3},
+        "warmup": "1ep",
+        "minLrRatio": 0.05,
+    },
+    "spec.training.loop": {"duration": "8ep", "clipNorm": 1.0, "seed": 3},
+    "spec.checkpoint.metric": "val/kappa",
 }
 
 
@@ -240,7 +246,7 @@ def in_folder(root: Path, name: str) -> Path:
 
 
 def test_every_part_can_be_the_users(root: Path) -> None:
-    job = make_job(**EVERYTHING)
+    job = small_job(EVERYTHING)
     result = train(job, root)
     assert result.outcome is Outcome.COMPLETE
     assert {"test/loss", "test/accuracy", "test/f1", "test/kappa", "test/top2", "test/auc"} == set(result.test_metrics)
@@ -258,8 +264,8 @@ def test_a_stopped_run_of_users_parts_goes_on_to_the_bit(root: Path, world_size:
     """Moments, a counter in the optimizer's groups, the schedule's memory, numpy's draws, the model's buffer."""
     changes = dict(EVERYTHING)
     if world_size > 1:  # the loss's buffer follows a rank's own rows: that can be exact on one rank only
-        changes["training__task"] = {**changes["training__task"], "loss": None}
-    job = make_job(**changes)
+        changes["spec.training.task"] = {**changes["spec.training.task"], "loss": None}
+    job = small_job(changes)
     whole, parts = in_folder(root, "whole"), in_folder(root, "parts")
     train_ranks(job, whole, world_size)
     train_ranks(job, parts, world_size, stop_at=5)
@@ -270,7 +276,7 @@ def test_a_stopped_run_of_users_parts_goes_on_to_the_bit(root: Path, world_size:
 
 
 def test_a_packaged_model_of_the_users_is_rebuilt_by_its_reference(root: Path) -> None:
-    job = make_job(**EVERYTHING)
+    job = small_job(EVERYTHING)
     result = train(job, root)
     from trainmaster_trainer.data import load_data
 
@@ -281,7 +287,7 @@ def test_a_packaged_model_of_the_users_is_rebuilt_by_its_reference(root: Path) -
 
 
 def test_a_package_whose_code_is_not_there_says_what_is_needed(root: Path) -> None:
-    job = make_job(**EVERYTHING)
+    job = small_job(EVERYTHING)
     train_ranks(job, root, 1)  # in another process: here nothing is imported yet
     with pytest.raises(ConfigurationError) as caught:
         load_package(run_store(job, root))
@@ -290,16 +296,16 @@ def test_a_package_whose_code_is_not_there_says_what_is_needed(root: Path) -> No
     assert load_package(run_store(job, root), root).training.model.label == "own_parts:Net"
 
 
-RINGS: dict[str, Any] = {
-    "training__task": {"name": "classification"},
-    "training__data": {"class": "own_parts:Rings", "args": {"rows": 400}, "batchSize": 20},
-    "training__optimizer": {"name": "adamw", "lr": 0.01},
-    "training__loop": {"duration": "20ep", "seed": 3},
+RINGS: Changes = {
+    "spec.training.task": {"name": "classification"},
+    "spec.training.data": {"class": "own_parts:Rings", "args": {"rows": 400}, "batchSize": 20},
+    "spec.training.optimizer": {"name": "adamw", "lr": 0.01},
+    "spec.training.loop": {"duration": "20ep", "seed": 3},
 }
 
 
 def test_a_dataset_of_the_users_is_split_scaled_and_named(root: Path) -> None:
-    job = make_job(**RINGS)
+    job = small_job(RINGS)
     result = train(job, root)
     assert result.test_metrics["test/accuracy"] > 0.9
     package = load_package(run_store(job, root))
@@ -308,7 +314,7 @@ def test_a_dataset_of_the_users_is_split_scaled_and_named(root: Path) -> None:
 
 
 def test_a_dataset_that_draws_is_the_same_in_every_attempt(root: Path) -> None:
-    job = make_job(**RINGS)
+    job = small_job(RINGS)
     whole, parts = in_folder(root, "whole"), in_folder(root, "parts")
     train_ranks(job, whole, 1)
     train_ranks(job, parts, 1, stop_at=5)
@@ -317,29 +323,29 @@ def test_a_dataset_that_draws_is_the_same_in_every_attempt(root: Path) -> None:
 
 
 def test_a_dataset_of_numbers_is_a_regression_in_its_unit(root: Path) -> None:
-    job = make_job(**{**RINGS, "training__task": {"name": "regression"},
-                      "training__data": {"class": "own_parts:Numbers", "batchSize": 20}})  # fmt: skip
+    job = small_job({**RINGS, "spec.training.task": {"name": "regression"},
+                      "spec.training.data": {"class": "own_parts:Numbers", "batchSize": 20}})  # fmt: skip
     result = train(job, root)
     assert result.test_metrics["test/r2"] > 0.9
     assert result.test_metrics["test/rmse"] < 5
 
 
 def test_rows_that_come_in_batches_are_taken_as_they_are(root: Path) -> None:
-    job = make_job(**{**RINGS, "training__data": {"class": "own_parts:Blocks", "batchSize": 20}})
+    job = small_job({**RINGS, "spec.training.data": {"class": "own_parts:Blocks", "batchSize": 20}})
     assert train(job, root).test_metrics["test/accuracy"] == 1.0
     assert load_package(run_store(job, root)).labels == ["even", "odd"]
 
 
 def test_whole_numbers_reach_the_model_as_they_are(root: Path) -> None:
-    job = make_job(**{**RINGS, "training__data": {"class": "own_parts:Tokens", "batchSize": 20},
-                      "training__model": {"class": "own_parts:Bag"}})  # fmt: skip
+    job = small_job({**RINGS, "spec.training.data": {"class": "own_parts:Tokens", "batchSize": 20},
+                      "spec.training.model": {"class": "own_parts:Bag"}})  # fmt: skip
     assert train(job, root).test_metrics["test/accuracy"] == 1.0
 
 
 def test_functions_are_losses_and_schedules(root: Path) -> None:
     task = {"name": "classification", "numClasses": 10, "loss": {"class": "own_parts:focal", "args": {"gamma": 1.0}}}
     schedule = {"class": "own_parts:halving", "args": {"every": 20}}
-    job = make_job(training__task=task, training__schedule=schedule)
+    job = small_job({"spec.training.task": task, "spec.training.schedule": schedule})
     assert train(job, root).test_metrics["test/accuracy"] > 0.4
     assert [line["train/lr"] for line in lines(job, root) if "train/lr" in line][-2:] == pytest.approx(
         [0.001 * 0.5**4] * 2, rel=1e-6
@@ -469,24 +475,24 @@ def wrong(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def failing(root: Path, **changes: Any) -> tuple[type[BaseException], str, FailureClass]:
+def failing(root: Path, changes: Changes) -> tuple[type[BaseException], str, FailureClass]:
     with pytest.raises(Exception) as caught:
-        train(make_job(training__loop={"duration": "1ep", "seed": 0}, **changes), root)
+        train(small_job({"spec.training.loop": {"duration": "1ep", "seed": 0}}, changes), root)
     found = rank_error(caught.value, 0, "")
     return caught.type, found.message, found.failure_class
 
 
-def model(name: str) -> dict[str, Any]:
-    return {"training__model": {"class": f"wrong_parts:{name}"}}
+def model(name: str) -> Changes:
+    return {"spec.training.model": {"class": f"wrong_parts:{name}"}}
 
 
 def task(**more: Any) -> dict[str, Any]:
-    return {"training__task": {"name": "classification", "numClasses": 10, **more}}
+    return {"spec.training.task": {"name": "classification", "numClasses": 10, **more}}
 
 
 def data(kind: str) -> dict[str, Any]:
-    return {**task(), "training__task": {"name": "classification"},
-            "training__data": {"class": "wrong_parts:Bad", "args": {"kind": kind}, "batchSize": 10}}  # fmt: skip
+    return {**task(), "spec.training.task": {"name": "classification"},
+            "spec.training.data": {"class": "wrong_parts:Bad", "args": {"kind": kind}, "batchSize": 10}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -503,23 +509,24 @@ def data(kind: str) -> dict[str, Any]:
         (model("Bad"), ConfigurationError, "is not a subclass of torch.nn.Module"),
         (model("no_module"), ConfigurationError, "returned a function; expected a torch.nn.Module"),
         (model("Flt"), ConfigurationError, r"wrong_parts has no 'Flt'; did you mean `Flat`\?"),
-        ({"training__model": {"class": "wrong_parts:Flat", "args": {"outptus": 3}}}, ConfigurationError,
+        ({"spec.training.model": {"class": "wrong_parts:Flat", "args": {"outptus": 3}}}, ConfigurationError,
          r"model\.args\.outptus: Flat has no such argument"),
         (task(loss={"class": "wrong_parts:per_row"}), UserCodeError, r"task.loss wrong_parts:per_row returned \(64,\)"),
         (task(loss={"class": "wrong_parts:Learned"}), ConfigurationError, "has its own parameters"),
         (task(metrics=[{"class": "wrong_parts:undirected"}]), ConfigurationError,
          r"task\.metrics\[0\] wrong_parts:undirected: set undirected\.higher_is_better to True or False"),
         (task(metrics=[{"class": "wrong_parts:NoMetric"}]), ConfigurationError, "is neither a subclass of"),
-        ({"training__optimizer": {"class": "wrong_parts:Closure", "lr": 0.1}}, ConfigurationError,
+        ({"spec.training.optimizer": {"class": "wrong_parts:Closure", "lr": 0.1}}, ConfigurationError,
          "requires a closure"),
-        ({"training__optimizer": {"class": "wrong_parts:Empty", "lr": 0.1}}, ConfigurationError,
+        ({"spec.training.optimizer": {"class": "wrong_parts:Empty", "lr": 0.1}}, ConfigurationError,
          "is not a subclass of torch.optim.Optimizer"),
-        ({"training__optimizer": {"class": "torch.optim:Adam", "lr": 0.1, "args": {"beta": 1}}}, ConfigurationError,
+        ({"spec.training.optimizer": {"class": "torch.optim:Adam", "lr": 0.1, "args": {"beta": 1}}}, ConfigurationError,
          r"optimizer\.args\.beta: Adam has no such argument; .* did you mean `betas`\?"),
-        ({"training__optimizer": {"class": "torch.optim:Adam", "lr": 0.1, "args": {"betas": 1}}}, TypeError,
+        ({"spec.training.optimizer": {"class": "torch.optim:Adam", "lr": 0.1, "args": {"betas": 1}}}, TypeError,
          "not subscriptable"),
-        ({"training__schedule": {"class": "wrong_parts:Stream"}}, ConfigurationError, "can't be called with a step"),
-        ({"checkpoint__metric": "val/acuracy"}, ConfigurationError, r"checkpoint\.metric: unknown metric"),
+        ({"spec.training.schedule": {"class": "wrong_parts:Stream"}}, ConfigurationError,
+         "can't be called with a step"),
+        ({"spec.checkpoint.metric": "val/acuracy"}, ConfigurationError, r"checkpoint\.metric: unknown metric"),
         (data("shape"), DataError, r"row 17 has shape \[5\] and row 0 \[4\]"),
         (data("class"), DataError, r"row 0 has class 7; expected 0 \.\. 1"),
         (data("fraction"), DataError, r"row 0 has class 0\.5"),
@@ -528,25 +535,25 @@ def data(kind: str) -> dict[str, Any]:
         (data("words"), DataError, "row 0 can't be converted to a tensor and a number"),
         (data("empty"), DataError, "has no rows"),
         (data("raises"), IndexError, r"list index out of range \(wrong_parts\.py:\d+ in __getitem__\)"),
-        ({"training__data": {"class": "wrong_parts:Stream", "batchSize": 10}}, ConfigurationError,
+        ({"spec.training.data": {"class": "wrong_parts:Stream", "batchSize": 10}}, ConfigurationError,
          "an iterable dataset has no position to resume from"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_users_parts_is_said_and_never_retried(
-    wrong: Path, changes: dict[str, Any], kind: type[BaseException], expected: str
+    wrong: Path, changes: Changes, kind: type[BaseException], expected: str
 ) -> None:
     import re
 
-    raised, message, failure = failing(wrong, **changes)
+    raised, message, failure = failing(wrong, changes)
     assert issubclass(raised, kind), message
     assert re.search(expected, message), message
     own = {ConfigurationError: FailureClass.INVALID_CONFIGURATION, DataError: FailureClass.DATA_ERROR}
     assert failure == own.get(kind, FailureClass.USER_CODE_ERROR)  # type: ignore[call-overload]
 
 
-def test_a_model_that_leaves_parameters_unused_is_the_users_fault_with_two_ranks(wrong: Path) -> None:
+def test_model_with_unused_parameters_is_a_user_error_on_two_ranks(wrong: Path) -> None:
     """DDP says it in its forward, and no frame of the user's is there."""
-    job = make_job(training__loop={"duration": "1ep", "seed": 0}, **model("Unused"))
+    job = small_job({"spec.training.loop": {"duration": "1ep", "seed": 0}}, model("Unused"))
     with pytest.raises(Exception, match="UserCodeError"):
         train_ranks_classed(job, wrong)
 

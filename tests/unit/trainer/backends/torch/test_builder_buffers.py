@@ -17,7 +17,7 @@ from trainmaster_trainer.backends.torch.evaluate import evaluate
 from trainmaster_trainer.data import load_data
 from trainmaster_trainer.export.package import load_package
 
-from tests.unit.trainer.harness import make_context, make_job, run_store, spawn, train_ranks, weights
+from tests.unit.trainer.harness import make_context, run_store, small_job, spawn, train_ranks, weights
 
 NET = """
 import torch
@@ -47,7 +47,7 @@ def job_of(root: Path, **loop_options: object) -> TrainingJob:
     root.mkdir(parents=True, exist_ok=True)
     (root / "batch_norm_net.py").write_text(NET)
     asked = {"duration": "6ep", "seed": 3, "gradientAccumulation": 2, **loop_options}
-    return make_job(training__model={"class": "batch_norm_net:net"}, training__loop=asked)
+    return small_job({"spec.training.model": {"class": "batch_norm_net:net"}, "spec.training.loop": asked})
 
 
 def metrics(job: TrainingJob, root: Path) -> list[dict[str, float]]:

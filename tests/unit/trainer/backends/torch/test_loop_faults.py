@@ -17,17 +17,17 @@ from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.data import load_data, prepared
 from trainmaster_trainer.errors import ConfigurationError, Fenced, NonFiniteLoss
 
-from tests.unit.trainer.harness import Recording, make_job, run_store, train
+from tests.unit.trainer.harness import Recording, run_store, small_job, train
 
 
 def lines(root: Path) -> list[dict[str, float]]:
-    content = run_store(make_job(), root).get(METRICS)
+    content = run_store(small_job(), root).get(METRICS)
     assert content is not None
     return [json.loads(line) for line in content.splitlines()]
 
 
 def test_a_torn_best_checkpoint_costs_a_warning_and_not_the_run(tmp_path: Path) -> None:
-    job = make_job(checkpoint__every="1ep")
+    job = small_job({"spec.checkpoint.every": "1ep"})
     first = train(job, tmp_path)
     root = Path(first.checkpoint.uri).parents[1] if first.checkpoint else Path()
     best = json.loads((root / BEST).read_text())
@@ -49,32 +49,32 @@ def test_a_torn_best_checkpoint_costs_a_warning_and_not_the_run(tmp_path: Path) 
     assert best["step"] <= 88
 
 
-def test_the_test_split_is_in_the_metrics_once_however_often_the_end_is_done(tmp_path: Path) -> None:
-    job = make_job(training__loop__duration="2ep")
+def test_finish_twice_logs_the_test_split_once(tmp_path: Path) -> None:
+    job = small_job({"spec.training.loop.duration": "2ep"})
     train(job, tmp_path)
     train(job, tmp_path, attempt=2)
     assert sum("test/loss" in line for line in lines(tmp_path)) == 1
 
 
 def test_a_run_of_another_shape_is_refused_with_the_shapes(tmp_path: Path) -> None:
-    first = train(make_job(training__loop__duration="1ep"), tmp_path / "a")
+    first = train(small_job({"spec.training.loop.duration": "1ep"}), tmp_path / "a")
     assert first.checkpoint is not None
     source = str(Path(first.checkpoint.uri).parents[1])
-    other = make_job(training__model__args={"hidden": [33]}, run__resumeFrom=source)
+    other = small_job({"spec.training.model.args": {"hidden": [33]}, "spec.run.resumeFrom": source})
     with pytest.raises(ConfigurationError, match=r"1\.bias is \[32\] there and \[33\] here"):
         train(other, tmp_path / "b")
 
 
 def test_a_run_with_another_optimizer_is_refused(tmp_path: Path) -> None:
-    first = train(make_job(training__loop__duration="1ep"), tmp_path / "a")
+    first = train(small_job({"spec.training.loop.duration": "1ep"}), tmp_path / "a")
     assert first.checkpoint is not None
     source = str(Path(first.checkpoint.uri).parents[1])
     with pytest.raises(ConfigurationError, match=r"use its optimizer\.name"):
-        train(make_job(training__optimizer={"name": "sgd"}, run__resumeFrom=source), tmp_path / "b")
+        train(small_job({"spec.training.optimizer": {"name": "sgd"}, "spec.run.resumeFrom": source}), tmp_path / "b")
 
 
-def test_a_run_that_goes_on_from_another_has_its_own_hyperparameters(tmp_path: Path, monkeypatch) -> None:
-    first = train(make_job(training__loop__duration="1ep"), tmp_path / "a")
+def test_resume_from_another_run_keeps_own_hyperparameters(tmp_path: Path, monkeypatch) -> None:
+    first = train(small_job({"spec.training.loop.duration": "1ep"}), tmp_path / "a")
     assert first.checkpoint is not None
     source = str(Path(first.checkpoint.uri).parents[1])
     seen: list[float] = []
@@ -85,7 +85,7 @@ def test_a_run_that_goes_on_from_another_has_its_own_hyperparameters(tmp_path: P
         return real(self, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    job = make_job(training__optimizer={"name": "adamw", "weightDecay": 0.5}, run__resumeFrom=source)
+    job = small_job({"spec.training.optimizer": {"name": "adamw", "weightDecay": 0.5}, "spec.run.resumeFrom": source})
     train(job, tmp_path / "b")
     assert set(seen) == {0.5}
     assert len(seen) == 88 - 22  # the position is the other run's
@@ -93,7 +93,7 @@ def test_a_run_that_goes_on_from_another_has_its_own_hyperparameters(tmp_path: P
 
 def test_nothing_to_go_on_from_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"has no valid checkpoint; give the directory of a run"):
-        train(make_job(run__resumeFrom=str(tmp_path / "empty")), tmp_path)
+        train(small_job({"spec.run.resumeFrom": str(tmp_path / "empty")}), tmp_path)
 
 
 class FencedLater(Recording):
@@ -106,26 +106,28 @@ class FencedLater(Recording):
     def report(self, report: Report) -> None:
         super().report(report)
         if report.kind is ReportKind.FIRST_STEP:
-            run_store(make_job(), self.root).put(FENCE, b"9")
+            run_store(small_job(), self.root).put(FENCE, b"9")
 
 
 def test_a_fenced_writer_leaves_the_run_as_it_is(tmp_path: Path) -> None:
-    store = run_store(make_job(), tmp_path)
+    store = run_store(small_job(), tmp_path)
     with pytest.raises(Fenced, match="attempt 9 has claimed this run"):
-        train(make_job(), tmp_path, recording=FencedLater(tmp_path))
+        train(small_job(), tmp_path, recording=FencedLater(tmp_path))
     left = {path.split("/")[0] for path, _ in store.list()}
     assert not left & {METRICS, CHECKPOINTS, MODEL, "report", BEST}
 
 
 def diverging() -> TrainingJob:
     """Its gradients overflow after some hundred steps, and no checkpoint is saved before."""
-    return make_job(
-        training__task={"name": "regression"},
-        training__data={"source": "sklearn:diabetes", "batchSize": 32},
-        training__optimizer={"name": "sgd", "lr": 0.9, "args": {"momentum": 0.99}},
-        training__schedule={"name": "constant", "warmup": "1000step"},
-        training__loop={"duration": "1000step"},
-        checkpoint={"every": "1000step", "keepBest": 0},
+    return small_job(
+        {
+            "spec.training.task": {"name": "regression"},
+            "spec.training.data": {"source": "sklearn:diabetes", "batchSize": 32},
+            "spec.training.optimizer": {"name": "sgd", "lr": 0.9, "args": {"momentum": 0.99}},
+            "spec.training.schedule": {"name": "constant", "warmup": "1000step"},
+            "spec.training.loop": {"duration": "1000step"},
+            "spec.checkpoint": {"every": "1000step", "keepBest": 0},
+        },
     )
 
 
@@ -140,19 +142,17 @@ def test_the_metrics_on_the_way_to_a_failure_are_kept(tmp_path: Path) -> None:
 def test_a_fenced_writer_that_fails_leaves_no_metrics(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLoss):
         train(diverging(), tmp_path, recording=FencedLater(tmp_path))
-    assert run_store(make_job(), tmp_path).get(METRICS) is None
+    assert run_store(small_job(), tmp_path).get(METRICS) is None
 
 
 def test_the_collector_is_given_back(tmp_path: Path) -> None:
-    train(make_job(training__loop__duration="1ep"), tmp_path)
+    train(small_job({"spec.training.loop.duration": "1ep"}), tmp_path)
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("values", [2**22, 50])
-def test_statistics_do_not_depend_on_how_many_rows_are_looked_at_together(
-    tmp_path: Path, monkeypatch, values: int
-) -> None:
+def test_statistics_are_the_same_for_any_chunk(tmp_path: Path, monkeypatch, values: int) -> None:
     dice = np.random.default_rng(0)
     pixels = dice.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
     for number, image in enumerate(pixels):
@@ -160,9 +160,11 @@ def test_statistics_do_not_depend_on_how_many_rows_are_looked_at_together(
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{number:02}.png")
     monkeypatch.setattr(prepared, "STATISTICS_VALUES", values)
-    job = make_job(
-        training__data={"source": "images:images", "imageSize": 8, "batchSize": 4},
-        training__task={"name": "classification", "numClasses": 2},
+    job = small_job(
+        {
+            "spec.training.data": {"source": "images:images", "imageSize": 8, "batchSize": 4},
+            "spec.training.task": {"name": "classification", "numClasses": 2},
+        },
     )
     found = load_data(job, tmp_path, {})
     x = found.rows.batch(found.train)[0].double()

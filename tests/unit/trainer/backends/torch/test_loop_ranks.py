@@ -14,13 +14,13 @@ from trainmaster_api.messages import Outcome
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.checkpoint import protocol
 
-from tests.unit.trainer.harness import make_job, run_store, train, train_ranks, weights
+from tests.unit.trainer.harness import run_store, small_job, train, train_ranks, weights
 
 LOOP = {"duration": "12ep", "clipNorm": 1.0, "seed": 3, "gradientAccumulation": 2}
 
 
 def job_of(dropout: float) -> TrainingJob:
-    return make_job(training__model__args={"hidden": [32], "dropout": dropout}, training__loop=LOOP)
+    return small_job({"spec.training.model.args": {"hidden": [32], "dropout": dropout}, "spec.training.loop": LOOP})
 
 
 def metrics(job: TrainingJob, root: Path) -> list[dict[str, float]]:
