@@ -41,8 +41,8 @@ def fit(context: Context) -> Result:
     # Every rank builds everything from the spec alone, so nothing but a checkpoint has to be sent between them.
     setup = build(context)
     with Recorder(setup) as recorder, collector_between_steps():
-        # Only rank 0 uses the storage of the run: it claims the run (fencing) and reads the checkpoint once, however many ranks
-        # there are. The others wait in the broadcast, so no rank trains before the run is claimed.
+        # Only rank 0 uses the run's storage: it claims the run (fencing) and reads the checkpoint once, however many
+        # ranks there are. The others wait in the broadcast, so no rank trains before the run is claimed.
         state = share_state(context, recorder.resume() if context.rank == 0 else None)
         if state is not None:
             setup.restore(state)
