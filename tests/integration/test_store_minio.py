@@ -64,7 +64,7 @@ def _wait(address: str, log: Path) -> None:
     pytest.fail(f"MinIO isn't ready: {log.read_text()[-2000:]}")
 
 
-def test_of_many_conditional_writers_each_round_has_one_winner(store: Store) -> None:
+def test_put_if_of_many_writers_has_one_winner_per_round(store: Store) -> None:
     assert count_together(store, 40) == 40
 
 

@@ -92,7 +92,7 @@ def test_every_argument_is_compared_with_the_signature(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_the_trainer_gives_is_neither_missing_nor_unknown(folder: Path) -> None:
+def test_arguments_given_by_the_trainer_are_known(folder: Path) -> None:
     net, loss = resolve("own_parts.nets:Net", folder), resolve("own_parts.nets:loss", folder)
     assert said(net, {}, offered=("hidden", "num_classes")) == []
     assert said(loss, {"weight": 2.0}, positional=2) == []

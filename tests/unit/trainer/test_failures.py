@@ -77,7 +77,7 @@ def test_gpu_out_of_memory_by_name() -> None:
     assert found.failure_class is FailureClass.GPU_OUT_OF_MEMORY
 
 
-def test_a_known_error_brings_no_stack_and_an_unknown_one_its_end() -> None:
+def test_last_lines_of_unknown_errors_only() -> None:
     assert rank_error(raised(DataError("row 118")), 0, "").last_lines == []
     lines = rank_error(raised(ValueError("boom")), 0, "").last_lines
     assert lines[-1] == "ValueError: boom"
@@ -152,7 +152,7 @@ def test_failure_class_of_ours_and_of_user_code(
     assert found.peer is (expected == "WorkerLost")
 
 
-def test_a_deep_traceback_still_begins_with_the_users_own_line() -> None:
+def test_last_lines_of_a_deep_traceback_begin_with_user_code() -> None:
     found = rank_error(raised(ValueError("boom"), LOOP, USER, *(f"library.part{i}" for i in range(20))), 1, "")
     assert found.last_lines == ['  File "/job/my_pkg.models.py", line 1, in step', "ValueError: boom"]
 
@@ -179,14 +179,14 @@ def test_last_lines_show_the_way_through_user_code() -> None:
     assert [line.split('"')[1] for line in found.last_lines[:-1]] == ["/job/my_pkg.models.py", "/job/helpers.py"]
 
 
-def test_a_users_error_begins_with_the_users_own_line() -> None:
+def test_last_lines_begin_with_user_code() -> None:
     found = rank_error(raised(ValueError("boom"), LOOP, TORCH, USER, TORCH), 1, "")
     assert found.message == "rank 1: ValueError: boom (/job/my_pkg.models.py:1 in step)"
     assert found.last_lines[0] == '  File "/job/my_pkg.models.py", line 1, in step'
     assert found.last_lines[-1] == "ValueError: boom"
 
 
-def test_a_real_refused_connection_of_the_users_is_not_a_lost_peer() -> None:
+def test_failure_class_of_a_refused_connection_in_user_code() -> None:
     """This file is the user's: it is in no package that is installed, and not ours."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

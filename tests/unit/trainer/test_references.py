@@ -97,7 +97,7 @@ def test_resolve_refuses_a_hidden_package_and_no_hidden_data(tmp_path: Path) -> 
         resolve("json.net:Net", "model.class")
 
 
-def test_the_folder_comes_last_so_that_it_takes_nobodys_place(tmp_path: Path) -> None:
+def test_use_folder_comes_last_on_the_path(tmp_path: Path) -> None:
     (tmp_path / "colorsys.py").write_text("raise AssertionError('the user has this file for something else')\n")
     sys.modules.pop("colorsys", None)
     use_folder(tmp_path)

@@ -42,7 +42,7 @@ def test_every_name_of_ours_has_a_factory(registry: Registry) -> None:
         assert registry.is_shipped(name)
 
 
-def test_a_name_that_is_not_there_is_said_with_the_nearest() -> None:
+def test_registry_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigurationError) as caught:
         MODELS.get("mlpp", "model.name")
     assert str(caught.value) == (

@@ -37,7 +37,7 @@ def test_a_class_has_no_defaults_of_ours() -> None:
     assert Schedule.model_validate({"class": "own:ramp"}).warmup == "0"
 
 
-def test_arguments_of_ours_are_written_out_with_their_defaults() -> None:
+def test_part_arguments_of_ours_have_their_defaults() -> None:
     part = ModelPart(name="mlp", args={"hidden": [8]})
     assert part.args == {"hidden": [8], "dropout": 0.0, "activation": "relu"}
     assert ModelPart(name="mlp").args == MlpArgs().wire()

@@ -114,7 +114,7 @@ def test_everything_useful_passes() -> None:
          "containers[0].volumeMounts[0].name"),
     ],
 )  # fmt: skip
-def test_what_would_break_the_job_or_its_walls_is_refused_by_name(spec: dict[str, Any], path: str) -> None:
+def test_pod_template_fields_that_break_the_job_are_refused(spec: dict[str, Any], path: str) -> None:
     (found,) = of_pod(**spec)
     assert found.startswith(f"{SPEC}.{path}")
 

@@ -55,7 +55,7 @@ def test_a_job_without_references_starts_no_process(tmp_path: Path, monkeypatch:
     assert said(tmp_path) == []
 
 
-def test_all_problems_at_once_with_path_value_and_nearest_name(tmp_path: Path) -> None:
+def test_reference_problems_all_at_once(tmp_path: Path) -> None:
     found = said(
         tmp_path,
         OWN,

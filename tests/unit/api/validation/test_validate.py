@@ -120,7 +120,7 @@ def test_validate_misspelt_argument_suggests_one_of_its_own_model():
     assert line.endswith("known fields are dim, depth, heads, patch, mlpRatio, dropout")
 
 
-def test_all_problems_at_once_of_the_schema_and_of_the_rules():
+def test_validate_problems_of_schema_and_rules_at_once():
     found = lines(
         job(
             TABLE,
@@ -181,7 +181,7 @@ def test_a_document_that_contains_itself_is_refused():
     assert "can't be written as JSON" in lines(document)[0]
 
 
-def test_null_stands_for_the_default_only_where_there_is_one():
+def test_validate_null_is_the_default_where_there_is_one():
     nulls = {"spec.training.loop": None, "spec.run": {"suspend": None}, "spec.training.model.args": {"dropout": None}}
     found, problems = validate(job(nulls))
     assert not problems

@@ -97,7 +97,7 @@ async def test_a_refusal_is_not_repeated(code: int, error: type[Exception]) -> N
     assert api.count("POST") == 1
 
 
-async def test_a_delete_of_a_name_that_was_given_anew_is_a_conflict() -> None:
+async def test_delete_of_a_reused_name_is_a_conflict() -> None:
     api = FakeApi()
     api.put(PODS_IN_NS, "a")
     async with connect(api) as client:

@@ -91,7 +91,7 @@ async def test_a_stopped_leader_does_not_write_when_it_wakes_up() -> None:
         assert not leader.is_leader()
 
 
-async def test_the_lease_is_counted_from_before_the_request_was_sent() -> None:
+async def test_lease_is_counted_from_before_the_request() -> None:
     api, clock = FakeApi(), Clock()
     async with connect(api) as client:
         leader = candidate(client, "a", clock)
@@ -109,7 +109,7 @@ async def test_the_lease_is_counted_from_before_the_request_was_sent() -> None:
         assert not leader.is_leader()
 
 
-async def test_a_renewal_whose_answer_was_lost_is_found_at_the_next_step() -> None:
+async def test_renewal_with_a_lost_answer_is_found_at_the_next_step() -> None:
     api, clock = FakeApi(), Clock()
     async with connect(api) as client:
         leader = candidate(client, "a", clock)

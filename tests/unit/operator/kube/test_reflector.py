@@ -125,7 +125,7 @@ async def test_an_older_event_does_not_undo_a_newer_answer() -> None:
         assert reflector.get("one") == (("a", "Running"),)
 
 
-async def test_a_re_list_older_than_our_own_write_does_not_undo_it() -> None:
+async def test_reflector_older_list_does_not_undo_our_own_write() -> None:
     api = FakeApi()
     async with connect(api) as client, running(client) as reflector:
         await until(lambda: api.count("WATCH") == 1)

@@ -157,7 +157,7 @@ def test_resource_claims_need_no_code_of_ours() -> None:
     assert spec["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
 
 
-def test_containers_volumes_and_placement_of_a_template_are_added() -> None:
+def test_template_adds_containers_volumes_and_placement() -> None:
     spec = MANIFESTS["worker-shaped"]()["spec"]
     assert [container["name"] for container in spec["containers"]] == ["trainer", "logs"]
     assert [container["name"] for container in spec["initContainers"]] == ["fetch"]
@@ -194,7 +194,7 @@ def test_the_service_is_told_from_others() -> None:
     assert not manifests.is_heads_service({**ours, "metadata": {"name": "trainmaster-heads"}})
 
 
-def test_the_service_selects_heads_of_all_jobs_and_nothing_else() -> None:
+def test_service_selects_the_heads_of_all_jobs() -> None:
     selector = MANIFESTS["service"]()["spec"]["selector"].items()
     chosen = [name for name in PODS if selector <= MANIFESTS[name]()["metadata"]["labels"].items()]
     assert chosen == ["head", "head-shaped"]

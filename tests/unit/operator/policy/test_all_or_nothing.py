@@ -35,7 +35,7 @@ def test_refused_pods_are_tried_again_soon_at_first() -> None:
     assert created(bench.plan(2, pending()[:2])) == ["digits-1-w-1"]
 
 
-def test_an_attempt_is_in_the_status_only_when_it_has_all_its_pods() -> None:
+def test_attempt_is_in_the_status_when_it_has_all_its_pods() -> None:
     bench = Bench()
     bench.service = True
     bench.plan(0, pending()[:2], **refused())
@@ -159,7 +159,7 @@ def test_give_back_of_two_jobs_ends_at_different_times() -> None:
     assert abs(first - second) > 1
 
 
-def test_what_can_never_fit_is_given_back_at_once_and_says_so() -> None:
+def test_give_back_at_once_of_what_can_never_fit() -> None:
     bench = Bench()
     text = FULL.replace("used: pods=4, limited: pods=4", "used: pods=2, limited: pods=2")
     bench.plan(0, pending()[:2], **refused(text))
@@ -199,7 +199,7 @@ def test_nodes_without_room_for_all_are_given_back_too() -> None:
     assert bench.status["restarts"]["total"] == 0
 
 
-def test_pods_that_hold_nothing_stay_in_the_schedulers_queue() -> None:
+def test_give_back_leaves_pods_that_hold_nothing() -> None:
     bench = Bench().started()
     bench.plan(4000, pending(unschedulable="0/2 nodes are available: 2 Insufficient cpu."))
     assert bench.status["attempts"][0]["attempt"] == 1
@@ -265,7 +265,7 @@ def test_a_job_that_waits_can_be_suspended() -> None:
     assert "waitingSince" not in bench.status
 
 
-def test_a_final_refusal_fails_the_job_even_beside_one_that_heals() -> None:
+def test_final_refusal_fails_the_job_beside_one_that_heals() -> None:
     bench = Bench()
     bad = Rejection("digits-1-w-0", 422, 'Pod "digits-1-w-0" is invalid: spec.containers[0].image: Invalid value: " x"')
     bench.plan(0, rejections=(Rejection("digits-1-head", 403, FULL.format("digits-1-head")), bad))

@@ -153,7 +153,7 @@ def test_conflict_found_half_way_is_no_lost_head() -> None:
     assert bench.status["attempt"] == 1
 
 
-def test_a_stranger_with_our_labels_does_not_stop_a_running_job() -> None:
+def test_foreign_pod_with_our_labels_is_ignored_while_running() -> None:
     bench = Bench().running()
     stranger = pod("worker", 9, 9, owner_uid="other")
     plan = bench.plan(20, (*pods(), stranger), progress=progress(step=100, total_steps=1000))

@@ -75,7 +75,7 @@ def test_observed_generation_follows_the_spec() -> None:
     assert {condition["observedGeneration"] for condition in bench.status["conditions"]} == {4}
 
 
-def test_a_finished_job_that_is_edited_can_still_be_waited_for() -> None:
+def test_status_of_a_finished_job_follows_an_edit() -> None:
     """`kubectl wait --for=condition=Complete` compares the condition's generation with the job's."""
     bench = Bench().running()
     done = swap(pods(), 0, exit=ended(0, said(Outcome.COMPLETE)))[:1]

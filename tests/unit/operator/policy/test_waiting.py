@@ -138,7 +138,7 @@ def without_sandbox(**fields: Any) -> Any:
     return swap(pending(node="n", scheduled_at=clock(2), waiting="ContainerCreating"), 1, no_sandbox=True, **fields)
 
 
-def test_volumes_that_do_not_come_are_said_with_what_they_need() -> None:
+def test_waiting_for_volumes_names_what_they_need() -> None:
     bench = Bench().started()
     stuck = without_sandbox(mounts=("Secret digits-run", "ConfigMap settings"))
     plan = bench.plan(10, stuck)

@@ -61,7 +61,7 @@ def test_queue_key_runs_once_more_for_news_while_it_ran() -> None:
     assert spans == [(0.0, 1.0), (1.0, 2.0)]
 
 
-def test_no_more_keys_run_at_a_time_than_allowed_and_all_run() -> None:
+def test_queue_runs_at_most_so_many_keys_at_a_time() -> None:
     active, most, done = 0, 0, 0
 
     async def handle(key: str) -> None:
@@ -220,7 +220,7 @@ def test_age_of_the_oldest_waiting_key() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_adds_are_all_served_never_in_parallel_for_one_key(seed: int) -> None:
+def test_queue_random_adds_are_all_served(seed: int) -> None:
     rng = random.Random(seed)
     running: set[str] = set()
     last_add: dict[str, float] = {}

@@ -123,7 +123,7 @@ async def test_a_secret_that_was_deleted_is_put_back_as_it_was() -> None:
         assert await tls.ensure(client, "system", "tls", (HOST,)) == made, "the next start finds it"
 
 
-async def test_a_secret_for_other_names_is_made_anew_at_the_start_only() -> None:
+async def test_secret_for_other_names_is_replaced_at_the_start_only() -> None:
     """While a release is renamed, replicas of both names run: each would undo what the other wrote."""
     api = FakeApi()
     async with connect(api) as client:

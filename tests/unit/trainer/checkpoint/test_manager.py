@@ -79,7 +79,7 @@ def test_of_the_copies_that_wait_the_newest_is_written(checkpoints: CheckpointMa
     assert checkpoints.is_idle
 
 
-def test_the_best_is_written_too_when_a_newer_one_takes_its_turn(checkpoints: CheckpointManager, gate: Gate) -> None:
+def test_save_writes_the_best_before_a_newer_one(checkpoints: CheckpointManager, gate: Gate) -> None:
     checkpoints.save(Snapshot(10, state(10), {}))
     assert gate.reached.wait(10)
     for step, loss in ((20, 0.5), (30, 0.1)):  # each was the best so far, and due as well

@@ -127,7 +127,7 @@ def test_a_resume_passes_over_the_torn_one_and_keeps_it(store: Store) -> None:
     assert steps(store) == [10, 20, 30], "torn ones stay for whoever wants to look; the orphan is swept"
 
 
-def test_a_write_that_fails_in_the_middle_leaves_no_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_that_fails_in_the_middle_leaves_no_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = manager(store)
     checkpoints.resume(lambda text: None)
     save(checkpoints, 10)
@@ -157,7 +157,7 @@ def test_the_fence_only_rises(store: Store) -> None:
         protocol.check_fence(store, 3)
 
 
-def test_of_attempts_that_claim_at_once_the_newest_holds_the_run(store: Store) -> None:
+def test_claim_of_many_attempts_is_won_by_the_newest(store: Store) -> None:
     def claim(attempt: int) -> bool:
         try:
             protocol.claim(store, attempt)
@@ -173,7 +173,7 @@ def test_of_attempts_that_claim_at_once_the_newest_holds_the_run(store: Store) -
     assert store.get(FENCE) == b"12"
 
 
-def test_a_fenced_writer_commits_nothing_and_moves_no_pointer(store: Store) -> None:
+def test_fenced_writer_commits_nothing_and_moves_no_pointer(store: Store) -> None:
     old = manager(store, attempt=1)
     old.resume(lambda text: None)
     save(old, 10, 0.5)
@@ -256,7 +256,7 @@ def test_nothing_is_deleted_before_the_newer_one_is_committed(store: Store, monk
 
 
 @pytest.mark.parametrize("files", [["model#1"], ["model", "manifest.json#1"]])
-def test_what_a_kill_in_the_midst_of_a_write_left_is_swept_away(store: Store, files: list[str]) -> None:
+def test_sweep_takes_what_a_kill_left(store: Store, files: list[str]) -> None:
     """On disk an object is written beside its place and renamed; no list shows the half of it."""
     place = Path(store.uri) / protocol.directory(1, 5)
     place.mkdir(parents=True)
@@ -266,7 +266,7 @@ def test_what_a_kill_in_the_midst_of_a_write_left_is_swept_away(store: Store, fi
     assert not place.exists()
 
 
-def test_the_sweep_at_the_end_takes_what_was_never_committed(store: Store) -> None:
+def test_sweep_takes_what_was_never_committed(store: Store) -> None:
     checkpoints = manager(store)
     checkpoints.resume(lambda text: None)
     save(checkpoints, 10)

@@ -118,6 +118,7 @@ Begin = Callable[..., World]
 @pytest.fixture
 def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
     worlds: list[World] = []
+    others = set(descendants(os.getpid()))  # multiprocessing's tracker, after a test of several ranks
 
     def make(behaviour: str = "run", rank: str = RANK) -> World:
         ours, theirs = socket.socketpair()
@@ -150,7 +151,7 @@ def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
         world.driver.close()
         world.thread.join(30)
         assert not world.thread.is_alive()
-    mine = [pid for pid in descendants(os.getpid()) if pid != os.getpid() and is_alive(pid)]
+    mine = [pid for pid in descendants(os.getpid()) if pid not in others and is_alive(pid)]
     assert mine == [], "an agent leaves nothing behind"
 
 
@@ -202,13 +203,14 @@ def test_a_rank_that_makes_no_sense_is_ended(begin: Begin, monkeypatch: pytest.M
 
 def test_a_spare_becomes_the_next_rank(begin: Begin) -> None:
     """Warm, and with the environment of the next group."""
+    others = set(descendants(os.getpid()))
     world = begin()
     first = world.start(1)
     world.driver.send(Warm())
     spare: list[int] = []
 
     def appears() -> bool:
-        spare[:] = [p for p in descendants(os.getpid()) if p not in (os.getpid(), first.pid) and is_alive(p)]
+        spare[:] = [p for p in descendants(os.getpid()) if p not in {*others, first.pid} and is_alive(p)]
         return len(spare) == 1
 
     until(appears)

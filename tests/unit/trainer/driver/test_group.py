@@ -229,7 +229,7 @@ def test_leave_of_a_pod_that_stays_after_all(world: World) -> None:
     assert kinds(world.after(2)) == [StartRanks]
 
 
-def test_a_pod_that_leaves_before_training_has_nothing_to_save(world: World) -> None:
+def test_leave_before_training_has_nothing_to_save(world: World) -> None:
     assert world.group.on_leaving(91, False) == [AnswerLaunchers((91,), saved=False)]
     assert World().group.on_leaving(91, True) == [AnswerLaunchers((91,), saved=False)]
 

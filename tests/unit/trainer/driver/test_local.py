@@ -64,7 +64,7 @@ def test_two_spellings_of_a_place_mean_the_same_run(folder: Path) -> None:
         assert identified(storage=other).run.uri == first.run.uri
 
 
-def test_nothing_is_written_before_it_is_known_which_run_it_is(folder: Path) -> None:
+def test_identify_writes_nothing(folder: Path) -> None:
     LocalRun(options(), loaded())
     assert list(folder.iterdir()) == []
 
@@ -155,7 +155,7 @@ def read_only(folder: Path) -> Path:
     return place
 
 
-def test_with_storage_elsewhere_the_working_directory_stays_empty(
+def test_storage_elsewhere_leaves_the_working_directory_empty(
     read_only: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []

@@ -62,7 +62,7 @@ def test_a_working_directory_that_was_deleted(job: TrainingJob, folder: Path, mo
     monkeypatch.chdir(folder)
 
 
-def test_locks_are_in_local_storage_else_among_the_user_s_files(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_lock_folder_in_local_storage_or_home(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert folder_beside(parse("/mnt/runs")) == Path("/mnt/runs")
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     assert folder_beside(parse("s3://bucket")) == folder / "state/trainmaster"

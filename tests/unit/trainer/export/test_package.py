@@ -79,7 +79,7 @@ def test_the_best_checkpoint_is_packaged_and_not_the_last(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_test_split_is_evaluated_as_the_package_computes(tmp_path: Path, precision: str) -> None:
+def test_predictor_computes_as_the_test_evaluation(tmp_path: Path, precision: str) -> None:
     job = small_job({"spec.training.loop": {"duration": "2ep", "precision": precision}})
     result = train(job, tmp_path)
     data = load_data(job, tmp_path, {})

@@ -180,7 +180,7 @@ def test_a_client_s_proof_is_not_a_server_s(channel: Channel) -> None:
         assert is_closed(connection)
 
 
-def test_a_client_says_nothing_to_a_server_that_proves_nothing() -> None:
+def test_client_sends_nothing_to_an_unproven_server() -> None:
     heard = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -114,7 +114,7 @@ def checkpoint_of(step: int) -> CheckpointRef:
 
 
 @pytest.mark.parametrize("kind", [ReportKind.CHECKPOINT, ReportKind.WARNING, ReportKind.WAITING])
-def test_progress_does_not_go_back_to_the_step_of_an_older_save(hub: Hub, kind: ReportKind) -> None:
+def test_progress_ignores_the_step_of_an_older_save(hub: Hub, kind: ReportKind) -> None:
     """The best so far is written together with a newer checkpoint, and first."""
     hub.report(report(ReportKind.STEP, 5000, eta_seconds=7.0))
     hub.report(report(kind, 1000, eta_seconds=900.0, checkpoint=checkpoint_of(1000)))

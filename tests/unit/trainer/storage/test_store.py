@@ -93,7 +93,7 @@ def test_put_if_only_on_the_version_that_was_read(store: Store) -> None:
     assert [path for path, _ in store.list()] == ["p"], "nothing else is left behind"
 
 
-def test_of_many_conditional_writers_each_round_has_one_winner(tmp_path: Path) -> None:
+def test_put_if_of_many_writers_has_one_winner_per_round(tmp_path: Path) -> None:
     """On disk; moto's conditional PUT is not atomic, so S3 has its turn with MinIO, in the integration tests."""
     assert count_together(Store(str(tmp_path)), 12) == 12
 

@@ -113,7 +113,7 @@ def test_directions_come_from_the_metrics(task: TaskSpec, lower: list[str], high
         assert (objective.rank(2.0) < objective.rank(1.0)) is (name in higher)
 
 
-def test_a_metric_that_is_not_there_is_named_with_the_nearest() -> None:
+def test_objective_unknown_metric_suggests_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match=r"checkpoint\.metric: unknown metric 'val/acuracy'; .*did you mean"):
         build_task(CLASSES, 4).objective("val/acuracy", "checkpoint.metric")
 
@@ -175,5 +175,5 @@ def gathered_in_order(rank: int, world_size: int) -> None:
     assert torch.equal(seen[0], data.batch(data.test)[1]), "as one process would have seen them"
 
 
-def test_a_function_sees_the_rows_in_the_order_of_one_process(tmp_path: Path) -> None:
+def test_function_metric_sees_rows_in_the_order_of_one_process(tmp_path: Path) -> None:
     spawn(3, gathered_in_order)

@@ -74,7 +74,7 @@ def test_finish_of_an_older_attempt_writes_nothing(tmp_path: Path) -> None:
     with Recorder(setup) as recorder:
         recorder.resume()
         store.put(FENCE, b"9")
-        with pytest.raises(Fenced, match="attempt 9 of this run writes now"):
+        with pytest.raises(Fenced, match="attempt 9 has claimed this run"):
             finish(setup, recorder)
     assert store.get(TEST_METRICS) is None
     assert [path for path, _ in store.list(MODEL)] == []

@@ -224,7 +224,7 @@ def early(*more: Changes) -> TrainingJob:
     return small_job({"spec.training.loop": {"duration": "40ep", "earlyStopping": stopping}}, *more)
 
 
-def test_a_run_stops_early_after_patience_validations_without_gain(tmp_path: Path) -> None:
+def test_early_stopping_after_patience_validations_without_gain(tmp_path: Path) -> None:
     recording = Recording()
     result = train(early(), tmp_path, recording=recording)
     assert (result.outcome, result.step, result.total_steps) == (Outcome.COMPLETE, 66, 66)  # 1 sets the best, 2 wait
@@ -232,7 +232,7 @@ def test_a_run_stops_early_after_patience_validations_without_gain(tmp_path: Pat
     assert recording.reports[-1].total_steps == 66
 
 
-def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+def test_early_stopping_holds_in_the_next_attempt(tmp_path: Path) -> None:
     train(early(), tmp_path)
     again = train(early(), tmp_path, attempt=2)
     assert (again.outcome, again.step) == (Outcome.COMPLETE, 66)

@@ -26,7 +26,7 @@ def lines(root: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in content.splitlines()]
 
 
-def test_a_torn_best_checkpoint_costs_a_warning_and_not_the_run(tmp_path: Path) -> None:
+def test_torn_best_checkpoint_costs_a_warning(tmp_path: Path) -> None:
     job = small_job({"spec.checkpoint.every": "1ep"})
     first = train(job, tmp_path)
     root = Path(first.checkpoint.uri).parents[1] if first.checkpoint else Path()

@@ -275,7 +275,7 @@ def test_a_stopped_run_of_users_parts_goes_on_to_the_bit(root: Path, world_size:
     assert lines(job, parts) == lines(job, whole)
 
 
-def test_a_packaged_model_of_the_users_is_rebuilt_by_its_reference(root: Path) -> None:
+def test_package_of_own_model_is_rebuilt_by_its_reference(root: Path) -> None:
     job = small_job(EVERYTHING)
     result = train(job, root)
     from trainmaster_trainer.data import load_data
@@ -286,7 +286,7 @@ def test_a_packaged_model_of_the_users_is_rebuilt_by_its_reference(root: Path) -
     assert accuracy == pytest.approx(result.test_metrics["test/accuracy"])
 
 
-def test_a_package_whose_code_is_not_there_says_what_is_needed(root: Path) -> None:
+def test_package_without_its_code_names_what_is_needed(root: Path) -> None:
     job = small_job(EVERYTHING)
     train_ranks(job, root, 1)  # in another process: here nothing is imported yet
     with pytest.raises(ConfigurationError) as caught:
@@ -539,7 +539,7 @@ def data(kind: str) -> dict[str, Any]:
          "an iterable dataset has no position to resume from"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_users_parts_is_said_and_never_retried(
+def test_own_parts_mistakes_are_named_and_never_retried(
     wrong: Path, changes: Changes, kind: type[BaseException], expected: str
 ) -> None:
     import re

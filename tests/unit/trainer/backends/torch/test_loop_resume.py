@@ -55,7 +55,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert metrics(job, tmp_path / "parts") == metrics(job, tmp_path / "whole")
 
 
-def test_a_complete_run_that_is_started_again_trains_no_step(tmp_path: Path) -> None:
+def test_complete_run_started_again_trains_no_step(tmp_path: Path) -> None:
     job = small_job({"spec.training.loop.duration": "2ep"})
     first = train(job, tmp_path)
     recording = Recording()

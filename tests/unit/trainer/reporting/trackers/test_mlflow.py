@@ -73,7 +73,7 @@ def test_one_run_over_two_attempts(
     assert list((tmp_path / "empty").iterdir()) == [], "nothing goes into the working directory"
 
 
-def test_a_run_that_began_before_trackers_had_a_folder_goes_on(tmp_path: Path, job: TrainingJob, store: Store) -> None:
+def test_mlflow_run_of_an_older_version_is_continued(tmp_path: Path, job: TrainingJob, store: Store) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     attempt(uri, job, store, range(1, 3), ExitMessage(outcome=Outcome.STOPPED, step=2))
     record = json.loads(store.get(record_path("mlflow")) or b"")
@@ -83,7 +83,7 @@ def test_a_run_that_began_before_trackers_had_a_folder_goes_on(tmp_path: Path, j
     assert [e["run_id"] for e in events if e["event"] == "tracker"] == [record["run_id"]]
 
 
-def test_a_run_that_was_deleted_on_the_server_is_made_again(tmp_path: Path, job: TrainingJob, store: Store) -> None:
+def test_mlflow_run_deleted_on_the_server_is_made_again(tmp_path: Path, job: TrainingJob, store: Store) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     attempt(uri, job, store, range(1, 3), ExitMessage(outcome=Outcome.STOPPED, step=2))
     store.put(record_path("mlflow"), json.dumps({"uri": uri, "run_id": "0" * 32}).encode())
