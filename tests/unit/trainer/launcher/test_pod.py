@@ -18,6 +18,7 @@ from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.cluster.commands import (
+    JOIN,
     head_command,
     interface_of,
     laptop_environment,
@@ -112,8 +113,8 @@ def test_the_launcher_imports_nothing_heavy() -> None:
 
 
 def options(command: list[str]) -> dict[str, str]:
-    assert command[1] == "start"
-    return dict(word.removeprefix("--").partition("=")[::2] for word in command[2:])
+    rest = command[command.index("start") + 1 :]
+    return dict(word.removeprefix("--").partition("=")[::2] for word in rest)
 
 
 def test_the_head_offers_no_cpu_and_a_worker_one(job: TrainingJob, tmp_path: Path) -> None:
@@ -121,9 +122,11 @@ def test_the_head_offers_no_cpu_and_a_worker_one(job: TrainingJob, tmp_path: Pat
     assert "head" in head
     assert (head["num-cpus"], head["port"]) == ("0", str(names.PORT_GCS))
     assert json.loads(head["resources"]) == {"trainmaster_head": 1}
-    worker = options(worker_command("10.0.0.2", tmp_path, job, "10.0.0.1"))
+    command = worker_command("10.0.0.2", tmp_path, job, "digits-head")
+    worker = options(command)
     assert "head" not in worker
-    assert (worker["num-cpus"], worker["address"]) == ("1", f"10.0.0.1:{names.PORT_GCS}")
+    assert worker["num-cpus"] == "1"
+    assert command[command.index(JOIN) + 1] == f"digits-head:{names.PORT_GCS}"
     assert json.loads(worker["resources"]) == {"trainmaster_worker": 1}
     assert worker["memory"] == str(int(2 * 2**30 * 0.8))
 
