@@ -32,9 +32,10 @@ METHODS = {
 PARAMETERS = {
     "ray.init": {
         "address", "num_cpus", "num_gpus", "object_store_memory", "include_dashboard", "logging_level", "log_to_driver",
+        "runtime_env",
     },
     "ray.train.ScalingConfig": {"num_workers", "resources_per_worker"},
-    "ray.train.RunConfig": {"name", "storage_path", "failure_config"},
+    "ray.train.RunConfig": {"name", "storage_path", "failure_config", "worker_runtime_env"},
     "ray.train.FailureConfig": {"max_failures"},
     "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer": {
         "train_loop_per_worker", "train_loop_config", "scaling_config", "run_config",
