@@ -238,7 +238,8 @@ def test_a_long_tmpdir_and_the_user_s_own_queue_py(laptop: Laptop, calm: bytes) 
     """macOS has 48 characters; and what lies beside the job shadows none of Python's modules, in no process."""
     folder = laptop.folder / ("t" * 60)
     folder.mkdir()
-    for module in ("queue", "select", "json", "torch"):
+    taken = ("queue", "select", "random", "types", "json", "token", "numpy", "torch", "ray", "logging")
+    for module in taken:
         (laptop.folder / f"{module}.py").write_text(f"raise RuntimeError('{module}.py of the user was imported')\n")
     laptop.environment = {"TMPDIR": str(folder)}
     laptop.finish(laptop.start())

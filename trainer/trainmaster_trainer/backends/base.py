@@ -33,6 +33,11 @@ class Backend(Protocol):
         """What it can do."""
         ...
 
+    @property
+    def warm_modules(self) -> tuple[str, ...]:
+        """Modules that a process imports before it knows its job; they create no context on a GPU."""
+        ...
+
     def fit(self, context: Context) -> Result:
         """Train on this rank, from the newest checkpoint if there is one, to the end or to a stop."""
         ...

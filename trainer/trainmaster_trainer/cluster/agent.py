@@ -6,23 +6,18 @@ another one. One thread, one selector: the driver, the rank, the spare.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from trainmaster_api.spec.job import TrainingJob
 
+from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
-    ENV_SPARE,
     Assignment,
     Dump,
     Exited,
@@ -42,12 +37,11 @@ from trainmaster_trainer.ipc.messages import (
 )
 from trainmaster_trainer.oom import OomWatch
 
-RANK_COMMAND = (sys.executable, "-m", "trainmaster_trainer.rank")
+from .process import RANK_COMMAND, Process
 
-_TICK, _SHORT = 0.1, 0.01
+_TICK = 0.1
 _LONG_TICK = 5.0  # where the kernel says when a child ends
 _MOST_DEAD_SPARES = 3
-_CRASH_LINES = 12
 _END_SECONDS = 10.0
 
 
@@ -66,6 +60,7 @@ class Agent:
         placement: Placement,
         environment: Mapping[str, str],
         command: tuple[str, ...] = RANK_COMMAND,
+        first: Process | None = None,
     ) -> None:
         """Start to warm up a process for the rank, and introduce this agent.
 
@@ -76,13 +71,15 @@ class Agent:
             placement: Which rank.
             environment: Of the rank, without torchrun's variables.
             command: Starts a process that becomes a rank.
+            first: One that was started already.
         """
         self._job, self._placement = job, placement
-        self._environment, self._command = dict(environment), command
+        self._environment = {**environment, ENV_FRAMEWORK: job.spec.training.framework}
+        self._command = command
         self._selector = selectors.DefaultSelector()
         self._oom = OomWatch()
-        self._rank: _Process | None = None
-        self._spare: _Process | None = self._spawn(is_spare=False)
+        self._rank: Process | None = None
+        self._spare: Process | None = self._adopt(first) if first else self._spawn(is_spare=False)
         self._dead_spares = 0
         self._driver = Link(driver)
         self._selector.register(self._driver, selectors.EVENT_READ)
@@ -155,15 +152,22 @@ class Agent:
             Assignment(
                 job=self._job,
                 placement=self._placement,
-                environment=torchrun_environment(self._placement, start, self._job),
+                environment={
+                    **self._since(process),
+                    **torchrun_environment(self._placement, start, self._job),
+                },
             )
         )
         self._driver.send(
             Started(generation=start.generation, pid=process.popen.pid, was_warm=process.is_spare and process.is_ready)
         )
 
+    def _since(self, process: Process) -> dict[str, str]:
+        """Return what Ray has set since the process was started: GPUs, where that was before the agent was."""
+        return {name: value for name, value in self._environment.items() if process.environment.get(name) != value}
+
     # -- the rank and the spare ---------------------------------------------------------------------------------
-    def _hear(self, process: _Process, is_readable: bool) -> None:
+    def _hear(self, process: Process, is_readable: bool) -> None:
         code = process.poll()
         if is_readable or code is not None:  # what it said before it ended is read first
             self._pass_on(process)
@@ -187,7 +191,7 @@ class Agent:
                 )
             )
 
-    def _pass_on(self, process: _Process) -> None:
+    def _pass_on(self, process: Process) -> None:
         while True:
             try:
                 messages = process.link.receive()
@@ -202,87 +206,25 @@ class Agent:
                 elif isinstance(message, Progress | Failed | Finished | Stacks):
                     self._driver.send(message.model_copy(update={"generation": process.generation}))
 
-    def _spawn(self, *, is_spare: bool) -> _Process:
+    def _spawn(self, *, is_spare: bool) -> Process:
         environment = {**self._environment, **({ENV_SPARE: "1"} if is_spare else {})}
-        process = _Process(self._command, environment, self._placement.base_dir, is_spare=is_spare)
+        return self._adopt(Process(self._command, environment, is_spare=is_spare))
+
+    def _adopt(self, process: Process) -> Process:
         self._selector.register(process.link, selectors.EVENT_READ)
         if process.pidfd is not None:
             self._selector.register(process.pidfd, selectors.EVENT_READ)
         return process
 
-    def _end(self, process: _Process) -> None:
+    def _end(self, process: Process) -> None:
         process.kill()
         self._forget(process)
 
-    def _forget(self, process: _Process) -> None:
+    def _forget(self, process: Process) -> None:
         self._selector.unregister(process.link)
         if process.pidfd is not None:
             self._selector.unregister(process.pidfd)
         process.close()
-
-
-class _Process:
-    """A process that is or may become the rank, in a session of its own."""
-
-    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], folder: str, *, is_spare: bool):
-        self.is_spare = is_spare
-        self.is_ready = False
-        self.is_silent = False
-        """Whether it closed its end: it has ended, or will never say anything again."""
-        self.generation = 0
-        ours, theirs = socket.socketpair()
-        self._crash = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        with theirs:
-            # no preexec_fn: Ray's process has many threads, and a fork of one may only exec
-            self.popen = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(self._crash.fileno())],
-                env=dict(environment),
-                cwd=folder if os.path.isdir(folder) else None,  # noqa: PTH112
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno(), self._crash.fileno()],
-                start_new_session=True,
-            )
-        self.link = Link(ours)
-        self.pidfd = os.pidfd_open(self.popen.pid) if hasattr(os, "pidfd_open") else None
-
-    def poll(self) -> int | None:
-        """Return its exit status, None while it runs; what it has started ends with it."""
-        if hasattr(os, "waitid"):  # on macOS there is no look without reaping, after which the number may be another's
-            if os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return None
-            self._kill_session()
-        return self.popen.poll()
-
-    def kill(self) -> int:
-        """Kill it and whatever it has started; return its exit status."""
-        self._kill_session()
-        return self.popen.wait()
-
-    def _kill_session(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: not for what is a zombie already
-            os.killpg(self.popen.pid, signal.SIGKILL)
-
-    def wait_or_kill(self, seconds: float) -> int:
-        """Return its exit status; a process that doesn't end in time is killed."""
-        deadline = time.monotonic() + seconds
-        while (code := self.poll()) is None:
-            if time.monotonic() > deadline:
-                return self.kill()
-            time.sleep(_SHORT)
-        return code
-
-    def crash(self) -> list[str]:
-        """Return the end of what faulthandler wrote."""
-        self._crash.seek(0)
-        return self._crash.read().decode(errors="replace").splitlines()[:_CRASH_LINES]
-
-    def close(self) -> None:
-        """Give back its descriptors."""
-        self.link.close()
-        self._crash.close()
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
 
 
 def torchrun_environment(placement: Placement, start: Start, job: TrainingJob) -> dict[str, str]:

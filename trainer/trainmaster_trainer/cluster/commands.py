@@ -20,6 +20,9 @@ from trainmaster_api.types import parse_quantity
 # Ray's object store only carries pickled functions here; 75 MiB is the least it accepts.
 OBJECT_STORE_BYTES = 80 * 2**20
 LONGEST_TMPDIR = 22
+JOIN = "--join"
+"""Option of our way to run Ray's command line: load, and go on once the head listens at HOST:PORT."""
+_RAY = (sys.executable, "-m", "trainmaster_trainer.cluster.ray_cli")
 HEAD_RESOURCE, WORKER_RESOURCE = "trainmaster_head", "trainmaster_worker"
 
 
@@ -98,10 +101,11 @@ def _fixed(token_file: Path) -> dict[str, str]:
 def head_command(ip: str, scratch: Path, job: TrainingJob) -> list[str]:
     """Return the command that starts a head: no CPU is offered, so training stays on the workers."""
     return [
+        *_RAY,
         *_start(ip, scratch, cpus=0, gpus=0, memory=job.spec.cluster.head.memory, resource=HEAD_RESOURCE),
         "--head",
         f"--port={names.PORT_GCS}",
-        f"--ray-client-server-port={names.PORT_CLIENT}",  # it can't be left out where grpc is installed
+        f"--ray-client-server-port={names.PORT_CLIENT}",  # where grpc is installed there is no way to leave it out
         "--include-dashboard=true",
         "--dashboard-host=0.0.0.0",  # every request needs the attempt's token
         f"--dashboard-port={names.PORT_DASHBOARD}",
@@ -110,16 +114,21 @@ def head_command(ip: str, scratch: Path, job: TrainingJob) -> list[str]:
     ]
 
 
-def worker_command(ip: str, scratch: Path, job: TrainingJob, head_ip: str) -> list[str]:
-    """Return the command that starts a worker.
+def worker_command(ip: str, scratch: Path, job: TrainingJob, head: str) -> list[str]:
+    """Return the command that starts a worker; it waits for the head by itself, while it already loads Ray.
 
     One CPU is offered whatever the limit is: there is one agent per pod.
+
+    Args:
+        ip: Address of this pod.
+        scratch: The one writable directory.
+        job: What to train.
+        head: Name or address of the head.
     """
     workers = job.spec.cluster.workers
-    return [
-        *_start(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE),
-        f"--address={head_ip}:{names.PORT_GCS}",
-    ]
+    join = [JOIN, f"{head}:{names.PORT_GCS}"]
+    start = _start(ip, scratch, cpus=1, gpus=workers.gpus, memory=workers.memory, resource=WORKER_RESOURCE)
+    return [*_RAY, *join, *start]
 
 
 def interface_of(ip: str) -> str | None:
@@ -161,7 +170,6 @@ def _start(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: 
     training goes on. The launcher adopts the processes and watches those that matter.
     """
     return [
-        str(Path(sys.executable).with_name("ray")),
         "start",
         f"--node-ip-address={ip}",
         f"--node-name={ip}",

@@ -20,15 +20,18 @@ from trainmaster_api import names
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.ipc import auth
+from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK
 from trainmaster_trainer.ipc.messages import Hello, Placement
 from trainmaster_trainer.ipc.settings import DriverSettings
 
+from . import first_rank
 from .commands import OBJECT_STORE_BYTES, WORKER_RESOURCE, is_listening
 
 _TICK = 0.1
 _WATCH_SECONDS = 0.5
 _PATIENCE_SECONDS = 5.0
 _LAPTOP_HOST = "127.0.0.1"
+_JOB = {"worker_process_setup_hook": first_rank.HOOK}
 
 
 class ControllerLost(Exception):  # noqa: N818 - an event more than an error
@@ -56,6 +59,7 @@ def connect(settings: DriverSettings) -> None:
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,
+        runtime_env=_JOB,
     )
 
 
@@ -94,12 +98,13 @@ def run_agents(
         function or run_agent,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=settings.workers, resources_per_worker=resources),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]  # the stub is that of the former API
             name=f"{job.metadata.name}-{settings.attempt}",
             # Ray keeps nothing of ours there: checkpoints are ours alone
             storage_path=str(Path(settings.scratch) / "ray-train"),
             # whether to go on is the driver's to say: it ends the attempt, and with it this trainer
             failure_config=FailureConfig(max_failures=-1),  # other failures have no limit by default
+            worker_runtime_env={"env_vars": {ENV_FRAMEWORK: job.spec.training.framework}},
         ),
     )
     try:
@@ -136,7 +141,7 @@ def run_agent(config: dict[str, Any]) -> None:
     group = str(ray.get_runtime_context().get_placement_group_id())
     hello = Hello(role="agent", rank=placement.rank, group=group, pod=placement.pod, host=host, pid=os.getpid())
     driver = auth.connect(tuple(config["control"]), token)
-    Agent(driver, hello, job, placement, os.environ).run()
+    Agent(driver, hello, job, placement, os.environ, first=first_rank.take()).run()
 
 
 class Processes:
@@ -188,7 +193,7 @@ def _join(address: str) -> None:
     """The raylet of this host may come a moment after the GCS."""
     while True:
         try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=True)
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=True, runtime_env=_JOB)
             return
         except (ConnectionError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "raylet" not in str(error).lower():

@@ -19,8 +19,6 @@ from trainmaster_trainer.context import Report, Result
 
 LINE_LIMIT = 1 << 20
 """Bytes; a longer line is not a message."""
-ENV_SPARE = "TRAINMASTER_SPARE"
-"""Environment variable that an agent sets for a process which warms up beside a rank that trains."""
 
 
 class _Message(Model):

@@ -40,16 +40,17 @@ class Worker:
 
     def run(self) -> ExitMessage:
         """Until the end of the attempt."""
-        head_ip = self._wait_for_head()
-        if head_ip is None:
-            return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
         ray = RayNode(
             self.children,
-            commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, head_ip),
+            commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, self.head),
             self.pod.child_environment(),
             self.ray_log,
             parts=("raylet",),
         )
+        head_ip = self._wait_for_head()
+        if head_ip is None:
+            ray.end(0)
+            return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
         message = self._stay(ray, head_ip)
         # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
         ray.end(_GOODBYE_SECONDS if self._head_listens else 0)

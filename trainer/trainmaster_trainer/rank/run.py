@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -18,9 +19,9 @@ from trainmaster_api.types import parse_quantity
 
 from trainmaster_trainer.context import Context, Report, Result, Signal
 from trainmaster_trainer.failures import rank_error
+from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Talk
 from trainmaster_trainer.ipc.messages import (
-    ENV_SPARE,
     Assignment,
     Dump,
     Failed,
@@ -34,7 +35,7 @@ from trainmaster_trainer.ipc.messages import (
 )
 
 from .process import name_process
-from .warm import hurry, warm_up
+from .warm import hurry, modules_of, warm_up
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,8 @@ class Rank:
         name_process(f"rank {assignment.placement.rank}")
         os.environ.update(assignment.environment)
         placement = assignment.placement
+        with contextlib.suppress(OSError):  # of a pod or a laptop; the data's own error names a path that isn't there
+            os.chdir(placement.base_dir)
         try:
             result = self._train(assignment)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it has to be classed and told
@@ -99,7 +102,7 @@ class Rank:
         context = self._context(assignment, device)
         cpus = job.spec.cluster.workers.cpus if placement.in_cluster else None
 
-        from trainmaster_trainer.backends.torch.loop import fit
+        from trainmaster_trainer.backends import fit
         from trainmaster_trainer.backends.torch.threads import use_threads
 
         use_threads(parse_quantity(cpus) if cpus else None, placement.world_size)
@@ -160,7 +163,7 @@ def stacks() -> list[str]:
 
 
 def _import_framework() -> None:
-    warm_up(is_spare=bool(os.environ.get(ENV_SPARE)))
+    warm_up(modules_of(os.environ[ENV_FRAMEWORK]), is_spare=bool(os.environ.get(ENV_SPARE)))
 
 
 def _end_at_once() -> None:

@@ -9,14 +9,20 @@ import threading
 import time
 from pathlib import Path
 
-# torch.distributed and DDP come with the backend's loop
-MODULES = ("trainmaster_trainer.backends.torch.loop", "trainmaster_trainer.storage.store")
+_STORE = "trainmaster_trainer.storage.store"
 _NICE = 10
 _AUTOGROUP = Path("/proc/self/autogroup")
 _importing: list[int] = []  # the kernel's number of the thread that imports
 
 
-def warm_up(modules: tuple[str, ...] = MODULES, *, is_spare: bool) -> None:
+def modules_of(framework: str) -> tuple[str, ...]:
+    """Return what a rank of a framework needs before it knows its job."""
+    from trainmaster_trainer.backends import BACKENDS
+
+    return (*BACKENDS.get(framework, "framework").warm_modules, _STORE)
+
+
+def warm_up(modules: tuple[str, ...], *, is_spare: bool) -> None:
     """Import the framework. A spare does it at low priority, because ranks train beside it.
 
     Priority can be given up but not taken back without privileges. So a thread imports, whose priority is its own, and

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.cluster.agent import Agent, Retired, torchrun_environment
+from trainmaster_trainer.cluster.process import Process
+from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
     Dump,
@@ -75,6 +77,8 @@ class World:
     thread: threading.Thread
     inbox: list[Message] = field(default_factory=list)
     ended: list[BaseException] = field(default_factory=list)
+    first: int = 0
+    """Process that was started before the agent."""
 
     def until(self, kind: type[Message], condition: Callable[[Message], bool] = lambda message: True) -> Message:
         deadline = time.monotonic() + 30
@@ -120,7 +124,7 @@ def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
     worlds: list[World] = []
     others = set(descendants(os.getpid()))  # multiprocessing's tracker, after a test of several ranks
 
-    def make(behaviour: str = "run", rank: str = RANK) -> World:
+    def make(behaviour: str = "run", rank: str = RANK, is_early: bool = False) -> World:
         ours, theirs = socket.socketpair()
         ready = threading.Event()
         world = World(Link(ours), threading.Thread())
@@ -132,7 +136,11 @@ def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
                 rank=1, world_size=2, attempt=1, storage_uri="/s", base_dir=str(tmp_path), in_cluster=True
             )
             hello = Hello(role="agent", rank=1)
-            agent = Agent(theirs, hello, job, place, environment, (sys.executable, "-c", rank))
+            command = (sys.executable, "-c", rank)
+            before = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            first = Process(command, before, is_spare=False) if is_early else None
+            world.first = first.popen.pid if first else 0
+            agent = Agent(theirs, hello, job, place, environment, command, first)
             ready.set()
             try:
                 agent.run()
@@ -183,6 +191,28 @@ def test_an_exit_code_is_told(begin: Begin) -> None:
     world = begin("exit")
     world.start()
     assert world.exited().code == 3
+
+
+def test_a_process_from_before_the_agent_becomes_the_rank(begin: Begin) -> None:
+    """And learns what was set in the agent's environment since: Ray names the GPUs of an agent after it has started."""
+    world = begin("exit", is_early=True)
+    assert world.start().pid == world.first
+    assert world.exited().code == 3, "which is what a variable asks for that it hadn't been started with"
+
+
+@pytest.mark.parametrize("framework", ["", "torch"])
+def test_only_an_agent_s_process_starts_a_rank(framework: str) -> None:
+    code = (
+        "import os, sys\nfrom trainmaster_trainer.cluster import first_rank\n"
+        "first_rank.start()\nprocess = first_rank.take()\nassert first_rank.take() is None\n"
+        "print(process.popen.pid if process else 0, 'pydantic' in sys.modules)\n"
+        "if process: process.kill()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **({ENV_FRAMEWORK: framework} if framework else {})}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    pid, loaded = done.stdout.split()
+    assert (int(pid) > 0, loaded) == (bool(framework), str(bool(framework)))
 
 
 def test_what_a_rank_said_arrives_before_its_end(begin: Begin) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainmaster_api import names
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.cluster.commands import (
+    JOIN,
     head_command,
     interface_of,
     laptop_environment,
@@ -18,8 +19,8 @@ from trainmaster_trainer.cluster.commands import (
 
 
 def options(command: list[str]) -> dict[str, str]:
-    assert command[1] == "start"
-    return dict(word.removeprefix("--").partition("=")[::2] for word in command[2:])
+    rest = command[command.index("start") + 1 :]
+    return dict(word.removeprefix("--").partition("=")[::2] for word in rest)
 
 
 def test_node_commands_head_offers_no_cpu_and_worker_one(job: TrainingJob, tmp_path: Path) -> None:
@@ -27,9 +28,11 @@ def test_node_commands_head_offers_no_cpu_and_worker_one(job: TrainingJob, tmp_p
     assert "head" in head
     assert (head["num-cpus"], head["port"]) == ("0", str(names.PORT_GCS))
     assert json.loads(head["resources"]) == {"trainmaster_head": 1}
-    worker = options(worker_command("10.0.0.2", tmp_path, job, "10.0.0.1"))
+    command = worker_command("10.0.0.2", tmp_path, job, "digits-head")
+    worker = options(command)
     assert "head" not in worker
-    assert (worker["num-cpus"], worker["address"]) == ("1", f"10.0.0.1:{names.PORT_GCS}")
+    assert worker["num-cpus"] == "1"
+    assert command[command.index(JOIN) + 1] == f"digits-head:{names.PORT_GCS}"
     assert json.loads(worker["resources"]) == {"trainmaster_worker": 1}
     assert worker["memory"] == str(int(2 * 2**30 * 0.8))
 

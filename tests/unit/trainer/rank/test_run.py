@@ -17,6 +17,7 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Context, Report, ReportKind, Result, Signal
 from trainmaster_trainer.errors import DataError
+from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
     Assignment,
@@ -67,6 +68,7 @@ class Agent:
 
 @pytest.fixture
 def begin(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Fit], Agent]:
+    monkeypatch.chdir(Path.cwd())  # the rank goes to the job's folder: come back
     monkeypatch.setenv("MASTER_PORT", "")  # is set by the assignment: give back what was there
     monkeypatch.setattr("trainmaster_trainer.rank.run.name_process", lambda name: None)
     monkeypatch.setattr("trainmaster_trainer.rank.run._end_at_once", lambda: None)  # it would end this process
@@ -90,6 +92,7 @@ def test_a_rank_trains_with_what_it_was_told(begin: Callable[[Fit], Agent], job:
 
     def fit(context: Context) -> Result:
         seen.append(context)
+        assert Path.cwd() == tmp_path, "what the job names relative to its folder is found"
         context.report(Report(kind=ReportKind.STEP, step=1, total_steps=3, epoch=0))
         return RESULT
 
@@ -183,8 +186,8 @@ def test_a_warm_process_has_the_framework_and_nothing_else(tmp_path: Path) -> No
     """No CUDA context, no thread pool at work, no Ray; and a spare that waits uses no processor."""
     code = (
         "import sys, threading\n"
-        "from trainmaster_trainer.rank.warm import warm_up\n"
-        "warm_up(is_spare=True)\n"
+        "from trainmaster_trainer.rank.warm import modules_of, warm_up\n"
+        "warm_up(modules_of('torch'), is_spare=True)\n"
         "import torch\n"
         "assert not torch.cuda.is_initialized()\n"
         "assert not {'ray', 'mlflow'} & set(sys.modules), 'heavy'\n"
@@ -222,7 +225,7 @@ def test_a_rank_ends_when_its_agent_is_gone() -> None:
     with theirs, open(os.devnull, "wb") as crash:  # noqa: PTH123
         rank = subprocess.Popen(
             [sys.executable, "-m", "trainmaster_trainer.rank", str(theirs.fileno()), str(crash.fileno())],
-            env=environment(), pass_fds=[theirs.fileno(), crash.fileno()],
+            env={**environment(), ENV_FRAMEWORK: "torch"}, pass_fds=[theirs.fileno(), crash.fileno()],
         )  # fmt: skip
     with ours, ours.makefile("rb") as lines:
         assert b"ready" in lines.readline()

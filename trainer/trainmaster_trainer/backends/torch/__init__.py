@@ -10,6 +10,8 @@ class TorchBackend:
     """The loop of `loop.py`."""
 
     capabilities = Capabilities(is_resumable=True, is_distributed=True, has_early_stopping=True, exports_onnx=False)
+    # torch.distributed and DDP come with it
+    warm_modules = (f"{__name__}.loop",)
 
     def fit(self, context: Context) -> Result:
         """Train on this rank."""
