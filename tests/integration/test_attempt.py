@@ -59,11 +59,23 @@ def ip(*words: str) -> None:
 class Network:
     """Three hosts on a bridge, and this machine as the fourth."""
 
-    tag: str
-    gateway: str = "10.77.1.1"
+    number: int
+
+    @property
+    def tag(self) -> str:
+        return f"tmr{self.number % 100000}"
+
+    @property
+    def subnet(self) -> str:
+        """Its own, because a run that was killed leaves its bridge behind, and another one may run beside this."""
+        return f"10.77.{self.number % 250}"
+
+    @property
+    def gateway(self) -> str:
+        return f"{self.subnet}.1"
 
     def address(self, host: int) -> str:
-        return f"10.77.1.{10 + host}"
+        return f"{self.subnet}.{10 + host}"
 
     def namespace(self, host: int) -> str:
         return f"{self.tag}{host}"
@@ -71,7 +83,7 @@ class Network:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    network = Network(f"tmr{os.getpid() % 100000}")
+    network = Network(os.getpid())
     bridge = f"{network.tag}b"
     ip("link", "add", bridge, "type", "bridge")
     try:
@@ -210,7 +222,8 @@ class Attempt:
 def kill_all(pod: subprocess.Popen[bytes]) -> None:
     """As if its host lost power."""
     for pid in descendants(pod.pid):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(pid, signal.SIGKILL)
     pod.wait()
 
 

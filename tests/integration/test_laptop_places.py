@@ -73,7 +73,7 @@ def test_a_run_that_is_made_longer_is_the_longer_run(tmp_path: Path) -> None:
     write(tmp_path, duration="3ep")
     code, out = run(tmp_path, "job.yaml")
     assert code == 2
-    assert "training.loop.duration was changed from 4ep to 3ep; a run can't be made shorter" in out
+    assert "training.loop.duration was changed from 4ep to 3ep; a run can't be shortened" in out
 
 
 def test_nothing_of_the_machine_is_in_the_way(tmp_path: Path) -> None:

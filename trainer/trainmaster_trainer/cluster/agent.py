@@ -140,7 +140,7 @@ class Agent:
             if self._rank is not None:
                 self._rank.link.send(message)
         elif isinstance(message, Retire):
-            raise Retired("the driver gave this group of agents up")
+            raise Retired("the driver has discarded this group of agents")
 
     def _start(self, start: Start) -> None:
         if self._rank is not None:

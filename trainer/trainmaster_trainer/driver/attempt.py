@@ -141,7 +141,7 @@ class Driver:
         self._end_without(processes.watch())
 
     def _end_without(self, part: str) -> None:
-        text = f"{part} is gone: something killed it, or this machine ran out of memory"
+        text = f"{part} was killed, or this machine ran out of memory"
         self._end_with(FailureClass.HEAD_LOST, text)
 
     def _end_with(self, failure_class: FailureClass, text: str, last_lines: Sequence[str] = ()) -> None:
@@ -284,7 +284,7 @@ class Driver:
 
     def _stopped_without_save(self) -> ExitMessage:
         step = self.hub.checkpoint.step if self.hub.checkpoint else self.hub.resumed_from_step or 0
-        return self.hub.ended(Outcome.STOPPED, f"stopped; goes on from step {step}")
+        return self.hub.ended(Outcome.STOPPED, f"stopped; will resume from step {step}")
 
     def _watch_for_stall(self) -> None:
         limit = self._patience()
@@ -293,7 +293,7 @@ class Driver:
         if not self.group.has_ranks:
             # a pod that is missing is the operator's to wait for; agents that are missing though it is there are not
             if self._has_workers and self.group.phase is Phase.GATHERING:
-                text = f"Ray Train started no agents for {limit} s, though every worker is there"
+                text = f"Ray Train started no agents for {limit} s, although all workers have joined"
                 self._end(self.hub.ended(Outcome.FAILED, text, FailureClass.STALLED))
             return
         self._send(self.group.agents, Dump())

@@ -61,7 +61,7 @@ def find_cause(found: Mapping[int, Evidence]) -> Failure:
         if one.failed is not None:
             said = one.failed
             return Failure(said.failure_class, said.message, rank, one.pod or None, said.last_lines, recoverable=True)
-    return Failure(FailureClass.WORKER_LOST, "a rank ended and nothing says why", recoverable=True)
+    return Failure(FailureClass.WORKER_LOST, "a rank ended for an unknown reason", recoverable=True)
 
 
 def _ended(rank: int, one: Evidence) -> _Ended | None:
@@ -77,7 +77,7 @@ def _ended(rank: int, one: Evidence) -> _Ended | None:
 def _exit(rank: int, exited: Exited) -> _Ended:
     code, lines = exited.code, exited.last_lines
     if exited.out_of_memory:
-        message = f"rank {rank} was killed for memory by the kernel; raise cluster.workers.memory"
+        message = f"rank {rank} was killed by the kernel's OOM killer; raise cluster.workers.memory"
         return _Ended(FailureClass.HOST_OUT_OF_MEMORY, message, recoverable=False)
     if code < 0:
         try:
@@ -86,5 +86,5 @@ def _exit(rank: int, exited: Exited) -> _Ended:
             name = f"signal {-code}"
         verb = "crashed with" if -code in _CRASHES else "is gone: it was killed by"
         return _Ended(FailureClass.WORKER_LOST, f"the process of rank {rank} {verb} {name}", True, lines)
-    message = f"the process of rank {rank} ended by itself with exit code {code}"
+    message = f"the process of rank {rank} exited with code {code}"
     return _Ended(FailureClass.WORKER_LOST, message, True, lines, by_itself=True)

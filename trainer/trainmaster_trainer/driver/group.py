@@ -278,7 +278,7 @@ class Group:
     def _all_finished(self, now: float) -> list[Command]:
         result = self._results[0]
         if result.outcome is Outcome.STOPPED and self._leaving and not self.is_stopping:
-            self.on_recovery("a pod of the attempt leaves; its replacement goes on from the checkpoint")
+            self.on_recovery("a pod of the attempt is leaving; its replacement resumes from the checkpoint")
             self.phase, self._deadline = Phase.IDLE, now + IDLE_SECONDS
             return self._let_go(saved=True)
         self.phase = Phase.OVER

@@ -115,11 +115,11 @@ def _require_growth(before: str, after: str, file: str) -> None:
     way_out = "start a new run under the same name with --fresh, or give the job another metadata.name"
     if old_unit != new_unit:
         raise Refused(
-            f"{file}: {path} was changed from {before} to {after}; a run can be made longer in its own unit only: "
+            f"{file}: {path} was changed from {before} to {after}; a run can only be extended in the same unit: "
             f"{way_out}"
         )
     if new < old:
-        raise Refused(f"{file}: {path} was changed from {before} to {after}; a run can't be made shorter: {way_out}")
+        raise Refused(f"{file}: {path} was changed from {before} to {after}; a run can't be shortened: {way_out}")
 
 
 def _changed(name: str, old: Record, new: Record, file: str) -> str:

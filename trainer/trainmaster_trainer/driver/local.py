@@ -200,7 +200,7 @@ def main(options: argparse.Namespace, job: TrainingJob) -> int:
     except Refused as refusal:
         print(f"trainmaster: {refusal}", file=sys.stderr)
     except (StorageDenied, StorageUnavailable) as error:
-        hint = "" if options.storage else "; --storage DIRECTORY puts results elsewhere"
+        hint = "" if options.storage else "; --storage DIRECTORY stores results elsewhere"
         print(f"trainmaster: {error}{hint}", file=sys.stderr)
     except TrainingError as error:
         print(f"trainmaster: {error}", file=sys.stderr)

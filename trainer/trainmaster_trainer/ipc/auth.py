@@ -57,12 +57,12 @@ def connect(address: tuple[str, int], token: str, timeout: float = HANDSHAKE_SEC
     try:
         server_nonce = _line(connection)
         if len(server_nonce) != 2 * _NONCE_BYTES:
-            raise Refused("the server isn't a driver of Trainmaster")
+            raise Refused("the server is not a Trainmaster driver")
         client_nonce = nonce()
         proof = sign(token, "client", server_nonce, client_nonce)
         connection.sendall(f"{client_nonce} {proof}\n".encode())
         if not hmac.compare_digest(_line(connection), sign(token, "server", server_nonce, client_nonce)):
-            raise Refused("the server doesn't know the attempt's token")
+            raise Refused("the server failed to authenticate")
     except BaseException:
         connection.close()
         raise

@@ -133,7 +133,7 @@ class _Connection(asyncio.Protocol):
         if not self._is_proved:
             proof = auth.accept(self._channel.token, self._nonce, line)
             if proof is None:
-                raise ValueError("the peer doesn't know the token")
+                raise ValueError("the peer failed to authenticate")
             self._is_proved = True
             self._settle()
             self._lines.limit = LINE_LIMIT

@@ -117,7 +117,7 @@ class Head:
                 return ExitMessage(outcome=Outcome.STOPPED, message="stopped without a new checkpoint: no time left")
             trouble = ray.trouble()
             if trouble is not None and not ray.runs and ray.may_start_again and stopping is None:
-                print(f"{trouble}; starting it again:", *ray.last_lines(), sep="\n  ", flush=True)
+                print(f"{trouble}; restarting it:", *ray.last_lines(), sep="\n  ", flush=True)
                 ray.end(0)  # and the driver with it, which may have joined what is gone now
                 ray.start()
                 driver = self._start_driver()
@@ -127,7 +127,7 @@ class Head:
             if stopping is None and silence(self.heartbeat) > patience:
                 return failed(
                     FailureClass.STALLED,
-                    f"the driver hangs: no sign of life for {patience} s",
+                    f"driver unresponsive: no heartbeat for {patience} s",
                     last_lines=tail(self.log_file),
                 )
 

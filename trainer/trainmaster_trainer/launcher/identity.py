@@ -48,7 +48,9 @@ class Pod:
         needed = (names.ENV_ROLE, names.ENV_ATTEMPT, names.ENV_JOB_UID, names.ENV_POD_IP, names.ENV_POD_NAME)
         missing = [key for key in needed if not environment.get(key)]
         if missing:
-            raise Refused(f"the environment lacks {', '.join(missing)}; only the operator starts this container")
+            raise Refused(
+                f"missing environment variables: {', '.join(missing)}; this container must be started by the operator"
+            )
         try:
             job = TrainingJob.model_validate_json((run_dir / names.KEY_JOB).read_bytes())
             key = (run_dir / names.KEY_RAY).read_text().strip()
@@ -58,7 +60,7 @@ class Pod:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise Refused(f"annotation {names.ANNOTATION_JOB} is no TrainingJob: {where}: {first['msg']}") from None
+            raise Refused(f"annotation {names.ANNOTATION_JOB} is not a TrainingJob: {where}: {first['msg']}") from None
         if owner != environment[names.ENV_JOB_UID]:
             raise Refused(
                 f"the Secret {names.run_secret(job.metadata.name)} belongs to another TrainingJob (uid "

@@ -74,7 +74,7 @@ class RayNode:
             found = {name: pid for pid in descendants(os.getpid()) if (name := _name(pid)) in self._names}
             missing = [name for name in self._names if name not in found]
             if missing:
-                return f"Ray's {missing[0]} ended as soon as it had started; {tries}"
+                return f"Ray's {missing[0]} exited right after it had started; {tries}"
             self._parts, self._starts = found, 0
         for name, pid in self._parts.items():
             ended = self._children.exit_of(pid)

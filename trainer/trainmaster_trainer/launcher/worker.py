@@ -50,7 +50,7 @@ class Worker:
         head_ip = self._wait_for_head()
         if head_ip is None:
             ray.end(0)
-            return ExitMessage(outcome=Outcome.STOPPED, message="told to end before the head was there")
+            return ExitMessage(outcome=Outcome.STOPPED, message="stopped before the head was reachable")
         message = self._stay(ray, head_ip)
         # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
         ray.end(_GOODBYE_SECONDS if self._head_listens else 0)
@@ -86,7 +86,7 @@ class Worker:
                 return self._leave(head_ip)
             if not ray.runs and not ray.may_start_again:
                 return failed(FailureClass.WORKER_LOST, trouble, self.pod.name, ray.last_lines())
-            print(f"{trouble}; joining again:", *ray.last_lines(), sep="\n  ", flush=True)
+            print(f"{trouble}; rejoining:", *ray.last_lines(), sep="\n  ", flush=True)
             ray.end(0)
             ray.start()
 
@@ -97,7 +97,7 @@ class Worker:
         answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, message, grace)
         self._head_listens = answer is not None
         saved = "after a checkpoint" if isinstance(answer, Left) and answer.saved else "without a checkpoint"
-        return ExitMessage(outcome=Outcome.STOPPED, message=f"told to end; left {saved}", pod=self.pod.name)
+        return ExitMessage(outcome=Outcome.STOPPED, message=f"stopped {saved}", pod=self.pod.name)
 
     def _out_of_memory(self) -> ExitMessage:
         limit = self.pod.job.spec.cluster.workers.memory

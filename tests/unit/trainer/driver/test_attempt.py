@@ -237,7 +237,7 @@ def test_stop_before_training_has_nothing_to_save(world: World) -> None:
     world.until(0, Start)
     world.driver._stop_asked.set()
     found = world.result()
-    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; goes on from step 7")
+    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; will resume from step 7")
 
 
 def test_stop_that_is_not_answered_ends_with_its_grace_period(world: World) -> None:
@@ -249,7 +249,7 @@ def test_stop_that_is_not_answered_ends_with_its_grace_period(world: World) -> N
     world.driver._stop_asked.set()
     world.until(1, Stop)
     found = world.result()
-    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; goes on from step 0")
+    assert (found.outcome, found.message) == (Outcome.STOPPED, "stopped; will resume from step 0")
 
 
 def test_stop_while_a_rank_dies_is_a_stop(world: World) -> None:
@@ -265,7 +265,7 @@ def test_stop_while_a_rank_dies_is_a_stop(world: World) -> None:
         link.send(Exited(generation=1, code=-9))
     found = world.result()
     assert (found.outcome, found.message, found.checkpoint) == (
-        Outcome.STOPPED, "stopped; goes on from step 8", checkpoint,
+        Outcome.STOPPED, "stopped; will resume from step 8", checkpoint,
     )  # fmt: skip
 
 

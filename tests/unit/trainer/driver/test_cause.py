@@ -25,8 +25,8 @@ GLOO = failed(FailureClass.WORKER_LOST, "lost its connection", peer=True)
         ((-7, False), FailureClass.WORKER_LOST, "crashed with SIGBUS", True),
         ((-40, False), FailureClass.WORKER_LOST, "killed by signal 40", True),
         ((-9, True), FailureClass.HOST_OUT_OF_MEMORY, "raise cluster.workers.memory", False),
-        ((3, False), FailureClass.WORKER_LOST, "ended by itself with exit code 3", True),
-        ((0, False), FailureClass.WORKER_LOST, "ended by itself with exit code 0", True),
+        ((3, False), FailureClass.WORKER_LOST, "exited with code 3", True),
+        ((0, False), FailureClass.WORKER_LOST, "exited with code 0", True),
     ],
 )
 def test_cause_of_an_exit(exited: tuple[int, bool], failure_class: FailureClass, says: str, recoverable: bool) -> None:

@@ -64,10 +64,10 @@ def test_a_longer_run_is_the_same_run(job: TrainingJob) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        ("30ep", "29ep", "can't be made shorter"),
-        ("100step", "9step", "can't be made shorter"),
-        ("30ep", "1000step", "can be made longer in its own unit only"),
-        ("1000step", "30ep", "can be made longer in its own unit only"),
+        ("30ep", "29ep", "can't be shortened"),
+        ("100step", "9step", "can't be shortened"),
+        ("30ep", "1000step", "can only be extended in the same unit"),
+        ("1000step", "30ep", "can only be extended in the same unit"),
     ],
 )
 def test_a_shorter_run_is_refused(job: TrainingJob, before: str, after: str, sentence: str) -> None:

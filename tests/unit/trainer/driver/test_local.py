@@ -184,7 +184,7 @@ def test_run_folder_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert local.main(options(), loaded()) == 2
     err = capsys.readouterr().err
     assert "trainmaster-runs: a file is where a directory should be" in err
-    assert "--storage DIRECTORY puts results elsewhere" in err
+    assert "--storage DIRECTORY stores results elsewhere" in err
     assert "Traceback" not in err
 
 

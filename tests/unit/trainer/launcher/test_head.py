@@ -70,7 +70,7 @@ def test_head_ray_that_does_not_come_up_is_started_again(
     found = one._watch(ray, 7)
     assert (found.failure_class, found.message) == (FailureClass.HEAD_LOST, "for good")
     assert ray.ended == 2
-    assert "Ray's node didn't start (1); starting it again" in capsys.readouterr().out
+    assert "Ray's node didn't start (1); restarting it" in capsys.readouterr().out
 
 
 def test_head_driver_hangs(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

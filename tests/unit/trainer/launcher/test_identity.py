@@ -30,7 +30,7 @@ def test_pod_missing_file_is_named(environment: dict[str, str], key: str) -> Non
 
 def test_pod_broken_job_is_named(environment: dict[str, str]) -> None:
     (Path(environment["TRAINMASTER_RUN_DIR"]) / names.KEY_JOB).write_text("{")
-    with pytest.raises(Refused, match="no TrainingJob"):
+    with pytest.raises(Refused, match="not a TrainingJob"):
         Pod.read(environment)
 
 

@@ -106,4 +106,4 @@ def test_a_part_that_is_killed_is_named(folder: Path) -> None:
 
 def test_a_part_that_never_was_is_named(folder: Path) -> None:
     (folder / "ray").write_text("#!/bin/sh\nexit 0\n")
-    assert "Ray's raylet ended as soon as it had started" in run(folder, "print(trouble())\nnode.end(0)\n")
+    assert "Ray's raylet exited right after it had started" in run(folder, "print(trouble())\nnode.end(0)\n")

@@ -43,7 +43,7 @@ def test_worker_joins_again(
     found = one._stay(ray, "127.0.0.1")
     assert (found.failure_class, found.message) == (FailureClass.WORKER_LOST, "Ray's node didn't start")
     assert found.pod == "digits-3-w-1"
-    assert "Ray's raylet was killed by SIGKILL; joining again" in capsys.readouterr().out
+    assert "Ray's raylet was killed by SIGKILL; rejoining" in capsys.readouterr().out
 
 
 def test_worker_out_of_memory(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
