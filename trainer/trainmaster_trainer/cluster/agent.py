@@ -50,7 +50,7 @@ class Retired(Exception):  # noqa: N818 - an event more than an error
 
 
 class Agent:
-    """One rank's keeper."""
+    """Starts, watches and replaces the rank of one Ray Train worker."""
 
     def __init__(
         self,

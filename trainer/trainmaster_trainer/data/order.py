@@ -24,7 +24,7 @@ def split_rows(rows: int, train: float, validation: float, seed: int) -> tuple[I
     return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
 
 
-class Cursor:
+class Sampler:
     """The order of samples. Position is one integer: the number of optimizer steps done.
 
     Args:

@@ -48,8 +48,8 @@ from trainmaster_trainer.ipc.messages import (
     Warm,
 )
 from trainmaster_trainer.ipc.settings import DriverSettings
-from trainmaster_trainer.reporting.sinks import Outlets
-from trainmaster_trainer.reporting.state import Hub
+from trainmaster_trainer.reporting.sinks import Sinks
+from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store, open_store
 
 from .group import Agent, AnswerLaunchers, Command, Fail, Group, Phase, RetireAgents, StartRanks, StopRanks, Succeed
@@ -67,11 +67,11 @@ class Driver:
     def __init__(self, settings: DriverSettings) -> None:
         self.settings = settings
         self.job = TrainingJob.model_validate_json(Path(settings.job_file).read_bytes())
-        self.hub = Hub(self.job, settings.attempt)
+        self.run_state = RunState(self.job, settings.attempt)
         self.run = self._open_run()
         self._stop_asked = threading.Event()
-        self.outlets = Outlets(settings, self.job, self.hub, self.run, nobody_watches=self._stop_asked.set)
-        self.group = Group(settings.workers, self.hub.recovering)
+        self.sinks = Sinks(settings, self.job, self.run_state, self.run, on_display_gone=self._stop_asked.set)
+        self.group = Group(settings.workers, self.run_state.recovering)
         self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
         self._peers: dict[int, Peer] = {}
         self._stop_seen: float | None = None
@@ -133,7 +133,7 @@ class Driver:
         from trainmaster_trainer.cluster import train
 
         train.wait_for_workers(self.settings)
-        self._post(self.hub.ray_ready)
+        self._post(self.run_state.ray_ready)
         while self.settings.ray_address:  # in a pod the launcher watches Ray's processes
             self._has_workers = train.has_all_workers(self.settings)
             time.sleep(_NODES_SECONDS)
@@ -146,7 +146,7 @@ class Driver:
 
     def _end_with(self, failure_class: FailureClass, text: str, last_lines: Sequence[str] = ()) -> None:
         """Have the main thread end the attempt."""
-        failed = self.hub.ended(Outcome.FAILED, text, failure_class, last_lines=list(last_lines))
+        failed = self.run_state.ended(Outcome.FAILED, text, failure_class, last_lines=list(last_lines))
         self._post(lambda: self._end(failed))
 
     def _post(self, event: Callable[[], list[Command] | None]) -> None:
@@ -183,17 +183,17 @@ class Driver:
         if isinstance(message, Failed | Exited | Finished):
             return self.group.on_rank(peer.number, message, time.monotonic())
         if isinstance(message, Progress) and message.generation == self.group.generation:
-            self.hub.report(message.report)
+            self.run_state.report(message.report)
             self._warm(message.report.kind)
         elif isinstance(message, Stacks):
-            self.hub.stacks[peer.hello.rank] = message.lines
+            self.run_state.stacks[peer.hello.rank] = message.lines
         elif isinstance(message, Started):
             how = "from the spare" if message.was_warm else "anew"
             print(f"rank {peer.hello.rank} runs in process {message.pid}, started {how}", flush=True)
         elif isinstance(message, Leaving):
-            commands = self.group.on_leaving(peer.number, self.hub.state is TrainerState.TRAINING)
+            commands = self.group.on_leaving(peer.number, self.run_state.state is TrainerState.TRAINING)
             if any(isinstance(command, StopRanks) for command in commands):
-                self.hub.emit("leaving", pod=message.pod)
+                self.run_state.emit("leaving", pod=message.pod)
             return commands
         return []
 
@@ -221,7 +221,7 @@ class Driver:
 
     def _start_ranks(self, command: StartRanks) -> None:
         self._is_warm = False
-        self.hub.moved()
+        self.run_state.moved()
         port = self._master_port(command.generation)
         start = Start(generation=command.generation, master_address=command.master, master_port=port)
         self._send(command.agents, start)
@@ -249,16 +249,16 @@ class Driver:
     def _finished(self, result: Result) -> ExitMessage:
         with_result: dict[str, Any] = {"test_metrics": result.test_metrics, "model_uri": result.model_uri}
         if result.checkpoint is not None:
-            self.hub.checkpoint = result.checkpoint
+            self.run_state.checkpoint = result.checkpoint
         if result.outcome is Outcome.COMPLETE:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in sorted(result.test_metrics.items()))
-            return self.hub.ended(Outcome.COMPLETE, f"trained {result.step} steps; {shown}", **with_result)
-        return self.hub.ended(Outcome.STOPPED, f"saved at step {result.step} and stopped")
+            return self.run_state.ended(Outcome.COMPLETE, f"trained {result.step} steps; {shown}", **with_result)
+        return self.run_state.ended(Outcome.STOPPED, f"saved at step {result.step} and stopped")
 
     def _failed(self, failure: Failure) -> ExitMessage:
         if self._stop_asked.is_set() and failure.recoverable:
             return self._stopped_without_save()
-        return self.hub.ended(
+        return self.run_state.ended(
             Outcome.FAILED,
             failure.message,
             failure.failure_class,
@@ -274,8 +274,8 @@ class Driver:
     def _stop(self) -> None:
         if self._stop_seen is None:
             self._stop_seen = time.monotonic()
-            training = self.hub.state in (TrainerState.TRAINING, TrainerState.FINISHING)
-            self.hub.to(TrainerState.STOPPING)
+            training = self.run_state.state in (TrainerState.TRAINING, TrainerState.FINISHING)
+            self.run_state.to(TrainerState.STOPPING)
             if not training:  # nothing is in memory that isn't in the newest checkpoint
                 self._end(self._stopped_without_save())
             self._carry_out(self.group.on_stop())
@@ -283,28 +283,28 @@ class Driver:
             self._end(self._stopped_without_save())
 
     def _stopped_without_save(self) -> ExitMessage:
-        step = self.hub.checkpoint.step if self.hub.checkpoint else self.hub.resumed_from_step or 0
-        return self.hub.ended(Outcome.STOPPED, f"stopped; will resume from step {step}")
+        step = self.run_state.checkpoint.step if self.run_state.checkpoint else self.run_state.resumed_from_step or 0
+        return self.run_state.ended(Outcome.STOPPED, f"stopped; will resume from step {step}")
 
     def _watch_for_stall(self) -> None:
         limit = self._patience()
-        if self._outcome is not None or time.monotonic() - self.hub.last_move < limit:
+        if self._outcome is not None or time.monotonic() - self.run_state.last_move < limit:
             return
         if not self.group.has_ranks:
             # a pod that is missing is the operator's to wait for; agents that are missing though it is there are not
             if self._has_workers and self.group.phase is Phase.GATHERING:
                 text = f"Ray Train started no agents for {limit} s, although all workers have joined"
-                self._end(self.hub.ended(Outcome.FAILED, text, FailureClass.STALLED))
+                self._end(self.run_state.ended(Outcome.FAILED, text, FailureClass.STALLED))
             return
         self._send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS
-        while time.monotonic() < deadline and len(self.hub.stacks) < self.settings.workers:
+        while time.monotonic() < deadline and len(self.run_state.stacks) < self.settings.workers:
             with contextlib.suppress(queue.Empty):  # a rank that hangs without Python can't answer, hence the deadline
                 self._carry_out(self._events.get(timeout=_TICK)())
-        rank, lines = min(self.hub.stacks.items(), default=(None, []))
-        step = self.hub.last.step if self.hub.last else 0
+        rank, lines = min(self.run_state.stacks.items(), default=(None, []))
+        step = self.run_state.last.step if self.run_state.last else 0
         self._end(
-            self.hub.ended(
+            self.run_state.ended(
                 Outcome.FAILED,
                 f"no new step for {limit} s after step {step}; look for a deadlock, or raise run.stallSeconds",
                 FailureClass.STALLED,
@@ -316,7 +316,7 @@ class Driver:
     def _patience(self) -> int:
         """Seconds without news that are a stall: loading and packaging make no steps and may take longer than one."""
         limit = self.job.spec.run.stall_seconds
-        return limit if self.hub.state is TrainerState.TRAINING else max(limit, _PREPARING_SECONDS)
+        return limit if self.run_state.state is TrainerState.TRAINING else max(limit, _PREPARING_SECONDS)
 
     # -- storage ------------------------------------------------------------------------------------------------
     def _open_run(self) -> Store:
@@ -335,7 +335,7 @@ def main(arguments: list[str]) -> int:
         beat(Path(settings.heartbeat_file))
     driver = Driver(settings)
     message = driver.lead()
-    message = driver.outlets.finish(message)
+    message = driver.sinks.finish(message)
     result = Path(settings.result_file)
     result.with_suffix(".tmp").write_text(message.encode())
     result.with_suffix(".tmp").rename(result)

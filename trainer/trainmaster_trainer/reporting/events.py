@@ -22,7 +22,7 @@ _LOG_LIMIT = 8 * 2**20
 _LAST_SECONDS = 20.0
 
 
-class Keeper:
+class EventLog:
     """Writes events.jsonl and the log as whole files, because S3 can't append: at most every 5 s, and at the end."""
 
     def __init__(self, run: Store, attempt: int, pod: str, log_file: str) -> None:
@@ -41,7 +41,7 @@ class Keeper:
         self._lines: list[bytes] = []
         self._new = threading.Event()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="event-log", daemon=True)
         self._thread.start()
 
     def show(self, event: Event) -> None:

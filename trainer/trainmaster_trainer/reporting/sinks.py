@@ -18,55 +18,60 @@ from trainmaster_trainer.storage.store import Store
 
 from .console import PlainDisplay
 from .event import MILESTONES, EventKind, RunEvent
-from .events import Keeper
+from .events import EventLog
 from .operator import ProgressPush
-from .state import Event, Hub
+from .state import Event, RunState
 from .trackers.background import BackgroundTracker
 from .trackers.base import factory
 
 
-class Outlets:
+class Sinks:
     """The sinks of an attempt, connected to its run state."""
 
     def __init__(
-        self, settings: DriverSettings, job: TrainingJob, hub: Hub, run: Store, nobody_watches: Callable[[], None]
+        self,
+        settings: DriverSettings,
+        job: TrainingJob,
+        run_state: RunState,
+        run: Store,
+        on_display_gone: Callable[[], None],
     ) -> None:
         """Connect the sinks that are configured.
 
         Args:
             settings: Which sinks there are.
             job: What is trained.
-            hub: Source of the events.
+            run_state: Source of the events.
             run: Store of the run.
-            nobody_watches: Called when the process that started the driver and displays its events is gone.
+            on_display_gone: Called when the process that started the driver and displays its events is gone.
         """
-        self._hub = hub
-        self._nobody_watches = nobody_watches
-        self._keeper = Keeper(run, settings.attempt, settings.pod, settings.log_file)
-        hub.listen(self._keeper.show)
+        self._run_state = run_state
+        self._on_display_gone = on_display_gone
+        self._event_log = EventLog(run, settings.attempt, settings.pod, settings.log_file)
+        run_state.listen(self._event_log.show)
         self._push: ProgressPush | None = None
         if settings.progress_url:
             self._push = ProgressPush(
-                settings.progress_url, settings.progress_ca, settings.progress_token, hub.progress
+                settings.progress_url, settings.progress_ca, settings.progress_token, run_state.progress
             )
-            hub.listen(self._wake_push)
-        self._trackers = _trackers(settings, job, hub, run)
+            run_state.listen(self._wake_push)
+        self._trackers = _trackers(settings, job, run_state, run)
         for tracker in self._trackers:
-            hub.listen(tracker.show)
+            run_state.listen(tracker.show)
         if settings.events_fd:
             self._stream = os.fdopen(settings.events_fd, "w", buffering=1)
-            hub.listen(self._write)
+            run_state.listen(self._write)
         else:
-            hub.listen(PlainDisplay(job.spec.checkpoint.metric).show)
+            run_state.listen(PlainDisplay(job.spec.checkpoint.metric).show)
 
     def finish(self, message: ExitMessage) -> ExitMessage:
         """Flush and close every sink. Returns the message with what the trackers added to it."""
         if self._push is not None:
             self._push.wake()  # the operator hears of the checkpoint before the trackers end
         self._close_trackers(message)
-        message = message.model_copy(update={"trackers": list(self._hub.trackers.values())})
-        self._hub.emit(EventKind.RESULT, **message.wire())
-        self._keeper.close()
+        message = message.model_copy(update={"trackers": list(self._run_state.trackers.values())})
+        self._run_state.emit(EventKind.RESULT, **message.wire())
+        self._event_log.close()
         if self._push is not None:
             self._push.close()
         return message
@@ -88,13 +93,13 @@ class Outlets:
         try:
             self._stream.write(json.dumps(event) + "\n")
         except OSError:
-            self._nobody_watches()
+            self._on_display_gone()
 
 
-def _trackers(settings: DriverSettings, job: TrainingJob, hub: Hub, run: Store) -> list[BackgroundTracker]:
+def _trackers(settings: DriverSettings, job: TrainingJob, run_state: RunState, run: Store) -> list[BackgroundTracker]:
     entries = [Entry.model_validate(entry) for entry in settings.tracking]
     folder = Path(settings.base_dir)
     return [
-        BackgroundTracker(name, lambda entry=entry: factory(entry, folder)(), job, settings.attempt, hub, run)  # type: ignore[misc]
+        BackgroundTracker(name, lambda entry=entry: factory(entry, folder)(), job, settings.attempt, run_state, run)  # type: ignore[misc]
         for name, entry in zip(names(entries), entries, strict=True)
     ]

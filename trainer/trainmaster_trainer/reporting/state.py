@@ -24,7 +24,7 @@ MOVING = {ReportKind.LOADED, ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.
 written together with a newer one, so it may be thousands of steps back."""
 
 
-class Hub:
+class RunState:
     """Thread-safe. Listeners are called in the thread that brings the news and must not block."""
 
     def __init__(self, job: TrainingJob, attempt: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from trainmaster_api.layout import METRICS
 from trainmaster_trainer.backends.torch.builder import Setup, build, gather_ranks
-from trainmaster_trainer.backends.torch.control_point import Pulse
+from trainmaster_trainer.backends.torch.control_point import ControlPoint
 from trainmaster_trainer.checkpoint import State
 
 from tests.unit.trainer.harness import Recording, make_context, run_store, small_job, train
@@ -81,7 +81,7 @@ def test_other_workers_draw_anew_and_share_the_loss(tmp_path: Path) -> None:
 
 def test_a_stop_between_two_logged_lines_changes_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,320 steps are logged every third."""
-    monkeypatch.setattr(Pulse, "_next_gap", lambda self, step: 50)
+    monkeypatch.setattr(ControlPoint, "_next_gap", lambda self, step: 50)
     job = small_job({"spec.training.loop": {"duration": "60ep", "seed": 3}})
     train(job, tmp_path / "whole")
     stopped = train(job, tmp_path / "parts", recording=Recording(stop_at=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from trainmaster_trainer.data.order import Cursor, split_rows
+from trainmaster_trainer.data.order import Sampler, split_rows
 
 rows = st.integers(8, 300)
 seeds = st.integers(0, 2**31 - 1)
@@ -23,31 +23,31 @@ def test_splits_cover_every_row_once(count: int, seed: int, shares: tuple[float,
 @given(rows, st.integers(1, 8), seeds, st.integers(0, 5))
 def test_epoch_leaves_out_less_than_a_batch(count: int, batch: int, seed: int, epoch: int) -> None:
     numbers = np.arange(count) * 7 + 3  # rows of a split aren't 0..n
-    cursor = Cursor(numbers, batch, seed)
-    first = epoch * cursor.steps_per_epoch
-    seen = np.concatenate([cursor.indices(first + step) for step in range(cursor.steps_per_epoch)])
+    sampler = Sampler(numbers, batch, seed)
+    first = epoch * sampler.steps_per_epoch
+    seen = np.concatenate([sampler.indices(first + step) for step in range(sampler.steps_per_epoch)])
     assert len(set(seen.tolist())) == len(seen)
     assert set(seen.tolist()) <= set(numbers.tolist())
     assert count - len(seen) < batch
-    assert cursor.epoch(first) == cursor.epoch(first + cursor.steps_per_epoch - 1) == epoch
+    assert sampler.epoch(first) == sampler.epoch(first + sampler.steps_per_epoch - 1) == epoch
 
 
 @given(rows, seeds, st.integers(0, 500), st.sampled_from([1, 2, 4, 8]))
 def test_workers_share_a_step_without_changing_it(count: int, seed: int, step: int, world_size: int) -> None:
     numbers = np.arange(count)
-    alone = Cursor(numbers, 8, seed).indices(step)
-    shares = [Cursor(numbers, 8, seed).indices(step, rank, world_size) for rank in range(world_size)]
+    alone = Sampler(numbers, 8, seed).indices(step)
+    shares = [Sampler(numbers, 8, seed).indices(step, rank, world_size) for rank in range(world_size)]
     assert np.array_equal(np.concatenate(shares), alone)
 
 
 @given(rows, seeds, st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_a_position_depends_on_no_position_before_it(count: int, seed: int, steps: list[int]) -> None:
-    used = Cursor(np.arange(count), 8, seed)
+    used = Sampler(np.arange(count), 8, seed)
     for step in steps:
-        assert np.array_equal(used.indices(step), Cursor(np.arange(count), 8, seed).indices(step))
+        assert np.array_equal(used.indices(step), Sampler(np.arange(count), 8, seed).indices(step))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     numbers = np.arange(64)
-    orders = {tuple(Cursor(numbers, 64, seed).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)}
+    orders = {tuple(Sampler(numbers, 64, seed).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9

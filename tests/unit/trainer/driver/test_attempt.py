@@ -57,7 +57,7 @@ def test_patience_is_longer_for_loading_and_packaging(
 ) -> None:
     run = job.spec.run.model_copy(update={"stall_seconds": asked})
     job = job.model_copy(update={"spec": job.spec.model_copy(update={"run": run})})
-    driver: Any = SimpleNamespace(job=job, hub=SimpleNamespace(state=state))
+    driver: Any = SimpleNamespace(job=job, run_state=SimpleNamespace(state=state))
     assert Driver._patience(driver) == seconds
 
 
@@ -147,13 +147,13 @@ def test_a_dead_rank_is_replaced_at_another_port(world: World) -> None:
         link.send(Exited(generation=1, code=-9))
     again = world.until(1, Start)
     assert (again.generation, again.master_port) == (2, port + 1)
-    assert world.driver.hub.recoveries == 1
+    assert world.driver.run_state.recoveries == 1
     world.steps(1, 99)
     world.steps(2, 20)
     world.finish(2, Outcome.COMPLETE)
     world.result()
-    assert world.driver.hub.last is not None
-    assert world.driver.hub.last.step == 20, "what an older group says is stale"
+    assert world.driver.run_state.last is not None
+    assert world.driver.run_state.last.step == 20, "what an older group says is stale"
 
 
 def test_the_error_of_a_rank_is_the_attempt_s(world: World) -> None:
@@ -189,7 +189,7 @@ def test_leaving_two_launchers_get_their_answers(world: World) -> None:
     world.until(1, Retire)
     world.gather("b")
     assert world.until(0, Start).generation == 2
-    assert world.driver.hub.recoveries == 1
+    assert world.driver.run_state.recoveries == 1
 
 
 def test_stop_saves_first(world: World) -> None:
@@ -232,7 +232,7 @@ def test_stall_of_agents_that_never_come_while_their_pods_are_there(
 
 def test_stop_before_training_has_nothing_to_save(world: World) -> None:
     world.driver.settings = replace(world.driver.settings, grace_seconds=600)  # and so doesn't wait for it
-    world.driver.hub.resumed_from_step = 7
+    world.driver.run_state.resumed_from_step = 7
     world.gather("a")
     world.until(0, Start)
     world.driver._stop_asked.set()
@@ -258,7 +258,7 @@ def test_stop_while_a_rank_dies_is_a_stop(world: World) -> None:
     world.until(0, Start)
     world.steps(1, 10)
     world.until(0, Warm)
-    world.driver.hub.checkpoint = checkpoint
+    world.driver.run_state.checkpoint = checkpoint
     world.driver._stop_asked.set()
     world.until(1, Stop)
     for link in world.links:

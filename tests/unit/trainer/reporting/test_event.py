@@ -9,21 +9,21 @@ from trainmaster_api.messages import Outcome, TrackerRef, TrainerState
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.reporting.event import EventKind, RunEvent
-from trainmaster_trainer.reporting.state import Event, Hub
+from trainmaster_trainer.reporting.state import Event, RunState
 
 
 def test_event_of_the_run_state_is_read_back(job: TrainingJob) -> None:
-    hub, events = Hub(job, 1), list[Event]()
-    hub.listen(events.append)
-    hub.ray_ready()
-    hub.to(TrainerState.TRAINING, "hello")
-    hub.report(
+    run_state, events = RunState(job, 1), list[Event]()
+    run_state.listen(events.append)
+    run_state.ray_ready()
+    run_state.to(TrainerState.TRAINING, "hello")
+    run_state.report(
         Report(kind=ReportKind.STEP, step=5, total_steps=10, epoch=1, eta_seconds=7.0, metrics={"train/loss": 0.5})
     )
-    hub.tracked(TrackerRef(name="mine", url="https://x", run_id="7"))
-    hub.emit("leaving", pod="w-1")
-    hub.emit("warning", message="careful")
-    hub.emit("result", **hub.ended(Outcome.COMPLETE).wire())
+    run_state.tracked(TrackerRef(name="mine", url="https://x", run_id="7"))
+    run_state.emit("leaving", pod="w-1")
+    run_state.emit("warning", message="careful")
+    run_state.emit("result", **run_state.ended(Outcome.COMPLETE).wire())
     found = [RunEvent.read(json.loads(json.dumps(event))) for event in events]
     kinds = [event.kind for event in found]
     assert kinds == [

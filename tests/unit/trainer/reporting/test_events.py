@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from trainmaster_trainer.errors import StorageUnavailable
 from trainmaster_trainer.reporting import events
-from trainmaster_trainer.reporting.events import Keeper
+from trainmaster_trainer.reporting.events import EventLog
 from trainmaster_trainer.storage.store import Store
 
 from .test_console import report
@@ -19,11 +19,11 @@ def test_keeper_events_of_earlier_attempts_stay(tmp_path: Path) -> None:
     store, log = Store(str(tmp_path / "run")), tmp_path / "log"
     log.write_text("printed\n")
     for attempt in (1, 2):
-        keeper = Keeper(store, attempt, "pod-x", str(log))
-        keeper.show({"event": "state", "state": "Training"})
-        keeper.show(report("Step"))
-        keeper.show({"event": "result", "outcome": "Complete", "checkpoint": None})
-        keeper.close()
+        event_log = EventLog(store, attempt, "pod-x", str(log))
+        event_log.show({"event": "state", "state": "Training"})
+        event_log.show(report("Step"))
+        event_log.show({"event": "result", "outcome": "Complete", "checkpoint": None})
+        event_log.close()
     lines = [json.loads(line) for line in (store.get("events.jsonl") or b"").splitlines()]
     found = [(line["attempt"], line["event"]) for line in lines]
     assert found == [(1, "state"), (1, "result"), (2, "state"), (2, "result")], "steps are not kept"
@@ -32,10 +32,10 @@ def test_keeper_events_of_earlier_attempts_stay(tmp_path: Path) -> None:
 
 def test_keeper_milestones_are_kept(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "run"))
-    keeper = Keeper(store, 1, "", "")
+    event_log = EventLog(store, 1, "", "")
     for kind in ("Resumed", "Loaded", "FirstStep", "Step", "Validation", "Checkpoint", "Warning", "Done"):
-        keeper.show(report(kind))
-    keeper.close()
+        event_log.show(report(kind))
+    event_log.close()
     kinds = [json.loads(line)["kind"] for line in (store.get("events.jsonl") or b"").splitlines()]
     assert kinds == ["Resumed", "Loaded", "FirstStep", "Checkpoint", "Warning", "Done"]
 
@@ -53,14 +53,14 @@ class Away(Store):
 
 def test_keeper_storage_that_is_away_loses_no_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Away(str(tmp_path / "run"))
-    keeper = Keeper(store, 1, "", "")
-    keeper.show({"event": "state", "state": "Training"})
+    event_log = EventLog(store, 1, "", "")
+    event_log.show({"event": "state", "state": "Training"})
     deadline = time.monotonic() + 10
     while "events.jsonl can't be written: no route to host" not in (out := capsys.readouterr().out):
         assert time.monotonic() < deadline, out
         time.sleep(0.01)
     store.is_back = True
-    keeper.close()
+    event_log.close()
     assert json.loads(store.get("events.jsonl") or b"")["state"] == "Training"
 
 
@@ -68,19 +68,19 @@ def test_keeper_log_is_cut_at_its_beginning(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(events, "_LOG_LIMIT", 4)
     (tmp_path / "log").write_text("first last")
     store = Store(str(tmp_path / "run"))
-    Keeper(store, 2, "", str(tmp_path / "log")).close()
+    EventLog(store, 2, "", str(tmp_path / "log")).close()
     assert store.get("logs/a2/driver.log") == b"last"
 
 
 def test_keeper_log_that_was_never_written(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "run"))
-    Keeper(store, 2, "", str(tmp_path / "none")).close()
+    EventLog(store, 2, "", str(tmp_path / "none")).close()
     assert [path for path, _ in store.list()] == ["events.jsonl"]
 
 
 def test_keeper_leaves_out_empty_fields(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "run"))
-    keeper = Keeper(store, 1, "", "")
-    keeper.show({"event": "result", "message": "", "metrics": {}, "lines": [], "step": 0, "checkpoint": None})
-    keeper.close()
+    event_log = EventLog(store, 1, "", "")
+    event_log.show({"event": "result", "message": "", "metrics": {}, "lines": [], "step": 0, "checkpoint": None})
+    event_log.close()
     assert json.loads(store.get("events.jsonl") or b"") == {"attempt": 1, "event": "result", "step": 0}

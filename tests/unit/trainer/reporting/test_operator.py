@@ -13,7 +13,7 @@ import pytest
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.reporting import operator as progress
 from trainmaster_trainer.reporting.operator import ProgressPush
-from trainmaster_trainer.reporting.state import Hub
+from trainmaster_trainer.reporting.state import RunState
 
 from .fake_operator import Operator
 
@@ -34,12 +34,12 @@ def token(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(job: TrainingJob) -> Hub:
-    return Hub(job, 1)
+def run_state(job: TrainingJob) -> RunState:
+    return RunState(job, 1)
 
 
-def test_push_at_once_when_woken_with_the_newest_token(operator: Operator, token: Path, hub: Hub) -> None:
-    push = ProgressPush(operator.url, "", str(token), hub.progress)
+def test_push_at_once_when_woken_with_the_newest_token(operator: Operator, token: Path, run_state: RunState) -> None:
+    push = ProgressPush(operator.url, "", str(token), run_state.progress)
     assert operator.seen.get(timeout=5)[0] == "Bearer first"
     token.write_text("second\n")
     began = time.monotonic()
@@ -49,9 +49,11 @@ def test_push_at_once_when_woken_with_the_newest_token(operator: Operator, token
     assert push.close()
 
 
-def test_push_close_tries_again(operator: Operator, token: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_close_tries_again(
+    operator: Operator, token: Path, run_state: RunState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operator.code = 503
-    push = ProgressPush(operator.url, "", str(token), hub.progress)
+    push = ProgressPush(operator.url, "", str(token), run_state.progress)
     operator.seen.get(timeout=5)
     threading.Timer(0.5, lambda: setattr(operator, "code", 204)).start()
     assert push.close()
@@ -59,10 +61,10 @@ def test_push_close_tries_again(operator: Operator, token: Path, hub: Hub, monke
 
 
 def test_push_dead_operator_costs_a_line(
-    token: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    token: Path, run_state: RunState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_LAST_WORD_SECONDS", 0.5)
-    push = ProgressPush("https://127.0.0.1:1/v1/progress", "", str(token), hub.progress)
+    push = ProgressPush("https://127.0.0.1:1/v1/progress", "", str(token), run_state.progress)
     began = time.monotonic()
     assert not push.close()
     assert time.monotonic() - began < 5
@@ -70,15 +72,17 @@ def test_push_dead_operator_costs_a_line(
     assert printed.count("training continues") == 1, printed
 
 
-def test_push_missing_token_costs_a_line(operator: Operator, tmp_path: Path, hub: Hub, monkeypatch: Any) -> None:
+def test_push_missing_token_costs_a_line(
+    operator: Operator, tmp_path: Path, run_state: RunState, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(progress, "_LAST_WORD_SECONDS", 0.3)
-    push = ProgressPush(operator.url, "", str(tmp_path / "none"), hub.progress)
+    push = ProgressPush(operator.url, "", str(tmp_path / "none"), run_state.progress)
     assert not push.close()
     assert operator.seen.empty()
 
 
-def test_push_sends_the_message_of_the_contract(operator: Operator, token: Path, hub: Hub) -> None:
-    push = ProgressPush(operator.url, "", str(token), hub.progress)
+def test_push_sends_the_message_of_the_contract(operator: Operator, token: Path, run_state: RunState) -> None:
+    push = ProgressPush(operator.url, "", str(token), run_state.progress)
     message = operator.seen.get(timeout=5)[1]
     push.close()
     assert json.loads(message.model_dump_json(by_alias=True))["state"] == "Starting"

@@ -17,8 +17,8 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting import operator as progress
-from trainmaster_trainer.reporting.sinks import Outlets
-from trainmaster_trainer.reporting.state import Hub
+from trainmaster_trainer.reporting.sinks import Sinks
+from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store
 
 from .fake_operator import Operator
@@ -49,18 +49,18 @@ class Run:
     """A run with the sinks of its settings."""
 
     def __init__(self, job: TrainingJob, folder: Path, **settings: Any) -> None:
-        self.store, self.hub = Store(str(folder / "run")), Hub(job, 3)
+        self.store, self.run_state = Store(str(folder / "run")), RunState(job, 3)
         self.left: list[str] = []
         base = DriverSettings(
             job_file="", attempt=3, workers=1, storage_uri="", base_dir=str(folder), scratch=str(folder),
             result_file="", token_file="",
         )  # fmt: skip
-        self.outlets = Outlets(
-            replace(base, **settings), job, self.hub, self.store, nobody_watches=lambda: self.left.append("gone")
+        self.sinks = Sinks(
+            replace(base, **settings), job, self.run_state, self.store, on_display_gone=lambda: self.left.append("gone")
         )
 
     def report(self, kind: ReportKind, step: int) -> None:
-        self.hub.report(Report(kind=kind, step=step, total_steps=9, epoch=0, metrics={"train/loss": 0.5}))
+        self.run_state.report(Report(kind=kind, step=step, total_steps=9, epoch=0, metrics={"train/loss": 0.5}))
 
     def kept(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.store.get(EVENTS) or b"").splitlines()]
@@ -88,7 +88,7 @@ def lines_of(descriptor: int) -> list[dict[str, Any]]:
 def test_display_plain_lines_without_a_stream(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
     run = begin()
     run.report(ReportKind.STEP, 4)
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
     assert "step 4/9" in capsys.readouterr().out
 
 
@@ -96,8 +96,8 @@ def test_display_events_as_json_lines(begin: Begin, capsys: pytest.CaptureFixtur
     reads, writes = os.pipe()
     run = begin(events_fd=writes)
     run.report(ReportKind.STEP, 4)
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
-    run.outlets._stream.close()
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
+    run.sinks._stream.close()
     found = lines_of(reads)
     assert [event["event"] for event in found] == ["state", "report", "result"]
     assert found[1]["step"] == 4
@@ -108,9 +108,9 @@ def test_display_that_is_gone_is_told_and_harms_nothing(begin: Begin) -> None:
     reads, writes = os.pipe()
     run = begin(events_fd=writes)
     os.close(reads)
-    run.hub.to(TrainerState.TRAINING)
+    run.run_state.to(TrainerState.TRAINING)
     assert run.left == ["gone"]
-    run.outlets.finish(run.hub.ended(Outcome.STOPPED))
+    run.sinks.finish(run.run_state.ended(Outcome.STOPPED))
     assert run.kept()[-1]["outcome"] == "Stopped", "the other sinks go on"
 
 
@@ -118,7 +118,7 @@ def test_storage_keeps_events_and_log(begin: Begin, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("printed\n")
     run = begin(log_file=str(tmp_path / "log"), pod="digits-3-head")
     run.report(ReportKind.LOADED, 0)
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE, "trained"))
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE, "trained"))
     assert [(event["attempt"], event["event"]) for event in run.kept()] == [(3, "report"), (3, "result")]
     assert run.kept()[-1]["message"] == "trained"
     assert run.store.get(f"{LOGS}/a3/digits-3-head.log") == b"printed\n"
@@ -142,26 +142,26 @@ def test_operator_hears_of_milestones_at_once(begin: Begin, operator: Operator, 
     run = pushing(begin, operator, tmp_path)
     run.report(ReportKind.FIRST_STEP, 1)
     assert newest(operator, lambda message: message.step == 1).state is TrainerState.TRAINING
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
 
 
 def test_operator_is_not_woken_by_steps(begin: Begin, operator: Operator, tmp_path: Path) -> None:
     run = pushing(begin, operator, tmp_path)
-    run.hub.state = TrainerState.TRAINING  # else the first step is a transition, of which it hears
+    run.run_state.state = TrainerState.TRAINING  # else the first step is a transition, of which it hears
     for step in range(1, 6):
         run.report(ReportKind.STEP, step)
     # that nothing comes can only be seen by waiting; what wakes the push is there after some milliseconds
     with pytest.raises(queue.Empty):
         operator.seen.get(timeout=1)
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
     assert newest(operator, lambda message: message.step == 5)
 
 
 def test_operator_hears_the_last_checkpoint_before_the_end(begin: Begin, operator: Operator, tmp_path: Path) -> None:
     run = pushing(begin, operator, tmp_path)
-    run.hub.checkpoint = CheckpointRef(step=8, attempt=3, uri="x", time="2026-01-01T00:00:00Z")
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
-    assert newest(operator, lambda message: message.checkpoint is not None).checkpoint == run.hub.checkpoint
+    run.run_state.checkpoint = CheckpointRef(step=8, attempt=3, uri="x", time="2026-01-01T00:00:00Z")
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
+    assert newest(operator, lambda message: message.checkpoint is not None).checkpoint == run.run_state.checkpoint
 
 
 def trackers(*paths: Path) -> Sequence[dict[str, Any]]:
@@ -172,7 +172,7 @@ def test_trackers_log_and_are_in_the_result(begin: Begin, tmp_path: Path) -> Non
     (tmp_path / "csv_tracker.py").write_text(CSV)
     run = begin(tracking=trackers(tmp_path / "a.csv", tmp_path / "b.csv"))
     run.report(ReportKind.STEP, 4)
-    message = run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
+    message = run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
     assert {tracker.url for tracker in message.trackers} == {f"file://{tmp_path}/{name}.csv" for name in "ab"}
     assert len({tracker.name for tracker in message.trackers}) == 2
     for name in "ab":
@@ -199,6 +199,6 @@ def test_trackers_that_hang_are_given_up_together(begin: Begin, tmp_path: Path) 
             assert waiting.get(timeout=10) == 0
             both.put(None)
 
-    run.outlets._trackers = [Hangs(0), Opens(1)]  # type: ignore[list-item]
-    run.outlets.finish(run.hub.ended(Outcome.COMPLETE))
+    run.sinks._trackers = [Hangs(0), Opens(1)]  # type: ignore[list-item]
+    run.sinks.finish(run.run_state.ended(Outcome.COMPLETE))
     assert both.empty()

@@ -16,7 +16,7 @@ from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
 from trainmaster_trainer.data import Prepared, load_data
-from trainmaster_trainer.data.order import Cursor
+from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
@@ -50,7 +50,7 @@ class Setup:
     model: nn.Module
     replica: nn.Module
     optimizer: torch.optim.Optimizer
-    cursor: Cursor
+    sampler: Sampler
     total_steps: int
     schedule: Schedule
     early: Patience | None
@@ -149,8 +149,8 @@ def build(context: Context) -> Setup:
     torch.manual_seed(training.loop.seed)  # the same initial weights on every rank and for every world size
     model = build_model(training.model, data.rows.shape, task.outputs).to(context.device)
     _require_tensors(model, training.model.label)
-    cursor = Cursor(data.train, training.data.batch_size, training.loop.seed)
-    total_steps = steps_of(training.loop.duration, cursor.steps_per_epoch)
+    sampler = Sampler(data.train, training.data.batch_size, training.loop.seed)
+    total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
     early = training.loop.early_stopping
     setup = Setup(
         context=context,
@@ -162,9 +162,9 @@ def build(context: Context) -> Setup:
         # all gradients.
         replica=DistributedDataParallel(model, gradient_as_bucket_view=True) if context.world_size > 1 else model,
         optimizer=build_optimizer(training.optimizer, model),
-        cursor=cursor,
+        sampler=sampler,
         total_steps=total_steps,
-        schedule=Schedule(training.schedule, task, total_steps, cursor.steps_per_epoch),
+        schedule=Schedule(training.schedule, task, total_steps, sampler.steps_per_epoch),
         early=Patience(
             task.objective(early.metric, "loop.earlyStopping.metric"), early.patience, early.min_delta
         ) if early else None,

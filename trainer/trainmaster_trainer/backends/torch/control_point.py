@@ -27,7 +27,7 @@ class Decision:
     save: bool
 
 
-class Pulse:
+class ControlPoint:
     """Control points of one rank.
 
     Args:

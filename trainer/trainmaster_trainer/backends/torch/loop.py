@@ -17,7 +17,7 @@ from trainmaster_trainer.context import Context, ReportKind, Result
 from trainmaster_trainer.errors import NonFiniteLoss, UserCodeError
 
 from .builder import Setup, build, gather_ranks, share_buffers, share_state
-from .control_point import Pulse
+from .control_point import ControlPoint
 from .evaluate import evaluate
 from .finish import finish
 from .optim import LARGEST, set_lr, step_unless_bad
@@ -48,15 +48,15 @@ def fit(context: Context) -> Result:
             setup.restore(state)
         warm_up(setup)
         recorder.report(ReportKind.LOADED)
-        pulse = Pulse(context, setup.step)
-        recorder.pulse = pulse
-        validate_every = steps_of(setup.spec.training.loop.validate_every, setup.cursor.steps_per_epoch)
+        control_point = ControlPoint(context, setup.step)
+        recorder.control_point = control_point
+        validate_every = steps_of(setup.spec.training.loop.validate_every, setup.sampler.steps_per_epoch)
 
         while setup.step < setup.total_steps and not setup.stopped_early:
             save_due = False
             # -- control point: the only place where the loop looks at the clock, at signals or at storage
-            if setup.step >= pulse.next_step:
-                decision = pulse.exchange(setup.step, recorder.wants_save())
+            if setup.step >= control_point.next_step:
+                decision = control_point.exchange(setup.step, recorder.wants_save())
                 # Reading the flag waits for the device, so it is done here and not in each step; and before anything
                 # is saved or reported, so that no checkpoint and no report has a step after the first bad one.
                 raise_if_bad(setup)
@@ -71,7 +71,7 @@ def fit(context: Context) -> Result:
                 gc.collect()
 
             train_step(setup)
-            if setup.step == pulse.first_step + 1:
+            if setup.step == control_point.first_step + 1:
                 gc.freeze()  # nothing allocated so far is garbage; leaving it out makes later collections cheap
                 recorder.report(ReportKind.FIRST_STEP)
 
@@ -115,7 +115,7 @@ def train_step(setup: Setup) -> None:
     micro_batches = loop.gradient_accumulation
     # A pure function of seed, step and rank: this is why a resume needs no state of a data loader, and why the rows of
     # a step don't depend on the number of workers.
-    rows = setup.cursor.indices(setup.step, context.rank, context.world_size)
+    rows = setup.sampler.indices(setup.step, context.rank, context.world_size)
     size = len(rows) // micro_batches
 
     for index in range(micro_batches):
@@ -166,7 +166,7 @@ def warm_up(setup: Setup) -> None:
     a resume accumulates gradients in the same order as an uninterrupted run. Floating-point addition isn't associative,
     so a bit-identical resume depends on this.
     """
-    rows = setup.cursor.indices(setup.step, setup.context.rank, setup.context.world_size)
+    rows = setup.sampler.indices(setup.step, setup.context.rank, setup.context.world_size)
     x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
     with unseen(setup):
         for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass

@@ -23,7 +23,7 @@ from trainmaster_trainer.storage.metrics_file import MetricsLog
 from trainmaster_trainer.storage.store import open_store
 
 from .builder import Setup
-from .control_point import Pulse
+from .control_point import ControlPoint
 
 MOST_LOGGED = 400  # lines of train/loss over a run, in addition to one per validation
 AUTO_COST = 0.01  # share of the time that automatic checkpoints may take
@@ -36,7 +36,7 @@ class Recorder:
     def __init__(self, setup: Setup) -> None:
         self.setup, self.context = setup, setup.context
         spec = setup.spec.checkpoint
-        self.pulse: Pulse | None = None
+        self.control_point: ControlPoint | None = None
         self.log_every = max(1, setup.total_steps // MOST_LOGGED)
         self._told_slow: Slow | None = None
         self._metrics: dict[str, float] = {}
@@ -92,8 +92,8 @@ class Recorder:
         setup = self.setup
         at = setup.step if step is None else step
         total = at if setup.stopped_early else setup.total_steps
-        eta = self.pulse.eta_seconds(at, total) if self.pulse else None
-        epoch = setup.cursor.epoch(max(0, at - 1))
+        eta = self.control_point.eta_seconds(at, total) if self.control_point else None
+        epoch = setup.sampler.epoch(max(0, at - 1))
         self.context.report(
             Report(
                 kind=kind,
@@ -112,7 +112,7 @@ class Recorder:
         self._metrics.update(metrics)
         if self.context.rank == 0:
             setup = self.setup
-            self._log.add(setup.step, setup.cursor.epoch(setup.step - 1), metrics)
+            self._log.add(setup.step, setup.sampler.epoch(setup.step - 1), metrics)
         if kind is ReportKind.VALIDATION:
             self.report(kind)
 
@@ -138,7 +138,7 @@ class Recorder:
         setup = self.setup
         every = setup.spec.checkpoint.every
         number, unit = (0, "") if every == "auto" else parse_count(every)
-        steps = {"step": number, "ep": number * setup.cursor.steps_per_epoch}.get(unit, 0)
+        steps = {"step": number, "ep": number * setup.sampler.steps_per_epoch}.get(unit, 0)
         is_due = steps > 0 and setup.step % steps == 0
         return is_due or setup.step == setup.total_steps or setup.stopped_early
 

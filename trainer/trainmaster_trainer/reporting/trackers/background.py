@@ -16,7 +16,7 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.reporting.event import MOVING, EventKind, RunEvent
-from trainmaster_trainer.reporting.state import Event, Hub
+from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.storage.store import Store
 
 from .base import Factory, TrackedRun, Tracker, flatten
@@ -46,7 +46,9 @@ def read_record(run: Store, name: str) -> dict[str, str]:
 class BackgroundTracker:
     """Runs one tracker in a thread that starts with the first step, so that an import doesn't slow the start."""
 
-    def __init__(self, name: str, factory: Factory, job: TrainingJob, attempt: int, hub: Hub, run: Store) -> None:
+    def __init__(
+        self, name: str, factory: Factory, job: TrainingJob, attempt: int, run_state: RunState, run: Store
+    ) -> None:
         """Prepare; nothing is imported or opened yet.
 
         Args:
@@ -54,11 +56,11 @@ class BackgroundTracker:
             factory: Makes the tracker, in its thread.
             job: What is trained.
             attempt: Number of the attempt.
-            hub: Told of the tracker's run and of warnings.
+            run_state: Told of the tracker's run and of warnings.
             run: Store of the run.
         """
         self._name, self._factory, self._job, self._attempt = name, factory, job, attempt
-        self._hub, self._run = hub, run
+        self._run_state, self._run = run_state, run
         self._lock = threading.Lock()
         self._values: list[tuple[int, float, dict[str, float]]] = []
         self._wake = threading.Event()
@@ -138,7 +140,7 @@ class BackgroundTracker:
             self._run.put(record_path(self._name), json.dumps(record).encode())
         self._is_started = True
         reference = TrackerRef(name=self._name, url=url, run_id=found.get("run_id", ""))
-        self._hub.tracked(reference)
+        self._run_state.tracked(reference)
 
     def _flush(self, tracker: Tracker) -> None:
         while True:
@@ -174,6 +176,6 @@ class BackgroundTracker:
     def _warn(self, text: str) -> None:
         if not self._warned:
             self._warned = True
-            self._hub.emit(
+            self._run_state.emit(
                 EventKind.WARNING, message=f"tracker {self._name} is unavailable ({text}); training continues"
             )

@@ -32,7 +32,7 @@ def parameters(setup: Setup) -> torch.Tensor:
 
 def poison(setup: Setup, step: int) -> None:
     """The rows of a step become NaN."""
-    rows = torch.from_numpy(setup.cursor.indices(step))
+    rows = torch.from_numpy(setup.sampler.indices(step))
     setup.data._scaled["x"][rows] = torch.nan
 
 
@@ -51,7 +51,7 @@ def test_the_weights_are_those_of_a_plain_loop_to_the_bit(tmp_path: Path, clip: 
     start = parameters(theirs).clone()
     assert torch.equal(parameters(setup), start)
     for step in range(30):
-        x, y = setup.data.batch(setup.cursor.indices(step))
+        x, y = setup.data.batch(setup.sampler.indices(step))
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         if clip is not None:
@@ -159,7 +159,7 @@ def test_fused_kernels_of_torch_skip_by_found_inf() -> None:
 def test_the_logged_gradient_norm_is_that_before_clipping(tmp_path: Path, clip: float | None) -> None:
     asked: dict[str, object] = {"duration": "2ep", "seed": 3}
     setup = built(tmp_path, {"spec.training.loop": asked if clip is None else {**asked, "clipNorm": clip}})
-    x, y = setup.data.batch(setup.cursor.indices(0))
+    x, y = setup.data.batch(setup.sampler.indices(0))
     F.cross_entropy(setup.model(x), y).backward()
     expected = torch.nn.utils.get_total_norm([p.grad for p in setup.parameters if p.grad is not None])
     setup.optimizer.zero_grad()

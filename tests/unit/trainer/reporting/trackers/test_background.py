@@ -15,7 +15,7 @@ from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Tracker as Entry
 from trainmaster_trainer.context import Report, ReportKind
-from trainmaster_trainer.reporting.state import Event, Hub
+from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.reporting.trackers import background
 from trainmaster_trainer.reporting.trackers.background import BackgroundTracker, read_record, record_path
 from trainmaster_trainer.reporting.trackers.base import TrackedRun, Tracker, factory, flatten
@@ -79,13 +79,13 @@ class Run:
     """A run with one tracker."""
 
     def __init__(self, job: TrainingJob, store: Store, made: Callable[[], Tracker]) -> None:
-        self.hub, self.events = Hub(job, 1), list[Event]()
-        self.hub.listen(self.events.append)
-        self.one = BackgroundTracker("mine", made, job, 1, self.hub, store)
-        self.hub.listen(self.one.show)
+        self.run_state, self.events = RunState(job, 1), list[Event]()
+        self.run_state.listen(self.events.append)
+        self.one = BackgroundTracker("mine", made, job, 1, self.run_state, store)
+        self.run_state.listen(self.one.show)
 
     def step(self, step: int, **metrics: float) -> None:
-        self.hub.report(
+        self.run_state.report(
             Report(kind=ReportKind.STEP, step=step, total_steps=3, epoch=0, metrics=metrics or {"train/loss": 1.0})
         )
 
@@ -112,8 +112,8 @@ def test_a_run_from_start_to_end(job: TrainingJob, store: Store) -> None:
     assert tracker.run.kept == {}
     assert tracker.logged == [(1, {"train/loss": 1.0}), (2, {"train/loss": 0.5}), (3, {"test/accuracy": 0.98})]
     assert tracker.calls[-2:] == ["artifacts model ['data.json']", "finish Complete"]
-    assert run.hub.ended(Outcome.COMPLETE).trackers == run.hub.progress().trackers
-    assert run.hub.progress().trackers[0].wire() == {"name": "mine", "url": "https://tracker/1", "runId": "7"}
+    assert run.run_state.ended(Outcome.COMPLETE).trackers == run.run_state.progress().trackers
+    assert run.run_state.progress().trackers[0].wire() == {"name": "mine", "url": "https://tracker/1", "runId": "7"}
     assert run.warnings() == []
 
 
@@ -229,7 +229,7 @@ def test_a_tracker_of_the_user_s_own_is_one_file(job: TrainingJob, store: Store,
             run.step(step, **{"train/loss": step / 2})
         run.one.close(ExitMessage(outcome=Outcome.STOPPED))
         assert run.warnings() == []
-        assert run.hub.progress().trackers[0].url == f"file://{tmp_path}/metrics.csv"
+        assert run.run_state.progress().trackers[0].url == f"file://{tmp_path}/metrics.csv"
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert lines == ["step,metric,value", "1,train/loss,0.5", "2,train/loss,1.0", "3,train/loss,1.5"]
     assert json.loads(store.get(record_path("mine")) or b"")["run_id"] == "metrics.csv"

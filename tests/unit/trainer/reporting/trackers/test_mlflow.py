@@ -11,7 +11,7 @@ from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Mlflow, Tracker
 from trainmaster_trainer.context import Report, ReportKind
-from trainmaster_trainer.reporting.state import Event, Hub
+from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.reporting.trackers.background import BackgroundTracker, record_path
 from trainmaster_trainer.reporting.trackers.base import factory
 from trainmaster_trainer.storage.store import Store
@@ -27,15 +27,17 @@ def store(tmp_path: Path) -> Store:
 
 
 def attempt(uri: str, job: TrainingJob, store: Store, steps: range, end: ExitMessage) -> list[Event]:
-    hub, events = Hub(job, 1), list[Event]()
-    hub.listen(events.append)
+    run_state, events = RunState(job, 1), list[Event]()
+    run_state.listen(events.append)
     entry = Tracker(mlflow=Mlflow(uri=uri))
-    one = BackgroundTracker("mlflow", factory(entry, Path("/nowhere")), job, 1, hub, store)
-    hub.listen(one.show)
+    one = BackgroundTracker("mlflow", factory(entry, Path("/nowhere")), job, 1, run_state, store)
+    run_state.listen(one.show)
     for step in steps:
         known = {"train/loss": 1 / step, "val/loss": 9.0}  # the last validation's, until there is another
-        hub.report(Report(kind=ReportKind.STEP, step=step, total_steps=40, epoch=0, metrics=known))
-    hub.report(Report(kind=ReportKind.VALIDATION, step=steps[-1], total_steps=40, epoch=0, metrics={"val/loss": 0.5}))
+        run_state.report(Report(kind=ReportKind.STEP, step=step, total_steps=40, epoch=0, metrics=known))
+    run_state.report(
+        Report(kind=ReportKind.VALIDATION, step=steps[-1], total_steps=40, epoch=0, metrics={"val/loss": 0.5})
+    )
     one.close(end)
     return events
 
