@@ -11,6 +11,7 @@ from typing import Literal
 from trainmaster_api.types import Model
 
 from .data import Data
+from .distributed import Distributed
 from .loop import Loop
 from .model import ModelPart
 from .optimizer import Optimizer
@@ -35,3 +36,5 @@ class Training(Model):
     """The learning-rate schedule."""
     loop: Loop = Loop()
     """Duration, precision and other settings of the training loop."""
+    distributed: Distributed = Distributed()
+    """How several workers train one model."""

@@ -230,6 +230,21 @@ def _min_lr_ratio(spec: Spec) -> Iterator[Problem]:
         yield Problem("spec.training.schedule.minLrRatio", words)
 
 
+# --- several workers -----------------------------------------------------------------------------------------------
+
+
+@_check("spec.training.distributed.syncBatchNorm", "spec.cluster.workers.count", "spec.cluster.workers.gpus")
+def _sync_batch_norm(spec: Spec) -> Iterator[Problem]:
+    """`distributed.syncBatchNorm` requires GPUs if there is more than one worker."""
+    workers = spec.cluster.workers
+    if spec.training.distributed.sync_batch_norm and workers.count > 1 and not workers.gpus:
+        words = (
+            "requires GPUs, because PyTorch has no SyncBatchNorm on CPUs: set cluster.workers.gpus, use "
+            "cluster.workers.count: 1, or remove it and use a norm that doesn't depend on the batch, such as GroupNorm"
+        )
+        yield Problem("spec.training.distributed.syncBatchNorm", words)
+
+
 # --- metrics that are watched --------------------------------------------------------------------------------------
 
 

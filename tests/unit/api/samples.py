@@ -84,6 +84,7 @@ IRIS: Changes = {f"{_DATA}.source": "sklearn:iris"}
 IMAGES: Changes = {f"{_DATA}.source": "images:pictures"}
 CNN: Changes = {"spec.training.model": {"name": "cnn"}}
 KAPPA = {"class": "my_pkg.metrics:CohenKappa"}
+SYNC: Changes = {"spec.training.distributed.syncBatchNorm": True}
 PLATEAU = {"name": "plateau", "args": {"metric": "val/accuracy"}}
 
 # id of a check -> (path, a job that breaks it and no other, a job near to it that breaks none)
@@ -199,6 +200,18 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job({"spec.training.schedule": {"name": "constant", "minLrRatio": 0.1}}),
             job({"spec.training.schedule": {"name": "linear", "minLrRatio": 0.1}}),
         )
+    ],
+    "sync-batch-norm": [
+        (
+            "spec.training.distributed.syncBatchNorm",
+            job(SYNC, {"spec.cluster.workers": {"count": 2}}),
+            job(SYNC, {"spec.cluster.workers": {"count": 2, "gpus": 1}}),
+        ),
+        (
+            "spec.training.distributed.syncBatchNorm",
+            job(SYNC, {"spec.cluster.workers": {"count": 2, "gpus": 0}}),
+            job(SYNC, {"spec.cluster.workers": {"count": 1}}),
+        ),
     ],
     "schedule-metric": [
         (
@@ -328,6 +341,7 @@ TRAINING_EXAMPLES: list[tuple[Changes, Changes]] = [
     ({}, {"spec.training.loop.clipNorm": 1.0}),
     ({"spec.training.loop.clipNorm": 1.0}, {"spec.training.loop.clipNorm": REMOVE}),
     ({}, {"spec.training.loop.validateEvery": "2ep"}),
+    ({"spec.cluster.workers.gpus": 1}, {"spec.training.distributed.syncBatchNorm": True}),
     ({}, {"spec.training.loop.earlyStopping": {}}),
     ({"spec.training.loop.earlyStopping": {}}, {"spec.training.loop.earlyStopping.patience": 9}),
 ]

@@ -7,7 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.training import Training
 from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.reporting.trackers.base import flatten
@@ -66,8 +68,8 @@ def identify(job: TrainingJob, last: Record | None, *, is_fresh: bool, file: str
     if is_fresh:
         same = last["number"] if last["digest"] == digest else 0
         return _new(fixed, duration, digest, max(last["numbers"].get(digest, 0), same) + 1, last["numbers"])
-    if last["digest"] != digest:
-        raise Refused(_changed(job.metadata.name, last["fixed"], fixed, file))
+    if last["digest"] != digest and _digest(before := _completed(last["fixed"])) != digest:
+        raise Refused(_changed(job.metadata.name, before, fixed, file))
     if duration == last["duration"]:
         return Identity(last["uid"], last, is_changed=False)
     _require_growth(last["duration"], duration, file)
@@ -93,6 +95,16 @@ def _new(fixed: Record, duration: str, digest: str, number: int, numbers: dict[s
         "duration": duration, "fixed": fixed,
     }  # fmt: skip
     return Identity(uid, record, is_changed=True)
+
+
+def _completed(fixed: Record) -> Record:
+    """Return what identifies a run, with the defaults of fields that the version that wrote it didn't have."""
+    try:
+        training = Training.model_validate(fixed["training"]).wire()
+    except ValidationError:  # a field of that version is gone: it is another run
+        return fixed
+    training["loop"].pop("duration")
+    return {**fixed, "training": training}
 
 
 def _upgraded(last: Record) -> Record:

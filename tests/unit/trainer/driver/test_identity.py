@@ -45,6 +45,29 @@ def test_a_changed_job_says_what_changed(job: TrainingJob) -> None:
     assert "start a new run under the same name with --fresh" in str(found.value)
 
 
+def test_a_record_without_a_newer_field_is_the_same_run(job: TrainingJob) -> None:
+    first = means(job)
+    older = json.loads(json.dumps(first.record))
+    del older["fixed"]["training"]["distributed"]
+    text = json.dumps(older["fixed"], sort_keys=True, separators=(",", ":"))
+    older["digest"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert older["digest"] != first.record["digest"]
+    again = means(job, older)
+    assert (again.uid, again.is_changed) == (first.uid, False)
+    data = job.wire()
+    data["spec"]["training"]["distributed"] = {"syncBatchNorm": True}
+    with pytest.raises(Refused, match=r"training\.distributed\.syncBatchNorm: False -> True"):
+        means(TrainingJob.model_validate(data), older)
+
+
+def test_a_record_with_a_field_that_is_gone_is_another_run(job: TrainingJob) -> None:
+    older = json.loads(json.dumps(means(job).record))
+    older["fixed"]["training"]["loop"]["gone"] = 1
+    older["digest"] = "0" * 12
+    with pytest.raises(Refused, match=r"training\.loop\.gone: 1 -> absent"):
+        means(job, older)
+
+
 def test_other_workers_are_another_run(job: TrainingJob) -> None:
     with pytest.raises(Refused, match="workers: 2 -> 1"):
         means(changed(job, workers=1), means(job).record)

@@ -148,6 +148,8 @@ def build(context: Context) -> Setup:
 
     torch.manual_seed(training.loop.seed)  # the same initial weights on every rank and for every world size
     model = build_model(training.model, data.rows.shape, task.outputs).to(context.device)
+    if training.distributed.sync_batch_norm and context.world_size > 1:
+        model = synchronize_batch_norm(model, context.device, training.model.label)
     _require_tensors(model, training.model.label)
     sampler = Sampler(data.train, training.data.batch_size, training.loop.seed)
     total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
@@ -177,6 +179,28 @@ def build(context: Context) -> Setup:
     # From here on each rank draws its own numbers: with the same ones, dropout would mask the same units on all ranks.
     seed_everything(training.loop.seed, context.rank, 0)
     return setup
+
+
+def synchronize_batch_norm(model: nn.Module, device: torch.device, label: str) -> nn.Module:
+    """Return the model with SyncBatchNorm in place of its batch norm layers; weights and buffers are the same tensors.
+
+    Raises:
+        ConfigurationError: The device is a CPU, which PyTorch's SyncBatchNorm rejects, or there is no such layer.
+    """
+    # Validation has rejected a job without GPUs. Here it is a laptop without the GPUs that the job asks for.
+    if device.type == "cpu":
+        raise ConfigurationError(
+            "distributed.syncBatchNorm requires GPUs, but this worker trains on the CPU; "
+            "train with one worker (on a laptop: --workers 1) or set it to false"
+        )
+    # the packaged model is built without this: both kinds of layers have the same weights and evaluate alike
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    if not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise ConfigurationError(
+            f"distributed.syncBatchNorm: model {label} has no batch norm layer (torch.nn.BatchNorm1d, 2d or 3d); "
+            "remove it"
+        )
+    return model
 
 
 def _require_tensors(model: nn.Module, label: str) -> None:
