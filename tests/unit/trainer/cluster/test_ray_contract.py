@@ -41,7 +41,6 @@ PARAMETERS = {
         "train_loop_per_worker", "train_loop_config", "scaling_config", "run_config",
     },
 }  # fmt: skip
-NODE_FIELDS = {"NodeID", "Alive", "NodeManagerAddress", "NodeManagerPort", "Resources"}
 
 
 def resolve(name: str) -> object:
