@@ -1,7 +1,8 @@
 """Backends: what runs a job's training, one folder per framework.
 
-A backend's package offers `BACKEND`, and imports its framework when it is asked to train and not before: who only looks
-at its capabilities must not pay for it.
+A backend's package offers `BACKEND`, and imports its framework when it is asked to train and not before: reading a name
+or a list of modules must not pay for it. What a framework can't do is a rule of the contract (validation/checks.py),
+because a job is rejected where no backend is installed.
 """
 
 from __future__ import annotations
