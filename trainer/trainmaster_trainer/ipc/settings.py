@@ -64,4 +64,4 @@ class DriverSettings:
     def read(cls, path: Path) -> DriverSettings:
         """From a file."""
         data: dict[str, Any] = json.loads(path.read_text())
-        return cls(**data)
+        return cls(**{**data, "tracking": tuple(data["tracking"])})  # JSON has no tuples

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trainmaster_trainer.ipc.settings import DriverSettings
 
 PLAIN = DriverSettings(
     job_file="job.json", attempt=2, workers=3, storage_uri="s3://x", base_dir="/data", scratch="/tmp/x",
     result_file="result", token_file="token",
 )  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+TRACKING = st.lists(st.dictionaries(st.text(), VALUES), max_size=3).map(tuple)
+EVERY_FIELD = {each.name: ... for each in fields(DriverSettings)}  # also those with a default, by their types
 
 
-def test_settings_survive_the_file(tmp_path: Path) -> None:
-    values = {"int": 7, "str": 'é \n"', "tuple[dict[str, Any], ...]": [{"mlflow": {"uri": "x"}}]}
-    full = DriverSettings(**{each.name: values[str(each.type)] for each in fields(DriverSettings)})
-    for settings in (PLAIN, full):
-        settings.write(tmp_path / "settings")
-        found = asdict(DriverSettings.read(tmp_path / "settings"))
-        assert {**found, "tracking": tuple(found["tracking"])} == {
-            **asdict(settings),
-            "tracking": (*settings.tracking,),
-        }
+@settings(deadline=None)
+@given(st.builds(DriverSettings, **{**EVERY_FIELD, "tracking": TRACKING}))
+def test_settings_survive_the_file(written: DriverSettings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        written.write(Path(folder) / "settings")
+        assert DriverSettings.read(Path(folder) / "settings") == written
 
 
 def test_settings_of_another_version_are_refused(tmp_path: Path) -> None:
