@@ -61,6 +61,10 @@ class StorageDenied(TrainingError):  # noqa: N818 - named like its failure class
     failure_class = FailureClass.STORAGE_DENIED
 
 
+class PortTaken(ConnectionError):  # noqa: N818 - an event more than an error
+    """Another process listens on rank 0's port; another port may do."""
+
+
 class Fenced(TrainingError):  # noqa: N818 - an event more than an error
     """A newer attempt of the run writes now; this one must stop and must not write."""
 

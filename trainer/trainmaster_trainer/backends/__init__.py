@@ -7,20 +7,10 @@ because a job is rejected where no backend is installed.
 
 from __future__ import annotations
 
-from trainmaster_trainer.context import Context, Result
 from trainmaster_trainer.registry import Registry
 
 from .base import Backend
 
-__all__ = ["BACKENDS", "Backend", "fit"]
+__all__ = ["BACKENDS", "Backend"]
 
 BACKENDS: Registry[Backend] = Registry("framework", __name__, "trainmaster.backends", "BACKEND")
-
-
-def fit(context: Context) -> Result:
-    """Train a job on this rank with the backend of its framework.
-
-    Raises:
-        TrainingError: With the failure class and a message for the user.
-    """
-    return BACKENDS.get(context.job.spec.training.framework, "framework").fit(context)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.context import Context, Result
 
@@ -13,6 +16,22 @@ class Backend(Protocol):
     @property
     def warm_modules(self) -> tuple[str, ...]:
         """Modules that a process imports before it knows its job; they create no context on a GPU."""
+        ...
+
+    def join(self, job: TrainingJob, world_size: int, cpus: float | None) -> AbstractContextManager[Any]:
+        """Set this process up as a rank for the block, by torchrun's environment variables.
+
+        Args:
+            job: The resolved job.
+            world_size: Number of ranks.
+            cpus: Cores of this rank; None on a laptop, where the ranks share the machine.
+
+        Returns:
+            A context manager that yields the device, which becomes `Context.device`.
+
+        Raises:
+            PortTaken: Rank 0 can't listen where it was told to.
+        """
         ...
 
     def fit(self, context: Context) -> Result:

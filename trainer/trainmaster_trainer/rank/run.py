@@ -11,13 +11,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trainmaster_api.layout import run_path
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.types import parse_quantity
 
 from trainmaster_trainer.context import Context, Report, Result, Signal
+from trainmaster_trainer.errors import PortTaken
 from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Talk
@@ -36,10 +37,6 @@ from trainmaster_trainer.ipc.messages import (
 
 from .process import name_process
 from .warm import hurry, modules_of, warm_up
-
-if TYPE_CHECKING:
-    import torch
-
 
 _STACK_LINES = 30
 Fit = Callable[[Context], Result]
@@ -94,22 +91,15 @@ class Rank:
         return 0
 
     def _train(self, assignment: Assignment) -> Result:
-        from .group import find_device, process_group
+        from trainmaster_trainer.backends import BACKENDS
 
         job, placement = assignment.job, assignment.placement
-        device = find_device()
-        backend = "nccl" if job.spec.cluster.workers.gpus and device.type == "cuda" else "gloo"
-        context = self._context(assignment, device)
-        cpus = job.spec.cluster.workers.cpus if placement.in_cluster else None
+        backend = BACKENDS.get(job.spec.training.framework, "framework")
+        cpus = parse_quantity(job.spec.cluster.workers.cpus) if placement.in_cluster else None
+        with backend.join(job, placement.world_size, cpus) as device:
+            return (self._fit or backend.fit)(self._context(assignment, device))
 
-        from trainmaster_trainer.backends import fit
-        from trainmaster_trainer.backends.torch.threads import use_threads
-
-        use_threads(parse_quantity(cpus) if cpus else None, placement.world_size)
-        with process_group(placement.world_size, backend):
-            return (self._fit or fit)(context)
-
-    def _context(self, assignment: Assignment, device: torch.device) -> Context:
+    def _context(self, assignment: Assignment, device: Any) -> Context:
         from trainmaster_trainer.storage.store import open_store
 
         job, placement = assignment.job, assignment.placement
@@ -140,8 +130,6 @@ class Rank:
 
 
 def _failed(error: BaseException, placement: Placement) -> Failed:
-    from .group import PortTaken
-
     if isinstance(error, PortTaken):  # as recoverable as a lost peer: the next group gets another port
         return Failed(failure_class=FailureClass.WORKER_LOST, message=f"rank {placement.rank}: {error}", peer=True)
     found = rank_error(error, placement.rank, placement.pod)

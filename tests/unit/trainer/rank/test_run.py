@@ -16,7 +16,7 @@ from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Context, Report, ReportKind, Result, Signal
-from trainmaster_trainer.errors import DataError
+from trainmaster_trainer.errors import DataError, PortTaken
 from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
@@ -31,7 +31,6 @@ from trainmaster_trainer.ipc.messages import (
     Stacks,
     Stop,
 )
-from trainmaster_trainer.rank.group import PortTaken, process_group
 from trainmaster_trainer.rank.run import Rank
 
 Fit = Callable[[Context], Result]
@@ -72,7 +71,7 @@ def begin(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MASTER_PORT", "")  # is set by the assignment: give back what was there
     monkeypatch.setattr("trainmaster_trainer.rank.run.name_process", lambda name: None)
     monkeypatch.setattr("trainmaster_trainer.rank.run._end_at_once", lambda: None)  # it would end this process
-    monkeypatch.setattr("trainmaster_trainer.backends.torch.threads.use_threads", lambda cpus, ranks: 1)
+    monkeypatch.setattr("trainmaster_trainer.backends.torch.group.use_threads", lambda cpus, ranks: 1)
 
     def make(fit: Fit) -> Agent:
         agent = Agent(fit)
@@ -230,13 +229,3 @@ def test_a_rank_ends_when_its_agent_is_gone() -> None:
     with ours, ours.makefile("rb") as lines:
         assert b"ready" in lines.readline()
     assert rank.wait(30) == 1
-
-
-def test_a_taken_port_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the next group gets another one, and the job isn't lost."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        values = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-        for name, value in {**values, "MASTER_PORT": str(taken.getsockname()[1])}.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(PortTaken, match="taken"), process_group(2, "gloo"):
-            raise AssertionError("not reached")

@@ -1,4 +1,4 @@
-"""The device of a rank, and torch.distributed around its training."""
+"""The device, the threads and the process group of a rank."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from trainmaster_api.spec.job import TrainingJob
+
+from trainmaster_trainer.errors import PortTaken
+
+from .threads import use_threads
 
 COLLECTIVE_TIMEOUT = timedelta(seconds=600)
 
 
-class PortTaken(ConnectionError):  # noqa: N818 - an event more than an error
-    """Another process listens on rank 0's port; another port may do."""
+@contextmanager
+def join(job: TrainingJob, world_size: int, cpus: float | None) -> Iterator[torch.device]:
+    """Set this process up as a rank for the block: `Backend.join` of torch."""
+    device = find_device()
+    use_threads(cpus, world_size)
+    with process_group(world_size, "nccl" if job.spec.cluster.workers.gpus and device.type == "cuda" else "gloo"):
+        yield device
 
 
 def find_device() -> torch.device:
