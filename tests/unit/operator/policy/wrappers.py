@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trainmaster_api import names
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitCode, ExitMessage, Outcome, ProgressMessage, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_operator.manifests import resolve
 from trainmaster_operator.policy.format import format_time
@@ -111,6 +111,16 @@ def swap(found: tuple[PodView, ...], index: int, **fields: Any) -> tuple[PodView
     if changed.exit is not None:
         changed = replace(changed, ready=False, phase="Succeeded" if changed.exit.code == 0 else "Failed")
     return (*found[:index], changed, *found[index + 1 :])
+
+
+def failed(failure: FailureClass, **fields: Any) -> Exit:
+    """The end of a container whose trainer named a failure."""
+    return ended(ExitCode.FAILED, said(Outcome.FAILED, failure, message=f"It was {failure.value}.", **fields))
+
+
+def head_failed(failure: FailureClass, **fields: Any) -> tuple[PodView, ...]:
+    """The pods of attempt 1 with a head that named a failure."""
+    return swap(pods(), 0, exit=failed(failure, **fields))
 
 
 class Bench:
