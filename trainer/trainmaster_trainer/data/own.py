@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,13 @@ class DatasetRows:
             ) from error
         if isinstance(y, bool) or not isinstance(y, int | float):
             y = int(y) if isinstance(y, bool) else self._no_number(index, y)
-        if self.is_classes and (y != int(y) or not 0 <= y < len(self.labels)):
+        if self.is_classes and not (0 <= y < len(self.labels) and y == int(y)):  # false for NaN, too
             raise DataError(
                 f"data.class {self.label}: row {index} has class {y}; expected 0 .. {len(self.labels) - 1} "
                 "(task.numClasses)"
             )
+        if not math.isfinite(y):
+            raise DataError(f"data.class {self.label}: the target of row {index} is {y}; expected a finite number")
         # whole numbers may be tokens, which an embedding wants as they are; bytes are pixels
         return x.float() if x.dtype in (torch.float64, torch.float16, torch.uint8, torch.bool) else x, y
 
