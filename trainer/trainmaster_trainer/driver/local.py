@@ -33,7 +33,7 @@ from trainmaster_trainer.reporting.trackers.base import local_entry
 from trainmaster_trainer.storage.store import open_store
 
 from .identity import LAST, Identity, Record, Refused, identify
-from .places import folder_beside, only_one, short_scratch, storage_address
+from .places import folder_beside, folder_of, only_one, short_scratch, storage_address
 from .summary import print_complete, print_failed, print_fresh_hint, print_stopped
 
 MODEL_END = f"{MODEL}/data.json"  # written last: with it the run is complete
@@ -55,6 +55,7 @@ class LocalRun:
         """
         self.options = options
         self.job = _with_workers(job, options.workers)
+        self.base_dir = folder_of(options.file)
         # what is printed comes from elsewhere, and `[/mnt]` or `:x:` in it is no markup
         self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.storage = storage_address(options.storage, self.job)
@@ -121,7 +122,7 @@ class LocalRun:
             attempt=int(self.run.get(FENCE) or b"0") + 1,
             workers=self.workers,
             storage_uri=str(self.storage),
-            base_dir=str(Path(self.options.file).absolute().parent),
+            base_dir=str(self.base_dir),
             scratch=str(scratch),
             result_file=str(scratch / "result.json"),
             token_file=str(token_file),
