@@ -45,20 +45,20 @@ def test_an_address_that_is_none_names_the_option(job: TrainingJob, asked: str) 
 def test_a_folder_whose_name_is_not_utf8_is_refused(folder: Path, job: TrainingJob, monkeypatch: Any) -> None:
     """No message could name it to the workers; TMPDIR is only passed over."""
     odd = os.fsdecode(os.fsencode(folder) + b"/gr\xf6\xdfe")
-    os.mkdir(odd)
+    Path(odd).mkdir()
     with pytest.raises(Refused, match=r"the folder .*/gr\\udcf6\\udcdfe has a name that isn't valid UTF-8; rename it"):
         folder_of(f"{odd}/job.yaml")
     assert folder_of("job.yaml") == folder
+    monkeypatch.chdir(odd)
     with pytest.raises(Refused, match="choose another place with --storage"):
-        monkeypatch.chdir(odd)
         storage_address(None, job)
-    short = os.fsdecode(b"/tmp/\xf6")
-    os.makedirs(short, exist_ok=True)
-    monkeypatch.setenv("TMPDIR", short)
+    short = Path(os.fsdecode(b"/tmp/\xf6"))
+    short.mkdir(exist_ok=True)
+    monkeypatch.setenv("TMPDIR", str(short))
     scratch = short_scratch()
     scratch.rmdir()
-    os.rmdir(short)
-    assert not str(scratch).startswith(short)
+    short.rmdir()
+    assert short not in scratch.parents
 
 
 def test_a_working_directory_may_have_any_name(job: TrainingJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
