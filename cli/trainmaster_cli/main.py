@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, so that `--help` answers at 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     from trainmaster_api.spec.tracking import Tracker
 
 OK, BAD_INPUT = 0, 2
+_UTF8_MODE = ["-X", "utf8"]
+
+
+def script() -> int:
+    """Be the installed command: like `main`, with paths read as UTF-8 whatever the locale says.
+
+    In a locale such as C or ISO-8859-1 a folder named `ü` would be another text here than in the processes that we
+    start, and so another folder. Python decides this once, when it starts, hence the second start.
+    """
+    is_utf8 = sys.flags.utf8_mode or sys.getfilesystemencoding().lower() == "utf-8"
+    if not is_utf8 and sys.orig_argv[1:3] != _UTF8_MODE:
+        os.environ["PYTHONUTF8"] = "1"  # what we start inherits it
+        os.execv(sys.executable, [sys.executable, *_UTF8_MODE, *sys.orig_argv[1:]])
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -211,4 +226,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

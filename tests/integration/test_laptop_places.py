@@ -98,7 +98,8 @@ def test_nothing_of_the_machine_is_in_the_way(tmp_path: Path) -> None:
         )  # fmt: skip
     finally:
         folder.chmod(0o700)
-        left = list(long.iterdir())
+        # torch makes the folder of its compiler's cache, which lives longer than a run, wherever torch is used
+        left = [path for path in long.iterdir() if not path.name.startswith("torchinductor_")]
         shutil.rmtree(long)
     assert code == 0, out
     assert "kubectl apply -f 'my job.yaml'" in out

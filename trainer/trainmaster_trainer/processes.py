@@ -92,6 +92,17 @@ def kill_descendants() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def is_running_below(program: str) -> bool:
+    """Return whether a process below this one runs a program of that file name. Where /proc is missing: True."""
+    if not os.path.isdir("/proc"):  # noqa: PTH112
+        return True
+    for pid in descendants(os.getpid())[1:]:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline") as file:  # noqa: PTH123
+            if os.path.basename(file.read().partition("\0")[0]) == program:  # noqa: PTH119
+                return True
+    return False
+
+
 def descendants(pid: int) -> list[int]:
     """Return the process and all its descendants, from /proc."""
     parents: dict[int, list[int]] = {}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -43,6 +44,21 @@ def test_validate_names_file_line_and_every_problem(tmp_path, capsys):
         f"{bad}:15: spec.foo = 1: unknown field: known fields are training, tracking, storage, checkpoint, cluster, "
         "run",
     ]
+
+
+def test_a_path_is_read_as_utf8_in_any_locale(tmp_path):
+    """The module beside the job is imported by a process that the command starts."""
+    folder = tmp_path / "größe"
+    folder.mkdir()
+    (folder / "own.py").write_text("class Net:\n    def __init__(self, hidden): ...\n")
+    model = {"class": "own:Net", "args": {"hidden": 3}}
+    file = write(folder, job({"spec.training.model": model, "spec.training.data.source": "sklearn:digits"}))
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-P", "-m", "trainmaster_cli.main", "validate", file, str(folder / "none.yaml")]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+    assert done.stdout.decode() == f"{file}: TrainingJob sample is valid\n"
+    assert done.stderr.decode() == f"trainmaster: file {folder}/none.yaml does not exist\n"
 
 
 def test_validate_imports_the_users_code_unless_told_not_to(tmp_path, capsys):

@@ -13,8 +13,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
+from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
@@ -46,7 +48,7 @@ _END_SECONDS = 10.0
 
 
 class Retired(Exception):  # noqa: N818 - an event more than an error
-    """The driver gave this group of agents up, or is gone; Ray Train starts another one."""
+    """The driver discarded this group of agents, or is gone; Ray Train starts another one."""
 
 
 class Agent:
@@ -62,7 +64,7 @@ class Agent:
         command: tuple[str, ...] = RANK_COMMAND,
         first: Process | None = None,
     ) -> None:
-        """Start to warm up a process for the rank, and introduce this agent.
+        """Introduce this agent to the driver.
 
         Args:
             driver: Open connection to the driver.
@@ -79,21 +81,30 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._oom = OomWatch()
         self._rank: Process | None = None
-        self._spare: Process | None = self._adopt(first) if first else self._spawn(is_spare=False)
+        self._spare: Process | None = self._adopt(first) if first else None
         self._dead_spares = 0
+        self._generation = 0
         self._driver = Link(driver)
         self._selector.register(self._driver, selectors.EVENT_READ)
         self._driver.send(hello)
 
     def run(self) -> None:
-        """Until the driver gives this agent up or is gone.
+        """Start ranks as the driver says, until it discards this agent or is gone.
 
         Raises:
-            Retired: Always, so that Ray Train sees a group that failed.
+            Retired: The driver discarded this agent or is gone; raised so that Ray Train sees a group that failed.
+            Exception: Whatever else went wrong here, after the driver was told of it.
         """
         try:
+            if self._spare is None:  # let it warm up while the other agents come
+                self._spare = self._spawn(is_spare=False)
             while True:
                 self._turn()
+        except Retired:
+            raise
+        except Exception as error:
+            self._tell_driver(error)
+            raise
         finally:
             for process in (self._rank, self._spare):
                 if process is not None:
@@ -117,6 +128,21 @@ class Agent:
         if id(self._driver) in ready:
             for message in self._read(self._driver):
                 self._obey(message)
+
+    def _tell_driver(self, error: Exception) -> None:
+        """Send what this agent dies of: what it prints is lost with Ray's logs."""
+        found = rank_error(error, self._placement.rank, self._placement.pod)
+        # a host without memory, processes or disk may be replaced; anything else would only happen again
+        passes = isinstance(error, OSError)
+        self._driver.send(
+            Failed(
+                generation=self._generation,
+                failure_class=FailureClass.WORKER_LOST if passes else found.failure_class,
+                message=f"the agent of {found.message}",
+                last_lines=found.last_lines,
+                peer=passes,
+            )
+        )
 
     def _watch(self, link: Link) -> None:
         if link.fileno() in self._selector.get_map():
@@ -143,6 +169,7 @@ class Agent:
             raise Retired("the driver has discarded this group of agents")
 
     def _start(self, start: Start) -> None:
+        self._generation = start.generation
         if self._rank is not None:
             self._end(self._rank)
         process = self._spare or self._spawn(is_spare=False)

@@ -16,6 +16,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 # where Ray's reference documents the class of Train V2; `ray.train` has no other name for it
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from trainmaster_api import names
 from trainmaster_api.spec.job import TrainingJob
 
@@ -110,7 +111,20 @@ def run_agents(
     try:
         trainer.fit()
     except RayActorError as error:
+        _remove_placement_groups()
         raise ControllerLost("Ray Train's controller was killed") from error
+
+
+def _remove_placement_groups() -> None:
+    """Release what a lost controller has reserved, or the next one would wait for it.
+
+    Ray Train starts a process that is to do so, but that one asks the dashboard whether the controller lives, and on a
+    laptop there is no dashboard. Nothing but our own groups of agents is in this cluster.
+    """
+    groups: dict[str, dict[str, Any]] = ray.util.placement_group_table()
+    for number, group in groups.items():
+        if group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(number)))
 
 
 def run_agent(config: dict[str, Any]) -> None:

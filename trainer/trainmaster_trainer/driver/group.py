@@ -174,6 +174,10 @@ class Group:
     def on_rank(self, peer: int, message: Failed | Exited | Finished, now: float) -> list[Command]:
         """A rank said, or its agent saw, how it ended."""
         agent = next((one for one in self._agents.values() if one.peer == peer), None)
+        if agent is not None and self.phase is Phase.GATHERING and isinstance(message, Failed):
+            # an agent of a group that hasn't started yet couldn't even prepare a process
+            evidence = Evidence(agent.pod, failed=message)
+            return self._recover(find_cause({agent.rank: evidence}), all_agents_live=False)
         if agent is None or message.generation != self.generation:
             return []
         if self.phase not in (Phase.RUNNING, Phase.SETTLING):

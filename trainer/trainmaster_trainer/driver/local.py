@@ -26,14 +26,15 @@ from trainmaster_api.validation.yaml_reader import validate_text
 from trainmaster_trainer.cluster.commands import laptop_environment
 from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
-from trainmaster_trainer.processes import adopt_orphans, kill_descendants
+from trainmaster_trainer.processes import adopt_orphans, is_running_below, kill_descendants
 from trainmaster_trainer.reporting.console import PlainDisplay, RichDisplay
 from trainmaster_trainer.reporting.event import RunEvent
 from trainmaster_trainer.reporting.trackers.base import local_entry
 from trainmaster_trainer.storage.store import open_store
 
 from .identity import LAST, Identity, Record, Refused, identify
-from .places import folder_beside, only_one, short_scratch, storage_address
+from .no_result import explain
+from .places import folder_beside, folder_of, only_one, short_scratch, storage_address
 from .summary import print_complete, print_failed, print_fresh_hint, print_stopped
 
 MODEL_END = f"{MODEL}/data.json"  # written last: with it the run is complete
@@ -55,6 +56,7 @@ class LocalRun:
         """
         self.options = options
         self.job = _with_workers(job, options.workers)
+        self.base_dir = folder_of(options.file)
         # what is printed comes from elsewhere, and `[/mnt]` or `:x:` in it is no markup
         self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.storage = storage_address(options.storage, self.job)
@@ -121,7 +123,7 @@ class LocalRun:
             attempt=int(self.run.get(FENCE) or b"0") + 1,
             workers=self.workers,
             storage_uri=str(self.storage),
-            base_dir=str(Path(self.options.file).absolute().parent),
+            base_dir=str(self.base_dir),
             scratch=str(scratch),
             result_file=str(scratch / "result.json"),
             token_file=str(token_file),
@@ -146,11 +148,12 @@ class LocalRun:
         with _interrupts(child), os.fdopen(reader) as events:
             seconds = self._show(events)
             code = child.wait()
+        raylet_lives = is_running_below("raylet")
         kill_descendants()  # the driver leaves its Ray behind
         if not (scratch / "result.json").exists():
-            lines = log.read_text(errors="replace").splitlines()[-12:]
-            text = f"the driver ended with status {code} and without a result"
-            return ExitMessage(outcome=Outcome.FAILED, message=text, last_lines=lines), seconds
+            lines = log.read_text(errors="replace").splitlines()
+            started = (scratch / "ray").is_dir()
+            return explain(code, lines, raylet_started=started, raylet_lives=raylet_lives), seconds
         found = ExitMessage.decode((scratch / "result.json").read_text())
         return found or ExitMessage(outcome=Outcome.FAILED, message="the driver's result can't be read"), seconds
 

@@ -58,6 +58,19 @@ def folder_beside(storage: Address) -> Path:
     return Path(tempfile.gettempdir()) / f"trainmaster-{os.getuid()}"
 
 
+def folder_of(file: str) -> Path:
+    """Return the folder of the job's file, from which the workers read relative paths and the user's code.
+
+    Raises:
+        Refused: Its path isn't UTF-8, so no message or file of ours could name it.
+    """
+    folder = Path(file).absolute().parent
+    if not _is_unicode(str(folder)):
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise Refused(f"the folder {shown} has a name that isn't valid UTF-8; rename it or copy the job elsewhere")
+    return folder
+
+
 def short_scratch() -> Path:
     """Make a private folder whose path is short, whatever TMPDIR says.
 
@@ -67,7 +80,7 @@ def short_scratch() -> Path:
     candidates = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
     reasons = []
     for candidate in candidates:
-        if candidate and len(os.fsencode(candidate)) <= _SHORT:
+        if candidate and len(os.fsencode(candidate)) <= _SHORT and _is_unicode(candidate):
             try:
                 return Path(tempfile.mkdtemp(prefix="tm-", dir=candidate))
             except OSError as error:
@@ -106,6 +119,15 @@ def near(path: str) -> str:
     return path
 
 
+def _is_unicode(path: str) -> bool:
+    """Return whether a path has no bytes that Python could only read as surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _working_directory() -> str:
     try:
         return str(Path.cwd())
@@ -114,7 +136,7 @@ def _working_directory() -> str:
 
 
 def _readable_by_the_driver(address: Address) -> Address:
-    """The driver parses the address again, and a directory may have a name that can't be written as an address."""
+    """Return an address that the driver can parse again: a directory may have a name that can't be written as one."""
     try:
         parse(str(address))
     except AddressError as error:

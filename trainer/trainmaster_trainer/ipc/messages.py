@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.types import Model
@@ -192,8 +193,25 @@ _ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator=
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as one line."""
-    return message.model_dump_json(exclude_none=True).encode() + b"\n"
+    """Return a message as one line.
+
+    Text that isn't Unicode, such as an error that names a file whose name isn't UTF-8, is escaped: a message that can't
+    be sent would hide what happened.
+    """
+    try:
+        return message.model_dump_json(exclude_none=True).encode() + b"\n"
+    except PydanticSerializationError:
+        escaped: Message = _ADAPTER.validate_python(_escape(message.model_dump()))
+        return escaped.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+def _escape(value: Any) -> Any:
+    """Return a value with every lone surrogate in it written as an escape."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_escape(key): _escape(each) for key, each in value.items()}
+    return [_escape(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def decode(line: bytes) -> Message:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.cluster.agent import Agent, Retired, torchrun_environment
 from trainmaster_trainer.cluster.process import Process
@@ -124,7 +125,7 @@ def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
     worlds: list[World] = []
     others = set(descendants(os.getpid()))  # multiprocessing's tracker, after a test of several ranks
 
-    def make(behaviour: str = "run", rank: str = RANK, is_early: bool = False) -> World:
+    def make(behaviour: str = "run", rank: str = RANK, is_early: bool = False, python: str = sys.executable) -> World:
         ours, theirs = socket.socketpair()
         ready = threading.Event()
         world = World(Link(ours), threading.Thread())
@@ -136,7 +137,7 @@ def begin(job: TrainingJob, tmp_path: Path) -> Iterator[Begin]:
                 rank=1, world_size=2, attempt=1, storage_uri="/s", base_dir=str(tmp_path), in_cluster=True
             )
             hello = Hello(role="agent", rank=1)
-            command = (sys.executable, "-c", rank)
+            command = (python, "-c", rank)
             before = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             first = Process(command, before, is_spare=False) if is_early else None
             world.first = first.popen.pid if first else 0
@@ -191,6 +192,21 @@ def test_an_exit_code_is_told(begin: Begin) -> None:
     world = begin("exit")
     world.start()
     assert world.exited().code == 3
+
+
+def test_an_agent_tells_what_it_dies_of(begin: Begin, tmp_path: Path) -> None:
+    """Its own output is lost with Ray's logs. What the host lacks passes, what else is wrong doesn't."""
+    world = begin(python=str(tmp_path / "none"))
+    found = world.until(Failed)
+    assert isinstance(found, Failed)
+    assert (found.failure_class, found.generation, found.peer) == (FailureClass.WORKER_LOST, 0, True)
+    assert "the agent of rank 1: FileNotFoundError" in found.message
+    world = begin(behaviour="no\0value")
+    found = world.until(Failed)
+    assert isinstance(found, Failed)
+    assert (found.failure_class, found.peer) == (FailureClass.INTERNAL_ERROR, False)
+    assert "embedded null byte" in found.message
+    assert "ValueError" in found.last_lines[-1]
 
 
 def test_a_process_from_before_the_agent_becomes_the_rank(begin: Begin) -> None:

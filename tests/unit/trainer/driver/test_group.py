@@ -339,3 +339,24 @@ def test_group_ends_or_goes_on_whatever_happens(steps: list[tuple[Callable[[Worl
         assert [agent.rank for agent in start.agents] == [0, 1, 2]
         assert len({agent.group for agent in start.agents}) == 1
     assert len([command for command in commands if isinstance(command, Succeed | Fail)]) <= 1
+
+
+def test_an_agent_that_can_t_prepare_a_process_ends_its_group() -> None:
+    """Before any rank was started: a lack that passes is retried with other agents, anything else ends the attempt."""
+    world = World()
+    world.agents += 1
+    world.group.on_agent(world.agent(0), world.now)
+    passing = Failed(failure_class=FailureClass.WORKER_LOST, message="no processes left", peer=True)
+    (retire,) = world.group.on_rank(world.peer(0), passing, world.now)
+    assert isinstance(retire, RetireAgents)
+    assert world.recoveries == ["no processes left"]
+    assert world.group.phase is Phase.GATHERING
+    assert any(isinstance(command, StartRanks) for command in world.gather())
+
+    world = World()
+    world.agents += 1
+    world.group.on_agent(world.agent(1), world.now)
+    lasting = Failed(failure_class=FailureClass.INTERNAL_ERROR, message="a bug")
+    (fail,) = world.group.on_rank(world.peer(1), lasting, world.now)
+    assert isinstance(fail, Fail)
+    assert (fail.failure.failure_class, fail.failure.rank) == (FailureClass.INTERNAL_ERROR, 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trainmaster_api.address import parse
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.driver import places
 from trainmaster_trainer.driver.identity import Refused
-from trainmaster_trainer.driver.places import folder_beside, near, only_one, short_scratch, storage_address
+from trainmaster_trainer.driver.places import folder_beside, folder_of, near, only_one, short_scratch, storage_address
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +40,25 @@ def test_storage_address_without_one_in_the_file(job: TrainingJob) -> None:
 def test_an_address_that_is_none_names_the_option(job: TrainingJob, asked: str) -> None:
     with pytest.raises(Refused, match=f'--storage "{asked}" '):
         storage_address(asked, job)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(folder: Path, job: TrainingJob, monkeypatch: Any) -> None:
+    """No message could name it to the workers; TMPDIR is only passed over."""
+    odd = os.fsdecode(os.fsencode(folder) + b"/gr\xf6\xdfe")
+    Path(odd).mkdir()
+    with pytest.raises(Refused, match=r"the folder .*/gr\\udcf6\\udcdfe has a name that isn't valid UTF-8; rename it"):
+        folder_of(f"{odd}/job.yaml")
+    assert folder_of("job.yaml") == folder
+    monkeypatch.chdir(odd)
+    with pytest.raises(Refused, match="choose another place with --storage"):
+        storage_address(None, job)
+    short = Path(os.fsdecode(b"/tmp/\xf6"))
+    short.mkdir(exist_ok=True)
+    monkeypatch.setenv("TMPDIR", str(short))
+    scratch = short_scratch()
+    scratch.rmdir()
+    short.rmdir()
+    assert short not in scratch.parents
 
 
 def test_a_working_directory_may_have_any_name(job: TrainingJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
