@@ -40,7 +40,7 @@ from trainmaster_trainer.ipc.settings import DriverSettings
 scratch = sys.argv[1]
 job, problems = validate(yaml.safe_load(sys.stdin.read()))
 settings = DriverSettings(
-    job_file="", attempt=1, workers=2, storage_uri="/s", base_dir=scratch, scratch=scratch, result_file="",
+    job_file="", attempt=1, storage_uri="/s", base_dir=scratch, scratch=scratch, result_file="",
     token_file="",
 )
 
@@ -51,7 +51,7 @@ def agent(config):
     where = Path(config["base_dir"]) / f"rank-{train.get_context().get_world_rank()}"
     where.write_text(json.dumps({"torch": "torch" in sys.modules, "cwd": os.getcwd()}))
 
-cluster.connect(settings)
+cluster.connect(settings, job)
 cluster.run_agents(settings, job, 0, agent)
 os._exit(0)
 """

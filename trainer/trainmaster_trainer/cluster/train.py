@@ -39,7 +39,7 @@ class ControllerLost(Exception):  # noqa: N818 - an event more than an error
     """The process of Ray Train's controller has ended."""
 
 
-def connect(settings: DriverSettings) -> None:
+def connect(settings: DriverSettings, job: TrainingJob) -> None:
     """Join the cluster, or start one on this machine.
 
     The nodes of the workers may come later: until then Ray Train starts what it needs on the head.
@@ -54,7 +54,7 @@ def connect(settings: DriverSettings) -> None:
         _join(settings.ray_address)
         return
     ray.init(
-        num_cpus=settings.workers,
+        num_cpus=job.spec.cluster.workers.count,
         num_gpus=0,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
@@ -98,7 +98,7 @@ def run_agents(
     trainer = DataParallelTrainer(
         function or run_agent,
         train_loop_config=config,
-        scaling_config=ScalingConfig(num_workers=settings.workers, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=job.spec.cluster.workers.count, resources_per_worker=resources),
         run_config=RunConfig(  # type: ignore[call-arg]  # the stub is that of the former API
             name=f"{job.metadata.name}-{settings.attempt}",
             # Ray keeps nothing of ours there: checkpoints are ours alone
@@ -188,19 +188,19 @@ class Processes:
         return part
 
 
-def wait_for_workers(settings: DriverSettings) -> None:
+def wait_for_workers(settings: DriverSettings, job: TrainingJob) -> None:
     """Wait until every worker's node is there."""
-    while not has_all_workers(settings):
+    while not has_all_workers(settings, job):
         time.sleep(_TICK)
 
 
-def has_all_workers(settings: DriverSettings) -> bool:
+def has_all_workers(settings: DriverSettings, job: TrainingJob) -> bool:
     """Return whether every worker's node is there; on a laptop it is this machine."""
     if not settings.ray_address:
         return True
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     workers = [node for node in nodes if node["Alive"] and WORKER_RESOURCE in node["Resources"]]
-    return len(workers) >= settings.workers
+    return len(workers) >= job.spec.cluster.workers.count
 
 
 def _join(address: str) -> None:

@@ -71,7 +71,8 @@ class Driver:
         self.run = self._open_run()
         self._stop_asked = threading.Event()
         self.sinks = Sinks(settings, self.job, self.run_state, self.run, on_display_gone=self._stop_asked.set)
-        self.group = Group(settings.workers, self.run_state.recovering)
+        self.workers = self.job.spec.cluster.workers.count
+        self.group = Group(self.workers, self.run_state.recovering)
         self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
         self._peers: dict[int, Peer] = {}
         self._stop_seen: float | None = None
@@ -109,7 +110,7 @@ class Driver:
             self.run.check()  # a wrong key shows now, not when every worker is there
             from trainmaster_trainer.cluster import train
 
-            train.connect(self.settings)
+            train.connect(self.settings, self.job)
             self._post(self._handle_signals)  # Ray has put a handler of its own there, which prints a stack
             processes = train.Processes()
             threading.Thread(target=self._watch_ray, args=[processes], name="watch-ray", daemon=True).start()
@@ -132,10 +133,10 @@ class Driver:
     def _watch_ray(self, processes: Any) -> None:
         from trainmaster_trainer.cluster import train
 
-        train.wait_for_workers(self.settings)
+        train.wait_for_workers(self.settings, self.job)
         self._post(self.run_state.ray_ready)
         while self.settings.ray_address:  # in a pod the launcher watches Ray's processes
-            self._has_workers = train.has_all_workers(self.settings)
+            self._has_workers = train.has_all_workers(self.settings, self.job)
             time.sleep(_NODES_SECONDS)
         self._has_workers = True
         self._end_without(processes.watch())
@@ -279,7 +280,7 @@ class Driver:
             if not training:  # nothing is in memory that isn't in the newest checkpoint
                 self._end(self._stopped_without_save())
             self._carry_out(self.group.on_stop())
-        elif time.monotonic() - self._stop_seen > self.settings.grace_seconds:
+        elif time.monotonic() - self._stop_seen > self.job.spec.run.stop_grace_seconds:
             self._end(self._stopped_without_save())
 
     def _stopped_without_save(self) -> ExitMessage:
@@ -298,7 +299,7 @@ class Driver:
             return
         self._send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS
-        while time.monotonic() < deadline and len(self.run_state.stacks) < self.settings.workers:
+        while time.monotonic() < deadline and len(self.run_state.stacks) < self.workers:
             with contextlib.suppress(queue.Empty):  # a rank that hangs without Python can't answer, hence the deadline
                 self._carry_out(self._events.get(timeout=_TICK)())
         rank, lines = min(self.run_state.stacks.items(), default=(None, []))

@@ -121,7 +121,6 @@ class LocalRun:
         return DriverSettings(
             job_file=str(job_file),
             attempt=int(self.run.get(FENCE) or b"0") + 1,
-            workers=self.workers,
             storage_uri=str(self.storage),
             base_dir=str(self.base_dir),
             scratch=str(scratch),
@@ -130,7 +129,6 @@ class LocalRun:
             tracking=tuple(entry.wire() for entry in self.tracking),
             events_fd=events,
             log_file=str(scratch / "driver.log"),
-            grace_seconds=self.job.spec.run.stop_grace_seconds,
         )
 
     def _lead(self, settings: DriverSettings, scratch: Path, reader: int) -> tuple[ExitMessage, float]:

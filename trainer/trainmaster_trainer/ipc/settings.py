@@ -15,7 +15,6 @@ class DriverSettings:
     Attributes:
         job_file: The resolved TrainingJob, JSON.
         attempt: Number of the attempt, from 1.
-        workers: Training processes.
         storage_uri: Where runs go.
         base_dir: Directory that relative data paths are relative to.
         scratch: Directory for temporary files.
@@ -32,12 +31,10 @@ class DriverSettings:
         events_fd: File descriptor that events go to as JSON lines, for a display; 0: plain lines on standard output.
         heartbeat_file: Where the driver shows that it lives; empty: nobody looks.
         log_file: What the driver and its children print, to be kept in storage at the end; empty: nothing.
-        grace_seconds: How long a stop may take to save.
     """
 
     job_file: str
     attempt: int
-    workers: int
     storage_uri: str
     base_dir: str
     scratch: str
@@ -54,7 +51,6 @@ class DriverSettings:
     events_fd: int = 0
     heartbeat_file: str = ""
     log_file: str = ""
-    grace_seconds: int = 60
 
     def write(self, path: Path) -> None:
         """To a file."""

@@ -79,7 +79,6 @@ class Head:
         return DriverSettings(
             job_file=str(pod.run_dir / names.KEY_JOB),
             attempt=pod.attempt,
-            workers=spec.cluster.workers.count,
             storage_uri=spec.storage.uri or "",
             base_dir=str(Path.cwd()),
             scratch=str(pod.scratch),
@@ -95,7 +94,6 @@ class Head:
             progress_url=url,
             progress_ca=str(pod.run_dir / names.KEY_PROGRESS_CA) if self._has(names.KEY_PROGRESS_CA) else "",
             progress_token=pod.environment.get("TRAINMASTER_TOKEN_FILE", f"{names.TOKEN_DIR}/token"),
-            grace_seconds=spec.run.stop_grace_seconds,
         )
 
     def _has(self, key: str) -> bool:

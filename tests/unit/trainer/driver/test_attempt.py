@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -42,6 +41,12 @@ from trainmaster_trainer.ipc.settings import DriverSettings
 Found = TypeVar("Found", bound=Message)
 
 
+def with_run(job: TrainingJob, **fields: Any) -> TrainingJob:
+    """The job with other fields of `spec.run`."""
+    run = job.spec.run.model_copy(update=fields)
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"run": run})})
+
+
 @pytest.mark.parametrize(
     ("state", "asked", "seconds"),
     [
@@ -55,9 +60,7 @@ Found = TypeVar("Found", bound=Message)
 def test_patience_is_longer_for_loading_and_packaging(
     job: TrainingJob, state: TrainerState, asked: int, seconds: int
 ) -> None:
-    run = job.spec.run.model_copy(update={"stall_seconds": asked})
-    job = job.model_copy(update={"spec": job.spec.model_copy(update={"run": run})})
-    driver: Any = SimpleNamespace(job=job, run_state=SimpleNamespace(state=state))
+    driver: Any = SimpleNamespace(job=with_run(job, stall_seconds=asked), run_state=SimpleNamespace(state=state))
     assert Driver._patience(driver) == seconds
 
 
@@ -65,13 +68,13 @@ class World:
     """A driver in a thread, and two agents."""
 
     def __init__(self, job: TrainingJob, folder: Path) -> None:
-        (folder / "job.json").write_text(json.dumps(job.wire()))
+        (folder / "job.json").write_text(json.dumps(with_run(job, stop_grace_seconds=5).wire()))
         (folder / "token").write_text("t" * 64)
         self.driver = Driver(
             DriverSettings(
-                job_file=str(folder / "job.json"), attempt=1, workers=2, storage_uri=str(folder / "store"),
+                job_file=str(folder / "job.json"), attempt=1, storage_uri=str(folder / "store"),
                 base_dir=str(folder), scratch=str(folder), result_file=str(folder / "result"),
-                token_file=str(folder / "token"), ray_address="127.0.0.1:1", grace_seconds=5,
+                token_file=str(folder / "token"), ray_address="127.0.0.1:1",
             )
         )  # fmt: skip
         self.address = ("127.0.0.1", self.driver.channel.port)
@@ -231,7 +234,7 @@ def test_stall_of_agents_that_never_come_while_their_pods_are_there(
 
 
 def test_stop_before_training_has_nothing_to_save(world: World) -> None:
-    world.driver.settings = replace(world.driver.settings, grace_seconds=600)  # and so doesn't wait for it
+    world.driver.job = with_run(world.driver.job, stop_grace_seconds=600)  # and so doesn't wait for it
     world.driver.run_state.resumed_from_step = 7
     world.gather("a")
     world.until(0, Start)
@@ -241,7 +244,7 @@ def test_stop_before_training_has_nothing_to_save(world: World) -> None:
 
 
 def test_stop_that_is_not_answered_ends_with_its_grace_period(world: World) -> None:
-    world.driver.settings = replace(world.driver.settings, grace_seconds=1)
+    world.driver.job = with_run(world.driver.job, stop_grace_seconds=1)
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainmaster_trainer.ipc.settings import DriverSettings
 
 PLAIN = DriverSettings(
-    job_file="job.json", attempt=2, workers=3, storage_uri="s3://x", base_dir="/data", scratch="/tmp/x",
+    job_file="job.json", attempt=2, storage_uri="s3://x", base_dir="/data", scratch="/tmp/x",
     result_file="result", token_file="token",
 )  # fmt: skip
 VALUES = st.recursive(

@@ -104,6 +104,6 @@ def test_head_settings_of_the_driver(environment: dict[str, str], job: TrainingJ
     one = head(environment, Scripted({}))
     settings = one.driver_settings()
     assert settings.heartbeat_file == str(one.heartbeat), "where the launcher looks"
-    assert (settings.attempt, settings.workers, settings.storage_uri) == (3, 2, "s3://bucket/prefix")
+    assert (settings.attempt, settings.storage_uri) == (3, "s3://bucket/prefix")
     assert settings.progress_url == "https://operator/v1/progress"
     assert settings.progress_ca == "", "an empty file is no CA"

@@ -52,7 +52,7 @@ class Run:
         self.store, self.run_state = Store(str(folder / "run")), RunState(job, 3)
         self.left: list[str] = []
         base = DriverSettings(
-            job_file="", attempt=3, workers=1, storage_uri="", base_dir=str(folder), scratch=str(folder),
+            job_file="", attempt=3, storage_uri="", base_dir=str(folder), scratch=str(folder),
             result_file="", token_file="",
         )  # fmt: skip
         self.sinks = Sinks(
