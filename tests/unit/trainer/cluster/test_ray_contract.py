@@ -17,9 +17,10 @@ from trainmaster_trainer.cluster.commands import head_command, worker_command
 ROOT = Path(__file__).parents[4]
 # module -> names that `cluster/` may take from it
 USED = {
-    "ray": {"init", "nodes", "util", "get_runtime_context"},
+    "ray": {"init", "nodes", "util", "get_runtime_context", "PlacementGroupID"},
     "ray.exceptions": {"RayActorError"},
-    "ray.util": {"get_node_ip_address"},
+    "ray.util": {"get_node_ip_address", "placement_group_table"},
+    "ray.util.placement_group": {"PlacementGroup", "remove_placement_group"},
     "ray.train": {"FailureConfig", "RunConfig", "ScalingConfig", "get_context"},
     "ray.train.v2.api.data_parallel_trainer": {"DataParallelTrainer"},
 }
@@ -28,6 +29,7 @@ METHODS = {
     "get_context()": {
         "get_world_rank", "get_world_size", "get_local_rank", "get_local_world_size", "get_node_rank",
     },
+    "PlacementGroupID": {"from_hex"},
 }  # fmt: skip
 PARAMETERS = {
     "ray.init": {
@@ -61,6 +63,8 @@ def test_ray_methods_exist() -> None:
         assert hasattr(RuntimeContext, name)
     for name in METHODS["get_context()"]:
         assert hasattr(TrainContext, name)
+    for name in METHODS["PlacementGroupID"]:
+        assert hasattr(ray.PlacementGroupID, name)
 
 
 @pytest.mark.parametrize("function", PARAMETERS)
@@ -85,6 +89,7 @@ def test_ray_is_used_as_this_file_says() -> None:
                 if text.startswith(("ray.", "train.")) and "(" not in text:
                     found.add(text if text.startswith("ray.") else f"ray.{text}")
     known = {"ray.train"} | {f"{module}.{name}" for module, names in USED.items() for name in names}
+    known |= {f"ray.PlacementGroupID.{name}" for name in METHODS["PlacementGroupID"]}
     assert found == known
 
 
