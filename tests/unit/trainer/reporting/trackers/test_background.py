@@ -213,14 +213,41 @@ def test_metrics_are_a_queue_with_an_end(job: TrainingJob, store: Store, monkeyp
     assert [step for step, _ in tracker.logged] == [6, 7, 8]
 
 
+OWN = """
+from pathlib import Path
+
+from trainmaster_trainer.reporting.trackers.base import Tracker
+
+
+class Lines(Tracker):
+    def __init__(self, path):
+        self.path = Path(path)
+
+    @property
+    def url(self):
+        return f"file://{self.path}"
+
+    def start(self, run):
+        if not run.kept:
+            self.path.write_text("begun\\n")
+        return {"run_id": self.path.name}
+
+    def log(self, metrics, step, time):
+        with self.path.open("a") as file:
+            file.writelines(f"{step} {name} {value}\\n" for name, value in metrics.items())
+
+    def log_artifacts(self, folder, name):
+        pass
+
+    def finish(self, outcome):
+        pass
+"""
+
+
 def test_a_tracker_of_the_user_s_own_is_one_file(job: TrainingJob, store: Store, tmp_path: Path) -> None:
-    """The example of docs/extending.md, as it is printed there."""
-    page = (Path(__file__).parents[5] / "docs/extending.md").read_text()
-    code = page.partition("```python\n")[2].partition("```")[0]
-    (tmp_path / "csv_tracker_example.py").write_text(code)
-    entry = Entry.model_validate(
-        {"class": "csv_tracker_example:CsvTracker", "args": {"path": str(tmp_path / "metrics.csv")}}
-    )
+    (tmp_path / "own_tracker.py").write_text(OWN)
+    path = tmp_path / "metrics.txt"
+    entry = Entry.model_validate({"class": "own_tracker:Lines", "args": {"path": str(path)}})
     factory(entry, tmp_path)
     assert sys.path.index(str(tmp_path)) == len(sys.path) - 1, "a user's queue.py must not take the place of Python's"
     for steps in ((1, 2), (3,)):
@@ -229,7 +256,6 @@ def test_a_tracker_of_the_user_s_own_is_one_file(job: TrainingJob, store: Store,
             run.step(step, **{"train/loss": step / 2})
         run.one.close(ExitMessage(outcome=Outcome.STOPPED))
         assert run.warnings() == []
-        assert run.run_state.progress().trackers[0].url == f"file://{tmp_path}/metrics.csv"
-    lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert lines == ["step,metric,value", "1,train/loss,0.5", "2,train/loss,1.0", "3,train/loss,1.5"]
-    assert json.loads(store.get(record_path("mine")) or b"")["run_id"] == "metrics.csv"
+        assert run.run_state.progress().trackers[0].url == f"file://{path}"
+    assert path.read_text().splitlines() == ["begun", "1 train/loss 0.5", "2 train/loss 1.0", "3 train/loss 1.5"]
+    assert json.loads(store.get(record_path("mine")) or b"")["run_id"] == "metrics.txt"
