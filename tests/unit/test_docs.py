@@ -1,4 +1,4 @@
-"""The pages name fields, files and pages that exist."""
+"""The pages name fields, flags, metrics, files and pages that exist."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from trainmaster_api import reasons
 from trainmaster_api.generate.structural import structural
 from trainmaster_api.validation.schema import node_at
+from trainmaster_api.validation.validate import validate
+from trainmaster_operator.runtime import config
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -73,3 +76,28 @@ def test_lifecycle_names_real_classes_and_costs() -> None:
 def test_the_check_of_fields_can_fail() -> None:
     assert exists("run.retries.max")
     assert not exists("run.retries.maximum")
+
+
+def test_operator_page_has_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        config.parse(["--help"])
+    variables = re.findall(r"\[TRAINMASTER_(\w+)\]", capsys.readouterr().out)
+    _, _, section = (ROOT / "docs" / "operator.md").read_text().partition("## Flags\n")
+    rows = "".join(line.split(" | ")[0] for line in section.partition("\n## ")[0].splitlines() if line.startswith("| "))
+    assert sorted(re.findall(r"`--([a-z-]+)`", rows)) == sorted(name.lower().replace("_", "-") for name in variables)
+
+
+def test_operator_page_has_every_metric() -> None:
+    runtime = ROOT / "operator" / "trainmaster_operator" / "runtime"
+    code = "".join((runtime / name).read_text() for name in ("metrics.py", "app.py"))
+    _, _, section = (ROOT / "docs" / "operator.md").read_text().partition("## Health and metrics\n")
+    listed = {name.removesuffix("_total") for name in re.findall(r"`(trainmaster_\w+)", section)}
+    assert listed == set(re.findall(r'"(trainmaster_\w+)"', code))
+
+
+def test_jobs_of_pages_are_valid() -> None:
+    blocks = [block for _, block in mentions(re.compile(r"^```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE))]
+    jobs = [yaml.safe_load(block) for block in blocks if "kind: TrainingJob" in block]
+    assert jobs
+    for job in jobs:
+        assert validate(job)[1] == []
