@@ -33,6 +33,13 @@ class ExitCode:
     STOPPED = 75  # EX_TEMPFAIL: resume later
 
 
+_EXIT_CODES = {
+    Outcome.COMPLETE: ExitCode.COMPLETE,
+    Outcome.STOPPED: ExitCode.STOPPED,
+    Outcome.FAILED: ExitCode.FAILED,
+}
+
+
 class CheckpointRef(Model):
     """A committed checkpoint."""
 
@@ -82,6 +89,11 @@ class ExitMessage(Model):
     """Where the run is shown."""
     last_lines: list[str] = []
     """Last lines of the failing process, newest last."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the container that leaves this message."""
+        return _EXIT_CODES[self.outcome]
 
     def encode(self) -> str:
         """Return JSON of at most 4,096 bytes: last lines go first, then the trackers, then the message's end."""

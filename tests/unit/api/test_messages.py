@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from trainmaster_api.messages import EXIT_MESSAGE_LIMIT, CheckpointRef, ExitMessage, Outcome, TrackerRef
 
 CHECKPOINT = CheckpointRef(step=5, attempt=1, uri="s3://b/x", time="2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(("outcome", "code"), [(Outcome.COMPLETE, 0), (Outcome.FAILED, 1), (Outcome.STOPPED, 75)])
+def test_exit_message_exit_code(outcome: Outcome, code: int) -> None:
+    assert ExitMessage(outcome=outcome).exit_code == code
 
 
 def test_exit_message_cuts_tracker_addresses_that_are_too_long() -> None:

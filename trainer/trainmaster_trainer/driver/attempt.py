@@ -22,7 +22,7 @@ from typing import Any
 
 from trainmaster_api import names
 from trainmaster_api.layout import run_path
-from trainmaster_api.messages import ExitCode, ExitMessage, Outcome, TrainerState
+from trainmaster_api.messages import ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
@@ -325,9 +325,6 @@ class Driver:
         return store.under(run_path(meta.namespace, meta.name, meta.uid))
 
 
-_CODES = {Outcome.COMPLETE: ExitCode.COMPLETE, Outcome.STOPPED: ExitCode.STOPPED, Outcome.FAILED: ExitCode.FAILED}
-
-
 def main(arguments: list[str]) -> int:
     """Lead the attempt that a settings file describes. Returns the exit code."""
     settings = DriverSettings.read(Path(arguments[0]))
@@ -342,7 +339,7 @@ def main(arguments: list[str]) -> int:
     sys.stdout.flush()
     # Nothing that matters is left to do. `ray.shutdown` would take 15 s, and threads may hang in a cluster that is
     # gone; whoever started us ends what is left below.
-    os._exit(_CODES[message.outcome])
+    os._exit(message.exit_code)
 
 
 if __name__ == "__main__":

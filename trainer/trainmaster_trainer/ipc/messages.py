@@ -187,7 +187,6 @@ Message = (
     Hello | Start | Warm | Stop | Dump | Retire | Leaving | Left | Assignment
     | Ready | Started | Progress | Failed | Finished | Exited | Stacks
 )  # fmt: skip
-OfRank = Progress | Failed | Finished | Stacks
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 
 

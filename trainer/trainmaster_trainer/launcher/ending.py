@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
+from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 
 _LAST_LINES = 12
-_CODES = {
-    Outcome.COMPLETE: ExitCode.COMPLETE,
-    Outcome.STOPPED: ExitCode.STOPPED,
-    Outcome.FAILED: ExitCode.FAILED,
-}
 
 
 def end(message: ExitMessage, termination: Path) -> int:
@@ -22,7 +17,7 @@ def end(message: ExitMessage, termination: Path) -> int:
         termination.write_text(message.encode())
     what = f"{message.outcome} ({message.failure_class})" if message.failure_class else str(message.outcome)
     print(f"{what}: {message.message}" if message.message else what, flush=True)
-    return _CODES[message.outcome]
+    return message.exit_code
 
 
 def failed(
