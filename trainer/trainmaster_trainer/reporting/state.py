@@ -8,7 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
+from trainmaster_api.messages import (
+    WAITING_LIMIT,
+    CheckpointRef,
+    ExitMessage,
+    Outcome,
+    ProgressMessage,
+    TrackerRef,
+    TrainerState,
+)
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.text import now_text as now
@@ -109,7 +117,7 @@ class RunState:
             if report.checkpoint is not None:
                 self.checkpoint = report.checkpoint
             if report.kind is ReportKind.WAITING:
-                self.waiting = report.message[:512]  # the limit of the message to the operator
+                self.waiting = report.message[:WAITING_LIMIT]
         if report.kind is ReportKind.LOADED:
             self._mark("loaded")
         if report.kind is ReportKind.FIRST_STEP:

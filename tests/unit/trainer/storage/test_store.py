@@ -328,7 +328,7 @@ def test_a_silent_server_shows_while_it_is_silent() -> None:
         assert wait is not None
         assert (wait.where, wait.doing, wait.reason) == (address, "writing LATEST", "")
         assert abs(wait.since - time.time()) < 60
-        assert str(wait).startswith(f"storage {address} has not responded for 0 s while writing LATEST")
+        assert str(wait).startswith(f"storage {address} has not responded since ")
         assert waiting(60) is None, "not for as long as it takes anyway"
         connection.close()
         server.close()
