@@ -12,8 +12,8 @@ import torch.distributed as dist
 COLLECTIVE_TIMEOUT = timedelta(seconds=600)
 
 
-class PortTaken(ConnectionError):  # noqa: N818 - an event more than an error
-    """Another process listens on rank 0's port; another port may do."""
+class PortTaken(ConnectionError):  # noqa: N818 - an event rather than an error
+    """Another process listens on rank 0's port; a retry takes another port."""
 
 
 def find_device() -> torch.device:
@@ -23,10 +23,10 @@ def find_device() -> torch.device:
 
 @contextmanager
 def process_group(world_size: int, backend: str) -> Iterator[None]:
-    """torch.distributed for the time of the block, by torchrun's environment variables.
+    """Initialize torch.distributed for the block, from torchrun's environment variables.
 
     Raises:
-        PortTaken: Rank 0 can't listen where it was told to.
+        PortTaken: Rank 0 can't listen on its port.
     """
     if world_size == 1:
         yield

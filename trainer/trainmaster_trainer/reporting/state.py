@@ -54,7 +54,7 @@ class RunState:
         self.stacks: dict[int, list[str]] = {}
         self.trackers: dict[str, TrackerRef] = {}
         self.last_move = time.monotonic()
-        """When the run last got on, for the stall watch."""
+        """When the run last made progress, for the stall detection."""
         self._highest = 0
         self._step_time: str | None = None
         self._failures_without_step = 0

@@ -67,7 +67,7 @@ async def test_a_storm_of_server_errors_ends_after_five_tries(monkeypatch: pytes
 
 
 async def test_a_webhook_that_fails_is_left_to_the_caller() -> None:
-    """Each call may take its whole time-out, and whoever creates pods waits longer between tries."""
+    """Each call may take its whole timeout, and calls that create pods wait longer between retries."""
     api = FakeApi()
     message = 'Internal error occurred: failed calling webhook "x": context deadline exceeded'
     api.faults = [Fault("POST", 500, message=message)]

@@ -52,7 +52,7 @@ def test_every_class_does_what_its_rule_says(failure: FailureClass) -> None:
     assert plan.actions[0] == EnsureSecret("digits-run")
     counted = 1 if retry is Retry.COUNTED else 0
     assert bench.status["restarts"] == {"total": 1, "counted": counted, "recoveries": 0}
-    assert bench.status["startTime"] == clock(0), "a retry doesn't start the clock anew"
+    assert bench.status["startTime"] == clock(0), "a retry doesn't restart the clock"
 
 
 def test_failure_tells_all_that_is_known() -> None:
@@ -111,7 +111,7 @@ def test_free_failures_have_no_budget_but_back_off() -> None:
     assert bench.status["restarts"] == {"total": 8, "counted": 0, "recoveries": 0}
 
 
-def test_back_off_begins_anew_after_a_new_checkpoint() -> None:
+def test_back_off_restarts_after_a_new_checkpoint() -> None:
     bench = Bench().running()
     for attempt in (1, 2, 3):
         bench.plan(1000 * attempt, swap(pods(attempt), 0, exit=failed(FailureClass.NODE_LOST)))
@@ -148,7 +148,7 @@ def test_new_attempt_waits_for_the_old_pods() -> None:
 
 
 def test_pods_of_a_dead_node_are_not_waited_for() -> None:
-    """Thirty seconds past its grace period nobody is there to end the pod; its attempt is fenced off."""
+    """Thirty seconds past its grace period no kubelet ends the pod; its attempt is fenced off."""
     bench = Bench().running()
     bench.plan(100, head_failed(FailureClass.HEAD_LOST))
     stuck = (replace(pods()[1], deleting=clock(160)),)
@@ -250,7 +250,7 @@ def silent(since: float = 100) -> tuple[PodView, ...]:
 
 
 def test_a_head_that_hangs() -> None:
-    """It runs, isn't ready and says nothing: nobody inside is left to tell."""
+    """It runs, isn't ready and sends nothing: no process inside is left to report."""
     bench = Bench(stallSeconds=60).running()
     last_word = progress(step=100, time=clock(110))
     plan = bench.plan(130, silent(), progress=last_word, progress_received=at(110))

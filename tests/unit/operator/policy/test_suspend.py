@@ -85,7 +85,7 @@ def test_resume_goes_on_with_a_new_attempt_and_a_new_clock() -> None:
 
 
 def test_what_has_begun_to_stop_stops() -> None:
-    """The wish is taken back while the head saves: it goes on with a new attempt, and nothing is lost."""
+    """Unsuspended while the head saves: the job resumes with a new attempt, and nothing is lost."""
     bench = suspending()
     bench.plan(20, pods(), progress=progress(step=120))
     bench.suspend(False)
