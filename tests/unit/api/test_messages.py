@@ -13,7 +13,7 @@ def test_exit_message_exit_code(outcome: Outcome, code: int) -> None:
     assert ExitMessage(outcome=outcome).exit_code == code
 
 
-def test_exit_message_cuts_tracker_addresses_that_are_too_long() -> None:
+def test_exit_message_cuts_long_tracker_addresses() -> None:
     """The kubelet cuts at 4,096 bytes, and a cut message is no message."""
     long = [TrackerRef(name=f"t{index}", url="https://tracker/" + "x" * 1500, run_id="r") for index in range(8)]
     message = ExitMessage(

@@ -77,7 +77,7 @@ async def test_a_webhook_that_fails_is_left_to_the_caller() -> None:
     assert api.count("POST") == 1
 
 
-async def test_strict_creation_asks_for_unknown_fields_to_be_refused() -> None:
+async def test_strict_creation_refuses_unknown_fields() -> None:
     api = FakeApi()
     async with connect(api) as client:
         await client.create(PODS, "ns", pod(), strict=True)
@@ -193,7 +193,7 @@ async def test_fence_lost_while_connecting_sends_nothing() -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "delete", "replace"])
-async def test_fence_lost_before_the_request_is_written_sends_nothing(verb: str) -> None:
+async def test_fence_lost_before_the_request(verb: str) -> None:
     api = FakeApi()
     api.put(PODS_IN_NS, "a")
     answers = chain([True, True], repeat(False))

@@ -129,7 +129,7 @@ def test_failure_while_stopping_is_a_failure() -> None:
     assert bench.reason("Failed") == "DataError"
 
 
-def test_suspend_counts_a_failure_while_stopping_at_the_resume() -> None:
+def test_suspend_failure_while_stopping() -> None:
     bench = suspending()
     bench.plan(20, pods(), progress=progress(step=120))
     broken = ended(1, said(Outcome.FAILED, FailureClass.STORAGE_UNAVAILABLE, message="no answer"))

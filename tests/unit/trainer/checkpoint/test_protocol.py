@@ -275,7 +275,7 @@ def test_sweep_takes_what_was_never_committed(store: Store) -> None:
     assert steps(store) == [10]
 
 
-def test_snapshots_handed_over_together_are_committed_in_order(store: Store) -> None:
+def test_snapshots_are_committed_in_order(store: Store) -> None:
     committed: list[int] = []
     checkpoints = CheckpointManager(
         store, store.uri, 1, 1, Policy(3, 1, LOSS), lambda: None, lambda ref: committed.append(ref.step)

@@ -551,7 +551,7 @@ def test_own_parts_mistakes_are_named_and_never_retried(
     assert failure == own.get(kind, FailureClass.USER_CODE_ERROR)  # type: ignore[call-overload]
 
 
-def test_model_with_unused_parameters_is_a_user_error_on_two_ranks(wrong: Path) -> None:
+def test_unused_parameters_are_a_user_error(wrong: Path) -> None:
     """DDP says it in its forward, and no frame of the user's is there."""
     job = small_job({"spec.training.loop": {"duration": "1ep", "seed": 0}}, model("Unused"))
     with pytest.raises(Exception, match="UserCodeError"):

@@ -133,7 +133,7 @@ def test_a_record_that_cannot_be_read_is_none(store: Store) -> None:
         assert read_record(store, "mine") == {}
 
 
-def test_tracker_server_that_dies_loses_nothing_that_fits_the_queue(job: TrainingJob, store: Store) -> None:
+def test_tracker_dead_server_loses_nothing_queued(job: TrainingJob, store: Store) -> None:
     is_away = threading.Event()
 
     def fail(name: str) -> None:
