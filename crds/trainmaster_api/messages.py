@@ -15,6 +15,7 @@ from .types import Model
 EXIT_MESSAGE_LIMIT = 4096  # the kubelet cuts a termination message here
 PROGRESS_LIMIT = 64 * 1024
 PROGRESS_INTERVAL_SECONDS = 5.0
+WAITING_LIMIT = 512  # characters of `ProgressMessage.waiting`
 
 
 class Outcome(StrEnum):
@@ -31,6 +32,13 @@ class ExitCode:
     COMPLETE = 0
     FAILED = 1
     STOPPED = 75  # EX_TEMPFAIL: resume later
+
+
+_EXIT_CODES = {
+    Outcome.COMPLETE: ExitCode.COMPLETE,
+    Outcome.STOPPED: ExitCode.STOPPED,
+    Outcome.FAILED: ExitCode.FAILED,
+}
 
 
 class CheckpointRef(Model):
@@ -82,6 +90,11 @@ class ExitMessage(Model):
     """Where the run is shown."""
     last_lines: list[str] = []
     """Last lines of the failing process, newest last."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the container that leaves this message."""
+        return _EXIT_CODES[self.outcome]
 
     def encode(self) -> str:
         """Return JSON of at most 4,096 bytes: last lines go first, then the trackers, then the message's end."""
@@ -137,9 +150,9 @@ class ProgressMessage(Model):
     """Last finished optimizer step."""
     step_time: str | None = None
     """When that step was finished, RFC 3339, by the clock that `time` is of; absent: unknown."""
-    waiting: Annotated[str, Field(max_length=512)] = ""
+    waiting: Annotated[str, Field(max_length=WAITING_LIMIT)] = ""
     """What training waits for, a clause that doesn't change while the cause is the same, such as `storage has not
-    responded since 12:03:04Z`."""
+    responded since 2026-01-01T12:03:04Z`."""
     total_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of the whole run."""
     epoch: Annotated[int, Field(ge=0)] = 0

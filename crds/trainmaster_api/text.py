@@ -9,7 +9,21 @@ _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 def now_text(timespec: str = "milliseconds") -> str:
     """Return the time, RFC 3339 in UTC. `timespec`: `seconds` or `milliseconds`, as `datetime.isoformat` takes it."""
-    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+    return _rfc3339(datetime.now(UTC), timespec)
+
+
+def time_text(timestamp: float, timespec: str = "seconds") -> str:
+    """Return a time that is given in seconds since 1970, RFC 3339 in UTC.
+
+    Args:
+        timestamp: The time.
+        timespec: `seconds` or `milliseconds`, as `datetime.isoformat` takes it.
+    """
+    return _rfc3339(datetime.fromtimestamp(timestamp, UTC), timespec)
+
+
+def _rfc3339(time: datetime, timespec: str) -> str:
+    return time.isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def duration_text(seconds: float | None, unknown: str = "-") -> str:

@@ -157,7 +157,7 @@ def calm(cluster: Cluster, operator: str, run_lock: FileLock, testrun_uid: str) 
 
 
 class Calm:
-    """A run that nobody touches."""
+    """An undisturbed run."""
 
     JOB = "calm"
 

@@ -12,8 +12,8 @@ from tests.e2e.conftest import Calm, assert_resumed_from_newest, make_fault_job,
 from tests.e2e.kube import Json, Namespace, progress, status
 from tests.factories import CHECKPOINT_EVERY
 
-# A step that is due for a checkpoint hands its state over and goes on; until that save is committed, the next interval
-# is under way. So a kill costs less than two intervals: the one that was begun and the one whose save was in flight.
+# A checkpoint is written in the background while training continues, so the next interval has begun before the save is
+# committed. A kill therefore costs less than two intervals: the current one and the one whose save was in flight.
 MOST_LOST = 2 * CHECKPOINT_EVERY
 
 
@@ -63,7 +63,7 @@ def test_delete_the_head_pod(shared_namespace: Namespace, calm: Calm, s3: Any) -
 
 
 def test_a_training_process_that_hangs(shared_namespace: Namespace, calm: Calm, s3: Any) -> None:
-    """It is alive and does nothing, so nobody reports it: the driver sees that no step is made."""
+    """It is alive and does nothing, so no error is reported: the driver sees that no step is made."""
     ns, name = shared_namespace, "hang"
     started = ns.apply(make_fault_job(name, run__stallSeconds=45))
     wait_checkpoint(s3, started, step=2 * CHECKPOINT_EVERY)

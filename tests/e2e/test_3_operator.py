@@ -1,4 +1,4 @@
-"""The operator dies mid-run and comes back, then the API server hangs: the run goes on, the status catches up."""
+"""The operator dies mid-run and comes back, then the API server hangs: the run continues, the status catches up."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def direct_s3(cluster: Cluster) -> Any:
 
 
 def test_api_server_hangs_mid_run(steady: Steady) -> None:
-    """Training goes on meanwhile; the operator, which loses its lease over it, comes back."""
+    """Training continues meanwhile; the operator, which loses its lease over it, comes back."""
     s3 = direct_s3(steady.namespace.cluster)
     with hanging_api_server():
         before = wait_checkpoint(s3, steady.job)

@@ -116,7 +116,7 @@ def test_wrong_s3_key(namespace: Namespace) -> None:
 
 
 def test_credentials_secret_does_not_exist(namespace: Namespace) -> None:
-    """It waits with a sentence, and goes on once the Secret is there: nothing was lost."""
+    """It waits with a message, and resumes once the Secret exists: nothing is lost."""
     job = make_job("nosecret", storage={**STORAGE, "credentialsSecret": "later"}, cluster__workers=ONE)
     namespace.apply(job)
     waiting = namespace.wait(

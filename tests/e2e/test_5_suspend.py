@@ -1,4 +1,4 @@
-"""Suspend saves first and stops then; unsuspend goes on from that very step."""
+"""Suspend saves and then stops; unsuspend resumes from exactly that step."""
 
 from __future__ import annotations
 

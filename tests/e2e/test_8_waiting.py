@@ -1,4 +1,4 @@
-"""What a cluster refuses for now: the job waits, says what for, and starts as soon as it is there."""
+"""What a cluster refuses for now: the job waits, reports what for, and starts as soon as it is available."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ pytestmark = [
 
 
 def wait(condition: Callable[[], Any], what: str, seconds: float = 240, unless: Attempt | None = None) -> Any:
-    """Wait for a condition; gives up at once when the head of `unless` has ended."""
+    """Wait for a condition; fail at once when the head of `unless` has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():

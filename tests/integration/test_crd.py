@@ -71,7 +71,7 @@ def test_rule_lets_the_good_example_in(plane, example):
     apply(plane, CEL_EXAMPLES[example][2], "--dry-run=server")
 
 
-def test_checks_of_data_sets_and_names_are_left_to_the_operator(plane):
+def test_checks_left_to_the_operator(plane):
     """The API server lets it in; `Accepted=False` and `trainmaster validate` name the problem."""
     left = [bad for _, bad, _ in PART_EXAMPLES.values()]
     left += [bad for examples in CHECK_EXAMPLES.values() for _, bad, _ in examples]
@@ -261,7 +261,7 @@ def test_example_is_accepted(plane, file):
 
 
 @pytest.mark.parametrize("path", ["spec.storage.uri", "spec.run.resumeFrom"])
-def test_an_address_that_could_be_read_in_two_ways_gets_a_sentence(plane, path):
+def test_address_ambiguous_is_refused(plane, path):
     for uri in (
         "s3://runs/exp#1",
         "s3://runs/exp?1",

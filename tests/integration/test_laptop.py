@@ -29,7 +29,7 @@ pytestmark = pytest.mark.ray
 def wait(
     condition: Callable[[], Any], what: str, seconds: float = 240, unless: subprocess.Popen[str] | None = None
 ) -> Any:
-    """Wait for a condition; gives up at once when the process `unless` has ended."""
+    """Wait for a condition; fail at once when the process `unless` has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
@@ -145,7 +145,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Weights of a run that nobody disturbed."""
+    """Weights of an undisturbed run."""
     laptop = Laptop(tmp_path_factory.mktemp("calm"))
     laptop.write()
     out = laptop.finish(laptop.start())

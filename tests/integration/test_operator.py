@@ -20,7 +20,7 @@ PODS_1 = {"digits-1-head", "digits-1-w-0", "digits-1-w-1"}
 PODS_2 = {"digits-2-head", "digits-2-w-0", "digits-2-w-1"}
 
 
-async def test_a_job_gets_its_objects_and_its_status_follows_the_pods(here: Bed) -> None:
+async def test_job_objects_and_status(here: Bed) -> None:
     here.kubelet.start = False
     here.operator()
     uid = (await here.submit(job()))["metadata"]["uid"]
@@ -90,7 +90,7 @@ async def test_restart_sees_what_ended_meanwhile(here: Bed) -> None:
     assert (status["attempt"], status["phase"], status["testMetrics"]) == (1, "Complete", {"accuracy": 0.98})
 
 
-async def test_a_termination_releases_the_lease_and_ends_with_success(here: Bed) -> None:
+async def test_termination_releases_the_lease(here: Bed) -> None:
     await provisioned(here)
     async with asyncio.timeout(10):  # a pod has 30 s to end
         assert await here.operators[0].end() == 0, here.operators[0].log.read_text()
@@ -231,7 +231,7 @@ async def test_accepted_false_makes_nothing(here: Bed) -> None:
     assert await here.names() == set()
 
 
-async def test_accepted_false_uses_the_words_of_validate_and_can_be_corrected(here: Bed) -> None:
+async def test_accepted_false_has_the_message_of_validate(here: Bed) -> None:
     here.operator()
     body = job()
     body["spec"]["training"]["model"] = {"name": "mlp", "args": {"hiden": [8]}}

@@ -141,7 +141,7 @@ async def test_progress_is_taken_from_the_attempts_own_head_only(here: Bed, audi
     assert len(reviews) <= 6, "a good token is asked about once"
 
 
-async def test_progress_transitions_at_once_and_figures_every_ten_seconds(here: Bed, audit_log: Path) -> None:
+async def test_progress_transitions_are_not_throttled(here: Bed, audit_log: Path) -> None:
     operator = here.operator()
     body = await here.submit(job())
     await here.until_condition("Provisioned")

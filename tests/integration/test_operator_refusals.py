@@ -62,7 +62,7 @@ async def test_a_priority_class_that_comes_later_is_waited_for(here: Bed) -> Non
     await here.until_condition("Provisioned")
 
 
-async def test_a_full_quota_is_waited_for_and_half_an_attempt_given_back(here: Bed) -> None:
+async def test_quota_full_releases_a_partial_attempt(here: Bed) -> None:
     await quota(here, pods="2")
     here.operator()
     await here.submit(job())
@@ -81,7 +81,7 @@ async def test_a_full_quota_is_waited_for_and_half_an_attempt_given_back(here: B
     assert "waitingSince" not in (await here.get())["status"]
 
 
-async def test_two_jobs_that_compete_for_a_quota_run_one_after_the_other(here: Bed) -> None:
+async def test_quota_two_jobs_run_one_after_the_other(here: Bed) -> None:
     """Three pods each, and room for four."""
     await quota(here, pods="4")
     here.operator()

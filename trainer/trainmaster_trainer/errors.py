@@ -61,8 +61,8 @@ class StorageDenied(TrainingError):  # noqa: N818 - named like its failure class
     failure_class = FailureClass.STORAGE_DENIED
 
 
-class PortTaken(ConnectionError):  # noqa: N818 - an event more than an error
-    """Another process listens on rank 0's port; another port may do."""
+class PortTaken(ConnectionError):  # noqa: N818 - an event rather than an error
+    """Another process listens on rank 0's port; a retry takes another port."""
 
 
 class Fenced(TrainingError):  # noqa: N818 - an event more than an error

@@ -243,7 +243,7 @@ class Client:
     def _may_retry(self, error: ApiError, failures: int) -> bool:
         if isinstance(error, UnauthorizedError):
             return failures == 1 and self._connection.login_again()
-        if isinstance(error, WebhookError):  # its time-out alone is seconds, and callers retry with a longer back-off
+        if isinstance(error, WebhookError):  # its timeout alone is seconds, and callers retry with a longer back-off
             return False
         return failures < TRIES and (isinstance(error, UnreachableError) or error.code in RETRIED_CODES)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.bench import proc
 
 
-def test_ticks_of_a_process_whose_name_holds_brackets_and_blanks() -> None:
+def test_ticks_process_name_with_brackets() -> None:
     assert proc.parse_stat("12 (a) b (c)) S 1 12 12 0 -1 4194560 9 0 0 0 250 31 7 8 20 0 4 0 100 1 1") == 281
 
 

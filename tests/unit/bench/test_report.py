@@ -20,7 +20,7 @@ def result(name: str = "operator", cell: str = "12.3") -> Result:
     return Result(name, f"Title of {name}", "How.", [table], [Bar("wall", "0.7x", "0.66x", True)], {"wall": [12.3]})
 
 
-def test_a_section_says_what_was_measured_and_whether_it_holds() -> None:
+def test_section_of_a_report() -> None:
     text = report.section(result(), STAMP)
     assert "Commit abc1234567; 2026-11-21; 2 cores; repeats: 3." in text
     assert "| wall | 0.7x | 0.66x | PASS |" in text

@@ -140,7 +140,7 @@ def test_trainers_and_api_server_find_the_endpoint(render: Render) -> None:
         assert hook["metadata"]["name"] == objects.env["TRAINMASTER_WEBHOOK"]
 
 
-def test_an_operator_of_some_namespaces_has_rights_in_them_only(default: Rendered, render: Render) -> None:
+def test_rbac_of_selected_namespaces(default: Rendered, render: Render) -> None:
     assert len(default.of("ClusterRoleBinding", "trainmaster-operator")) == 1
     objects = render(operator__namespaces=["team-a", "team-b"], webhook__enabled=True)
     assert objects.of("ClusterRoleBinding", "trainmaster-operator") == []
@@ -161,7 +161,7 @@ def test_the_webhook_is_on_and_can_never_stand_in_the_way(default: Rendered) -> 
     assert [rule["resourceNames"] for rule in own] == [["trainmaster-operator"]]
 
 
-def test_without_webhook_the_operator_has_no_right_to_webhooks(render: Render) -> None:
+def test_rbac_without_webhook(render: Render) -> None:
     objects = render(webhook__enabled=False)
     assert objects.of("ValidatingWebhookConfiguration") == []
     assert "TRAINMASTER_WEBHOOK" not in objects.env

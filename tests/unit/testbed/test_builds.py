@@ -28,7 +28,7 @@ def test_the_key_follows_what_goes_into_a_binary(gomod: Path) -> None:
     assert builds.key(etcd, gomod) != before
 
 
-def test_a_main_package_of_ours_counts_for_its_own_binary_only(gomod: Path) -> None:
+def test_main_package_counts_for_its_binary(gomod: Path) -> None:
     etcd, coredns = builds.TOOLS["etcd"], builds.TOOLS["coredns"]
     before = {tool.name: builds.key(tool, gomod) for tool in (etcd, coredns)}
     with (gomod / "kubernetes" / "coredns" / "main.go").open("a") as main:

@@ -12,7 +12,7 @@ from testbed.node import cni_config, containerd_config
 from testbed.plan import Plan
 
 
-def test_containerd_keeps_oom_scores_where_it_may_not_lower_them() -> None:
+def test_containerd_oom_scores_without_privileges() -> None:
     parsed = tomllib.loads(containerd_config(Path("/r"), Path("/s"), Path("/c"), oom_scores=False))
     cri = parsed["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["restrict_oom_score_adj"] is True

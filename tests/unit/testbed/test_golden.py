@@ -38,6 +38,6 @@ def test_a_layers_snapshot_is_named_after_everything_below_it() -> None:
     assert list(golden.chains([a, b, c])) == [(a, a), (b, ab), (c, abc)]
 
 
-def test_where_buildah_never_built_there_are_no_layers_to_lend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_without_buildah(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "home", lambda: tmp_path)
     assert images.built_layers() == {}

@@ -157,7 +157,7 @@ def test_last_lines_of_a_deep_traceback_begin_with_user_code() -> None:
     assert found.last_lines == ['  File "/job/my_pkg.models.py", line 1, in step', "ValueError: boom"]
 
 
-def test_last_lines_of_a_deep_user_stack_begin_with_its_innermost() -> None:
+def test_last_lines_deep_user_stack() -> None:
     def deeper(left: int) -> None:
         if left == 0:
             raise ValueError("\n".join(["boom"] * 30))

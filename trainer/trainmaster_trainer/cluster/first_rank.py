@@ -21,15 +21,15 @@ _started: list[Process] = []
 
 
 def start() -> None:
-    """Start a process that may become a rank, where this is going to be an agent."""
+    """Start a process that may become a rank, if this process will be an agent."""
     if ENV_FRAMEWORK not in os.environ:
         return
-    from .process import RANK_COMMAND, Process  # a tenth of a second, which helpers needn't pay
+    from .process import RANK_COMMAND, Process  # takes 0.1 s, which helpers don't need to spend
 
-    with contextlib.suppress(OSError):  # the agent tries again and tells what is wrong
+    with contextlib.suppress(OSError):  # the agent tries again and reports the error
         _started.append(Process(RANK_COMMAND, os.environ, is_spare=False))
 
 
 def take() -> Process | None:
-    """Return the process that was started, once."""
+    """Return the process that was started, to the first caller only."""
     return _started.pop() if _started else None

@@ -35,7 +35,7 @@ class Process:
         self.is_spare = is_spare
         self.is_ready = False
         self.is_silent = False
-        """Whether it closed its end: it has ended, or will never say anything again."""
+        """Whether it has closed its end: it has ended, or sends no more messages."""
         self.generation = 0
         ours, theirs = socket.socketpair()
         self._crash = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
@@ -52,24 +52,24 @@ class Process:
         self.pidfd = os.pidfd_open(self.popen.pid) if hasattr(os, "pidfd_open") else None
 
     def poll(self) -> int | None:
-        """Return its exit status, None while it runs; what it has started ends with it."""
-        if hasattr(os, "waitid"):  # on macOS there is no look without reaping, after which the number may be another's
+        """Return its exit status, None while it runs; its children are ended with it."""
+        if hasattr(os, "waitid"):  # macOS can't wait without reaping, after which the pid may be reused
             if os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return None
             self._kill_session()
         return self.popen.poll()
 
     def kill(self) -> int:
-        """Kill it and whatever it has started; return its exit status."""
+        """Kill it and its children; return its exit status."""
         self._kill_session()
         return self.popen.wait()
 
     def _kill_session(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: not for what is a zombie already
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: refused for a zombie
             os.killpg(self.popen.pid, signal.SIGKILL)
 
     def wait_or_kill(self, seconds: float) -> int:
-        """Return its exit status; a process that doesn't end in time is killed."""
+        """Wait for its end, and kill it if it doesn't end in time; return its exit status."""
         deadline = time.monotonic() + seconds
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
@@ -78,12 +78,12 @@ class Process:
         return code
 
     def crash(self) -> list[str]:
-        """Return the end of what faulthandler wrote."""
+        """Return what faulthandler wrote, cut to a few lines."""
         self._crash.seek(0)
         return self._crash.read().decode(errors="replace").splitlines()[:_CRASH_LINES]
 
     def close(self) -> None:
-        """Give back its descriptors."""
+        """Close its descriptors."""
         self.link.close()
         self._crash.close()
         if self.pidfd is not None:

@@ -1,7 +1,7 @@
-"""Ray's own command line, lighter: `python -m trainmaster_trainer.cluster.ray_cli [--join HOST:PORT] start ...`.
+"""Ray's own command line, faster: `python -m trainmaster_trainer.cluster.ray_cli [--join HOST:PORT] start ...`.
 
-Half of what `ray start` takes is Ray Serve, which its command line offers where it can be imported. In this process it
-can't, which is a case that Ray provides for; the processes that it starts are not affected.
+Half of the time of `ray start` is the import of Ray Serve, which is optional for its command line. In this process that
+import fails, as it does without the extra; the processes that it starts are not affected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
 
     Loading needs no head, so a worker does it while the head starts.
     """
-    gc.disable()  # looking for garbage among modules that load is a tenth of the time
+    gc.disable()  # collections while modules load take a tenth of the time
     for name in _NOT_NEEDED:
         sys.modules[name] = None  # type: ignore[assignment]  # Python's way to make an import fail
     head = None

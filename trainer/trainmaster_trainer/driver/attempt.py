@@ -1,7 +1,6 @@
-"""Leads an attempt to its result, in a head pod and on a laptop: `python -m trainmaster_trainer.driver.attempt FILE`.
+"""Runs an attempt to its result, in a head pod and on a laptop: `python -m trainmaster_trainer.driver.attempt FILE`.
 
-What happens arrives as events in one queue, `Group` decides, and the main thread carries out what it decided. Ray has
-threads of its own beside it.
+Events arrive in one queue, `Group` decides, and the main thread executes its commands. Ray runs in threads of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 
 from trainmaster_api import names
 from trainmaster_api.layout import run_path
-from trainmaster_api.messages import ExitCode, ExitMessage, Outcome, TrainerState
+from trainmaster_api.messages import ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
@@ -83,7 +82,7 @@ class Driver:
         self.channel = Channel(host, settings.control_port, Path(settings.token_file).read_text(), self)
 
     def lead(self) -> ExitMessage:
-        """Until the attempt is over. Never raises for what happens to the training."""
+        """Run until the attempt is over; return its result. A failed training is a result, not an exception."""
         self._handle_signals()
         threading.Thread(target=self._run_ray, name="ray", daemon=True).start()
         while self._outcome is None:
@@ -100,18 +99,18 @@ class Driver:
         signal.signal(signal.SIGINT, self._ask_to_stop)
 
     def _end(self, outcome: ExitMessage) -> None:
-        """Take the first outcome; what comes after it only follows from it."""
+        """Keep the first outcome; later ones are only its consequences."""
         self._outcome = self._outcome or outcome
 
     # -- Ray's threads ------------------------------------------------------------------------------------------
     def _run_ray(self) -> None:
         processes: Any = None
         try:
-            self.run.check()  # a wrong key shows now, not when every worker is there
+            self.run.check()  # reports wrong credentials now, not when every worker has joined
             from trainmaster_trainer.cluster import train
 
             train.connect(self.settings, self.job)
-            self._post(self._handle_signals)  # Ray has put a handler of its own there, which prints a stack
+            self._post(self._handle_signals)  # Ray has installed its own handler, which prints a stack
             processes = train.Processes()
             threading.Thread(target=self._watch_ray, args=[processes], name="watch-ray", daemon=True).start()
             while True:
@@ -121,7 +120,7 @@ class Driver:
                     self._post(functools.partial(self.group.on_ray_ended, str(error)))
         except TrainingError as error:
             self._end_with(error.failure_class, error.message)
-        except Exception as error:  # noqa: BLE001 - Ray's errors have no common base; whatever it is, it has to be told
+        except Exception as error:  # noqa: BLE001 - Ray's errors have no common base, and each must be reported
             part = processes.missing() if processes is not None else None
             if part is not None:
                 self._end_without(part)
@@ -156,15 +155,15 @@ class Driver:
 
     # -- the channel's thread -----------------------------------------------------------------------------------
     def on_join(self, peer: Peer) -> None:
-        """Of the channel."""
+        """Queue the event of a peer that has joined."""
         self._post(lambda: self._on_join(peer))
 
     def on_leave(self, peer: Peer) -> None:
-        """Of the channel."""
+        """Queue the event of a peer that has disconnected."""
         self._post(lambda: self._on_leave(peer))
 
     def on_message(self, peer: Peer, message: Message) -> None:
-        """Of the channel."""
+        """Queue a peer's message."""
         self._post(lambda: self._on_message(peer, message))
 
     # -- events -------------------------------------------------------------------------------------------------
@@ -189,7 +188,7 @@ class Driver:
         elif isinstance(message, Stacks):
             self.run_state.stacks[peer.hello.rank] = message.lines
         elif isinstance(message, Started):
-            how = "from the spare" if message.was_warm else "anew"
+            how = "from the spare" if message.was_warm else "without a spare"
             print(f"rank {peer.hello.rank} runs in process {message.pid}, started {how}", flush=True)
         elif isinstance(message, Leaving):
             commands = self.group.on_leaving(peer.number, self.run_state.state is TrainerState.TRAINING)
@@ -199,7 +198,7 @@ class Driver:
         return []
 
     def _warm(self, kind: ReportKind) -> None:
-        """Now that training runs, a spare doesn't slow down the start."""
+        """Let agents start a spare, once training runs and the spare can't slow down the start."""
         if kind in _TRAINS and not self._is_warm:
             self._is_warm = True
             self._send(self.group.agents, Warm())
@@ -228,7 +227,7 @@ class Driver:
         self._send(command.agents, start)
 
     def _master_port(self, generation: int) -> int:
-        """Return where rank 0 is to listen: another one for every group, because the last one may still be taken."""
+        """Return the rendezvous port of rank 0: a new one for each generation, because the last may still be in use."""
         if self.settings.ray_address:
             count = names.PORT_RENDEZVOUS_MAX - names.PORT_RENDEZVOUS_MIN + 1
             return names.PORT_RENDEZVOUS_MIN + (generation - 1) % count
@@ -292,7 +291,7 @@ class Driver:
         if self._outcome is not None or time.monotonic() - self.run_state.last_move < limit:
             return
         if not self.group.has_ranks:
-            # a pod that is missing is the operator's to wait for; agents that are missing though it is there are not
+            # the operator waits for missing pods; agents that are missing although their pods run are a stall
             if self._has_workers and self.group.phase is Phase.GATHERING:
                 text = f"Ray Train started no agents for {limit} s, although all workers have joined"
                 self._end(self.run_state.ended(Outcome.FAILED, text, FailureClass.STALLED))
@@ -315,7 +314,10 @@ class Driver:
         )
 
     def _patience(self) -> int:
-        """Seconds without news that are a stall: loading and packaging make no steps and may take longer than one."""
+        """Return the seconds without progress that count as a stall.
+
+        Loading and packaging make no steps and may take longer than a step.
+        """
         limit = self.job.spec.run.stall_seconds
         return limit if self.run_state.state is TrainerState.TRAINING else max(limit, _PREPARING_SECONDS)
 
@@ -326,11 +328,8 @@ class Driver:
         return store.under(run_path(meta.namespace, meta.name, meta.uid))
 
 
-_CODES = {Outcome.COMPLETE: ExitCode.COMPLETE, Outcome.STOPPED: ExitCode.STOPPED, Outcome.FAILED: ExitCode.FAILED}
-
-
 def main(arguments: list[str]) -> int:
-    """Lead the attempt that a settings file describes. Returns the exit code."""
+    """Run the attempt that a settings file describes. Ends the process with the exit code."""
     settings = DriverSettings.read(Path(arguments[0]))
     if settings.heartbeat_file:
         beat(Path(settings.heartbeat_file))
@@ -341,9 +340,9 @@ def main(arguments: list[str]) -> int:
     result.with_suffix(".tmp").write_text(message.encode())
     result.with_suffix(".tmp").rename(result)
     sys.stdout.flush()
-    # Nothing that matters is left to do. `ray.shutdown` would take 15 s, and threads may hang in a cluster that is
-    # gone; whoever started us ends what is left below.
-    os._exit(_CODES[message.outcome])
+    # Nothing is left to do. `ray.shutdown` would take 15 s, and threads may hang in a cluster that has ended. The
+    # parent process ends our children.
+    os._exit(message.exit_code)
 
 
 if __name__ == "__main__":

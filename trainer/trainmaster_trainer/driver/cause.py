@@ -1,4 +1,4 @@
-"""From what the ranks of a group said, and how their processes ended, to the one cause."""
+"""Finds the one cause in what the ranks of a group reported and how their processes ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Evidence:
 
     Attributes:
         pod: Its pod; empty on a laptop.
-        failed: What it said itself.
+        failed: The error that it reported itself.
         exited: How its process ended.
         agent_lost: Whether its agent, or the whole pod, is gone.
     """
@@ -43,8 +43,7 @@ class _Ended:
 def find_cause(found: Mapping[int, Evidence]) -> Failure:
     """Return the cause behind the end of a group.
 
-    A rank's own error comes first, then a process or a pod that is gone; that a rank lost its peer only follows from
-    one of these.
+    A rank's own error comes first, then a lost process or pod; a rank that lost its peer is only a consequence.
     """
     ranks = sorted(found.items())
     for rank, one in ranks:
@@ -53,7 +52,7 @@ def find_cause(found: Mapping[int, Evidence]) -> Failure:
             return Failure(said.failure_class, said.message, rank, one.pod or None, said.last_lines)
     deaths = [(rank, one, ended) for rank, one in ranks if (ended := _ended(rank, one)) is not None]
     # memory that ran out explains the other deaths of a group, and not the other way round; a process that ended by
-    # itself may have given up because another one was killed
+    # itself may have exited because another one was killed
     deaths.sort(key=lambda death: (death[2].recoverable, death[2].by_itself))
     for rank, one, ended in deaths:
         return Failure(ended.failure_class, ended.message, rank, one.pod or None, ended.lines, ended.recoverable)
@@ -65,7 +64,7 @@ def find_cause(found: Mapping[int, Evidence]) -> Failure:
 
 
 def _ended(rank: int, one: Evidence) -> _Ended | None:
-    """How a process ended that said nothing; None for one that did."""
+    """Return how a process ended that reported no error; None if it did, or if it hasn't ended."""
     if one.exited is not None and one.failed is None:
         return _exit(rank, one.exited)
     if one.agent_lost and one.failed is None:

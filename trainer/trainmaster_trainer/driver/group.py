@@ -1,12 +1,12 @@
-"""What the driver decides about its agents and ranks: a state machine without clocks, threads or sockets.
+"""The driver's decisions about its agents and ranks: a state machine without clocks, threads or sockets.
 
-    GATHERING --all agents are there--> RUNNING --a rank or an agent is lost--> SETTLING --cause found--> RUNNING,
+    GATHERING --all agents joined-----> RUNNING --a rank or an agent is lost--> SETTLING --cause found--> RUNNING,
         ^                                  |                                        |                    or the end
         |                                  +--a pod leaves, all have saved--> IDLE--+
         +-------an agent was lost: Ray Train replaces the whole group---------------+
 
 An event and the time go in, commands come out. Ranks are always started and ended together, and every group of ranks
-has a number (generation), so that what an older one says is known to be stale.
+has a number (generation), so that messages of an older one are recognized as stale.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from trainmaster_trainer.ipc.messages import Exited, Failed, Finished
 from .cause import Evidence, find_cause
 
 SETTLE_SECONDS = 2.0
-"""How long the others may take to say what happened to them: the cause may be heard after its consequences."""
+"""How long the other ranks may take to report: a cause may arrive after its consequences."""
 IDLE_SECONDS = 20.0
-"""How long a pod that leaves may take to be gone."""
+"""How long a pod that was told to end may take to end."""
 MOST_FAILURES_IN_A_ROW = 3
 """Without a new step in between."""
 
@@ -37,7 +37,7 @@ class Phase(Enum):
 
     GATHERING = "gathering"  # agents are missing
     RUNNING = "running"
-    SETTLING = "settling"  # something ended; what was it?
+    SETTLING = "settling"  # something ended, the cause isn't known yet
     IDLE = "idle"  # all have saved, because a pod leaves
     OVER = "over"
 
@@ -87,7 +87,7 @@ class RetireAgents:
 
 @dataclass(frozen=True)
 class AnswerLaunchers:
-    """Let pods go that were told to end."""
+    """Tell pods that were told to end that they needn't wait any longer."""
 
     peers: tuple[int, ...]
     saved: bool
@@ -116,7 +116,7 @@ class Group:
 
     Attributes:
         world_size: Number of ranks.
-        on_recovery: Told of every recovery; returns how many in a row that makes without a new step.
+        on_recovery: Called at every recovery; returns the number of recoveries in a row without a new step.
     """
 
     world_size: int
@@ -133,17 +133,17 @@ class Group:
 
     @property
     def agents(self) -> tuple[Agent, ...]:
-        """Return the agents that count, by rank."""
+        """Connected agents of the current group, by rank."""
         return tuple(self._agents[rank] for rank in sorted(self._agents))
 
     @property
     def has_ranks(self) -> bool:
-        """Return whether ranks run, as far as is known."""
+        """Whether ranks run, as far as is known."""
         return self.phase in (Phase.RUNNING, Phase.SETTLING)
 
     # -- events -------------------------------------------------------------------------------------------------
     def on_agent(self, agent: Agent, now: float) -> list[Command]:
-        """An agent has connected. Those of another group are gone, whether or not they have said so."""
+        """Handle an agent that has connected; those of another group are stale, even if still connected."""
         commands: list[Command] = []
         stale = [one for one in self.agents if one.group != agent.group or one.rank == agent.rank]
         for one in stale:
@@ -158,7 +158,7 @@ class Group:
         return commands
 
     def on_agent_lost(self, peer: int, now: float) -> list[Command]:
-        """The connection of an agent is closed."""
+        """Handle the closed connection of an agent."""
         agent = next((one for one in self._agents.values() if one.peer == peer), None)
         if agent is None or self.phase is Phase.OVER:
             return []
@@ -172,7 +172,7 @@ class Group:
         return self._begin_to_settle(now)
 
     def on_rank(self, peer: int, message: Failed | Exited | Finished, now: float) -> list[Command]:
-        """A rank said, or its agent saw, how it ended."""
+        """Handle the end of a rank, as the rank or its agent reports it."""
         agent = next((one for one in self._agents.values() if one.peer == peer), None)
         if agent is not None and self.phase is Phase.GATHERING and isinstance(message, Failed):
             # an agent of a group that hasn't started yet couldn't even prepare a process
@@ -186,7 +186,7 @@ class Group:
             self._results[agent.rank] = message.result
             return self._all_finished(now) if len(self._results) == self.world_size else []
         if isinstance(message, Exited) and agent.rank in self._results:
-            return []  # it has done what it was there for
+            return []  # it had already finished
         evidence = self._evidence(agent.rank)
         if isinstance(message, Failed):
             evidence.failed = message
@@ -195,7 +195,7 @@ class Group:
         return self._begin_to_settle(now)
 
     def on_leaving(self, launcher: int, is_training: bool) -> list[Command]:
-        """A pod was told to end. It waits for an answer: all have saved, or there is nothing to save."""
+        """Handle a pod that was told to end; it waits for the answer that all have saved or that none can."""
         if self.phase is Phase.IDLE:  # another one was quicker
             return [AnswerLaunchers((launcher,), saved=True)]
         if self.phase is not Phase.RUNNING or not is_training:
@@ -205,22 +205,22 @@ class Group:
         return [StopRanks(self.agents)] if is_first else []
 
     def on_stop(self) -> list[Command]:
-        """The whole attempt is to save and end."""
+        """Have the whole attempt save and end."""
         self.is_stopping = True
         return [StopRanks(self.agents)]
 
     def on_time(self, now: float) -> list[Command]:
-        """Time has passed."""
+        """Handle a deadline that has passed."""
         if self._deadline is None or now < self._deadline:
             return []
         if self.phase is Phase.SETTLING:
             return self._settle()
-        if self.phase is Phase.IDLE:  # the pod didn't go after all
+        if self.phase is Phase.IDLE:  # the pod didn't end after all
             return [self._start()]
         return []
 
     def on_ray_ended(self, sentence: str) -> list[Command]:
-        """Ray Train gave up, or its controller is gone: none of its agents will live."""
+        """Handle the end of Ray Train or its controller, which ends all of its agents."""
         if self.phase is Phase.OVER:
             return []
         failure = self._found or Failure(FailureClass.WORKER_LOST, sentence, recoverable=True)
@@ -257,7 +257,7 @@ class Group:
         return self._recover(failure, all_agents_live=not lost)
 
     def _recover(self, failure: Failure, *, all_agents_live: bool) -> list[Command]:
-        """Go on from the newest checkpoint, unless that is of no use."""
+        """Resume from the newest checkpoint, unless the attempt has to end."""
         launchers = self._let_go(saved=False)
         if not failure.recoverable or self.is_stopping:
             return [*launchers, *self._end(failure)]
@@ -271,7 +271,7 @@ class Group:
         return [*launchers, self._start()]
 
     def _regroup(self) -> list[Command]:
-        """Agents were lost: Ray Train replaces all of them, sooner where the others end by themselves."""
+        """Retire the remaining agents: Ray Train replaces the whole group, and sooner if they end by themselves."""
         survivors = self.agents
         self._agents.clear()
         self.phase, self._deadline = Phase.GATHERING, None

@@ -1,4 +1,4 @@
-"""Which run a file means on a laptop: the newest one of its name, a longer one, or a new one. Pure."""
+"""Which run a file refers to on a laptop: the newest one of its name, a longer one, or a new one. Pure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 
 @dataclass(frozen=True)
 class Identity:
-    """The run that a file means.
+    """The run that a file refers to.
 
     Attributes:
         uid: Its id, part of its address.
-        record: What `last.json` has to hold.
-        is_changed: Whether it doesn't hold that yet.
+        record: Content that `last.json` must have.
+        is_changed: Whether `last.json` must be written.
     """
 
     uid: str
@@ -47,18 +47,18 @@ class Identity:
 
 
 def identify(job: TrainingJob, last: Record | None, *, is_fresh: bool, file: str) -> Identity:
-    """Find the run that a file means.
+    """Find the run that a file refers to.
 
     Everything under `spec.training` and the number of workers identify a run, except `loop.duration`, which may grow.
 
     Args:
-        job: What the file says.
-        last: Content of `last.json`; None: there was no run of this name yet.
+        job: Content of the file.
+        last: Content of `last.json`; None: no run of this name exists.
         is_fresh: Start a new run in any case.
-        file: Name of the file, for the sentence.
+        file: Name of the file, for the message.
 
     Raises:
-        Refused: The file was changed since, under the same name.
+        Refused: The file has changed since the last run of that name.
     """
     fixed, duration = _fixed(job)
     digest = _digest(fixed)
@@ -77,7 +77,7 @@ def identify(job: TrainingJob, last: Record | None, *, is_fresh: bool, file: str
 
 
 def _fixed(job: TrainingJob) -> tuple[Record, str]:
-    """What identifies a run, and how long it is."""
+    """Return what identifies a run, and its duration."""
     training = job.spec.training.wire()
     duration = str(training["loop"].pop("duration"))
     return {"training": training, "workers": job.spec.cluster.workers.count}, duration
@@ -108,7 +108,7 @@ def _completed(fixed: Record) -> Record:
 
 
 def _upgraded(last: Record) -> Record:
-    """A record of a version whose digest included the duration; the run keeps the uid that it has."""
+    """Return a record in the present format; the digest of older versions included the duration. The uid stays."""
     if "duration" in last:
         return last
     fixed = json.loads(json.dumps(last["fixed"]))

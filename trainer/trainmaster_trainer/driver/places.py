@@ -1,4 +1,4 @@
-"""Where `trainmaster run` puts what: results, locks, local trackers, and a scratch folder short enough for sockets."""
+"""Where `trainmaster run` writes: results, locks, local trackers, and a scratch folder short enough for sockets."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def storage_address(asked: str | None, job: TrainingJob) -> Address:
     """Return where results go.
 
     Args:
-        asked: `--storage`: an address, `spec` for what the file says, or None for a folder beside the caller.
-        job: What the file says.
+        asked: `--storage`: an address, `spec` for the file's `spec.storage.uri`, None for a folder here.
+        job: Content of the file.
 
     Raises:
         Refused: It is not an address.
@@ -75,7 +75,7 @@ def short_scratch() -> Path:
     """Make a private folder whose path is short, whatever TMPDIR says.
 
     Raises:
-        Refused: There is no such place.
+        Refused: No such folder can be made.
     """
     candidates = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
     reasons = []
@@ -132,11 +132,11 @@ def _working_directory() -> str:
     try:
         return str(Path.cwd())
     except FileNotFoundError:
-        raise Refused("the working directory doesn't exist any more; change to another one") from None
+        raise Refused("the working directory doesn't exist; change to another one") from None
 
 
 def _readable_by_the_driver(address: Address) -> Address:
-    """Return an address that the driver can parse again: a directory may have a name that can't be written as one."""
+    """Return the address, or refuse it if the driver couldn't parse it, as with some directory names."""
     try:
         parse(str(address))
     except AddressError as error:

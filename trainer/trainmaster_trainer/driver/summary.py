@@ -1,4 +1,4 @@
-"""What `trainmaster run` prints when a run has ended: what it gave, where it is, and what can be done next."""
+"""The summary that `trainmaster run` prints at the end of a run: results, where they are, what to do next."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def print_complete(console: Console, run: Store, trackers: Sequence[str], file: 
     """Print the summary of a complete run.
 
     Args:
-        console: Where to.
+        console: Prints it.
         run: Store of the run.
         trackers: Names of its trackers.
         file: The job's file.
-        seconds: How long training took this time; None: it was complete already.
+        seconds: How long training took this time; None: it was already complete.
     """
     report = json.loads(run.get(TEST_METRICS) or b"{}")
     latest = run.get(LATEST)
@@ -77,7 +77,7 @@ def print_failed(console: Console, message: ExitMessage) -> None:
 
 
 def command(name: str) -> str:
-    """Return how a program of this environment is called: by its name only where the shell finds this very one."""
+    """Return the command for a program of this environment: its name if the shell finds that program, else its path."""
     own = Path(sys.executable).parent / name
     found = shutil.which(name)
     # an environment may be a link, and be in PATH under its other name
@@ -91,7 +91,7 @@ def _tracker(record: dict[str, str]) -> str:
 
 
 def _view(line: str) -> str:
-    """A command of this environment, with paths as they are seen from here."""
+    """Return a command of this environment, with paths relative to the working directory."""
     program, *arguments = shlex.split(line)
     here = f"{os.getcwd()}/"  # noqa: PTH109 - a prefix of text
     return " ".join([command(program), *(shlex.quote(argument.replace(here, "", 1)) for argument in arguments)])

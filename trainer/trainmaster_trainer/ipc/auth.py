@@ -1,8 +1,8 @@
 """Proof of the attempt's token in both directions, without sending it.
 
-    server: nonce                       a fresh one for every connection, so a recorded answer is worthless
+    server: nonce                       a new one for each connection, so a recorded answer is useless
     client: nonce, HMAC("client", both)
-    server: HMAC("server", both)        a client sends nothing of value to a server that can't prove the token
+    server: HMAC("server", both)        a client sends no message to a server that can't prove the token
 
 The roles are part of what is signed: neither side can be made to sign for the other.
 """
@@ -20,11 +20,11 @@ _NONCE_BYTES = 32
 
 
 class Refused(ConnectionError):  # noqa: N818 - an answer, not an error
-    """The other side doesn't know the token, or isn't one of ours."""
+    """The other side doesn't know the token, or doesn't speak this protocol."""
 
 
 def nonce() -> str:
-    """Return a fresh random number."""
+    """Return a new random nonce, as hex."""
     return secrets.token_hex(_NONCE_BYTES)
 
 
@@ -35,7 +35,7 @@ def sign(token: str, role: str, server_nonce: str, client_nonce: str) -> str:
 
 
 def accept(token: str, server_nonce: str, line: bytes) -> bytes | None:
-    """Check a client's answer. Returns the server's own proof, or None for a client that doesn't know the token."""
+    """Check a client's answer; return the server's own proof, None if the client doesn't know the token."""
     words = line.decode("ascii", "replace").split()
     if len(words) != 2 or len(words[0]) != 2 * _NONCE_BYTES:
         return None
@@ -50,7 +50,7 @@ def connect(address: tuple[str, int], token: str, timeout: float = HANDSHAKE_SEC
     """Open a connection whose two sides have proved the token to each other.
 
     Raises:
-        Refused: The server hung up, or couldn't prove it.
+        Refused: The server closed the connection, or couldn't prove the token.
         OSError: There is no server.
     """
     connection = socket.create_connection(address, timeout=timeout)
@@ -70,7 +70,7 @@ def connect(address: tuple[str, int], token: str, timeout: float = HANDSHAKE_SEC
 
 
 def _line(connection: socket.socket) -> str:
-    """Read one line, byte by byte, so that nothing of what follows is taken."""
+    """Read one line, byte by byte, so that no byte after it is consumed."""
     found = b""
     while not found.endswith(b"\n"):
         byte = connection.recv(1)

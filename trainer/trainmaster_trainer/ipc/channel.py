@@ -18,23 +18,23 @@ from . import auth
 from .link import Lines
 from .messages import LINE_LIMIT, Hello, Message, decode, encode
 
-MOST_UNPROVED = 512  # connections at a time that haven't proved the token; the oldest has to go first
-_MOST_UNSENT = 4 * LINE_LIMIT  # bytes that wait for a peer; one that takes nothing any more is dropped
-# A host that vanishes closes nothing: the kernel asks after 10 s of silence, and gives up 15 s later.
+MOST_UNPROVED = 512  # unauthenticated connections at a time; the oldest is dropped first
+_MOST_UNSENT = 4 * LINE_LIMIT  # unsent bytes per peer; one that reads no more is dropped
+# A host that vanishes closes no connection: the kernel probes after 10 s of silence, and closes it 15 s later.
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPALIVE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 class Listener(Protocol):
-    """Hears what happens on the channel, in the channel's thread; must not block."""
+    """Receives the channel's events, in the channel's thread; must not block."""
 
     def on_join(self, peer: Peer) -> None:
-        """An agent or a launcher has proved the token and introduced itself."""
+        """Handle an agent or a launcher that has authenticated and introduced itself."""
 
     def on_message(self, peer: Peer, message: Message) -> None:
-        """It said something."""
+        """Handle a message."""
 
     def on_leave(self, peer: Peer) -> None:
-        """Its connection is closed."""
+        """Handle a closed connection."""
 
 
 class Peer:
@@ -55,14 +55,14 @@ class Channel:
         Args:
             host: Address to bind.
             port: Port; 0 takes a free one.
-            token: What a peer must prove that it knows.
-            listener: Hears what happens.
+            token: Secret that a peer must prove to know.
+            listener: Receives the events.
         """
         self.token, self.listener = token, listener
         self.unproved: OrderedDict[_Connection, None] = OrderedDict()
         self.numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
-        # a socket of our own: the port is known, and taken, before the loop runs
+        # bound here, so that the port is known and taken before the loop runs
         self._listening = socket.create_server((host, port), backlog=1024)
         self.port: int = self._listening.getsockname()[1]
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
             self._deadline.cancel()
 
     def _send(self, message: Message) -> None:
-        """Send from whatever thread."""
+        """Send; may be called from any thread."""
         self._channel.call(self._write, encode(message))
 
     def _write(self, line: bytes) -> None:

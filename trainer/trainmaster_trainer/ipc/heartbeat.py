@@ -1,4 +1,4 @@
-"""The driver's sign of life for the launcher beside it: a driver that hangs can't say so itself."""
+"""The driver's heartbeat for the launcher in its pod: a driver that hangs can't report it itself."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ BEAT_SECONDS = 1.0
 
 
 def beat(path: Path) -> None:
-    """Write the time to a file from now on, in a thread that ends with the process."""
+    """Start a thread that writes the time to a file once a second, until the process ends."""
 
     def loop() -> None:
         while True:
-            with contextlib.suppress(OSError):  # a full disk is somebody else's to tell
+            with contextlib.suppress(OSError):  # a full disk is reported elsewhere
                 path.write_text(str(time.monotonic()))
             time.sleep(BEAT_SECONDS)
 
@@ -23,9 +23,9 @@ def beat(path: Path) -> None:
 
 
 def silence(path: Path) -> float:
-    """Seconds since the last beat; 0 before the first, because a start may take its time.
+    """Return the seconds since the last beat; 0 before the first, because a start may take long.
 
-    Both ends read the machine's monotonic clock: a wall clock that is set would look like a silence.
+    Both ends read the machine's monotonic clock: setting a wall clock would look like silence.
     """
     with contextlib.suppress(OSError, ValueError):
         return time.monotonic() - float(path.read_text())

@@ -1,4 +1,4 @@
-"""One end of a connection that carries messages, and the one-off question of a launcher."""
+"""One end of a connection that carries messages, and a launcher's single request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .messages import LINE_LIMIT, Hello, Message, decode, encode
 
 
 class Lines:
-    """Cuts what arrives into lines."""
+    """Splits received bytes into lines."""
 
     def __init__(self, limit: int = LINE_LIMIT) -> None:
         self.limit = limit
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Add what arrived; return the lines that are complete.
+        """Add received bytes; return the lines that are complete.
 
         Raises:
             ValueError: A line is longer than the limit.
@@ -31,9 +31,9 @@ class Lines:
 
 
 class Link:
-    """Messages over a socket, for a loop that waits for many: reading never blocks, sending hardly ever.
+    """Messages over a socket, for a loop that waits for many: neither receiving nor sending blocks.
 
-    What is sent goes out at once as far as the socket takes it; `flush` sends the rest when it is writable again.
+    As much as the socket takes is sent at once; `flush` sends the rest when the socket is writable again.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -43,12 +43,12 @@ class Link:
         self._outgoing = b""
 
     def fileno(self) -> int:
-        """Return the descriptor, for a selector."""
+        """Return the file descriptor, for a selector."""
         return self._socket.fileno()
 
     @property
     def is_congested(self) -> bool:
-        """Whether something waits for the socket to be writable."""
+        """Whether unsent bytes wait for the socket to be writable."""
         return bool(self._outgoing)
 
     def send(self, message: Message) -> None:
@@ -57,20 +57,20 @@ class Link:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is left over."""
+        """Send the bytes that are left."""
         try:
             while self._outgoing:
                 self._outgoing = self._outgoing[self._socket.send(self._outgoing) :]
         except BlockingIOError:
             return
         except OSError:
-            self._outgoing = b""  # the other side is gone, which `receive` will say
+            self._outgoing = b""  # the connection is closed, which `receive` reports
 
     def receive(self) -> list[Message] | None:
-        """Return the messages that have arrived; None when the other side is gone.
+        """Return the messages that have arrived; None once the other side has closed the connection.
 
         Raises:
-            ValueError: What arrived is not a message.
+            ValueError: A line is not a message.
         """
         try:
             data = self._socket.recv(1 << 16)
@@ -86,15 +86,15 @@ class Link:
 
 
 class Talk:
-    """Messages over a socket, for a process that has other things to do: a thread reads, anybody sends."""
+    """Messages over a socket, for a process with other work: a thread reads, any thread sends."""
 
     def __init__(self, connection: socket.socket, on_message: Callable[[Message], None], on_end: Callable[[], None]):
-        """Make it; `begin` starts to read.
+        """Wrap a connection; `begin` starts to read.
 
         Args:
             connection: To the other side.
             on_message: Called with each message, in the thread that reads.
-            on_end: Called when the other side is gone.
+            on_end: Called when the connection is closed.
         """
         self._socket = connection
         connection.settimeout(None)
@@ -102,12 +102,12 @@ class Talk:
         self._on_message, self._on_end = on_message, on_end
 
     def begin(self) -> None:
-        """Read from now on: whoever is called back may need what the caller has still to set up."""
+        """Start to read. Separate from the constructor, because the callbacks may need the finished object."""
         threading.Thread(target=self._read, name="control-receive", daemon=True).start()
 
     def send(self, message: Message) -> None:
         """Send a message; blocks only while the other side takes nothing."""
-        with self._lock, contextlib.suppress(OSError):  # `on_end` is told of a side that is gone
+        with self._lock, contextlib.suppress(OSError):  # `on_end` reports a closed connection
             self._socket.sendall(encode(message))
 
     def _read(self) -> None:
@@ -123,7 +123,7 @@ def ask(address: tuple[str, int], token: str, message: Message, timeout: float) 
     """Send a launcher's message to the driver and wait for its answer.
 
     Returns:
-        The answer; None if there is none within `timeout` seconds, or no driver.
+        The answer; None if there is no driver, or no answer within `timeout` seconds.
     """
     try:
         with auth.connect(address, token, min(timeout, 5.0)) as connection:

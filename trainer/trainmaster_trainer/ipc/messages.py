@@ -1,9 +1,9 @@
-"""What driver, agents, ranks and launchers say to each other: one JSON object per line, one serializer.
+"""The messages between driver, agents, ranks and launchers: one JSON object per line, one serializer.
 
     launcher --Leaving--> driver <--Hello, Started, Progress, Failed, Exited, Finished, Stacks-- agent <--...-- rank
     launcher <--Left----- driver --Start, Warm, Stop, Dump, Retire--> agent --Assignment, Stop, Dump--> rank
 
-An agent passes on what its rank says, so most messages of a rank are the agent's too.
+An agent forwards the messages of its rank, so it sends most of them too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LINE_LIMIT = 1 << 20
 
 
 class _Message(Model):
-    # a diverging loss is news too: it must arrive as what it is
+    # the loss of a diverging run must arrive as it is
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
 
 
@@ -48,13 +48,13 @@ class Start(_Message):
 
     type: Literal["start"] = "start"
     generation: int
-    """Counts the groups of ranks of an attempt, from 1; whatever an older generation says is stale."""
+    """Counts the groups of ranks of an attempt, from 1; messages of an older one are stale."""
     master_address: str
     master_port: int
 
 
 class Warm(_Message):
-    """Driver to agent: training runs, so a spare doesn't slow down the start any more."""
+    """Driver to agent: training runs, so starting a spare no longer delays it."""
 
     type: Literal["warm"] = "warm"
 
@@ -86,15 +86,15 @@ class Leaving(_Message):
 
 
 class Left(_Message):
-    """Driver to launcher: there is nothing left to wait for."""
+    """Driver to launcher: the pod need not wait any longer."""
 
     type: Literal["left"] = "left"
     saved: bool
-    """Whether a checkpoint was written for it."""
+    """Whether a checkpoint was written before."""
 
 
 class Placement(_Message):
-    """What a rank needs to know that isn't in the job; the same for all generations of an agent."""
+    """The input of a rank that isn't in the job; the same for all generations of an agent."""
 
     rank: int
     world_size: int
@@ -152,7 +152,7 @@ class Failed(_Message):
     message: str
     last_lines: list[str] = []
     peer: bool = False
-    """Whether this rank only noticed that another one is gone."""
+    """Whether this rank only noticed the loss of another one."""
 
 
 class Finished(_Message):
@@ -171,13 +171,13 @@ class Exited(_Message):
     code: int
     """Exit status; a negative signal number where a signal ended it."""
     out_of_memory: bool = False
-    """Whether the kernel killed something in this container for memory meanwhile."""
+    """Whether the OOM killer ended a process of this container in the meantime."""
     last_lines: list[str] = []
-    """Where a crash happened, by faulthandler."""
+    """Stacks of a crash, from faulthandler."""
 
 
 class Stacks(_Message):
-    """Rank to driver: where each of its threads is."""
+    """Rank to driver: the stacks of its threads."""
 
     type: Literal["stacks"] = "stacks"
     generation: int = 0
@@ -188,7 +188,6 @@ Message = (
     Hello | Start | Warm | Stop | Dump | Retire | Leaving | Left | Assignment
     | Ready | Started | Progress | Failed | Finished | Exited | Stacks
 )  # fmt: skip
-OfRank = Progress | Failed | Finished | Stacks
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 
 
@@ -218,7 +217,7 @@ def decode(line: bytes) -> Message:
     """Return the message of a line.
 
     Raises:
-        ValueError: It isn't one.
+        ValueError: The line is not a message.
     """
     try:
         found: Message = _ADAPTER.validate_json(line)

@@ -1,4 +1,4 @@
-"""What a driver is told when it is started: by the launcher in a pod, by `trainmaster run` on a laptop."""
+"""The settings of a driver, written by the launcher in a pod and by `trainmaster run` on a laptop."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """Everything a driver needs besides the job. Written to a file, because environments are seen by everybody.
+    """Everything that a driver needs besides the job. A file, because other processes can read an environment.
 
     Attributes:
         job_file: The resolved TrainingJob, JSON.
         attempt: Number of the attempt, from 1.
-        storage_uri: Where runs go.
+        storage_uri: Storage of the runs.
         base_dir: Directory that relative data paths are relative to.
         scratch: Directory for temporary files.
         result_file: Where the driver writes its ExitMessage.
         token_file: File with the attempt's token.
         host: Address of this machine that workers reach.
         control_port: Port of the control channel; 0: a free one.
-        ray_address: Address of the cluster; empty: a Ray of our own is started on this machine.
+        ray_address: Address of the cluster; empty: start Ray on this machine.
         pod: Name of this pod; empty on a laptop.
         tracking: Entries of `spec.tracking` with their defaults filled in, as plain data.
-        progress_url: Where progress is pushed to; empty: nowhere.
+        progress_url: URL that progress is pushed to; empty: none.
         progress_ca: File with the CA of that address.
         progress_token: File with the service-account token.
         events_fd: File descriptor that events go to as JSON lines, for a display; 0: plain lines on standard output.
-        heartbeat_file: Where the driver shows that it lives; empty: nobody looks.
-        log_file: What the driver and its children print, to be kept in storage at the end; empty: nothing.
+        heartbeat_file: File for the driver's heartbeat; empty: none.
+        log_file: Output of the driver and its children, uploaded to storage at the end; empty: none.
     """
 
     job_file: str
@@ -53,11 +53,11 @@ class DriverSettings:
     log_file: str = ""
 
     def write(self, path: Path) -> None:
-        """To a file."""
+        """Write the settings to a file."""
         path.write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> DriverSettings:
-        """From a file."""
+        """Read the settings from a file."""
         data: dict[str, Any] = json.loads(path.read_text())
         return cls(**{**data, "tracking": tuple(data["tracking"])})  # JSON has no tuples

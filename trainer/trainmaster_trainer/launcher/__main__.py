@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Run the pod's role to its end. Returns the exit code.
+    """Run the pod's role to its end; return the exit code.
 
     Signals are held back first: the kernel drops those that a PID 1 has no handler for, and a pod that is told to end
     while its modules load would then not end.

@@ -5,24 +5,19 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
+from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 
 _LAST_LINES = 12
-_CODES = {
-    Outcome.COMPLETE: ExitCode.COMPLETE,
-    Outcome.STOPPED: ExitCode.STOPPED,
-    Outcome.FAILED: ExitCode.FAILED,
-}
 
 
 def end(message: ExitMessage, termination: Path) -> int:
-    """Leave the termination message, print its sentence, return the exit code."""
-    with contextlib.suppress(OSError):  # without a kubelet there is nobody to read it
+    """Write the termination message, print it, return the exit code."""
+    with contextlib.suppress(OSError):  # without a kubelet nothing reads it
         termination.write_text(message.encode())
     what = f"{message.outcome} ({message.failure_class})" if message.failure_class else str(message.outcome)
     print(f"{what}: {message.message}" if message.message else what, flush=True)
-    return _CODES[message.outcome]
+    return message.exit_code
 
 
 def failed(
@@ -35,7 +30,7 @@ def failed(
 
 
 def tail(path: Path) -> list[str]:
-    """Return the last lines of a log; none where there is no log."""
+    """Return the last lines of a log; empty if there is no log."""
     try:
         return path.read_text(errors="replace").splitlines()[-_LAST_LINES:]
     except OSError:

@@ -38,7 +38,7 @@ class Head:
         self.settings_file = pod.scratch / "driver.json"
 
     def run(self) -> ExitMessage:
-        """Until the driver has ended, or Ray's head has."""
+        """Run until the driver or Ray's head has ended; return the result."""
         pod, children = self.pod, self.children
         environment = pod.child_environment()
         for left in (self.result_file, self.heartbeat):
@@ -68,12 +68,12 @@ class Head:
             return self.children.start(command, self.pod.child_environment(), log)
 
     def _pass_on(self) -> None:
-        """What the driver printed goes to our own output; the file is what the driver keeps in storage."""
+        """Copy what the driver printed to our own output; the driver uploads the file to storage."""
         sys.stdout.buffer.write(self._log.read())
         sys.stdout.buffer.flush()
 
     def driver_settings(self) -> DriverSettings:
-        """What the driver is told."""
+        """Return the settings of the driver."""
         pod, spec = self.pod, self.pod.job.spec
         url = (pod.run_dir / names.KEY_PROGRESS_URL).read_text().strip() if self._has(names.KEY_PROGRESS_URL) else ""
         return DriverSettings(
@@ -116,11 +116,11 @@ class Head:
             trouble = ray.trouble()
             if trouble is not None and not ray.runs and ray.may_start_again and stopping is None:
                 print(f"{trouble}; restarting it:", *ray.last_lines(), sep="\n  ", flush=True)
-                ray.end(0)  # and the driver with it, which may have joined what is gone now
+                ray.end(0)  # ends the driver too: it may have joined the node that has ended
                 ray.start()
                 driver = self._start_driver()
             elif trouble is not None:
-                # the driver loses its cluster with it and may not be able to say so
+                # the driver loses its cluster at the same time and may not be able to report it
                 return failed(FailureClass.HEAD_LOST, trouble, last_lines=ray.last_lines())
             if stopping is None and silence(self.heartbeat) > patience:
                 return failed(

@@ -1,4 +1,4 @@
-"""What a launcher is told about its container: environment, resolved job, attempt, token."""
+"""The input of a launcher: environment, resolved job, attempt, token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 
 @dataclass(frozen=True)
 class Pod:
-    """What a launcher knows of its pod.
+    """A pod, as its launcher knows it.
 
     The three directories can be moved by TRAINMASTER_RUN_DIR, TRAINMASTER_SCRATCH and TRAINMASTER_TERMINATION, so that
     a head and its workers can run on one machine without containers.
@@ -39,7 +39,7 @@ class Pod:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Pod:
-        """From the environment and the mounted Secret.
+        """Read the environment and the mounted Secret.
 
         Raises:
             Refused: Something is missing, or the Secret belongs to another job.
@@ -87,10 +87,10 @@ class Pod:
         return self.scratch / "ray-token"
 
     def child_environment(self) -> dict[str, str]:
-        """Environment of everything that this launcher starts."""
+        """Return the environment of every process that this launcher starts."""
         return commands.pod_environment(self.token_file, self.scratch, self.ip, self.environment)
 
 
 def termination_path(environment: Mapping[str, str]) -> Path:
-    """File that the kubelet reads the termination message from."""
+    """Return the file from which the kubelet reads the termination message."""
     return Path(environment.get("TRAINMASTER_TERMINATION", names.TERMINATION_MESSAGE_PATH))

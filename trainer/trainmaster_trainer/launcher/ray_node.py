@@ -1,4 +1,4 @@
-"""Ray's processes of a pod: started by `ray start`, watched, started again where they didn't come up, ended."""
+"""Ray's processes of a pod: started by `ray start`, watched, restarted if their start failed, ended."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trainmaster_trainer.processes import Children, descendants, kill_descendant
 from .ending import tail
 
 MOST_STARTS = 4
-"""Times in a row: Ray gives a node 30 s to register and has no setting for it, and a loaded host may need more."""
-_GOODBYE_TICK = 0.1
+"""Starts in a row: Ray gives a node 30 s to register and has no setting for it, and a loaded host may need more."""
+_EXIT_TICK = 0.1
 
 
 class RayNode:
@@ -32,10 +32,10 @@ class RayNode:
         """Start them.
 
         Args:
-            children: Starts and reaps; adopts what `ray start` leaves behind.
+            children: Starts and reaps; adopts the processes that `ray start` leaves running.
             command: The `ray start` command.
             environment: Of the command.
-            log: What it prints.
+            log: File for its output.
             parts: Names of the processes that matter: `raylet`, on a head also `gcs_server`.
         """
         self._children, self._command, self._environment = children, command, environment
@@ -54,16 +54,16 @@ class RayNode:
 
     @property
     def may_start_again(self) -> bool:
-        """Return whether a node that didn't come up is worth another try."""
+        """Whether a node whose start failed should be started once more."""
         return self._starts < MOST_STARTS
 
     @property
     def runs(self) -> bool:
-        """Return whether every part has started."""
+        """Whether every part has started."""
         return bool(self._parts)
 
     def trouble(self) -> str | None:
-        """Return what is wrong, as a sentence; None while nothing is."""
+        """Return what is wrong, as a sentence; None if nothing is."""
         status = self._children.exit_of(self._starter)
         if status is None:
             return None
@@ -84,22 +84,22 @@ class RayNode:
         return None
 
     def last_lines(self) -> list[str]:
-        """Return the end of what `ray start` printed."""
+        """Return the last lines of `ray start`'s output."""
         return tail(self._log)
 
     def end(self, seconds: float) -> None:
         """End every process below the launcher.
 
         Args:
-            seconds: How long the raylet may take to say goodbye: then the head hears at once of the end of a node, and
-                only after many seconds of one that was killed.
+            seconds: How long the raylet may take to unregister. The head learns of an unregistered node at once, and
+                of a killed one only after many seconds.
         """
         raylet = self._parts.get("raylet")
         if raylet is not None and seconds > 0:
             self._children.signal(raylet, signal.SIGTERM)
             deadline = time.monotonic() + seconds
             while self._children.exit_of(raylet) is None and time.monotonic() < deadline:
-                self._children.wait(_GOODBYE_TICK)
+                self._children.wait(_EXIT_TICK)
         kill_descendants()
         self._children.reap()
 

@@ -20,7 +20,7 @@ from .worker import Worker
 
 
 def run() -> int:
-    """Run the pod's role to its end. Returns the exit code; the termination message says the rest."""
+    """Run the pod's role to its end; return the exit code. The termination message has the details."""
     try:
         pod = Pod.read(os.environ)
     except Refused as refusal:

@@ -1,4 +1,4 @@
-"""A worker's launcher: supervises a Ray node, and lets the driver save before it leaves."""
+"""A worker's launcher: supervises a Ray node, and lets the driver save before the pod ends."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .ray_node import RayNode
 
 HEAD_GONE_SECONDS = 10.0
 _TICK = 0.25
-_GOODBYE_SECONDS = 3.0
+_UNREGISTER_SECONDS = 3.0
 
 
 class Worker:
-    """Joins the head and stays until it is told to end, the head is gone, or memory ran out."""
+    """Joins the head and runs until it is told to end, the head is lost, or memory runs out."""
 
     def __init__(self, pod: Pod, children: Children) -> None:
         self.pod = pod
@@ -39,7 +39,7 @@ class Worker:
         )
 
     def run(self) -> ExitMessage:
-        """Until the end of the attempt."""
+        """Run until the attempt ends; return the exit message."""
         ray = RayNode(
             self.children,
             commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, self.head),
@@ -52,12 +52,12 @@ class Worker:
             ray.end(0)
             return ExitMessage(outcome=Outcome.STOPPED, message="stopped before the head was reachable")
         message = self._stay(ray, head_ip)
-        # the head hears at once of a node that says goodbye, and only after many seconds of one that is killed
-        ray.end(_GOODBYE_SECONDS if self._head_listens else 0)
+        # the head learns of an unregistered node at once, and of a killed one only after many seconds
+        ray.end(_UNREGISTER_SECONDS if self._head_listens else 0)
         return message
 
     def _wait_for_head(self) -> str | None:
-        """Address of the head once it listens; None: told to end."""
+        """Wait until the head listens; return its address, None if this pod is told to end first."""
         while True:
             with contextlib.suppress(OSError):
                 ip = socket.getaddrinfo(self.head, None, socket.AF_INET)[0][4][0]
@@ -91,7 +91,7 @@ class Worker:
             ray.start()
 
     def _leave(self, head_ip: str) -> ExitMessage:
-        """The driver saves first, if it is still there; then there is nothing here worth waiting for."""
+        """Have the driver save, if it is still reachable; then end."""
         message = Leaving(pod=self.pod.name, ip=self.pod.ip)
         grace = float(self.pod.job.spec.run.stop_grace_seconds)
         answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, message, grace)

@@ -4,7 +4,7 @@ Args on the command line:
     FD: Descriptor of a socket whose other end the agent has; no secret is needed on it.
     CRASH_FD: Descriptor of a file for the stacks of a crash.
 
-It first warms up, which needs no job: that is what makes a spare worth having. Then it waits to be told who it is.
+It first warms up, which needs no job, so a spare can do it in advance. Then it waits for its assignment.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .process import die_with_parent, name_process
 
 def main(arguments: list[str]) -> None:
     """Warm up, become a rank, train, end. Never returns."""
-    gc.disable()  # the loop turns it on again; looking for garbage among modules that load is a tenth of the start
+    gc.disable()  # the loop enables it again; collections while modules load take a tenth of the start
     die_with_parent()
     name_process("spare")
     descriptor, crash = int(arguments[0]), int(arguments[1])
     for inherited in (descriptor, crash):
-        os.set_inheritable(inherited, False)  # a process that the user's code starts must not keep the agent waiting
+        os.set_inheritable(inherited, False)  # else a child of the user's code would keep the socket open
     faulthandler.enable(crash)
     connection = socket.socket(fileno=descriptor)
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     code = Rank(connection).run()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Whatever matters was sent. Threads of NCCL, gloo or the user's may hang in a group that is gone.
+    # Everything was sent. Threads of NCCL, gloo or the user's code may hang in a group that has ended.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What this process asks of the kernel. All of it is Linux only; elsewhere nothing happens."""
+"""Requests to the kernel about this process. Linux only; elsewhere they do nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 def die_with_parent() -> None:
-    """End with the parent: an orphan would go on to hold a GPU. The closed socket says it too, a moment later."""
+    """End with the parent: an orphan would keep its GPU. The closed socket ends it too, but later."""
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -20,6 +20,6 @@ def die_with_parent() -> None:
 
 
 def name_process(name: str) -> None:
-    """Tell `ps` and `top` what this process is; 15 bytes at most."""
+    """Set the name that `ps` and `top` show; at most 15 bytes."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)

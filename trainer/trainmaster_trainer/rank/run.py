@@ -43,7 +43,7 @@ Fit = Callable[[Context], Result]
 
 
 class Rank:
-    """This process. Its main thread is the backend's, and with it the user's."""
+    """This process. Its main thread runs the backend, and with it the user's code."""
 
     def __init__(
         self, connection: socket.socket, fit: Fit | None = None, warm: Callable[[], None] | None = None
@@ -52,8 +52,8 @@ class Rank:
 
         Args:
             connection: To the agent.
-            fit: The backend's; None: the one of the job's framework.
-            warm: What to do before the assignment; None: import the framework.
+            fit: Trains; None: the backend of the job's framework.
+            warm: Called before the assignment; None: import the framework.
         """
         self._fit = fit
         self._warm = warm or _import_framework
@@ -62,29 +62,29 @@ class Rank:
         self._agent = Talk(connection, self._on_message, on_end=_end_at_once)
         self._agent.begin()
 
-    # -- what the backend is given ------------------------------------------------------------------------------
+    # -- interface of the backend ---------------------------------------------------------------------------------
     def poll(self) -> Signal:
-        """Whether to go on or to save and stop."""
+        """Return whether to continue, or to save and stop."""
         return self._signal
 
     def report(self, report: Report) -> None:
-        """Pass a report on."""
+        """Send a report to the agent."""
         self._agent.send(Progress(report=report))
 
-    # -- its life -----------------------------------------------------------------------------------------------
+    # -- life cycle --------------------------------------------------------------------------------------------
     def run(self) -> int:
-        """Until training has ended. Returns the exit code; what happened was told to the agent."""
+        """Run until training has ended; return the exit code. The agent has been sent the result or the failure."""
         self._warm()
         self._agent.send(Ready())
         assignment = self._assignment.get()
         name_process(f"rank {assignment.placement.rank}")
         os.environ.update(assignment.environment)
         placement = assignment.placement
-        with contextlib.suppress(OSError):  # of a pod or a laptop; the data's own error names a path that isn't there
+        with contextlib.suppress(OSError):  # a missing directory is reported by the data source, with the path
             os.chdir(placement.base_dir)
         try:
             result = self._train(assignment)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it has to be classed and told
+        except BaseException as error:  # noqa: BLE001 - every failure must be classified and reported
             self._agent.send(_failed(error, placement))
             return 1
         self._agent.send(Finished(result=result))
@@ -130,7 +130,7 @@ class Rank:
 
 
 def _failed(error: BaseException, placement: Placement) -> Failed:
-    if isinstance(error, PortTaken):  # as recoverable as a lost peer: the next group gets another port
+    if isinstance(error, PortTaken):  # as recoverable as a lost peer: the next generation gets another port
         return Failed(failure_class=FailureClass.WORKER_LOST, message=f"rank {placement.rank}: {error}", peer=True)
     found = rank_error(error, placement.rank, placement.pod)
     return Failed(
@@ -139,7 +139,7 @@ def _failed(error: BaseException, placement: Placement) -> Failed:
 
 
 def stacks() -> list[str]:
-    """Return where every thread of this process is, innermost call last, without the one that talks to the agent."""
+    """Return the stacks of all threads, innermost call last, except the one that reads from the agent."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     found: list[str] = []
     for ident, frame in sys._current_frames().items():
@@ -155,4 +155,4 @@ def _import_framework() -> None:
 
 
 def _end_at_once() -> None:
-    os._exit(1)  # without an agent this rank belongs to a group that is gone
+    os._exit(1)  # without its agent this rank is stale

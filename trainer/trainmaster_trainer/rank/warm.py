@@ -1,4 +1,4 @@
-"""What a process can do before it knows its job: import the framework. No CUDA context, nothing of the user's."""
+"""The work of a process before it knows its job: import the framework. No CUDA context, no user code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _importing: list[int] = []  # the kernel's number of the thread that imports
 
 
 def modules_of(framework: str) -> tuple[str, ...]:
-    """Return what a rank of a framework needs before it knows its job."""
+    """Return the modules that a rank of a framework imports before it knows its job."""
     from trainmaster_trainer.backends import BACKENDS
 
     return (*BACKENDS.get(framework, "framework").warm_modules, _STORE)
@@ -25,8 +25,8 @@ def modules_of(framework: str) -> tuple[str, ...]:
 def warm_up(modules: tuple[str, ...], *, is_spare: bool) -> None:
     """Import the framework. A spare does it at low priority, because ranks train beside it.
 
-    Priority can be given up but not taken back without privileges. So a thread imports, whose priority is its own, and
-    where the kernel weighs sessions against each other (autogroup) the session gets its weight back with `hurry`.
+    A priority can be lowered but not raised again without privileges. So a thread with its own priority imports; where
+    the kernel schedules by session (autogroup), `hurry` restores the weight of the session.
     """
     if not is_spare:
         for module in modules:
@@ -48,10 +48,10 @@ def warm_up(modules: tuple[str, ...], *, is_spare: bool) -> None:
 
 
 def hurry() -> None:
-    """Have the priority of any other process from now on, also while still importing: a rank is needed."""
+    """Restore the normal priority, even while still importing: a rank is needed."""
     _set_autogroup(0)
     for thread in _importing:
-        with contextlib.suppress(OSError):  # it takes privileges
+        with contextlib.suppress(OSError):  # needs privileges
             os.setpriority(os.PRIO_PROCESS, thread, 0)
 
 

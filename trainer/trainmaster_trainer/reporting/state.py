@@ -8,7 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
+from trainmaster_api.messages import (
+    WAITING_LIMIT,
+    CheckpointRef,
+    ExitMessage,
+    Outcome,
+    ProgressMessage,
+    TrackerRef,
+    TrainerState,
+)
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.text import now_text as now
@@ -46,7 +54,7 @@ class RunState:
         self.stacks: dict[int, list[str]] = {}
         self.trackers: dict[str, TrackerRef] = {}
         self.last_move = time.monotonic()
-        """When the run last got on, for the stall watch."""
+        """When the run last made progress, for the stall detection."""
         self._highest = 0
         self._step_time: str | None = None
         self._failures_without_step = 0
@@ -109,7 +117,7 @@ class RunState:
             if report.checkpoint is not None:
                 self.checkpoint = report.checkpoint
             if report.kind is ReportKind.WAITING:
-                self.waiting = report.message[:512]  # the limit of the message to the operator
+                self.waiting = report.message[:WAITING_LIMIT]
         if report.kind is ReportKind.LOADED:
             self._mark("loaded")
         if report.kind is ReportKind.FIRST_STEP:

@@ -50,9 +50,14 @@ class MetricsLog:
             self._is_dirty = True
 
     def flush(self) -> None:
-        """Write the file if there is something new."""
+        """Write the file if there is something new; after a failed write the next flush tries again."""
         with self._lock:
             if not self._is_dirty:
                 return
             content, self._is_dirty = b"\n".join(self._lines) + b"\n", False
-        self._store.put(METRICS, content)
+        try:
+            self._store.put(METRICS, content)
+        except BaseException:
+            with self._lock:
+                self._is_dirty = True
+            raise

@@ -12,32 +12,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-QUIET_SECONDS = 5.0  # an answer that comes sooner is worth no word
+from trainmaster_api.messages import WAITING_LIMIT
+from trainmaster_api.text import time_text
+
+QUIET_SECONDS = 5.0  # a response that comes sooner isn't reported
 _BYTES_PER_SECOND = 10 * 2**20  # a transfer that is at least this fast is not waiting
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A call that storage hasn't answered yet.
+    """A call that storage hasn't responded to yet.
 
     Attributes:
         where: The server or directory.
-        doing: What is being done there, as in `writing LATEST`.
+        doing: What the call does there, as in `writing LATEST`.
         since: When it began, in seconds since 1970.
-        seconds: How long that is ago.
-        reason: What the last try said; empty while there was no answer at all.
+        reason: Error of the last try; empty while there was no response at all.
     """
 
     where: str
     doing: str
     since: float
-    seconds: float
     reason: str = ""
 
     def __str__(self) -> str:
-        """Return a message for the status."""
+        """Return a message for the status; it stays the same until another call, or another reason, takes its place."""
         because = f" ({self.reason})" if self.reason else ""
-        return f"storage {self.where} has not responded for {self.seconds:.0f} s while {self.doing}{because}"
+        text = f"storage {self.where} has not responded since {time_text(self.since)} while {self.doing}{because}"
+        return text if len(text) <= WAITING_LIMIT else f"{text[: WAITING_LIMIT - 1]}…"
 
 
 @dataclass
@@ -76,7 +78,7 @@ def calling(where: str, doing: str, size: int = 0) -> Iterator[Call]:
 
 
 def waiting(quiet_seconds: float = QUIET_SECONDS) -> Wait | None:
-    """Return the call of this process that has waited longest, None while storage answers in time.
+    """Return the call of this process that has waited longest, None while storage responds in time.
 
     Args:
         quiet_seconds: How long a call may take, in addition to the time for its bytes, before it counts.
@@ -87,4 +89,4 @@ def waiting(quiet_seconds: float = QUIET_SECONDS) -> Wait | None:
     if not late:
         return None
     first = min(late, key=lambda call: call.began)
-    return Wait(first.where, first.doing, first.since, now - first.began, first.reason)
+    return Wait(first.where, first.doing, first.since, first.reason)

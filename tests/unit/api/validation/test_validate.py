@@ -113,7 +113,7 @@ def test_each_mistake_is_one_line(change, expected):
     assert expected in found[0]
 
 
-def test_validate_misspelt_argument_suggests_one_of_its_own_model():
+def test_validate_misspelt_argument_suggestion():
     (line,) = lines(job(VIT, {"spec.training.model.args.dpeth": 2}))
     assert line == "spec.training.model.args.dpeth = 2: unknown field; did you mean `depth`?"
     (line,) = lines(job(VIT, {"spec.training.model.args.zzz": 2}))

@@ -67,7 +67,7 @@ async def test_a_storm_of_server_errors_ends_after_five_tries(monkeypatch: pytes
 
 
 async def test_a_webhook_that_fails_is_left_to_the_caller() -> None:
-    """Each call may take its whole time-out, and whoever creates pods waits longer between tries."""
+    """Each call may take its whole timeout, and calls that create pods wait longer between retries."""
     api = FakeApi()
     message = 'Internal error occurred: failed calling webhook "x": context deadline exceeded'
     api.faults = [Fault("POST", 500, message=message)]
@@ -77,7 +77,7 @@ async def test_a_webhook_that_fails_is_left_to_the_caller() -> None:
     assert api.count("POST") == 1
 
 
-async def test_strict_creation_asks_for_unknown_fields_to_be_refused() -> None:
+async def test_strict_creation_refuses_unknown_fields() -> None:
     api = FakeApi()
     async with connect(api) as client:
         await client.create(PODS, "ns", pod(), strict=True)
@@ -193,7 +193,7 @@ async def test_fence_lost_while_connecting_sends_nothing() -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "delete", "replace"])
-async def test_fence_lost_before_the_request_is_written_sends_nothing(verb: str) -> None:
+async def test_fence_lost_before_the_request(verb: str) -> None:
     api = FakeApi()
     api.put(PODS_IN_NS, "a")
     answers = chain([True, True], repeat(False))

@@ -77,7 +77,7 @@ async def test_objects_deleted_during_a_gap_leave_the_cache() -> None:
         assert len(reflector) == 2
 
 
-async def test_reflector_gap_with_a_name_reused_keeps_the_new_object() -> None:
+async def test_reflector_gap_with_a_reused_name() -> None:
     api = FakeApi()
     api.put(POD_PATH, "a", job="one", phase="Failed")
     async with connect(api) as client, running(client) as reflector:
@@ -153,14 +153,14 @@ async def test_after_a_broken_stream_nothing_is_missing(fault: str | int) -> Non
         api.break_watches()
         api.put(POD_PATH, "a", job="one")
         await until(lambda: reflector.get("one"))
-        assert api.count("GET") == 1, "the watch goes on where it was; no new list"
+        assert api.count("GET") == 1, "the watch resumes where it was; no new list"
 
 
-async def test_reflector_server_that_closes_every_stream_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reflector_backs_off_from_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     api = FakeApi()
     api.faults = [Fault("WATCH", "end") for _ in range(10_000)]
     async with connect(api) as client, running(client):
         await asyncio.sleep(1.0)  # a rate is tested, and a rate needs time
-        assert api.count("WATCH") >= 2, "it goes on trying"
+        assert api.count("WATCH") >= 2, "it keeps retrying"
         assert api.count("WATCH") <= 12

@@ -172,7 +172,7 @@ def test_template_adds_containers_volumes_and_placement() -> None:
     assert keys.index("SELF") > keys.index(names.ENV_POD_IP)
 
 
-def test_other_containers_are_restricted_where_they_say_nothing() -> None:
+def test_other_containers_restricted_by_default() -> None:
     said = {"runAsUser": 7, "capabilities": {"drop": ["NET_RAW"]}, "readOnlyRootFilesystem": True}
     pod = merged(spec={"containers": [{"name": "a", "securityContext": said}], "initContainers": [{"name": "b"}]})
     first, second = pod["spec"]["containers"][1], pod["spec"]["initContainers"][0]

@@ -96,7 +96,7 @@ class Cluster:
         return pod
 
     def write_status(self, version: str, status: dict[str, Any]) -> bool:
-        """False: somebody else was faster."""
+        """False: another writer was faster."""
         if self.raw["metadata"]["resourceVersion"] != version:
             return False
         self.raw = {**self.raw, "status": copy.deepcopy(status)}

@@ -214,7 +214,7 @@ def lost_worker(bench: Bench, second: float, **fields: Any) -> Any:
     return bench.plan(second, pods()[:2], progress=message, **fields)
 
 
-def test_running_attempt_survives_a_worker_that_no_longer_fits() -> None:
+def test_running_attempt_with_an_unfitting_worker() -> None:
     bench = Bench().running()
     lost_worker(bench, 20, **refused())
     assert bench.reason("Provisioned") == "WaitingForQuota"

@@ -55,7 +55,7 @@ def test_early_stop_is_complete() -> None:
     assert bench.status["progress"]["percent"] == "100%"
 
 
-def test_last_message_after_the_end_brings_its_checkpoint_only() -> None:
+def test_completion_late_message() -> None:
     bench = Bench().running()
     found = swap(pods(), 0, exit=ended(0, said(Outcome.COMPLETE, step=1000)))
     bench.plan(100, found)

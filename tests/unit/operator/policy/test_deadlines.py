@@ -44,7 +44,7 @@ def test_active_deadline_spans_attempts_and_back_offs() -> None:
     assert created(bench.settle(200)) == []
 
 
-def test_resume_starts_the_clock_anew() -> None:
+def test_resume_restarts_the_clock() -> None:
     bench = Bench(activeDeadlineSeconds=600).running()
     bench.suspend(True)
     bench.plan(500, pods(), progress=MESSAGE)

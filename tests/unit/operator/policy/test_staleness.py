@@ -67,7 +67,7 @@ def test_a_silent_driver_is_said() -> None:
     assert bench.message("Running").endswith(f": the driver has not reported since {clock(10)}.")
 
 
-def test_staleness_old_cause_is_not_repeated_for_a_silent_driver() -> None:
+def test_staleness_silent_driver_drops_old_cause() -> None:
     bench = running()
     bench.plan(40, pods(), progress=stepped(10, sent=12, waiting="storage is slow"), progress_received=at(12))
     assert "storage is slow" not in bench.message("Running")

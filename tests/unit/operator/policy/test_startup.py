@@ -71,7 +71,7 @@ def test_crash_while_creating_pods(count: int) -> None:
     assert bench.status["restarts"] == {"total": 0, "counted": 0, "recoveries": 0}
 
 
-def test_crash_after_the_workers_were_created_but_not_the_head() -> None:
+def test_crash_between_workers_and_head() -> None:
     plan = Bench().plan(3, pending()[1:])
     assert created(plan) == ["digits-1-head"]
 

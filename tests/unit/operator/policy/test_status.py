@@ -118,7 +118,7 @@ def test_phase_is_never_read() -> None:
     assert bench.plan(20, pods(), progress=progress(step=100)) == expected
 
 
-def test_status_of_a_newer_operator_is_read_as_far_as_it_is_known() -> None:
+def test_status_of_a_newer_operator() -> None:
     bench = Bench().running()
     status = copy.deepcopy(bench.status)
     status["phase"] = "Resting"

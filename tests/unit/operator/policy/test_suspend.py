@@ -85,7 +85,7 @@ def test_resume_goes_on_with_a_new_attempt_and_a_new_clock() -> None:
 
 
 def test_what_has_begun_to_stop_stops() -> None:
-    """The wish is taken back while the head saves: it goes on with a new attempt, and nothing is lost."""
+    """Unsuspended while the head saves: the job resumes with a new attempt, and nothing is lost."""
     bench = suspending()
     bench.plan(20, pods(), progress=progress(step=120))
     bench.suspend(False)
@@ -129,7 +129,7 @@ def test_failure_while_stopping_is_a_failure() -> None:
     assert bench.reason("Failed") == "DataError"
 
 
-def test_suspend_counts_a_failure_while_stopping_at_the_resume() -> None:
+def test_suspend_failure_while_stopping() -> None:
     bench = suspending()
     bench.plan(20, pods(), progress=progress(step=120))
     broken = ended(1, said(Outcome.FAILED, FailureClass.STORAGE_UNAVAILABLE, message="no answer"))

@@ -90,7 +90,7 @@ def test_image_pull_that_was_transient() -> None:
     bench.plan(40, pods())
     assert bench.is_true("Provisioned")
     assert not bench.is_true("Degraded")
-    # a worker of much later begins its minute anew
+    # the minute of a much later worker starts again
     bench.plan(400, waiting("ErrImagePull", index=1))
     assert not bench.is_true("Failed")
 

@@ -9,19 +9,19 @@ JOBS = "/apis/trainmaster.dev/v1alpha1/namespaces/ns/trainingjobs"
 async def test_resync_finds_what_kopf_missed() -> None:
     api, jobs = FakeApi(), JobStore()
     gone: list[JobKey] = []
-    for name in ("same", "changed", "deleted", "anew"):
+    for name in ("same", "changed", "deleted", "again"):
         jobs.put(api.put(JOBS, name))
     api.drop(JOBS, "deleted")
-    api.drop(JOBS, "anew")
-    new = api.put(JOBS, "anew")
+    api.drop(JOBS, "again")
+    new = api.put(JOBS, "again")
     changed = api.put(JOBS, "changed", spec={"run": {"suspend": True}})
     api.put(JOBS, "unseen")
     async with connect(api) as client:
         await resync.compare(client, jobs, "ns", gone.append)
-    assert sorted(key.name for key in jobs) == ["anew", "changed", "same", "unseen"]
-    assert sorted(key.name for key in gone) == ["anew", "deleted"]
+    assert sorted(key.name for key in jobs) == ["again", "changed", "same", "unseen"]
+    assert sorted(key.name for key in gone) == ["again", "deleted"]
     assert jobs.get(JobKey("ns", "changed")) == changed
-    assert jobs.get(JobKey("ns", "anew")) == new
+    assert jobs.get(JobKey("ns", "again")) == new
     assert api.count("GET") == 4, "one list, and a body only for what differs"
 
 

@@ -105,7 +105,7 @@ async def test_what_cannot_be_served_changes_nothing(tmp_path: Path, broken: str
 
 
 async def test_another_ca_ends_it(tmp_path: Path) -> None:
-    """The wiring of new jobs and peers has the CA from the start, so the process starts anew."""
+    """The wiring of new jobs and peers has the CA from the start, so the process restarts."""
     server = Server(issued(tmp_path / "a", "first"))
     async with server.run() as following:
         server.found = [issued(tmp_path / "b", "second")]

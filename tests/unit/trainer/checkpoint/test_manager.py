@@ -1,4 +1,4 @@
-"""Saves while storage hangs: training goes on, memory stays bounded, nothing that matters is dropped."""
+"""Saves while storage hangs: training continues, memory stays bounded, nothing that matters is dropped."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_failed_save_is_raised_by_the_next_look(checkpoints: CheckpointManager, 
     gate.error = None
     checkpoints.save(Snapshot(20, state(20), {}))
     checkpoints.wait()
-    assert protocol.has_manifest(checkpoints.store, (1, 20)), "whoever goes on can save again"
+    assert protocol.has_manifest(checkpoints.store, (1, 20)), "a caller that continues can save again"
 
 
 def test_a_save_is_slow_by_the_measure_of_the_one_before(

@@ -124,7 +124,7 @@ def test_a_resume_passes_over_the_torn_one_and_keeps_it(store: Store) -> None:
     assert found is not None
     assert found.loop["step"] == 10
     assert len(warnings) == 2
-    assert steps(store) == [10, 20, 30], "torn ones stay for whoever wants to look; the orphan is swept"
+    assert steps(store) == [10, 20, 30], "torn ones stay for inspection; the orphan is swept"
 
 
 def test_commit_that_fails_in_the_middle_leaves_no_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_latest_never_goes_back(tmp_path_factory: pytest.TempPathFactory, moves:
         assert pointer(store, LATEST) == max(moves[:number])
 
 
-def test_a_torn_pointer_is_no_pointer_and_is_written_anew(store: Store) -> None:
+def test_pointer_torn_is_rewritten(store: Store) -> None:
     store.put(LATEST, b"{")
     assert pointer(store, LATEST) is None
     protocol.advance(store, LATEST, (1, 10))
@@ -275,7 +275,7 @@ def test_sweep_takes_what_was_never_committed(store: Store) -> None:
     assert steps(store) == [10]
 
 
-def test_snapshots_handed_over_together_are_committed_in_order(store: Store) -> None:
+def test_snapshots_are_committed_in_order(store: Store) -> None:
     committed: list[int] = []
     checkpoints = CheckpointManager(
         store, store.uri, 1, 1, Policy(3, 1, LOSS), lambda: None, lambda ref: committed.append(ref.step)

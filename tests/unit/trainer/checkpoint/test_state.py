@@ -68,7 +68,7 @@ def test_every_random_state_comes_back(tmp_path: Path) -> None:
     assert (torch.rand(3).tolist(), np.random.random(), random.random()) == expected
 
 
-def test_other_workers_draw_anew_and_share_the_loss(tmp_path: Path) -> None:
+def test_other_world_size_draws_again_and_shares_the_loss(tmp_path: Path) -> None:
     before = fresh(tmp_path)
     state = through_bytes(before)
     state.loop["step"] = 30

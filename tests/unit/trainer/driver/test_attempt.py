@@ -221,9 +221,7 @@ def test_stall_ends_with_the_stacks(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_stall_of_agents_that_never_come_while_their_pods_are_there(
-    world: World, monkeypatch: pytest.MonkeyPatch, complete: bool
-) -> None:
+def test_stall_without_agents_although_pods_run(world: World, monkeypatch: pytest.MonkeyPatch, complete: bool) -> None:
     monkeypatch.setattr(Driver, "_patience", lambda self: 0)
     world.driver._has_workers = complete
     if complete:
@@ -272,7 +270,7 @@ def test_stop_while_a_rank_dies_is_a_stop(world: World) -> None:
     )  # fmt: skip
 
 
-def test_stop_while_a_rank_fails_by_its_own_error_is_that_failure(world: World) -> None:
+def test_stop_while_a_rank_fails(world: World) -> None:
     world.gather("a")
     world.until(0, Start)
     world.steps(1, 10)
@@ -283,7 +281,7 @@ def test_stop_while_a_rank_fails_by_its_own_error_is_that_failure(world: World) 
     assert world.result().failure_class is FailureClass.DATA_ERROR
 
 
-def test_stall_of_ranks_that_cannot_answer_ends_without_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stall_without_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "_DUMP_SECONDS", 0.2)
     world.gather("a")
     world.until(0, Start)

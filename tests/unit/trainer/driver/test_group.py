@@ -101,7 +101,7 @@ def test_ranks_start_when_every_agent_is_there() -> None:
 
 
 def test_a_dead_rank_is_replaced_without_ray(world: World) -> None:
-    """All ranks together, by the agents that are there, with a new number."""
+    """All ranks together, by the connected agents, with a new generation."""
     assert world.exits(1) == [], "the other rank may have more to say"
     world.now += 0.1
     (start,) = world.exits(0, 1)
@@ -328,7 +328,7 @@ def test_group_ends_or_goes_on_whatever_happens(steps: list[tuple[Callable[[Worl
         assert not was_over or not [c for c in found if isinstance(c, StartRanks | Succeed | Fail | RetireAgents)]
         commands += found
     commands += world.after(SETTLE_SECONDS + IDLE_SECONDS)
-    if world.group.phase is not Phase.OVER:  # it can always go on
+    if world.group.phase is not Phase.OVER:  # it can always continue
         commands += world.gather()
         commands += world.after(SETTLE_SECONDS)
         if world.group.phase is not Phase.OVER:

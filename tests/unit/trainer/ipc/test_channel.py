@@ -248,7 +248,7 @@ def test_a_peer_that_hangs_blocks_nobody(channel: Channel, inbox: Inbox, monkeyp
             peer.send(big)
         heard.send(Stop())
         assert receive(other) == Stop()
-        assert inbox.left.get(timeout=10) is peer, "what isn't taken is not kept for ever"
+        assert inbox.left.get(timeout=10) is peer, "unread messages are not kept indefinitely"
         deaf.close()
 
 

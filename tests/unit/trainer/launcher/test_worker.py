@@ -30,7 +30,7 @@ def test_worker_ends_when_the_head_is_gone(environment: dict[str, str], monkeypa
 def test_worker_joins_again(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A node that ran and ended always, one that didn't come up a few times."""
+    """A node that ran and ended: always; a node whose start failed: a few times."""
     one = worker(environment, Scripted({}), True, monkeypatch)
     ray = Ray("Ray's raylet was killed by SIGKILL", "Ray's node didn't start", starts=1)
     plain = ray.start

@@ -1,4 +1,4 @@
-"""What a person is shown of a run while it goes on."""
+"""What the console shows while a run is in progress."""
 
 from __future__ import annotations
 

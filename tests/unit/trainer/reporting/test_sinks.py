@@ -111,7 +111,7 @@ def test_display_that_is_gone_is_told_and_harms_nothing(begin: Begin) -> None:
     run.run_state.to(TrainerState.TRAINING)
     assert run.left == ["gone"]
     run.sinks.finish(run.run_state.ended(Outcome.STOPPED))
-    assert run.kept()[-1]["outcome"] == "Stopped", "the other sinks go on"
+    assert run.kept()[-1]["outcome"] == "Stopped", "the other sinks continue"
 
 
 def test_storage_keeps_events_and_log(begin: Begin, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_trackers_log_and_are_in_the_result(begin: Begin, tmp_path: Path) -> Non
 
 
 def test_trackers_that_hang_are_given_up_together(begin: Begin, tmp_path: Path) -> None:
-    """The limits of several dead servers don't add up: all are waiting before the first is given up."""
+    """The timeouts of several dead servers don't add up: all wait before the first expires."""
     run = begin()
     waiting: queue.Queue[int] = queue.Queue()
     both = queue.Queue[None]()

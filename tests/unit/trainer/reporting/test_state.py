@@ -72,7 +72,7 @@ def test_lost_steps_are_those_done_twice(run_state: RunState) -> None:
     run_state.report(report(ReportKind.RESUMED, 40))
     run_state.report(report(ReportKind.FIRST_STEP, 41))
     assert (run_state.lost_steps, run_state.recoveries, run_state.state) == (17, 1, TrainerState.TRAINING)
-    assert run_state.recovering("gone again") == 1, "a new step in between: the count begins anew"
+    assert run_state.recovering("gone again") == 1, "a new step in between: the count restarts"
     run_state.report(report(ReportKind.RESUMED, 40))
     assert run_state.lost_steps == 18
     assert run_state.progress().resumed_from_step is None, "the attempt itself began from the start"

@@ -44,6 +44,29 @@ def test_metrics_log_writes_only_what_is_new(store: Counting) -> None:
     assert lines(store) == [{"step": 1, "epoch": 0, "train/loss": 0.5}, {"step": 2, "epoch": 0, "train/loss": 0.25}]
 
 
+class FailsOnce(Store):
+    """Fails its first write."""
+
+    failures = 1
+
+    def put(self, path: str, data: bytes) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no space left on device")
+        super().put(path, data)
+
+
+def test_metrics_log_flush_repeats_a_failed_write(tmp_path: Path) -> None:
+    store = FailsOnce(str(tmp_path / "run"))
+    log = MetricsLog(store)
+    log.add(1, 0, {"train/loss": 0.5})
+    with pytest.raises(OSError, match="no space left"):
+        log.flush()
+    assert lines(store) == []
+    log.flush()
+    assert lines(store) == [{"step": 1, "epoch": 0, "train/loss": 0.5}]
+
+
 def test_metrics_log_a_number_that_is_not_finite_is_null(store: Counting) -> None:
     log = MetricsLog(store)
     log.add(1, 0, {"a": math.nan, "b": math.inf, "c": 1.0})

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 from trainmaster_trainer.errors import ConfigurationError, StorageDenied, StorageUnavailable
-from trainmaster_trainer.storage.errors import Fault, Kind, read_disk, read_s3
 from trainmaster_trainer.storage.store import LOCK, Changed, Store, open_store
 from trainmaster_trainer.storage.waiting import calling, waiting
 
@@ -226,56 +225,6 @@ class answering:  # noqa: N801 - reads as a sentence
         self.server.server_close()
 
 
-OTHER_REGION = ("the bucket is in another region", "correct storage.region")
-
-
-def said(status: int, code: str) -> str:
-    """How obstore words an answer of MinIO."""
-    return (
-        f"The operation lacked the necessary privileges: Error performing PUT http://m/b/x in 743µs - Server returned "
-        f'non-2xx status code: {status} Oh: <?xml version="1.0"?>\n<Error><Code>{code}</Code></Error>\n\nDebug source:'
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (said(404, "NoSuchBucket"), Fault(Kind.NO_BUCKET, "NoSuchBucket")),
-        (said(503, "SlowDown"), Fault(Kind.NO_ANSWER, "it answers SlowDown")),
-        ("x status code: 429 Too Many", Fault(Kind.NO_ANSWER, "it answers with HTTP status 429")),
-        ("PUT http://169.254.169.254/latest/api/token: sending request", Fault(Kind.NO_KEYS, "no keys")),
-        ("Received redirect without LOCATION", Fault(Kind.REFUSED, *OTHER_REGION)),
-        ("error sending request\n Connect(\"dns error\", ...)", Fault(Kind.NO_ANSWER, "its name can't be resolved")),
-        ("kind: Timeout, source: TimedOut", Fault(Kind.NO_ANSWER, "no response in time")),
-        ("something new\nDebug source: {", Fault(Kind.NO_ANSWER, "something new")),
-    ],
-)  # fmt: skip
-def test_what_an_error_means(text: str, expected: Fault) -> None:
-    assert read_s3(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "names"),
-    [
-        ("InvalidAccessKeyId", "it does not know that access key ID", "AWS_ACCESS_KEY_ID"),
-        ("SignatureDoesNotMatch", "the secret access key does not match the access key ID", "AWS_SECRET_ACCESS_KEY"),
-        ("InvalidTokenId", "the session token AWS_SESSION_TOKEN is not valid", "AWS_SESSION_TOKEN"),
-        ("ExpiredToken", "the session token has expired", "AWS_SESSION_TOKEN"),
-        ("AccessDenied", "no permission", "storage.uri"),
-        ("InvalidBucketName", "the server rejects the bucket name", "storage.uri"),
-        ("AuthorizationHeaderMalformed", "another region", "storage.region"),
-        ("RequestTimeTooSkewed", "the clocks of the two machines differ by too much", "clock"),
-        ("SomethingNew", "SomethingNew", "storage.endpoint"),
-    ],
-)
-def test_a_refusal_names_what_to_correct(code: str, reason: str, names: str) -> None:
-    fault = read_s3(said(403, code))
-    assert fault.kind is Kind.REFUSED
-    assert reason in fault.reason
-    assert f"({code})" in fault.reason or fault.reason == code
-    assert names in fault.fix
-
-
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -328,7 +277,7 @@ def test_a_silent_server_shows_while_it_is_silent() -> None:
         assert wait is not None
         assert (wait.where, wait.doing, wait.reason) == (address, "writing LATEST", "")
         assert abs(wait.since - time.time()) < 60
-        assert str(wait).startswith(f"storage {address} has not responded for 0 s while writing LATEST")
+        assert str(wait).startswith(f"storage {address} has not responded since ")
         assert waiting(60) is None, "not for as long as it takes anyway"
         connection.close()
         server.close()
@@ -342,27 +291,3 @@ def test_a_large_file_may_take_its_time() -> None:
         found = waiting(0)
         assert found is not None
         assert found.doing == "writing LATEST"
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (
-            OSError(28, "No space left on device"),
-            Fault(Kind.NO_ANSWER, "no space left on device", "free some space there"),
-        ),
-        (
-            RuntimeError("Generic LocalFileSystem error (os error 28)"),
-            Fault(Kind.NO_ANSWER, "no space left on device", "free some space there"),
-        ),
-        (OSError(30, "Read-only file system"), Fault(Kind.REFUSED, "read-only file system")),
-        (
-            FileExistsError(17, "File exists"),
-            Fault(Kind.REFUSED, "a file is where a directory should be (file exists)"),
-        ),
-        (PermissionError(13, "Permission denied"), Fault(Kind.REFUSED, "permission denied")),
-        (OSError(5, "Input/output error"), Fault(Kind.NO_ANSWER, "input/output error")),
-    ],
-)
-def test_what_an_error_of_a_disk_means(error: Exception, expected: Fault) -> None:
-    assert read_disk(error) == expected

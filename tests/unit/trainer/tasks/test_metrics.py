@@ -175,5 +175,5 @@ def gathered_in_order(rank: int, world_size: int) -> None:
     assert torch.equal(seen[0], data.batch(data.test)[1]), "as one process would have seen them"
 
 
-def test_function_metric_sees_rows_in_the_order_of_one_process(tmp_path: Path) -> None:
+def test_function_metric_row_order(tmp_path: Path) -> None:
     spawn(3, gathered_in_order)

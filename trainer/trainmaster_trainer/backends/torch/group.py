@@ -33,10 +33,10 @@ def find_device() -> torch.device:
 
 @contextmanager
 def process_group(world_size: int, backend: str) -> Iterator[None]:
-    """torch.distributed for the time of the block, by torchrun's environment variables.
+    """Initialize torch.distributed for the block, from torchrun's environment variables.
 
     Raises:
-        PortTaken: Rank 0 can't listen where it was told to.
+        PortTaken: Rank 0 can't listen on its port.
     """
     if world_size == 1:
         yield

@@ -75,18 +75,7 @@ def fit(context: Context) -> Result:
                 gc.freeze()  # nothing allocated so far is garbage; leaving it out makes later collections cheap
                 recorder.report(ReportKind.FIRST_STEP)
 
-            metrics: dict[str, float] = {}
-            is_validated = setup.step % validate_every == 0 or setup.step == setup.total_steps
-            if is_validated or setup.step % recorder.log_every == 0:
-                raise_if_bad(setup)  # no extra cost: reading the loss waits for the device anyway
-                recorder.log(train_metrics(setup))
-            if is_validated:
-                metrics = validate(setup)
-                recorder.log(metrics, ReportKind.VALIDATION)
-                # Every rank has the same metrics, so all enter the collective in gather_ranks or none does. A decision
-                # that rank 0 took alone would make it hang there.
-                if recorder.is_best(metrics):
-                    recorder.keep(gather_ranks(setup), metrics)
+            metrics = measure(setup, recorder, validate_every)
             if save_due or recorder.save_due():
                 raise_if_bad(setup)
                 recorder.save(gather_ranks(setup), metrics)
@@ -215,6 +204,23 @@ def require_loss(setup: Setup, loss: object) -> None:
             f"task.loss {label} doesn't depend on the model's parameters (model {setup.spec.training.model.label}): "
             "there is nothing to train; is something computed under no_grad, or detached?"
         )
+
+
+def measure(setup: Setup, recorder: Recorder, validate_every: int) -> dict[str, float]:
+    """Log the metrics that are due at this step; return those of the validation, empty if none is due."""
+    is_validated = setup.step % validate_every == 0 or setup.step == setup.total_steps
+    if is_validated or setup.step % recorder.log_every == 0:
+        raise_if_bad(setup)  # no extra cost: reading the loss waits for the device anyway
+        recorder.log(train_metrics(setup))
+    if not is_validated:
+        return {}
+    metrics = validate(setup)
+    recorder.log(metrics, ReportKind.VALIDATION)
+    # Every rank has the same metrics, so all enter the collective in gather_ranks or none does. A decision that rank 0
+    # took alone would make it hang there.
+    if recorder.is_best(metrics):
+        recorder.keep(gather_ranks(setup), metrics)
+    return metrics
 
 
 def validate(setup: Setup) -> dict[str, float]:

@@ -55,7 +55,7 @@ def test_finish_packages_the_best_and_not_the_newest(tmp_path: Path) -> None:
     assert (result.outcome, result.step) == (Outcome.COMPLETE, 9), "the run itself ended at its last step"
 
 
-def test_finish_packages_the_last_weights_where_no_best_was_kept(tmp_path: Path) -> None:
+def test_finish_without_a_best_packages_the_last(tmp_path: Path) -> None:
     recording = Recording()
     setup = trained(tmp_path, recording)
     fill(setup, 0.5)

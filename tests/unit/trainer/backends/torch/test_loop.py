@@ -224,7 +224,7 @@ def early(*more: Changes) -> TrainingJob:
     return small_job({"spec.training.loop": {"duration": "40ep", "earlyStopping": stopping}}, *more)
 
 
-def test_early_stopping_after_patience_validations_without_gain(tmp_path: Path) -> None:
+def test_early_stopping_after_patience(tmp_path: Path) -> None:
     recording = Recording()
     result = train(early(), tmp_path, recording=recording)
     assert (result.outcome, result.step, result.total_steps) == (Outcome.COMPLETE, 66, 66)  # 1 sets the best, 2 wait

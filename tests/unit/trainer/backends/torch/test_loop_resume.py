@@ -135,7 +135,7 @@ def test_extended_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
 
 
 def run_and_kill(root: Path, attempt: int, saves: int, delay: float) -> int:
-    """SIGKILL a moment after so many checkpoints were committed; the step that it began with."""
+    """SIGKILL soon after so many checkpoints were committed; return the step that it began with."""
     command = [sys.executable, "-m", "tests.unit.trainer.backends.torch.killable", str(root), str(attempt)]
     paths = os.pathsep.join([str(ROOT / "crds"), str(ROOT / "trainer"), str(ROOT)])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
@@ -164,7 +164,7 @@ def test_two_kills_anywhere_change_no_bit(tmp_path: Path, seed: int) -> None:
     recording = Recording()
     ended = train(job, root, attempt=3, recording=recording)
     began.append(next(report.step for report in recording.reports if report.kind is ReportKind.RESUMED))
-    assert began == sorted(set(began)), "each attempt goes on further than the one before"
+    assert began == sorted(set(began)), "each attempt gets further than the one before"
     assert ended.outcome is Outcome.COMPLETE
     assert weights(job, root) == weights(job, tmp_path / "whole")
     assert metrics(job, root) == metrics(job, tmp_path / "whole")

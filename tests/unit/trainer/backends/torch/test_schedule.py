@@ -1,8 +1,7 @@
-"""Learning rates as functions of the step, and the patience behind early stopping and plateau."""
+"""Learning rates as functions of the step."""
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainmaster_api.spec import schedule as specs
 from trainmaster_api.spec.task import Task as TaskSpec
-from trainmaster_trainer.backends.torch.patience import Patience
 from trainmaster_trainer.backends.torch.schedule import Schedule, steps_of
 from trainmaster_trainer.tasks import build_task
 
@@ -49,28 +47,3 @@ def test_schedule_rates_halfway() -> None:
     assert factor(specs.Schedule(name="linear", warmup="0"), 25, 100, 10) == pytest.approx(0.75)
     assert factor(specs.Schedule(name="constant", warmup="2ep"), 9, 100, 10) == pytest.approx(0.5)
     assert all(factor(specs.Schedule(name=name), 99, 100, 10) == 1.0 for name in ("constant", "plateau"))
-
-
-def feed(patience: Patience, values: list[float]) -> list[bool]:
-    return [patience.update({patience.objective.metric: value}) for value in values]
-
-
-def test_patience_counts_validations_without_gain() -> None:
-    assert feed(Patience(LOSS, 2), [3, 2, 2, 2.5, 1, 1, 1]) == [False, False, False, True, False, False, True]
-    assert feed(Patience(ACCURACY, 1), [0.5, 0.6, 0.6]) == [False, False, True]
-
-
-def test_a_gain_must_be_more_than_min_delta() -> None:
-    assert feed(Patience(LOSS, 1, min_delta=0.5), [3.0, 2.6]) == [False, True]
-    assert feed(Patience(LOSS, 1, min_delta=0.5), [3.0, 2.4]) == [False, False]
-
-
-@given(st.lists(st.floats(-5, 5), min_size=2, max_size=30), st.data())
-def test_a_resumed_patience_decides_alike(values: list[float], data: st.DataObject) -> None:
-    cut = data.draw(st.integers(0, len(values)))
-    whole = Patience(LOSS, 3)
-    expected = feed(whole, values)
-    before, after = Patience(LOSS, 3), Patience(LOSS, 3)
-    start = feed(before, values[:cut])
-    after.restore(json.loads(json.dumps(before.state())))
-    assert start + feed(after, values[cut:]) == expected

@@ -133,7 +133,7 @@ def test_a_record_that_cannot_be_read_is_none(store: Store) -> None:
         assert read_record(store, "mine") == {}
 
 
-def test_tracker_server_that_dies_loses_nothing_that_fits_the_queue(job: TrainingJob, store: Store) -> None:
+def test_tracker_dead_server_loses_nothing_queued(job: TrainingJob, store: Store) -> None:
     is_away = threading.Event()
 
     def fail(name: str) -> None:
@@ -156,11 +156,11 @@ def test_tracker_server_that_dies_loses_nothing_that_fits_the_queue(job: Trainin
 
 @pytest.mark.parametrize("method", ["start", "log", "flush", "artifacts", "finish"])
 def test_tracker_that_hangs_is_given_up(job: TrainingJob, store: Store, method: str) -> None:
-    forever = threading.Event()
+    hang = threading.Event()
 
     def fail(name: str) -> None:
         if name.startswith(method):
-            forever.wait(60)
+            hang.wait(60)
 
     tracker = Recorded(fail)
     tracker.finish_seconds = 0.2
@@ -170,7 +170,7 @@ def test_tracker_that_hangs_is_given_up(job: TrainingJob, store: Store, method: 
     began = time.monotonic()
     run.one.close(DONE)
     assert time.monotonic() - began < 10
-    forever.set()
+    hang.set()
     assert len(run.warnings()) == 1
     assert "no answer for 0 s" in run.warnings()[0]
 
