@@ -22,6 +22,7 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.text import now_text as now
 
 from trainmaster_trainer.context import Report, ReportKind
+from trainmaster_trainer.storage.waiting import waiting
 
 from .event import EventKind
 
@@ -147,7 +148,7 @@ class RunState:
                 recoveries=self.recoveries,
                 lost_steps=self.lost_steps,
                 step_time=self._step_time,
-                waiting=self.waiting,
+                waiting=self.waiting or str(waiting() or ""),  # of a rank, or of this process
                 ray_ready_time=self._times.get("ray_ready"),
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),

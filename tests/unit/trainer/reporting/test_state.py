@@ -12,6 +12,7 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.reporting import state
 from trainmaster_trainer.reporting.state import Event, RunState
+from trainmaster_trainer.storage import waiting
 
 
 @pytest.fixture
@@ -166,3 +167,14 @@ def test_progress_names_what_a_save_waits_for(run_state: RunState) -> None:
     run_state.recovering("rank 0 is gone")
     run_state.report(report(ReportKind.RESUMED, 10))
     assert run_state.progress().waiting == "", "those ranks wait for nothing any more"
+
+
+def test_progress_names_what_this_process_waits_for(run_state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver reads and writes storage too; what a save waits for comes first."""
+    monkeypatch.setattr(waiting.waiting, "__defaults__", (-1.0,))
+    with waiting.calling("s3://bucket", "writing events.jsonl"):
+        assert "storage s3://bucket has not responded since" in run_state.progress().waiting
+        run_state.report(report(ReportKind.WAITING, 10, message="a save waits"))
+        assert run_state.progress().waiting == "a save waits"
+        run_state.report(report(ReportKind.WAITING, 11))
+    assert run_state.progress().waiting == ""

@@ -21,6 +21,7 @@ from trainmaster_trainer.context import Report, ReportKind, Result
 from trainmaster_trainer.errors import Fenced, StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.storage.metrics_file import MetricsLog
 from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.storage.waiting import waiting
 
 from .builder import Setup
 from .control_point import ControlPoint
@@ -183,8 +184,11 @@ class Recorder:
         if slow == self._told_slow:  # once per save: each change is a write of the job's status
             return
         self._told_slow = slow
-        note = f"storage has not accepted the checkpoint of step {slow.step} since {slow.since}" if slow else ""
+        note = ""
         if slow:
+            call = waiting()
+            because = f" ({call.reason})" if call and call.reason else ""
+            note = f"storage has not accepted the checkpoint of step {slow.step} since {slow.since}{because}"
             self.report(ReportKind.WARNING, message=f"{note}; training continues, and the newest state is saved next")
         self.report(ReportKind.WAITING, message=note)
 
