@@ -10,6 +10,7 @@ from pydantic import Field
 from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
+from .images import Images
 from .part import Call, Reference
 from .table import ColumnName, ColumnSpec, Csv, Missing
 
@@ -90,6 +91,8 @@ class Data(Model):
     """Side length in pixels that images from a folder are resized to."""
     channels: Literal[1, 3] = 3
     """Number of channels of images from a folder: 1 (grayscale) or 3 (RGB)."""
+    images: Images = Images()
+    """How image files become pixels."""
     normalize: bool = True
     """If true, scale each feature (each channel for images) to mean 0 and variance 1 with statistics of the train
     split."""
