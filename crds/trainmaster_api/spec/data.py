@@ -10,7 +10,9 @@ from pydantic import Field
 from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
+from .images import Images
 from .part import Call, Reference
+from .table import ColumnName, ColumnSpec, Csv, Missing
 
 DATA_CALL = Call(
     offered=("base_dir",),
@@ -69,17 +71,28 @@ class Data(Model):
     """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}
     """Arguments of the class."""
-    target: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    format: Literal["csv", "tsv", "parquet"] | None = None
+    """Format of a table. Default: by the ending of its files."""
+    csv: Csv = Csv()
+    """How CSV and TSV files are read."""
+    nulls: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] | None = None
+    """Words of CSV and TSV files that mean null, in place of the default: the empty cell, NA, N/A, n/a, NaN, nan, NULL,
+    null, None and #N/A. A quoted word is text. In the target, only the empty cell is null, unless this is declared."""
+    target: ColumnName | None = None
     """Column to predict; required for CSV and Parquet, not accepted for other sources."""
-    features: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(min_length=1, max_length=4096)]
-        | None
-    ) = None
-    """Columns to predict from. Default: every numeric column except the target. CSV and Parquet only."""
+    features: Annotated[list[ColumnName], Field(min_length=1, max_length=4096)] | None = None
+    """Columns to predict from. Default: every column that has a role. Tables only."""
+    columns: Annotated[dict[ColumnName, ColumnSpec], Field(max_length=4096)] = {}
+    """What columns are for, by name, where the inferred role isn't right. Tables only."""
+    missing: Missing = "error"
+    """What to do with missing values of features: reject the data, fill them in (numbers and times: the median of the
+    train split; categories: a category of their own), or drop the rows, which are counted. Tables only."""
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
     """Side length in pixels that images from a folder are resized to."""
     channels: Literal[1, 3] = 3
     """Number of channels of images from a folder: 1 (grayscale) or 3 (RGB)."""
+    images: Images = Images()
+    """How image files become pixels."""
     normalize: bool = True
     """If true, scale each feature (each channel for images) to mean 0 and variance 1 with statistics of the train
     split."""

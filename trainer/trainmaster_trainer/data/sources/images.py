@@ -1,86 +1,85 @@
-"""Folders of images, one sub-folder per class. Decoded when first needed and kept as bytes of pixels."""
+"""Folders of images, one sub-folder per class. Decoded when first needed; the pixels are kept."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 
 from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.images.decode import Look, Pixels, UnreadableError, decode
+from trainmaster_trainer.data.images.folder import Listing, check_images, list_images
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .base import Request
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tiff")
 CACHE_BYTES = 512 * 2**20
 
 
 class ImageRows:
-    """Images read on demand; pixels are cached as uint8 up to CACHE_BYTES."""
+    """Images read on demand; their pixels are cached, up to CACHE_BYTES."""
 
     features: list[str]
+    notes: tuple[str, ...] = ()
+    """What is worth knowing before the first step, a sentence each."""
 
-    def __init__(self, files: Files, paths: list[str], classes: list[int], labels: list[str], spec: Data) -> None:
-        self.files, self.paths, self.labels, self.features = files, paths, labels, []
-        self.targets = torch.tensor(classes, dtype=torch.int64)
+    def __init__(self, files: Files, found: Listing, spec: Data) -> None:
+        self.files, self.paths, self.labels, self.features = files, found.paths, found.labels, []
+        self.targets = torch.tensor(found.classes, dtype=torch.int64)
         self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
-        self.mode = "L" if spec.channels == 1 else "RGB"
-        self._cache: dict[int, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = {}
-        self._room = CACHE_BYTES // int(np.prod(self.shape))
+        self._look = Look.of(spec)
+        self._cache: dict[int, Pixels] = {}
+        self._room = CACHE_BYTES
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
-        pixels = np.stack([self._pixels(int(index)) for index in indices])
-        return torch.from_numpy(pixels).float() / 255, self.targets[torch.from_numpy(indices)]
+        pixels = [self._pixels(int(index)) for index in indices]
+        if all(one.dtype == np.uint8 for one in pixels):
+            x = torch.from_numpy(np.stack(pixels)).float() / 255
+        else:
+            x = torch.from_numpy(np.stack([_unit(one) for one in pixels]))
+        return x, self.targets[torch.from_numpy(indices)]
 
-    def _pixels(self, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _pixels(self, index: int) -> Pixels:
         found = self._cache.get(index)
         if found is None:
             found = self._decode(index)
-            if len(self._cache) < self._room:
+            if found.nbytes <= self._room:
+                self._room -= found.nbytes
                 self._cache[index] = found
         return found
 
-    def _decode(self, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _decode(self, index: int) -> Pixels:
         path = self.paths[index]
         content = self.files.read(path)
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                resized = image.convert(self.mode).resize((self.shape[2], self.shape[1]), Image.Resampling.BILINEAR)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "unknown image format" if isinstance(error, UnidentifiedImageError) else error
+            return decode(content, self._look)
+        except UnreadableError as error:
             raise DataError(
-                f"{self.files.shown}/{path} is not a readable image ({len(content)} bytes: {reason}); "
+                f"{self.files.shown}/{path} is not a readable image ({len(content)} bytes: {error}); "
                 "replace or remove it"
             ) from error
-        pixels = np.asarray(resized, dtype=np.uint8).reshape(self.shape[1], self.shape[2], self.shape[0])
-        return pixels.transpose(2, 0, 1)
+
+
+def _unit(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)
 
 
 def build(request: Request) -> ImageRows:
     """List the folder; a sub-folder's name is the class.
 
     Raises:
-        DataError: No image in it, or images outside a sub-folder.
+        DataError: No image in it, images in nested folders, or images that can't be read: all of them at once.
     """
-    files = request.files()
+    files, spec = request.files(), request.data
     if request.task.name != "classification":
         raise ConfigurationError("data.source images: needs task.name classification; the folder names are the classes")
-    paths = [path for path, _ in files.store.list() if path.lower().endswith(ENDINGS)]
-    inside = [path for path in paths if path.count("/") == 1]
-    if not inside:
-        raise DataError(
-            f"data.source images:{files.shown} has no images in a sub-folder "
-            f"({len(paths)} elsewhere); expected <class>/<image> with the extensions {', '.join(ENDINGS)}"
-        )
-    labels = sorted({path.split("/")[0] for path in inside})
-    number = {label: index for index, label in enumerate(labels)}
-    return ImageRows(files, inside, [number[path.split("/")[0]] for path in inside], labels, request.data)
+    found = list_images(files.shown, [path for path, _ in files.store.list()], nested=spec.images.nested)
+    rows = ImageRows(files, found, spec)
+    rows.notes = (*found.notes, *check_images(files, found.paths, Look.of(spec), full=spec.images.check == "full"))
+    return rows

@@ -1,0 +1,1 @@
+"""Images: which files of a folder are images, and what their pixels are."""
