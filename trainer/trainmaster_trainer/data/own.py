@@ -29,6 +29,7 @@ class DatasetRows:
     """
 
     features: list[str]
+    notes: tuple[str, ...] = ()
 
     def __init__(self, dataset: Any, label: str, task: Task) -> None:
         self.dataset, self.label, self.features = dataset, label, []
@@ -102,9 +103,9 @@ def own_rows(data: Data, task: Task, base_dir: Path) -> Rows:
     target = resolve(data.reference, "data.class")
     found = call(target, "data", DATA_CALL, data.args, offered={"base_dir": base_dir})
     if hasattr(found, "batch") and hasattr(found, "shape"):
-        for name in ("labels", "features"):
+        for name, none in (("labels", list[str]()), ("features", list[str]()), ("notes", ())):
             if not hasattr(found, name):
-                setattr(found, name, list[str]())
+                setattr(found, name, none)
         return found  # type: ignore[no-any-return]
     if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
         raise ConfigurationError(

@@ -28,6 +28,8 @@ class Rows(Protocol):
     """Names of the classes in order; empty for regression."""
     features: list[str]
     """Names of the features in order; empty for images."""
+    notes: tuple[str, ...]
+    """What was read, left out and noticed, a sentence each, to be shown before the first step."""
 
     def __len__(self) -> int: ...
 
@@ -38,6 +40,8 @@ class Rows(Protocol):
 
 class TensorRows:
     """Rows that fit into memory."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, x: Tensor, y: Tensor, labels: list[str], features: list[str]) -> None:
         self.x, self.y, self.labels, self.features = x, y, labels, features
@@ -61,6 +65,7 @@ class Prepared:
         train: Row numbers of the train split; `validation` and `test` likewise.
         mean: Subtracted from samples, broadcastable to one sample; `std` divides.
         target_mean: Subtracted from regression targets; `target_std` divides.
+        notes: What to show before the first step, a sentence each.
     """
 
     rows: Rows
@@ -71,6 +76,7 @@ class Prepared:
     std: Tensor
     target_mean: float = 0.0
     target_std: float = 1.0
+    notes: tuple[str, ...] = ()
     _scaled: dict[str, Tensor] = field(default_factory=dict)
 
     def move(self, device: torch.device) -> None:
@@ -136,7 +142,7 @@ def prepare(rows: Rows, training: Training) -> Prepared:
         )
     if problems:
         raise ConfigurationError("; ".join(problems))
-    found = Prepared(rows, *splits, mean=torch.zeros(1), std=torch.ones(1))
+    found = Prepared(rows, *splits, mean=torch.zeros(1), std=torch.ones(1), notes=rows.notes)
     _measure(found, normalize=spec.normalize)
     return found
 

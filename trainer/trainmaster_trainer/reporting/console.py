@@ -62,8 +62,8 @@ class PlainDisplay:
             return f"resumed from step {event.step}" if event.step else ""
         if event.report is ReportKind.WARNING:
             return f"warning: {event.message}"
-        if event.message:  # what the run waits for
-            return event.message
+        if event.message:  # what the run waits for, or what was noticed in the data: below each other
+            return event.message.replace("\n", f"\n{'':8}")
         if event.report not in MOVING or time.monotonic() - self._printed < _LINE_SECONDS:
             return ""
         self._printed = time.monotonic()

@@ -79,6 +79,6 @@ class RunEvent:
 
 MOVING = frozenset({ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION})
 """Reports that bring new metrics."""
-MILESTONES = frozenset({ReportKind.RESUMED, ReportKind.LOADED, ReportKind.FIRST_STEP, ReportKind.CHECKPOINT,
-                        ReportKind.DONE})  # fmt: skip
+MILESTONES = frozenset({ReportKind.RESUMED, ReportKind.DATA, ReportKind.LOADED, ReportKind.FIRST_STEP,
+                        ReportKind.CHECKPOINT, ReportKind.DONE})  # fmt: skip
 """Reports that the operator hears of at once and that events.jsonl keeps."""

@@ -46,6 +46,7 @@ class RunState:
         self.last: Report | None = None
         """Newest report with the position of the run."""
         self.waiting = ""
+        self._data = ""
         """What a save waits for, from rank 0; empty: nothing."""
         self.metrics: dict[str, float] = {}
         self.checkpoint: CheckpointRef | None = None
@@ -111,6 +112,10 @@ class RunState:
 
     def report(self, report: Report) -> None:
         """Record a report of rank 0."""
+        if report.kind is ReportKind.DATA:
+            if report.message == self._data:  # said already, by the ranks before
+                return
+            self._data = report.message
         with self._lock:
             self._move(report)
             finite = {key: value for key, value in report.metrics.items() if math.isfinite(value)}

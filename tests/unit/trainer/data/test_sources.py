@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.errors import ConfigurationError, DataError, TrainingError
 from trainmaster_trainer.export.package import load_package
 
-from tests.unit.trainer.harness import run_store, small_job, train
+from tests.unit.trainer.harness import Recording, run_store, small_job, train
 
 TWO_CLASSES = {"name": "classification", "numClasses": 2}
 ROWS = [[str(i), str(2 * i), "ab"[i % 2]] for i in range(30)]
@@ -127,6 +128,21 @@ def test_a_folder_of_images_trains_and_its_package_predicts(tmp_path: Path) -> N
     x, y = data.rows.batch(data.test)
     assert model.labels == ["a", "b"]
     assert float((model.predict(x) == y).double().mean()) == result.test_metrics["test/accuracy"]
+
+
+def test_what_was_passed_over_is_reported_before_the_first_step(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path)
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "1.png").write_bytes(b"junk")
+    (folder / "a" / "notes.txt").write_text("mine")
+    seen = Recording()
+    train(small_job(IMAGES), tmp_path, recording=seen)
+    kinds = [one.kind for one in seen.reports]
+    said = seen.reports[kinds.index(ReportKind.DATA)]
+    assert kinds.index(ReportKind.DATA) < kinds.index(ReportKind.FIRST_STEP)
+    assert [line.split(",")[0] for line in said.message.split("\n")] == [
+        "1 hidden file passed over", "1 file passed over: not an image by its extension (.bmp",
+    ]  # fmt: skip
 
 
 def test_a_broken_image_met_in_the_run_is_named(tmp_path: Path) -> None:

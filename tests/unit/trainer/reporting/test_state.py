@@ -169,6 +169,15 @@ def test_progress_names_what_a_save_waits_for(run_state: RunState) -> None:
     assert run_state.progress().waiting == "", "those ranks wait for nothing any more"
 
 
+def test_notes_on_the_data_are_news_once(run_state: RunState) -> None:
+    """Every group of ranks reads the data again."""
+    events: list[Event] = []
+    run_state.listen(events.append)
+    for message in ("2 hidden files", "2 hidden files", "3 hidden files"):
+        run_state.report(report(ReportKind.DATA, message=message))
+    assert [event["message"] for event in events] == ["2 hidden files", "3 hidden files"]
+
+
 def test_progress_names_what_this_process_waits_for(run_state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver reads and writes storage too; what a save waits for comes first."""
     monkeypatch.setattr(waiting.waiting, "__defaults__", (-1.0,))

@@ -46,6 +46,8 @@ def fit(context: Context) -> Result:
         state = share_state(context, recorder.resume() if context.rank == 0 else None)
         if state is not None:
             setup.restore(state)
+        if setup.data.notes:  # nothing is trained on before this is said
+            recorder.report(ReportKind.DATA, message="\n".join(setup.data.notes))
         warm_up(setup)
         recorder.report(ReportKind.LOADED)
         control_point = ControlPoint(context, setup.step)
