@@ -12,6 +12,8 @@ from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store, open_store
 
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tiff")
+
 
 @dataclass(frozen=True)
 class Files:

@@ -10,13 +10,12 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 
-from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .base import Request
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tiff")
 CACHE_BYTES = 512 * 2**20
 
 
@@ -74,12 +73,12 @@ def build(request: Request) -> ImageRows:
     files = request.files()
     if request.task.name != "classification":
         raise ConfigurationError("data.source images: needs task.name classification; the folder names are the classes")
-    paths = [path for path, _ in files.store.list() if path.lower().endswith(ENDINGS)]
+    paths = [path for path, _ in files.store.list() if path.lower().endswith(IMAGE_ENDINGS)]
     inside = [path for path in paths if path.count("/") == 1]
     if not inside:
         raise DataError(
             f"data.source images:{files.shown} has no images in a sub-folder "
-            f"({len(paths)} elsewhere); expected <class>/<image> with the extensions {', '.join(ENDINGS)}"
+            f"({len(paths)} elsewhere); expected <class>/<image> with the extensions {', '.join(IMAGE_ENDINGS)}"
         )
     labels = sorted({path.split("/")[0] for path in inside})
     number = {label: index for index, label in enumerate(labels)}
