@@ -2,7 +2,7 @@
 
     <uri>/<namespace>/<name>/<uid>/
       spec.json  checkpoints/a2-step-0001200/  LATEST  BEST  metrics.jsonl  events.jsonl  logs/a2/<pod>.log
-      model/  export/  report/
+      data/fingerprint.json  model/  export/  report/
 
 A checkpoint exists when its manifest does. LATEST and BEST hold (attempt, step) and never go back.
 """
@@ -25,6 +25,7 @@ BEST = "BEST"
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 LOGS = "logs"
+FINGERPRINT = "data/fingerprint.json"  # of the data, written once, before the first step
 MODEL = "model"
 TEST_METRICS = "report/test-metrics.json"
 FENCE = "FENCE"  # holds the newest attempt; a writer of an older one stops when it reads it
@@ -95,3 +96,56 @@ class Pointer(Model):
     def name(self) -> str:
         """Directory name of the checkpoint that it points at."""
         return checkpoint_name(self.attempt, self.step)
+
+
+class Lines(Model):
+    """The lines of a text file, so that a changed file can say which of them differ."""
+
+    count: Annotated[int, Field(ge=0)]
+    """Number of lines, the header included."""
+    per_block: Annotated[int, Field(ge=1)]
+    """Number of lines of a block; the last block may have fewer."""
+    blocks: list[str]
+    """Checksum of each block, the first 12 hex digits of SHA-256."""
+
+
+class DataFile(Model):
+    """One file of a run's data."""
+
+    path: str
+    """Relative to the source's directory."""
+    size: Annotated[int, Field(ge=0)]
+    """Bytes."""
+    version: str
+    """ETag of an object on S3; time of the last change of a file on disk."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Checksum of the content; None: the file was too large, or there were too many."""
+    lines: Lines | None = None
+    """Its lines, of a text file with a checksum."""
+    rows: int | None = None
+    """Number of rows, of a Parquet file with a checksum."""
+
+
+class Fingerprint(Model):
+    """What identifies a run's data: an attempt that finds another one trains nothing."""
+
+    version: int = 1
+    """Version of this format."""
+    source: str
+    """`data.source` or `data.class`."""
+    digest: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+    """SHA-256 over everything below; empty: the data has nothing to be identified by."""
+    value: str = ""
+    """Of data without files of its own: the library's version and the name of its set, or the attribute `fingerprint`
+    of the user's class."""
+    count: int = 0
+    """Number of files."""
+    size: int = 0
+    """Bytes of all files."""
+    files: list[DataFile] = []
+    """The files by path; empty where there are too many to list."""
+
+    @property
+    def short(self) -> str:
+        """The digest as it is shown."""
+        return self.digest[:12]

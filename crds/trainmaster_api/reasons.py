@@ -146,6 +146,7 @@ class FailureClass(StrEnum):
     USER_CODE_ERROR = "UserCodeError"
     INVALID_CONFIGURATION = "InvalidConfiguration"
     DATA_ERROR = "DataError"
+    DATA_CHANGED = "DataChanged"
     HOST_OUT_OF_MEMORY = "HostOutOfMemory"
     GPU_OUT_OF_MEMORY = "GpuOutOfMemory"
     NON_FINITE_LOSS = "NonFiniteLoss"
@@ -183,6 +184,10 @@ FAILURE_RULES: dict[FailureClass, FailureRule] = {
     ),
     FailureClass.DATA_ERROR: FailureRule(
         Retry.NEVER, "the data can't be read or does not match the spec", "fix what the message names"
+    ),
+    FailureClass.DATA_CHANGED: FailureRule(
+        Retry.NEVER, "the data is not the data that the run began with; nothing was trained on it",
+        "restore the data, or train on the new data as a new run: trainmaster run --fresh, or another metadata.name",
     ),
     FailureClass.HOST_OUT_OF_MEMORY: FailureRule(
         Retry.COUNTED, "a container reached its memory limit", "raise cluster.workers.memory or cluster.head.memory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -74,6 +75,36 @@ def test_a_run_that_is_made_longer_is_the_longer_run(tmp_path: Path) -> None:
     code, out = run(tmp_path, "job.yaml")
     assert code == 2
     assert "training.loop.duration was changed from 4ep to 3ep; a run can't be shortened" in out
+
+
+def test_a_run_whose_data_has_changed(tmp_path: Path) -> None:
+    """Refused when it is complete and when it is made longer; a fresh run is one on the new data."""
+    write(tmp_path)
+    code, out = run(tmp_path, "job.yaml")
+    assert code == 0, out
+    trained = weights(tmp_path / "trainmaster-runs")
+    (tmp_path / "rows.csv").touch()
+    code, out = run(tmp_path, "job.yaml")
+    assert code == 0, out
+
+    changed = ROWS.replace("\n3,3,0\n", "\n3,3,1\n", 1)
+    for duration in ("2ep", "4ep"):
+        write(tmp_path, duration=duration)
+        (tmp_path / "rows.csv").write_text(changed)
+        code, out = run(tmp_path, "job.yaml")
+        assert code == 2, out
+        assert "DataChanged: the data of job.yaml has changed since its run began:\n" in out
+        assert "  rows.csv: other content, 1,210 bytes; 201 lines; line 5 differs\n" in out
+        assert "nothing was trained; the run is " in out
+        assert " run job.yaml --fresh; or restore the data" in out
+        assert weights(tmp_path / "trainmaster-runs") == trained
+
+    code, out = run(tmp_path, "job.yaml", "--fresh")
+    assert code == 0, out
+    runs = sorted(tmp_path.glob("trainmaster-runs/default/small/*/data/fingerprint.json"))
+    assert len(runs) == 2
+    checksums = {json.loads(path.read_text())["files"][0]["sha256"] for path in runs}
+    assert checksums == {hashlib.sha256(text.encode()).hexdigest() for text in (ROWS, changed)}
 
 
 def test_nothing_of_the_machine_is_in_the_way(tmp_path: Path) -> None:

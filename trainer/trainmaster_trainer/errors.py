@@ -37,6 +37,12 @@ class DataError(TrainingError):
     failure_class = FailureClass.DATA_ERROR
 
 
+class DataChanged(TrainingError):  # noqa: N818 - named like its failure class
+    """The data is not the data that the run began with; nothing is trained on it."""
+
+    failure_class = FailureClass.DATA_CHANGED
+
+
 class UserCodeError(TrainingError):
     """The user's code doesn't do what the loop needs of it; no traceback would say it better."""
 

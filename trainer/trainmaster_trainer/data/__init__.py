@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.registry import Registry
 
-from .own import own_rows
-from .prepared import Prepared, Rows, prepare
 from .sources.base import Request
+
+if TYPE_CHECKING:  # both import torch, and `trainmaster run` compares the data's fingerprint without it
+    from .prepared import Prepared, Rows
 
 __all__ = ["SOURCES", "Prepared", "Rows", "load_data"]
 
@@ -31,6 +33,9 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
         DataError: The source can't be read or doesn't match the specification.
         ConfigurationError: It can't feed the specified batches, or there is no such source.
     """
+    from .own import own_rows
+    from .prepared import prepare
+
     training = job.spec.training
     data = training.data
     if data.source is None:
@@ -40,3 +45,12 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
         name, address = TABLE, data.source
     request = Request(address, data, training.task, job.spec.storage, base_dir, env)
     return prepare(SOURCES.get(name, "data.source")(request), training)
+
+
+def __getattr__(name: str) -> Any:
+    """Return `Prepared` or `Rows`, imported when first needed."""
+    if name not in ("Prepared", "Rows"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import prepared
+
+    return getattr(prepared, name)

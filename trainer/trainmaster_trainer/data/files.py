@@ -12,6 +12,16 @@ from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store, open_store
 
+IMAGE_ENDINGS = (
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a viewer or a file manager made a file: `.ipynb_checkpoints/`, `._x.png`, `__MACOSX/`."""
+    return any(part.startswith(".") or part in _SYSTEM for part in name.split("/"))
+
 
 @dataclass(frozen=True)
 class Files:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.training import Training
 from trainmaster_api.types import parse_count
@@ -74,6 +75,22 @@ def identify(job: TrainingJob, last: Record | None, *, is_fresh: bool, file: str
         return Identity(last["uid"], last, is_changed=False)
     _require_growth(last["duration"], duration, file)
     return Identity(last["uid"], {**last, "duration": duration, "outgrown": True}, is_changed=True)
+
+
+def data_changed(file: str, changes: list[str], *, model: str | None, again: str) -> str:
+    """Return why a run isn't continued, or isn't called complete, on data that has changed since it began.
+
+    Args:
+        file: Name of the job's file.
+        changes: What has changed.
+        model: Where the model of a complete run is; None: it isn't complete.
+        again: The command that starts a new run.
+    """
+    state = f"complete; its model, trained on the data as it was, is in {model}" if model else "not continued"
+    lines = [f"{FailureClass.DATA_CHANGED}: the data of {file} has changed since its run began:"]
+    lines += [f"  {change}" for change in changes]
+    lines += [f"nothing was trained; the run is {state}"]
+    return "\n".join([*lines, f"train on the new data as a new run: {again}; or restore the data"])
 
 
 def _fixed(job: TrainingJob) -> tuple[Record, str]:

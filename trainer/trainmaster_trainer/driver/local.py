@@ -24,6 +24,7 @@ from trainmaster_api.spec.tracking import Tracker, merge, names
 from trainmaster_api.validation.yaml_reader import validate_text
 
 from trainmaster_trainer.cluster.commands import laptop_environment
+from trainmaster_trainer.data.identity import changes_since, stored
 from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.processes import adopt_orphans, is_running_below, kill_descendants
@@ -32,10 +33,10 @@ from trainmaster_trainer.reporting.event import RunEvent
 from trainmaster_trainer.reporting.trackers.base import local_entry
 from trainmaster_trainer.storage.store import open_store
 
-from .identity import LAST, Identity, Record, Refused, identify
+from .identity import LAST, Identity, Record, Refused, data_changed, identify
 from .no_result import explain
-from .places import folder_beside, folder_of, only_one, short_scratch, storage_address
-from .summary import print_complete, print_failed, print_fresh_hint, print_stopped
+from .places import folder_beside, folder_of, near, only_one, short_scratch, storage_address
+from .summary import fresh, print_complete, print_failed, print_fresh_hint, print_stopped
 
 MODEL_END = f"{MODEL}/data.json"  # written last: with it the run is complete
 BAD_INPUT = 2
@@ -87,6 +88,26 @@ class LocalRun:
     def is_complete(self) -> bool:
         """Whether there is nothing left to do: the last file of the model is there, and the run wasn't made longer."""
         return not self.identity.is_outgrown and self.run.get(MODEL_END) is not None
+
+    def require_same_data(self) -> str:
+        """Compare the data with what the run began with. Nothing is written or started.
+
+        Returns:
+            Why it couldn't be compared; empty: it is the same, or the run is new.
+
+        Raises:
+            Refused: It has changed. The message says what, and offers a new run.
+        """
+        known = stored(self.run)
+        if known is None:
+            return "the run has no fingerprint of its data" if self.is_complete() else ""
+        if not known.digest or self.job.spec.training.data.source is None:
+            return f"{known.source} is not compared until the run is continued"
+        changes = changes_since(known, self.job, self.base_dir, os.environ)
+        if changes:
+            model = f"{near(self.run.uri)}/{MODEL}" if self.is_complete() else None
+            raise Refused(data_changed(self.options.file, changes, model=model, again=fresh(self.options.file)))
+        return ""
 
     @property
     def _record_path(self) -> str:
@@ -187,14 +208,21 @@ class LocalRun:
 
 
 def main(options: argparse.Namespace, job: TrainingJob) -> int:
-    """Carry out `trainmaster run`. Returns the exit code: 0 complete, 75 stopped, 1 failed, 2 bad input."""
+    """Carry out `trainmaster run`.
+
+    Returns:
+        The exit code: 0 complete, 75 stopped, 1 failed, 2 bad input, which changed data of a known run is, too.
+    """
     try:
         run = LocalRun(options, job)
         run.identify()
         with only_one(run.folder, run.job):
+            unknown = run.require_same_data()
             run.note()
             if run.is_complete():
                 run.tell_complete()
+                if unknown:
+                    run.console.print(f"  # whether the data has changed since is unknown: {unknown}")
                 print_fresh_hint(run.console, options.file)
                 return ExitCode.COMPLETE
             return run.start()

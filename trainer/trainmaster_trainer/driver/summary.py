@@ -56,8 +56,12 @@ def print_complete(console: Console, run: Store, trackers: Sequence[str], file: 
 
 def print_fresh_hint(console: Console, file: str) -> None:
     """Print how to train a complete run again, or longer."""
-    run = f"{command('trainmaster')} run {shlex.quote(file)}"
-    console.print(f"  {run} --fresh    # start a new run instead; a larger training.loop.duration continues this one")
+    console.print(f"  {fresh(file)}    # start a new run instead; a larger training.loop.duration continues this one")
+
+
+def fresh(file: str) -> str:
+    """Return the command that starts a new run of a file."""
+    return f"{command('trainmaster')} run {shlex.quote(file)} --fresh"
 
 
 def print_stopped(console: Console, message: ExitMessage, file: str) -> None:

@@ -26,12 +26,28 @@ from .errors import KEY_ID, SECRET_KEY, SESSION_TOKEN, Fault, Kind, bad_key, rea
 from .waiting import calling
 
 T = TypeVar("T")
+_Meta = Mapping[str, Any]
 PATIENCE_SECONDS = 120.0  # an outage of a minute passes unnoticed; a longer one ends the attempt
 LOCK = ".lock"  # in a store on disk: replaces S3's conditional writes
 
 
 class Changed(Exception):  # noqa: N818 - an answer, not an error
     """A conditional write found another version than expected."""
+
+
+@dataclass(frozen=True, order=True)
+class Stat:
+    """An object without its content.
+
+    Attributes:
+        path: Relative to the store.
+        size: Bytes.
+        version: Its ETag on S3; the time of its last change on disk.
+    """
+
+    path: str
+    size: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -152,18 +168,39 @@ class Store:
 
         return self._patiently(f"listing {prefix}", read)
 
-    def list(self, prefix: str = "") -> list[tuple[str, int]]:
-        """Return (path, bytes) of every object under a directory."""
+    def stat_all(self, prefix: str = "") -> list[Stat]:
+        """Return every object under a directory, by path."""
 
-        def read() -> list[tuple[str, int]]:
+        def read() -> list[Stat]:
             try:
                 pages = obstore.list(self._client(), prefix=prefix.strip("/") or None)
-                return sorted((meta["path"], meta["size"]) for page in pages for meta in page if meta["path"] != LOCK)
+                return sorted(self._stat(meta) for page in pages for meta in page if meta["path"] != LOCK)
             except FileNotFoundError as error:
                 self._require_bucket(error)
                 return []
 
         return self._patiently(f"listing {prefix or 'the files'}", read)
+
+    def list(self, prefix: str = "") -> list[tuple[str, int]]:
+        """Return (path, bytes) of every object under a directory."""
+        return [(found.path, found.size) for found in self.stat_all(prefix)]
+
+    def stat(self, path: str) -> Stat | None:
+        """Return an object without its content, None if it doesn't exist."""
+
+        def read() -> Stat | None:
+            try:
+                return self._stat(obstore.head(self._client(), path))
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return None
+
+        return self._patiently(f"reading {path}", read)
+
+    def _stat(self, meta: _Meta) -> Stat:
+        # on disk the library's ETag has the inode, which a copy back from a backup changes
+        version = str(meta["e_tag"] or "").strip('"') if self.is_s3 else ""
+        return Stat(meta["path"], meta["size"], version or meta["last_modified"].isoformat())
 
     def download(self, path: str, target: Path) -> None:
         """Copy an object to a file."""

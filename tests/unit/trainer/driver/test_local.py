@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trainmaster_api.layout import Fingerprint
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Mlflow, Tracker
+from trainmaster_trainer.data.fingerprint import take
+from trainmaster_trainer.data.identity import settle
 from trainmaster_trainer.driver import local
 from trainmaster_trainer.driver.identity import Refused
 from trainmaster_trainer.driver.local import LocalRun
@@ -104,6 +107,97 @@ def test_a_complete_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "test/accuracy 0.9800" in out
     assert "--fresh    # start a new run instead" in out
     assert "kubectl apply -f job.yaml" in out
+
+
+# -- data that has changed --------------------------------------------------------------------------------------------
+ROWS = "a,b,cls\n" + "".join(f"{i % 7},{i % 5},{int(i % 7 > 3)}\n" for i in range(64))
+
+
+def table(**loop: Any) -> TrainingJob:
+    data = {"spec.training.data": {"source": "data.csv", "target": "cls", "batchSize": 32}}
+    task = {"spec.training.task.numClasses": 2, "spec.training.model": {"name": "mlp", "args": {"hidden": [8]}}}
+    return parse(load_example("digits", {**data, **task, **{f"spec.training.loop.{k}": v for k, v in loop.items()}}))
+
+
+def trained(folder: Path, *, is_complete: bool) -> LocalRun:
+    """A run as its ranks leave it."""
+    (folder / "data.csv").write_text(ROWS)
+    run = identified(table())
+    settle(run.run, take(run.job, folder, {}), is_resumed=False)
+    if is_complete:
+        run.run.put(local.MODEL_END, b"{}")
+    return run
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs that were started; in place of a driver."""
+    runs: list[str] = []
+    monkeypatch.setattr(LocalRun, "start", lambda run: runs.append(run.identity.uid) or 0)
+    return runs
+
+
+def test_a_complete_run_on_changed_data_is_not_called_complete(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(folder, is_complete=True)
+    os.utime(folder / "data.csv", (1, 1))
+    assert local.main(options(), table()) == 0, "only touched"
+    assert "complete" in capsys.readouterr().out
+    (folder / "data.csv").write_text(ROWS.replace("3,3,0", "3,3,1", 1))
+    assert local.main(options(), table()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, *changes, state, way_out = said.err.splitlines()
+    assert first == "trainmaster: DataChanged: the data of job.yaml has changed since its run began:"
+    assert changes == ["  data.csv: other content, 392 bytes; 65 lines; line 5 differs"]
+    model = f"trainmaster-runs/default/digits/{run.identity.uid}/model"
+    assert state == f"nothing was trained; the run is complete; its model, trained on the data as it was, is in {model}"
+    assert "run job.yaml --fresh" in way_out
+    assert started == []
+    assert local.main(options(fresh=True), table()) == 0
+    assert started == [f"{run.identity.uid}-2"], "the way out leads out"
+
+
+def test_a_run_on_changed_data_is_not_continued(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(folder, is_complete=False)
+    (folder / "data.csv").write_text(ROWS + "1,1,0\n")
+    assert local.main(options(), table()) == 2
+    said = capsys.readouterr().err
+    assert "  data.csv: 398 bytes, before 392; 66 lines, before 65\n" in said
+    assert "the run is not continued" in said
+    (folder / "data.csv").unlink()
+    assert local.main(options(), table()) == 2
+    assert "  data.source data.csv: no such file" in capsys.readouterr().err
+    assert started == []
+    (folder / "data.csv").write_text(ROWS)
+    assert local.main(options(), table()) == 0
+    assert len(started) == 1
+
+
+def test_a_longer_run_on_changed_data_is_not_noted(folder: Path, started: list[str]) -> None:
+    """Restored, the run is as complete as before, and not longer."""
+    run = trained(folder, is_complete=True)
+    record = run.store.get(run._record_path)
+    (folder / "data.csv").write_text(ROWS + "1,1,0\n")
+    longer = table(duration="90ep")
+    assert local.main(options(), longer) == 2
+    assert run.store.get(run._record_path) == record
+    (folder / "data.csv").write_text(ROWS)
+    assert local.main(options(), longer) == 0
+    assert started == [run.identity.uid]
+
+
+def test_a_complete_run_that_cant_be_compared_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    run = identified()
+    run.run.put(local.MODEL_END, b"{}")
+    assert local.main(options(), loaded()) == 0
+    assert "data has changed since is unknown: the run has no fingerprint of its data" in capsys.readouterr().out
+    settle(run.run, Fingerprint(source="my_pkg:Rows"), is_resumed=False)
+    assert local.main(options(), loaded()) == 0
+    assert "unknown: my_pkg:Rows is not compared until the run is continued" in capsys.readouterr().out
 
 
 def test_messages_may_hold_brackets_and_colons(capsys: pytest.CaptureFixture[str]) -> None:

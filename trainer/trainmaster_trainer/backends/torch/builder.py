@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from trainmaster_api.layout import Fingerprint
 from trainmaster_api.spec.job import Spec
 
 from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
-from trainmaster_trainer.data import Prepared, load_data
+from trainmaster_trainer.data import Prepared, identity, load_data
 from trainmaster_trainer.data.order import Sampler
-from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
 from trainmaster_trainer.tasks import Task, Unit, build_task
@@ -25,6 +27,8 @@ from trainmaster_trainer.tasks import Task, Unit, build_task
 from .optim import build_optimizer
 from .patience import Patience
 from .schedule import Schedule, steps_of
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Setup:
         loss_sum: Device scalar: loss of this rank's micro-batches since it was last logged, added up.
         loss_steps: How many steps that is.
         best: Best value of the checkpoint's metric so far.
+        fingerprint: What identifies the data; on rank 0 only.
     """
 
     context: Context
@@ -63,6 +68,7 @@ class Setup:
     best: float | None = None
     stopped_early: bool = False
     parameters: list[nn.Parameter] = field(default_factory=list)
+    fingerprint: Fingerprint | None = None
 
     @property
     def spec(self) -> Spec:
@@ -135,12 +141,19 @@ def build(context: Context) -> Setup:
     Raises:
         ConfigurationError: The specification doesn't fit the data.
         DataError: The data can't be read.
+        DataChanged: It is not the data that the run began with.
     """
     training = context.job.spec.training
     use_folder(context.base_dir)
+    # before the data is read: a column that is gone would fail as an error of the spec, which it isn't
+    fingerprint = on_rank_0(
+        context, lambda: identity.check(context.run, context.job, context.base_dir, os.environ)
+    )  # fmt: skip
     # the same draws on every rank and in every attempt: a user's class may use them in its constructor
     seed_everything(training.loop.seed, 0, 0)
     data = load_data(context.job, context.base_dir, os.environ)
+    if fingerprint is not None and training.data.source is None:
+        fingerprint = identity.of_dataset(fingerprint, getattr(data.rows, "dataset", data.rows))
     data.move(context.device)
     task = build_task(training.task, len(data.rows.labels), Unit(data.target_mean, data.target_std))
     if task.loss.module is not None:
@@ -175,6 +188,7 @@ def build(context: Context) -> Setup:
         grad_norm=torch.zeros((), device=context.device),
         share=torch.tensor(1 / training.loop.gradient_accumulation, device=context.device),
         parameters=[p for p in model.parameters() if p.requires_grad],
+        fingerprint=fingerprint,
     )  # fmt: skip
     # From here on each rank draws its own numbers: with the same ones, dropout would mask the same units on all ranks.
     seed_everything(training.loop.seed, context.rank, 0)
@@ -228,6 +242,26 @@ def _require_fit(state: State, model: nn.Module, optimizer: torch.optim.Optimize
         )
     if set(state.optimizer["param_groups"][0]) != set(optimizer.param_groups[0]):
         raise ConfigurationError("run.resumeFrom: that run used a different optimizer; use its optimizer.name")
+
+
+def on_rank_0(context: Context, call: Callable[[], T]) -> T | None:
+    """Return what a call returns on rank 0, None on the others; its TrainingError is raised on every rank.
+
+    The others would otherwise wait in the next collective until they notice that rank 0 is gone.
+    """
+    if context.world_size == 1:
+        return call()
+    found: T | None = None
+    failure: list[TrainingError | None] = [None]
+    if context.rank == 0:
+        try:
+            found = call()
+        except TrainingError as error:
+            failure = [error]
+    dist.broadcast_object_list(failure, src=0)
+    if failure[0] is not None:
+        raise failure[0]
+    return found
 
 
 def share_state(context: Context, state: State | None) -> State | None:

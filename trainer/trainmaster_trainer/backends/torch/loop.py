@@ -16,7 +16,7 @@ from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 from trainmaster_trainer.context import Context, ReportKind, Result
 from trainmaster_trainer.errors import NonFiniteLoss, UserCodeError
 
-from .builder import Setup, build, gather_ranks, share_buffers, share_state
+from .builder import Setup, build, gather_ranks, on_rank_0, share_buffers, share_state
 from .control_point import ControlPoint
 from .evaluate import evaluate
 from .finish import finish
@@ -43,7 +43,7 @@ def fit(context: Context) -> Result:
     with Recorder(setup) as recorder, collector_between_steps():
         # Only rank 0 uses the run's storage: it claims the run (fencing) and reads the checkpoint once, however many
         # ranks there are. The others wait in the broadcast, so no rank trains before the run is claimed.
-        state = share_state(context, recorder.resume() if context.rank == 0 else None)
+        state = share_state(context, on_rank_0(context, recorder.resume))
         if state is not None:
             setup.restore(state)
         if setup.data.notes:  # nothing is trained on before this is said

@@ -18,6 +18,7 @@ from trainmaster_trainer.checkpoint.manager import Slow, newest_of
 from trainmaster_trainer.checkpoint.protocol import check_fence
 from trainmaster_trainer.checkpoint.state import RankState
 from trainmaster_trainer.context import Report, ReportKind, Result
+from trainmaster_trainer.data import identity
 from trainmaster_trainer.errors import Fenced, StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.storage.metrics_file import MetricsLog
 from trainmaster_trainer.storage.store import open_store
@@ -65,10 +66,18 @@ class Recorder:
 
     # -- resume -------------------------------------------------------------------------------------------------
     def resume(self) -> State | None:
-        """Claim the run, write spec.json and return the state to resume from; on rank 0 only."""
+        """Claim the run, write spec.json and return the state to resume from; on rank 0 only.
+
+        Raises:
+            DataChanged: The data is not that which the run began with.
+        """
         run, job = self.context.run, self.context.job
         run.check()
         state = self.manager.resume(lambda text: self.report(ReportKind.WARNING, message=text))
+        if self.setup.fingerprint is not None:
+            unknown = identity.settle(run, self.setup.fingerprint, is_resumed=state is not None)
+            if unknown:
+                self.report(ReportKind.WARNING, message=unknown)
         asked = json.dumps(job.wire(), indent=1).encode()
         if run.get(SPEC) != asked:  # mutable fields have changed: loop.duration, the cluster
             run.put(SPEC, asked)

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files, is_hidden
 from trainmaster_trainer.errors import DataError
 
 from .decode import Header, Look, UnreadableError, decode, read_header
 
-ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MOST_PROBLEMS = 10
 _THREADS = 8
-_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,14 @@ def list_images(shown: str, names: Iterable[str], *, nested: bool) -> Listing:
     Raises:
         DataError: No image is in a sub-folder, or some are deeper and `nested` is false.
     """
-    seen = [name for name in sorted(names) if not _is_hidden(name)]
-    hidden = [name for name in names if _is_hidden(name)]
-    images = [name for name in seen if name.lower().endswith(ENDINGS)]
-    foreign = [name for name in seen if not name.lower().endswith(ENDINGS)]
+    seen = [name for name in sorted(names) if not is_hidden(name)]
+    hidden = [name for name in names if is_hidden(name)]
+    images = [name for name in seen if name.lower().endswith(IMAGE_ENDINGS)]
+    foreign = [name for name in seen if not name.lower().endswith(IMAGE_ENDINGS)]
     loose = [name for name in images if "/" not in name]
     deep = [name for name in images if name.count("/") > 1]
     used = [name for name in images if "/" in name]
-    endings = ", ".join(ENDINGS)
+    endings = ", ".join(IMAGE_ENDINGS)
     if not used:
         raise DataError(
             f"data.source images:{shown} has no images in a sub-folder ({_count(loose, 'image')} "
@@ -114,11 +112,6 @@ def check_images(files: Files, paths: Sequence[str], look: Look, *, full: bool) 
         ),
     )
     return tuple(filter(None, notes))
-
-
-def _is_hidden(name: str) -> bool:
-    """Whether a viewer or a file manager made it: `.ipynb_checkpoints/`, `._x.png`, `__MACOSX/`."""
-    return any(part.startswith(".") or part in _SYSTEM for part in name.split("/"))
 
 
 def _note(paths: Sequence[str], what: str, outcome: str) -> str:

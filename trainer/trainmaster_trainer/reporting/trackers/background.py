@@ -14,6 +14,7 @@ from trainmaster_api.messages import ExitMessage, Outcome, TrackerRef
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.context import ReportKind
+from trainmaster_trainer.data.identity import stored
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.reporting.event import MOVING, EventKind, RunEvent
 from trainmaster_trainer.reporting.state import Event, RunState
@@ -131,6 +132,9 @@ class BackgroundTracker:
         meta = self._job.metadata
         params = flatten(self._job.spec.training.wire())
         params["workers"] = str(self._job.spec.cluster.workers.count)
+        data = stored(self._run)  # there: it is written before the first step, and this thread begins with that
+        if data is not None and data.digest:
+            params["data.fingerprint"] = data.short
         kept = read_record(self._run, self._name)
         told = TrackedRun(meta.namespace, meta.name, meta.uid, self._attempt, self._run.uri, params, kept)
         found = tracker.start(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import threading
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trainmaster_api.layout import FINGERPRINT
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Tracker as Entry
 from trainmaster_trainer.context import Report, ReportKind
+from trainmaster_trainer.data.fingerprint import of_value
 from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.reporting.trackers import background
 from trainmaster_trainer.reporting.trackers.background import BackgroundTracker, read_record, record_path
@@ -102,6 +105,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 def test_a_run_from_start_to_end(job: TrainingJob, store: Store) -> None:
     tracker = Recorded()
+    store.put(FINGERPRINT, of_value("sklearn:digits", "scikit-learn 1.9.0, digits").model_dump_json().encode())
     run = Run(job, store, lambda: tracker)
     run.step(1)
     run.step(2, **{"train/loss": 0.5, "val/loss": 9.0, "train/bad": float("nan")})
@@ -109,6 +113,8 @@ def test_a_run_from_start_to_end(job: TrainingJob, store: Store) -> None:
     assert tracker.run is not None
     assert (tracker.run.job, tracker.run.uid, tracker.run.attempt) == ("digits", "0f3c9a1b", 1)
     assert tracker.run.params["optimizer.name"] == "adamw"
+    digest = hashlib.sha256(b"scikit-learn 1.9.0, digits").hexdigest()
+    assert tracker.run.params["data.fingerprint"] == digest[:12]
     assert tracker.run.kept == {}
     assert tracker.logged == [(1, {"train/loss": 1.0}), (2, {"train/loss": 0.5}), (3, {"test/accuracy": 0.98})]
     assert tracker.calls[-2:] == ["artifacts model ['data.json']", "finish Complete"]

@@ -1,0 +1,272 @@
+"""Identity of the data: the fingerprint of a source's files, and what has changed between two of them.
+
+Imports no framework, so that `trainmaster run` can compare a finished run's data without starting anything. The rule
+is in docs/data.md, "Identity of the data".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+from trainmaster_api.layout import DataFile, Fingerprint, Lines
+from trainmaster_api.spec.job import TrainingJob
+
+from trainmaster_trainer.storage.store import Stat, Store
+
+from .files import IMAGE_ENDINGS, Files
+
+HASHED_BYTES = 64 * 2**20  # of one file
+HASHED_BYTES_TOTAL = 2**30  # of all files whose content is hashed
+HASHED_FILES = 10_000
+LISTED_FILES = 100_000
+BLOCKS = 256  # of lines in a text file: with fewer lines each is a block, so a change is named by its line
+
+_SMALL = 4 * 2**20  # files up to this size are read by several threads at once
+_THREADS = 16
+_TEXT = (".csv", ".tsv", ".txt", ".jsonl")
+
+
+def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Fingerprint | None = None) -> Fingerprint:
+    """Return the fingerprint of a job's data as it is now.
+
+    Args:
+        job: The resolved job.
+        base_dir: What relative paths are relative to.
+        env: Environment with the S3 keys.
+        known: What to compare it with: the content of the same files is hashed, and an object on S3 whose ETag is the
+            same isn't read again.
+
+    Returns:
+        Without a digest for data that only a class or another package can identify.
+
+    Raises:
+        DataError: There is no such source.
+    """
+    source = job.spec.training.data.source
+    if source is None:
+        return Fingerprint(source=job.spec.training.data.label)
+    kind, _, name = source.partition(":")
+    if kind == "sklearn":
+        return of_value(source, f"scikit-learn {version('scikit-learn')}, {name}")
+    is_images = kind == "images"
+    if not is_images and not job.spec.training.data.is_table:  # a source of another package
+        return Fingerprint(source=source)
+    files = Files.open(name if is_images else source, job.spec.storage, base_dir, env)
+    return _of_files(source, files.store, objects(files, IMAGE_ENDINGS if is_images else ()), known)
+
+
+def of_value(source: str, value: str) -> Fingerprint:
+    """Return the fingerprint of data that is identified by a word and not by files."""
+    return Fingerprint(source=source, value=value, digest=hashlib.sha256(value.encode()).hexdigest())
+
+
+def objects(files: Files, endings: tuple[str, ...] = ()) -> list[Stat]:
+    """Return the objects that a source reads.
+
+    Args:
+        files: The source's.
+        endings: What the files of a folder must end in; none: anything.
+    """
+    if files.name:
+        found = files.store.stat(files.name)
+        return [Stat(files.name, found.size, found.version)] if found else []
+    return [each for each in files.store.stat_all() if not endings or each.path.lower().endswith(endings)]
+
+
+def what_changed(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """Return what differs, one clause for each file that was added, removed, renamed or changed; empty: nothing.
+
+    Args:
+        old: As it was; one without a digest can't be compared with anything.
+        new: As it is, taken with `old` known.
+    """
+    if not old.digest or old.digest == new.digest:
+        return []
+    if old.value or not new.digest:
+        return [f"{new.source}: {new.value or 'no fingerprint'}, before {old.value or old.short}"]
+    if old.count != len(old.files) or new.count != len(new.files):  # too many to list
+        same = (old.count, old.size) == (new.count, new.size)
+        text = f"{new.count:,} files with {new.size:,} bytes"
+        return [f"{text}, not the same as before" if same else f"{text}, before {old.count:,} with {old.size:,} bytes"]
+    before, after = ({file.path: file for file in each.files} for each in (old, new))
+    removed = {path: file for path, file in before.items() if path not in after}
+    changes = {}
+    for path, file in after.items():
+        if path in before:
+            if not _is_same(before[path], file):
+                changes[path] = _difference(before[path], file)
+            continue
+        origin = next((name for name, gone in removed.items() if gone.sha256 and gone.sha256 == file.sha256), None)
+        if origin is None:
+            changes[path] = f"added ({_amount(file)})"
+        else:
+            del removed[origin]
+            changes[path] = f"renamed, before {origin}"
+    changes |= {path: f"removed ({_amount(file)})" for path, file in removed.items()}
+    return [f"{path}: {change}" for path, change in sorted(changes.items())]
+
+
+def shown(changes: list[str], most: int = 10) -> list[str]:
+    """Return the first changes and the number of the others."""
+    more = len(changes) - most
+    return [*changes[:most], f"and {more:,} more"] if more > 0 else changes
+
+
+# -- the files --------------------------------------------------------------------------------------------------------
+def _of_files(source: str, store: Store, found: list[Stat], known: Fingerprint | None) -> Fingerprint:
+    old = {file.path: file for file in known.files} if known else {}
+    # one whose ETag is the same isn't read again; the time of a file on disk can be kept by what replaces it
+    unread = {
+        each.path: old[each.path]
+        for each in found
+        if store.is_s3
+        and each.path in old
+        and (old[each.path].size, old[each.path].version) == (each.size, each.version)
+    }
+    hashed = _hashed(found, old) - set(unread)
+    small = [each for each in found if each.path in hashed and each.size <= _SMALL]
+    read: dict[str, DataFile] = {}
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="fingerprint") as threads:
+        read |= {file.path: file for file in threads.map(lambda each: _read(store, each, old.get(each.path)), small)}
+    for each in found:  # one after the other: two large ones in memory at once may be one too many
+        if each.path in hashed and each.path not in read:
+            read[each.path] = _read(store, each, old.get(each.path))
+    files = [
+        unread.get(each.path)
+        or read.get(each.path)
+        or DataFile(path=each.path, size=each.size, version=each.version)
+        for each in found
+    ]  # fmt: skip
+    return Fingerprint(
+        source=source,
+        digest=_digest(files, old),
+        count=len(files),
+        size=sum(file.size for file in files),
+        files=files if len(files) <= LISTED_FILES else [],
+    )
+
+
+def _hashed(found: list[Stat], old: Mapping[str, DataFile]) -> set[str]:
+    """Return the files whose content is hashed: the same as before, and those that may be a renamed one."""
+    if old:
+        there = {each.path for each in found}
+        gone = {file.size for path, file in old.items() if file.sha256 and path not in there}
+        candidates = [
+            each
+            for each in found
+            if (old[each.path].sha256 is not None if each.path in old else each.size in gone)
+        ]  # fmt: skip
+        return {each.path for each in candidates if each.size <= HASHED_BYTES}
+    chosen, total = set[str](), 0
+    for each in found:
+        if each.size > HASHED_BYTES or total + each.size > HASHED_BYTES_TOTAL or len(chosen) == HASHED_FILES:
+            continue
+        chosen.add(each.path)
+        total += each.size
+    return chosen
+
+
+def _read(store: Store, stat: Stat, old: DataFile | None) -> DataFile:
+    content = store.get(stat.path)
+    if content is None:  # deleted since it was listed: the comparison says that it is gone, or reading says it
+        return DataFile(path=stat.path, size=0, version="gone")
+    ending = Path(stat.path).suffix.lower()
+    return DataFile(
+        path=stat.path,
+        size=len(content),
+        version=stat.version,
+        sha256=hashlib.sha256(content).hexdigest(),
+        lines=_lines(content, old.lines.per_block if old and old.lines else None) if ending in _TEXT else None,
+        rows=_parquet_rows(content) if ending == ".parquet" else None,
+    )
+
+
+def _lines(content: bytes, per_block: int | None) -> Lines:
+    import numpy as np
+
+    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
+    if content and not content.endswith(b"\n"):
+        ends = np.append(ends, len(content))
+    size = per_block or max(1, -(-len(ends) // BLOCKS))
+    edges = [0, *ends[size - 1 :: size].tolist()]
+    if content and edges[-1] != len(content):
+        edges.append(len(content))
+    blocks = [
+        hashlib.sha256(content[start:end].rstrip(b"\r\n")).hexdigest()[:12] for start, end in itertools.pairwise(edges)
+    ]
+    return Lines(count=len(ends), per_block=size, blocks=blocks)
+
+
+def _parquet_rows(content: bytes) -> int | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.suppress(pa.ArrowException, OSError):  # broken: reading the table says how
+        return int(pq.read_metadata(pa.BufferReader(content)).num_rows)
+    return None
+
+
+def _digest(files: Iterable[DataFile], old: Mapping[str, DataFile]) -> str:
+    """Return the checksum over all files, as it was before where they are the same."""
+    digest = hashlib.sha256()
+    for file in files:
+        before = old.get(file.path)
+        it = before if before is not None and _is_same(before, file) else file
+        digest.update(f"{len(it.path)}:{it.path} {it.size} {it.sha256 or it.version}\n".encode())
+    return digest.hexdigest()
+
+
+# -- the differences --------------------------------------------------------------------------------------------------
+def _is_same(old: DataFile, new: DataFile) -> bool:
+    """Compare the content where both were read, else size and time or ETag."""
+    if old.sha256 and new.sha256:
+        return old.sha256 == new.sha256
+    return (old.size, old.version) == (new.size, new.version)
+
+
+def _difference(old: DataFile, new: DataFile) -> str:
+    if new.version == "gone":
+        return f"removed ({_amount(old)})"
+    parts = [
+        f"{new.size:,} bytes, before {old.size:,}" if new.size != old.size else f"other content, {new.size:,} bytes"
+    ]
+    if not (old.sha256 and new.sha256) and new.size == old.size:
+        parts = [f"written at another time, {new.size:,} bytes ({new.version}, before {old.version})"]
+    if old.rows is not None and new.rows is not None:
+        parts.append(f"{new.rows:,} rows" + (f", before {old.rows:,}" if new.rows != old.rows else ""))
+    if old.lines and new.lines:
+        parts.append(_line_difference(old.lines, new.lines))
+    return "; ".join(parts)
+
+
+def _line_difference(old: Lines, new: Lines) -> str:
+    counts = f"{new.count:,} lines" + (f", before {old.count:,}" if new.count != old.count else "")
+    size = old.per_block
+    pairs = list(zip(old.blocks, new.blocks, strict=False))
+    # the last block of the shorter file may only be incomplete
+    shorter = min(old.count, new.count)
+    whole = shorter // size if old.count != new.count else len(pairs)
+    differing = [index for index, (before, after) in enumerate(pairs[:whole]) if before != after]
+    if not differing:
+        return counts
+    first, last = differing[0] * size + 1, min((differing[-1] + 1) * size, shorter)
+    if old.count != new.count:  # after a line that was inserted all others differ from what was there
+        return f"{counts}; the first that differs is {_range(first, min(first + size - 1, last))}"
+    number = f"{len(differing):,} of " if size == 1 and len(differing) < last - first + 1 else ""
+    return f"{counts}; {number}{_range(first, last)} differ{'s' if first == last else ''}"
+
+
+def _range(first: int, last: int) -> str:
+    return f"line {first:,}" if first == last else f"lines {first:,} to {last:,}"
+
+
+def _amount(file: DataFile) -> str:
+    if file.rows is not None:
+        return f"{file.rows:,} rows, {file.size:,} bytes"
+    return f"{file.lines.count:,} lines, {file.size:,} bytes" if file.lines else f"{file.size:,} bytes"
