@@ -152,8 +152,9 @@ def _without_space(data: Bytes, marks: _Marks, delimiter: int, quote: int) -> tu
     if delimiter == SPACE or not space.any():
         return data, marks
     edge = marks.breaks | marks.separators
-    turns = np.flatnonzero(np.diff(space.view(np.int8), prepend=0, append=0))
-    starts, stops = turns[::2], turns[1::2]
+    at = np.flatnonzero(space)
+    gaps = np.flatnonzero(np.diff(at) > 1)
+    starts, stops = at[np.concatenate([[0], gaps + 1])], at[np.concatenate([gaps, [len(at) - 1]])] + 1
     outer = (starts == 0) | edge[starts - 1] | edge[np.minimum(stops, len(edge) - 1)]
     if not outer.any():
         return data, marks
