@@ -45,6 +45,10 @@ SKLEARN_SETS: dict[str, SklearnSet] = {
 }
 
 
+TABLE_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst", ".parquet")
+"""What names of tables end in. A source of another name is a table if `data.format` is given."""
+
+
 class Split(Model):
     """Train, validation and test split. The split is a pure function of the seed and the number of rows."""
 
@@ -64,7 +68,8 @@ class Data(Model):
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("source", "class")
 
     source: Source | None = None
-    """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a .csv or .parquet file, or
+    """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv or .parquet
+    file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
     `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
     file on a laptop and to the container's working directory in a cluster."""
     reference: Reference = None
@@ -72,7 +77,7 @@ class Data(Model):
     args: dict[str, Any] = {}
     """Arguments of the class."""
     format: Literal["csv", "tsv", "parquet"] | None = None
-    """Format of a table. Default: by the ending of its files."""
+    """Format of a table. Default: by the ending of the source. A folder, or a file of another name, needs it."""
     csv: Csv = Csv()
     """How CSV and TSV files are read."""
     nulls: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] | None = None
@@ -115,6 +120,17 @@ class Data(Model):
 
     @property
     def is_table(self) -> bool:
-        """Whether the source is a CSV or Parquet file."""
-        source = self.source or ""
-        return not source.startswith(("sklearn:", "images:")) and source.lower().endswith((".csv", ".parquet"))
+        """Whether the source is a table: its name ends as one, or its format is given."""
+        return self.table_format is not None
+
+    @property
+    def table_format(self) -> Literal["csv", "tsv", "parquet"] | None:
+        """Format of the table that the source is; None: it isn't one."""
+        source = (self.source or "").lower().rstrip("/")
+        if not source or source.startswith(("sklearn:", "images:")):
+            return None
+        if self.format is not None:
+            return self.format
+        ending = next((ending for ending in TABLE_ENDINGS if source.endswith(ending)), "")
+        formats: dict[str, Literal["csv", "tsv", "parquet"]] = {"csv": "csv", "tsv": "tsv", "parquet": "parquet"}
+        return formats.get(ending.split(".")[1]) if ending else None

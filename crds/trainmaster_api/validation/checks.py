@@ -61,12 +61,15 @@ def _is_named(data: Data) -> bool:
 # --- data ----------------------------------------------------------------------------------------------------------
 
 
-@_check(f"{_DATA}.source")
+@_check(f"{_DATA}.source", f"{_DATA}.format")
 def _source_kind(spec: Spec) -> Iterator[Problem]:
-    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or the address of a .csv or .parquet file."""
+    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or a table: .csv, .tsv or .parquet, or `format`."""
     data = spec.training.data
     if data.source is not None and not _is_named(data) and not data.is_table:
-        words = "must be `sklearn:<name>`, `images:<folder>`, or the address of a file that ends in .csv or .parquet"
+        words = (
+            "must be `sklearn:<name>`, `images:<folder>`, or the address of a table that ends in .csv, .tsv or "
+            ".parquet (text also .gz, .zst); for a folder of files, set `data.format`"
+        )
         yield Problem(f"{_DATA}.source", words)
 
 
@@ -90,21 +93,35 @@ def _source_sklearn(spec: Spec) -> Iterator[Problem]:
 
 @_check(f"{_DATA}.source", f"{_DATA}.target")
 def _target(spec: Spec) -> Iterator[Problem]:
-    """`data.target` is required for CSV and Parquet files, and not accepted for other sources."""
+    """`data.target` is required for tables, and not accepted for other sources."""
     data = spec.training.data
     if data.is_table and data.target is None:
-        yield Problem(f"{_DATA}.target", "is required: a CSV or Parquet file needs `target`, the column to predict")
+        yield Problem(f"{_DATA}.target", "is required: a table needs `target`, the column to predict")
     if not data.is_table and data.target is not None and (_is_named(data) or data.reference is not None):
-        words = "only a CSV or Parquet file has a `target`; this source has its own labels: remove it"
+        words = "only a table has a `target`; this source has its own labels: remove it"
         yield Problem(f"{_DATA}.target", words)
+
+
+@_check(f"{_DATA}.source", f"{_DATA}.format")
+def _format(spec: Spec) -> Iterator[Problem]:
+    """`data.format` is accepted for tables only, and must be the format that the name of a file says."""
+    data = spec.training.data
+    if data.format is None:
+        return
+    if not data.is_table:
+        yield Problem(f"{_DATA}.format", "only a table has a `format`: remove it")
+        return
+    by_name = data.model_copy(update={"format": None}).table_format
+    if by_name is not None and (by_name == "parquet") != (data.format == "parquet"):
+        yield Problem(f"{_DATA}.format", f"the source is named as {by_name}: remove `format`, or rename the files")
 
 
 @_check(f"{_DATA}.source", f"{_DATA}.features")
 def _features(spec: Spec) -> Iterator[Problem]:
-    """`data.features` is accepted for CSV and Parquet files only."""
+    """`data.features` is accepted for tables only."""
     data = spec.training.data
     if data.features is not None and (_is_named(data) or data.reference is not None):
-        words = "only a CSV or Parquet file has columns to select `features` from: remove it"
+        words = "only a table has columns to select `features` from: remove it"
         yield Problem(f"{_DATA}.features", words)
 
 

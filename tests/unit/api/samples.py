@@ -89,7 +89,15 @@ PLATEAU = {"name": "plateau", "args": {"metric": "val/accuracy"}}
 
 # id of a check -> (path, a job that breaks it and no other, a job near to it that breaks none)
 CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
-    "source-kind": [(f"{_DATA}.source", job({f"{_DATA}.source": "rows.xlsx"}), job(TABLE))],
+    "source-kind": [
+        (f"{_DATA}.source", job({f"{_DATA}.source": "rows.xlsx"}), job(TABLE)),
+        (f"{_DATA}.source", job({f"{_DATA}.source": "days"}), job(TABLE, {f"{_DATA}.source": "days/*.tsv.gz"})),
+        (
+            f"{_DATA}.source",
+            job({f"{_DATA}.source": "rows.parquet.gz"}),
+            job(TABLE, {f"{_DATA}.source": "s3://bucket/days", f"{_DATA}.format": "parquet"}),
+        ),
+    ],
     "source-scheme": [
         (
             f"{_DATA}.source",
@@ -112,6 +120,15 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             f"{_DATA}.target",
             job({_DATA: {"class": "my_pkg.data:Churn", "target": "label"}}),
             job({_DATA: {"class": "my_pkg.data:Churn", "args": {"target": "label"}}}),
+        ),
+    ],
+    "format": [
+        (f"{_DATA}.format", job({f"{_DATA}.format": "csv"}), job(TABLE, {f"{_DATA}.format": "csv"})),
+        (f"{_DATA}.format", job(IMAGES, CNN, {f"{_DATA}.format": "csv"}), job(IMAGES, CNN)),
+        (
+            f"{_DATA}.format",
+            job(TABLE, {f"{_DATA}.format": "parquet"}),
+            job(TABLE, {f"{_DATA}.format": "tsv"}),
         ),
     ],
     "features": [

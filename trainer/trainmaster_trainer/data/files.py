@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
-from trainmaster_api.address import AddressError, parse
+from trainmaster_api.address import Address, AddressError, parse
+from trainmaster_api.spec.data import TABLE_ENDINGS
 from trainmaster_api.spec.storage import Storage
 
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store, open_store
 
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""Value of a partition whose column is null, as Hive and Spark write it."""
 IMAGE_ENDINGS = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
@@ -24,12 +29,29 @@ def is_hidden(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Files of a table.
+
+    Attributes:
+        names: Paths below the root, in the order of their names.
+        root: Length of the part of each path that the address names: partitions are looked for behind it.
+        hidden: Names of hidden files and markers.
+        foreign: Names of files of another format.
+    """
+
+    names: tuple[str, ...]
+    root: int
+    hidden: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Files:
     """A directory that is read from.
 
     Attributes:
         store: Rooted at the directory (for one file: at its parent).
-        name: File's name, empty for a directory.
+        name: File's name, empty for a directory; for a table also a folder's name or a pattern.
         shown: The address as the user wrote it.
     """
 
@@ -38,17 +60,31 @@ class Files:
     shown: str
 
     @classmethod
-    def open(cls, address: str, storage: Storage, base_dir: Path, env: Mapping[str, str]) -> Files:
-        """Open the files at an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`."""
+    def open(
+        cls, address: str, storage: Storage, base_dir: Path, env: Mapping[str, str], *, is_table: bool = False
+    ) -> Files:
+        """Open the files at an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`.
+
+        Args:
+            address: `data.source`, without the name of the source and its colon.
+            storage: `spec.storage`.
+            base_dir: What relative paths are relative to.
+            env: Environment with the S3 keys.
+            is_table: Whether it may be a file of any name, a folder of files, or a pattern (`*`, `**`).
+        """
         try:  # resolved, because `..` after a symbolic link depends on the file system
             place = parse(address, relative_to=str(base_dir.resolve()))
         except AddressError as error:
             raise DataError(f'data.source "{address}" {error}') from None
-        is_file = PurePosixPath(place.path).suffix.lower() in {".csv", ".parquet"}
+        is_file = is_table or PurePosixPath(place.path).name.lower().endswith(TABLE_ENDINGS)
         folder, name = (place.parent, place.name) if is_file else (place, "")
+        is_there = not place.is_s3 and Path(place.path).exists()
+        if is_table and "*" in place.path and not is_there:
+            folder, name = _fixed(place)
+            is_there = not place.is_s3 and Path(folder.path).exists()
         if place.is_s3:
             return cls(open_store(str(folder), storage.endpoint, storage.region, env), name, address)
-        if not Path(place.path).exists():
+        if not is_there:
             raise DataError(f"data.source {address}: no such {'file' if is_file else 'folder'} ({place})")
         return cls(Store(str(folder)), name, address)
 
@@ -63,3 +99,73 @@ class Files:
         if found is None:
             raise DataError(f"data.source {self.shown}: no such file: {path}")
         return found
+
+    def table(self, endings: tuple[str, ...]) -> Found:
+        """Return the files of a table: one file, those of a folder, or those that a pattern matches.
+
+        Args:
+            endings: What names of the format end in. A file that the address names itself may have any.
+
+        Raises:
+            DataError: There is none, or one whose compression can't be read.
+        """
+        if "*" in self.name and not (not self.store.is_s3 and (self.store.root / self.name).exists()):
+            pattern = _pattern(self.name)
+            listed = [path for path, _ in self.store.list() if pattern.match(path)]
+            return self._sorted(listed, 0, endings)
+        is_folder = self.store.is_s3 or (self.store.root / self.name).is_dir()
+        listed = [path for path, _ in self.store.list(self.name)] if is_folder else []
+        below = [path for path in listed if path.startswith(f"{self.name}/")] if self.name else listed
+        if self.name and not below and not (is_folder and not self.store.is_s3):
+            return Found((self.name,), 0)
+        return self._sorted(below, len(self.name) + 1 if self.name else 0, endings)
+
+    def _sorted(self, listed: list[str], root: int, endings: tuple[str, ...]) -> Found:
+        names, hidden, foreign = [], [], []
+        for path in sorted(listed):
+            if any(_is_hidden(part) for part in path[root:].split("/")):
+                hidden.append(path)
+            elif path.lower().endswith(endings):
+                names.append(path)
+            else:
+                foreign.append(path)
+        packed = [path for path in foreign if any(f"{ending}." in path.lower() for ending in endings)]
+        if packed:
+            raise DataError(
+                f"data.source {self.shown}: {packed[0]} can't be read: text may be compressed as .gz or .zst"
+            )
+        if not names:
+            others = f" (there are {', '.join((hidden + foreign)[:3])})" if hidden or foreign else ""
+            raise DataError(f"data.source {self.shown}: no file that ends in {' or '.join(endings)}{others}")
+        return Found(tuple(names), root, tuple(hidden), tuple(foreign))
+
+
+def partitions(path: str) -> dict[str, str | None]:
+    """Return the columns that the folders of a path stand for, as Hive writes them: `year=2024/month=1/part-0.csv`."""
+    found: dict[str, str | None] = {}
+    for folder in path.split("/")[:-1]:
+        key, mark, value = folder.partition("=")
+        if mark and key:
+            found[unquote(key)] = None if value == HIVE_NULL else unquote(value)
+    return found
+
+
+def _is_hidden(part: str) -> bool:
+    """Return whether a file or folder isn't part of a table: `_SUCCESS`, `.part-0.crc`; a partition `_k=v` is."""
+    return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
+def _fixed(place: Address) -> tuple[Address, str]:
+    """Return the folder before the first segment with a `*`, and the pattern below it."""
+    segments = place.path.split("/")
+    first = next(index for index, segment in enumerate(segments) if "*" in segment)
+    for _ in segments[first:]:
+        place = place.parent
+    return place, "/".join(segments[first:])
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return what a pattern matches: `*` within a name, `**` across folders; every other character is itself."""
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+    pieces = re.split(r"(\*\*/|\*\*|\*)", text)
+    return re.compile("".join(words.get(piece) or re.escape(piece) for piece in pieces) + r"\Z", re.DOTALL)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.data import files as module
-from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.files import Files, partitions
 from trainmaster_trainer.errors import DataError
 
 
@@ -40,6 +40,62 @@ def test_folder_has_many_files(tmp_path: Path) -> None:
     assert found.read("cat/1.png") == b"png"
     with pytest.raises(DataError, match=r"data\.source pictures: no such file: cat/2\.png"):
         found.read("cat/2.png")
+
+
+@pytest.mark.parametrize(
+    ("address", "folder", "name"),
+    [
+        ("s3://bucket/in/rows.tsv.gz", "s3://bucket/in", "rows.tsv.gz"),
+        ("s3://bucket/in/out", "s3://bucket/in", "out"),
+        ("s3://bucket/in/*.csv", "s3://bucket/in", "*.csv"),
+        ("s3://bucket/a/year=*/b/*.csv", "s3://bucket/a", "year=*/b/*.csv"),
+        ("s3://bucket", "s3://bucket", ""),
+        ("s3://bucket/*.csv", "s3://bucket", "*.csv"),
+    ],
+)
+def test_table_on_s3_may_be_file_folder_or_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, folder: str, name: str
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, "open_store", lambda *args: calls.append(args))
+    found = Files.open(address, Storage(uri="s3://runs"), tmp_path, {}, is_table=True)
+    assert (calls[0][0], found.name) == (folder, name)
+
+
+class Listed:
+    """A store on S3 with a few objects."""
+
+    is_s3 = True
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = paths
+
+    def list(self, prefix: str = "") -> list[tuple[str, int]]:
+        return [(path, 1) for path in self.paths if not prefix or path.startswith(f"{prefix}/")]
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "root"),
+    [
+        ("rows.csv", ("rows.csv",), 0),
+        ("out.csv", ("out.csv/part-0.csv", "out.csv/part-1.csv.gz"), 8),
+        ("days", ("days/d=1/a.csv", "days/d=2/_k=1/b.csv"), 5),
+        ("days/d=*/*.csv", ("days/d=1/a.csv",), 0),
+        ("**.csv", ("days/d=1/a.csv", "days/d=2/_k=1/b.csv", "out.csv/part-0.csv", "rows.csv"), 0),
+    ],
+)
+def test_files_of_a_table_on_s3(name: str, names: tuple[str, ...], root: int) -> None:
+    store: Any = Listed(
+        "out.csv/part-1.csv.gz", "out.csv/_SUCCESS", "out.csv/part-0.csv", "rows.csv",
+        "days/d=2/_k=1/b.csv", "days/d=1/a.csv", "days/_tmp/c.csv", "days/d=1/.a.csv",
+    )  # fmt: skip
+    found = Files(store, name, name).table((".csv", ".csv.gz"))
+    assert (found.names, found.root) == (names, root)
+
+
+def test_partitions_are_decoded_as_hive_writes_them() -> None:
+    assert partitions("year=2024/city=S%C3%A3o%20Paulo/x/part-0.csv") == {"year": "2024", "city": "São Paulo"}
+    assert partitions("k=__HIVE_DEFAULT_PARTITION__/e=/p=q.csv") == {"k": None, "e": ""}
 
 
 @pytest.mark.parametrize(("address", "kind"), [("gone.parquet", "file"), ("gone", "folder")])

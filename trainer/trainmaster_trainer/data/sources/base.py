@@ -35,4 +35,4 @@ class Request:
 
     def files(self) -> Files:
         """Return the files behind the address."""
-        return Files.open(self.address, self.storage, self.base_dir, self.env)
+        return Files.open(self.address, self.storage, self.base_dir, self.env, is_table=self.data.is_table)

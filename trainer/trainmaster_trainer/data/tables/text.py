@@ -1,0 +1,199 @@
+"""CSV and TSV files: from bytes to columns of text, every cell accounted for."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import IO, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from trainmaster_api.spec.data import Data
+
+from trainmaster_trainer.errors import DataError
+
+from .dialect import HEAD, Dialect, dialect, encoding_of, names_of
+from .problems import MOST, Problems
+from .records import BadRecordError, Block, blocks
+
+CHUNK = 16 << 20
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A file of text.
+
+    Attributes:
+        name: Its path below the source.
+        names: Names of its columns, as the header has them.
+        tables: Its rows in order, every column `large_string`.
+        rows: Number of rows.
+        first_line: Line of the first row, from 1.
+        blank: Number of empty lines.
+        encoding: Its encoding.
+    """
+
+    name: str
+    names: list[str]
+    tables: list[pa.Table]
+    rows: int
+    first_line: int
+    blank: int
+    encoding: str
+
+    def column(self, index: int) -> list[pa.Array]:
+        """Return a column."""
+        return [chunk for table in self.tables for chunk in table.column(index).chunks]
+
+
+class TextReader:
+    """Reads the files of one table; the first one decides the delimiter."""
+
+    def __init__(self, shown: str, data: Data, kind: Literal["csv", "tsv"], problems: Problems) -> None:
+        """Start without a dialect.
+
+        Args:
+            shown: The source, for messages.
+            data: `spec.training.data`.
+            kind: The format.
+            problems: Takes rows whose number of fields isn't that of the header.
+        """
+        self.shown, self.data, self.kind, self.problems = shown, data, kind, problems
+        self.dialect: Dialect | None = None
+
+    def read(self, name: str, content: bytes, *, is_one_of_many: bool) -> TextPart | None:
+        """Return the rows of a file, None if it is empty.
+
+        Args:
+            name: Its path below the source.
+            content: Its bytes.
+            is_one_of_many: Whether messages need its name.
+
+        Raises:
+            DataError: It can't be read.
+        """
+        where = f"{self.shown}: {name}" if is_one_of_many else self.shown
+        try:
+            chunks = _chunks(name, content)
+            first = next(chunks, b"")
+            encoding, mark = encoding_of(first, self.data.csv.encoding, where)
+            text = _utf8(chain([first[mark:]], chunks), encoding)
+            head = next(text, b"")
+            if self.dialect is None and head.strip():
+                self.dialect = dialect(self.data, head[:HEAD], self.kind, where)
+            if self.dialect is None:
+                for rest in text:
+                    if rest.strip():
+                        raise DataError(f"{where}: starts with {len(head):,} empty bytes: is it damaged?")
+                return None
+            return self._rows(name, chain([head], text), encoding, f"{name}: " if is_one_of_many else "")
+        except BadRecordError as error:
+            record = f"row {error.record}" if error.record else "the header"
+            hint = ". It is compressed with gzip: name it .csv.gz" if content.startswith(_GZIP) else ""
+            raise DataError(f"{where}: {record} {error.what}{hint}") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error, OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{where}: can't be decompressed: {error}") from None
+
+    def _rows(self, name: str, text: Iterable[bytes], encoding: str, prefix: str) -> TextPart | None:
+        assert self.dialect is not None
+        used = self.dialect
+        names: list[str] | None = None
+        tables: list[pa.Table] = []
+        rows = blank = first_line = 0
+        for block in blocks(text, used.delimiter, used.quote):
+            widths, body = block.widths, block.data
+            blank += block.blank
+            if not len(widths):
+                continue
+            if names is None:
+                names = names_of(bytes(body[: block.head]), used.delimiter, used.quote)
+                widths, body, first_line = widths[1:], body[block.head :], block.second_line
+            bad = np.flatnonzero(widths != len(names))
+            for row in bad[:MOST]:
+                self.problems.add(f"{prefix}row {rows + row + 1} has {_fields(widths[row])}, the header {len(names)}")
+            self.problems.more(max(0, len(bad) - MOST))
+            rows += len(widths)
+            if len(widths) and not self.problems.count:
+                tables.append(self._parse(block, pa.py_buffer(body), names, len(widths)))
+        if names is None:
+            return None
+        return TextPart(name, names, tables, rows, first_line if rows else 0, blank, encoding)
+
+    def _parse(self, block: Block, body: pa.Buffer, names: list[str], rows: int) -> pa.Table:
+        assert self.dialect is not None
+        nulls, target_nulls = self.dialect.nulls, self.dialect.target_nulls
+        table = _parsed(body, self.dialect, nulls, len(names), block.is_quoted)
+        if table.num_rows != rows:
+            raise RuntimeError(f"{self.shown}: {rows} rows were counted, {table.num_rows} were read")
+        target = names.index(self.data.target) if self.data.target in names else None
+        if target is not None and target_nulls != nulls and table.column(target).null_count:
+            again = _parsed(body, self.dialect, target_nulls, len(names), block.is_quoted, only=target)
+            table = table.set_column(target, str(target), again.column(0))
+        return table
+
+
+def _fields(count: int) -> str:
+    return f"{count} field{'' if count == 1 else 's'}"
+
+
+def _parsed(
+    body: pa.Buffer, used: Dialect, nulls: tuple[str, ...], width: int, is_quoted: bool, only: int | None = None
+) -> pa.Table:
+    """Return complete records as columns of text, named by their number."""
+    names = [str(index) for index in range(width)]
+    wanted: dict[str, Any] = {} if only is None else {"include_columns": [str(only)]}
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(body),
+        pyarrow.csv.ReadOptions(column_names=names, block_size=body.size + 1),
+        pyarrow.csv.ParseOptions(
+            delimiter=used.delimiter, quote_char=used.quote, double_quote=True, escape_char=False,
+            newlines_in_values=is_quoted, ignore_empty_lines=True,
+        ),
+        pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()), check_utf8=False, null_values=list(nulls),
+            strings_can_be_null=True, quoted_strings_can_be_null=False, auto_dict_encode=False, **wanted,
+        ),
+    )  # fmt: skip
+
+
+def _chunks(name: str, content: bytes) -> Iterator[bytes]:
+    """Yield the decompressed bytes of a file."""
+    raw: IO[bytes] | Any = io.BytesIO(content)
+    if name.lower().endswith(".gz"):
+        raw = gzip.GzipFile(fileobj=raw)  # pyarrow's doesn't mind a file that is cut off
+    elif name.lower().endswith(".zst"):
+        raw = pa.input_stream(pa.BufferReader(content), compression="zstd")
+    while chunk := raw.read(CHUNK):
+        yield chunk
+
+
+def _utf8(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield a text as UTF-8, up to the first bytes that aren't of its encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    carry = b""
+    is_utf8 = encoding == "utf-8"
+    for chunk in chain(chunks, [b""]):
+        try:
+            decoded = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            yield error.object[: error.start].decode(encoding).encode()
+            wrong = error.object[error.start : max(error.end, error.start + 1)]
+            raise BadRecordError(0, _wrong(wrong, encoding)) from None
+        if is_utf8:  # checked only
+            whole = carry + chunk if carry else chunk
+            carry = decoder.getstate()[0]
+            yield whole[: len(whole) - len(carry)]
+        else:
+            yield decoded.encode()
+
+
+def _wrong(found: bytes, encoding: str) -> str:
+    shown = " ".join(f"{byte:02x}" for byte in found[:4])
+    return f"has bytes that aren't {encoding.upper()} ({shown}): set data.csv.encoding, for example to cp1252"
