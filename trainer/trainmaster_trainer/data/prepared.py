@@ -34,7 +34,10 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return unscaled samples, float32 of (n, *shape), and targets of (n,): int64 classes or float32 numbers."""
+        """Return unscaled samples, float32 of (n, *shape), and targets of (n,).
+
+        Targets are int64 classes, or float32 or float64 numbers.
+        """
         ...
 
 
@@ -54,6 +57,29 @@ class TensorRows:
         """Return rows by number."""
         index = torch.from_numpy(indices)
         return self.x[index], self.y[index]
+
+
+class FittedRows(TensorRows):
+    """Rows in memory whose samples are made, and scaled, with what the train split says once it is known.
+
+    Until `fit` has been called, they have a number and targets only.
+    """
+
+    def fit(self, train: Indices) -> None:
+        """Make the samples; `shape` and `features` are set from here on.
+
+        Args:
+            train: Row numbers of the train split.
+        """
+        raise NotImplementedError
+
+    def description(self) -> dict[str, Any]:
+        """Return what a packaged model needs in addition to turn raw rows into samples."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """Return what the user should see before the first step."""
+        raise NotImplementedError
 
 
 @dataclass
@@ -83,7 +109,7 @@ class Prepared:
         """Scale once and keep everything on the device, where the rows are in memory: a step then only indexes."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         if isinstance(self.rows, TensorRows):
-            x, y = self._scale(self.rows.x.to(device), self.rows.y.to(device))
+            x, y = self._scale(self.rows.x, self.rows.y)
             self._scaled = {"x": x, "y": y}
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
@@ -91,12 +117,14 @@ class Prepared:
         if self._scaled:
             index = torch.from_numpy(indices).to(self.mean.device)
             return self._scaled["x"].index_select(0, index), self._scaled["y"].index_select(0, index)
-        x, y = self.rows.batch(indices)
-        return self._scale(x.to(self.mean.device), y.to(self.mean.device))
+        return self._scale(*self.rows.batch(indices))
 
     def _scale(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.to(self.mean.device)
         if y.is_floating_point():
-            y = (y - self.target_mean) / self.target_std
+            # in float64, and not on the device, which may have none: large numbers are told apart by their differences
+            y = ((y.double() - self.target_mean) / self.target_std).float()
+        y = y.to(self.mean.device)
         if not x.is_floating_point():
             return x, y  # tokens: there is nothing to scale
         return (x - self.mean) / self.std, y
@@ -112,7 +140,12 @@ class Prepared:
             "statisticsShape": list(self.mean.shape),
             "targetMean": self.target_mean,
             "targetStd": self.target_std,
+            **(self.rows.description() if isinstance(self.rows, FittedRows) else {}),
         }
+
+    def summary(self) -> str:
+        """Return what the user should see of the data before the first step; empty if there is nothing to say."""
+        return self.rows.summary() if isinstance(self.rows, FittedRows) else ""
 
 
 def prepare(rows: Rows, training: Training) -> Prepared:
@@ -142,6 +175,8 @@ def prepare(rows: Rows, training: Training) -> Prepared:
         )
     if problems:
         raise ConfigurationError("; ".join(problems))
+    if isinstance(rows, FittedRows):
+        rows.fit(splits[0])
     found = Prepared(rows, *splits, mean=torch.zeros(1), std=torch.ones(1), notes=rows.notes)
     _measure(found, normalize=spec.normalize)
     return found
@@ -152,7 +187,8 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
-    if normalize and data.rows.batch(chosen[:1])[0].is_floating_point():
+    is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
+    if normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()

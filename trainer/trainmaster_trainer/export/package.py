@@ -14,6 +14,8 @@ from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.data.tables.encode import Encoder
+from trainmaster_trainer.data.tables.table import Table
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
@@ -44,10 +46,32 @@ class Predictor:
     std: Tensor
     target_mean: float
     target_std: float
+    encoder: Encoder | None = None
+
+    @torch.no_grad()
+    def predict_table(self, table: Table) -> Tensor:
+        """Predict from raw rows of a table: class numbers of (n,), or float64 numbers in the target's unit.
+
+        Columns that the model doesn't know are not used.
+
+        Raises:
+            ConfigurationError: The model wasn't trained on a table.
+            DataError: A column is missing or of another kind, or a value can't be used.
+        """
+        if self.encoder is None:
+            raise ConfigurationError("the model was trained on tensors and not on a table; use predict")
+        output = self.model((torch.from_numpy(self.encoder.transform(table)) - self.mean) / self.std)
+        if self.labels:
+            return output.argmax(dim=1)  # type: ignore[no-any-return]
+        return output.squeeze(1).double() * self.target_std + self.target_mean  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Predict from unscaled samples of (n, *shape): class numbers of (n,), or numbers in the target's unit."""
+        """Predict from unscaled samples of (n, *shape), a table's as they are encoded.
+
+        Returns:
+            Class numbers of (n,), or numbers in the target's unit.
+        """
         output = self.model((x - self.mean) / self.std)
         if self.labels or self.training.task.name == "classification":
             return output.argmax(dim=1)  # type: ignore[no-any-return]
@@ -93,4 +117,5 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         torch.tensor(data["std"]).reshape(shape),
         data["targetMean"],
         data["targetStd"],
+        Encoder.read(data["encoder"]) if "encoder" in data else None,
     )

@@ -28,7 +28,9 @@ def load(root: Path, task: dict[str, object], constant: bool = False) -> Prepare
     frame = frame.assign(age=3) if constant else frame
     frame.to_csv(root / "rows.csv", index=False)
     target = "size" if task is NUMBER else "kind"
-    data = {"source": "rows.csv", "target": target, "features": ["age"] if task is NUMBER else None, "batchSize": 8}
+    data = {"source": "rows.csv", "target": target, "batchSize": 8}
+    # a constant column is left out unless it is asked for
+    data["features"] = ["age"] if task is NUMBER else ["age", "size"] if constant else None
     return load_data(small_job({"spec.training.data": data, "spec.training.task": task}), root, {})
 
 

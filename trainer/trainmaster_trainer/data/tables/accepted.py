@@ -1,0 +1,112 @@
+"""Which types and which cells a role takes; the same for the rows of a run and for new rows of a packaged model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from trainmaster_api.spec.table import Missing, Role
+from trainmaster_api.spec.task import Task
+
+from .cells import FLOAT32_MAX, Problems, is_missing, is_number_text, numbers, shown
+from .table import Column, ColumnType
+
+_NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
+
+ACCEPTED: dict[Role, tuple[ColumnType, ...]] = {
+    "numeric": (*_NUMBERS, ColumnType.BOOLEAN, ColumnType.TEXT),  # text: if each value is a number
+    "boolean": (ColumnType.BOOLEAN, *_NUMBERS),  # numbers: if each is 0 or 1
+    "categorical": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN),
+    "datetime": (ColumnType.TIME,),
+    "group": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN, ColumnType.TIME),
+    "weight": _NUMBERS,
+    "ignore": tuple(ColumnType),
+}
+FILL = "correct the cells, or set data.missing (or data.columns.<name>.missing) to impute or drop"
+CORRECT = "correct the cells, or declare the column ignore in data.columns"
+WORDS = (
+    "correct the cells, add words that mean null to data.nulls, or declare the column categorical or ignore "
+    "in data.columns"
+)
+ROWS = "remove these rows or fill the cells: the column must have a value in every row"
+
+
+def not_finite(value: Any) -> str:
+    """Say what is wrong with a number that is infinite, or too large for a float32."""
+    if isinstance(value, float) and np.isfinite(value):
+        return f"{value!r} is beyond float32, whose largest number is {FLOAT32_MAX:.4g}"
+    return f"{shown(value)} is not a finite number"
+
+
+def check_cells(column: Column, role: Role, missing: Missing, problems: Problems) -> None:
+    """Find the cells that a role can't take: missing, infinite, beyond float32, of another kind.
+
+    Args:
+        column: Of a type that the role accepts.
+        role: Its role.
+        missing: What is done with missing values; group and weight must have none.
+        problems: Gets the cells.
+    """
+    absent = is_missing(column)
+    if role in ("group", "weight"):
+        problems.cells(column, absent, lambda _: "is empty", ROWS)
+    elif missing == "error":
+        problems.cells(column, absent, lambda _: "is empty", FILL)
+    if role == "numeric" and column.type is ColumnType.TEXT:
+        wrong = ~is_number_text(column) & ~absent
+        problems.cells(column, wrong, not_finite, WORDS)
+        if wrong.any():
+            return
+    if role != "boolean" and (role in ("numeric", "weight") or column.type is ColumnType.NUMBER):
+        found = numbers(column)
+        problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, CORRECT)
+        if role == "weight":
+            problems.cells(column, found < 0, lambda value: f"the weight {value} is negative", CORRECT)
+            if not absent.any() and not np.any(found > 0):
+                problems.say(f"data.columns.{column.name}: every weight is 0; at least one must be positive")
+    if role == "boolean" and column.type is not ColumnType.BOOLEAN:
+        found = numbers(column)
+        wrong = ~absent & (found != 0) & (found != 1)
+        problems.cells(column, wrong, lambda value: f"{value} is neither 0 nor 1", "declare the column numeric")
+
+
+def check_target(column: Column, task: Task, distinct: int, problems: Problems) -> None:
+    """Find what makes a column useless as a target, and its cells that are missing or no class or number."""
+    name, path = column.name, f"data.target {column.name!r}"
+    if column.type in (ColumnType.BYTES, ColumnType.OTHER, ColumnType.EMPTY, ColumnType.TIME):
+        takes = "text, integers, booleans" if task.name == "classification" else "numbers"
+        what = "has no value in any row" if column.type is ColumnType.EMPTY else f"is of type {column.values.type}"
+        problems.say(f"{path} {what}; a {task.name} takes {takes}")
+        return
+    absent = is_missing(column)
+    is_class = task.name == "classification"
+    problems.cells(column, absent, lambda _: "the class is empty" if is_class else "the target is empty", ROWS)
+    if distinct == 1:
+        one = shown(column.values[int((~absent).argmax())].as_py())
+        problems.say(f"{path} has one value only, {one}: there is nothing to predict; choose another column")
+    if is_class:
+        if column.type is ColumnType.NUMBER:
+            found = numbers(column)
+            wrong = ~absent & ~((np.abs(found) <= 2.0**53) & (np.floor(found) == found))
+            problems.cells(
+                column, wrong, lambda value: f"{value} is not a whole number, as a class must be",
+                f"set task.name to regression, or let {name} hold names or whole numbers",
+            )  # fmt: skip
+    elif column.type is ColumnType.BOOLEAN:
+        problems.say(f"{path} is true or false, and a regression takes numbers; set task.name to classification")
+    elif column.type is ColumnType.TEXT:
+        wrong = ~is_number_text(column) & ~absent
+        problems.cells(
+            column,
+            wrong,
+            not_finite,
+            "a regression takes numbers: correct the cells, or set task.name to classification",
+        )
+        if not wrong.any():
+            problems.say(
+                f"{path} is text, though its values look like numbers (quoted, or with leading zeros); "
+                "a regression takes numbers: write them without quotes"
+            )
+    else:
+        found = numbers(column)
+        problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, ROWS)

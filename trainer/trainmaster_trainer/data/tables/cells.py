@@ -1,0 +1,172 @@
+"""Values of columns: as numbers, as names of categories, and the cells that a role can't take, ten at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trainmaster_trainer.errors import DataError
+
+from .table import Column, ColumnType, Table
+
+MOST_PROBLEMS = 10
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
+
+
+class Problems:
+    """What is wrong with a table or with what was asked of it, collected to be said at once.
+
+    Args:
+        table: For the places of rows.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.sentences: list[str] = []
+        self.advice: list[str] = []
+        self._cells: list[tuple[int, int, str]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.sentences or self._count)
+
+    def say(self, sentence: str) -> None:
+        """Add a problem that isn't one of single cells."""
+        self.sentences.append(sentence)
+
+    def cells(self, column: Column, wrong: Bools, words: Callable[[Any], str], advice: str) -> None:
+        """Add the cells of a column where `wrong` is true.
+
+        Args:
+            column: The column.
+            wrong: One value per row.
+            words: Says what is wrong with a value.
+            advice: What the user can do, said once at the end.
+        """
+        rows = np.flatnonzero(wrong)
+        if len(rows) == 0:
+            return
+        self._count += len(rows)
+        if advice not in self.advice:
+            self.advice.append(advice)
+        order = self.table.names.index(column.name)
+        for row in rows[:MOST_PROBLEMS].tolist():
+            said = f"{self.table.where(row)}, column {column.name}: {words(column.values[row].as_py())}"
+            self._cells.append((row, order, said))
+
+    def check(self) -> None:
+        """Return if there is no problem.
+
+        Raises:
+            DataError: With every sentence and the first ten cells, in the order of the rows.
+        """
+        if not self:
+            return
+        parts = _first(self.sentences, len(self.sentences), ". ")
+        if self._count:
+            cells = [said for _, _, said in sorted(self._cells)]
+            parts += (". " if parts else "") + f"{self.table.shown}: {_first(cells, self._count, '; ')}"
+            parts += ". " + "; ".join(self.advice)
+        raise DataError(parts)
+
+
+def _first(words: list[str], count: int, between: str) -> str:
+    more = f" and {count - MOST_PROBLEMS} more" if count > MOST_PROBLEMS else ""
+    return between.join(words[:MOST_PROBLEMS]) + more
+
+
+def is_missing(column: Column) -> Bools:
+    """Return per row whether the value is missing: null, or a NaN of the file's own."""
+    found = pc.is_null(column.values, nan_is_null=column.type is ColumnType.NUMBER)
+    return np.asarray(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy())
+
+
+def is_number_text(column: Column) -> Bools:
+    """Return per row of a text column whether the text is a number in decimal notation; false for null."""
+    found = pc.fill_null(pc.match_substring_regex(column.values, NUMBER_PATTERN), False)
+    return np.asarray(found.to_numpy())
+
+
+def numbers(column: Column) -> Floats:
+    """Return the values as float64, NaN where one is missing. A time is its microseconds since 1970.
+
+    Text must be checked with `is_number_text` first.
+    """
+    if column.type is ColumnType.EMPTY:
+        return np.full(len(column.values), np.nan)
+    values = column.values
+    if column.type is ColumnType.TEXT:
+        values = pc.cast(pc.utf8_trim_whitespace(values), pa.float64())
+    elif column.type in (ColumnType.BOOLEAN, ColumnType.TIME):
+        values = pc.cast(values, pa.int64())
+    # int64 beyond 2**53 has no exact float64; who needs exact differences uses `shifted`
+    values = pc.cast(values, pa.float64(), safe=False)
+    return np.array(pc.fill_null(values, float("nan")).to_numpy(), dtype=np.float64)
+
+
+def integers(column: Column) -> Codes:
+    """Return whole numbers or times as int64, 0 where one is missing."""
+    return np.array(pc.fill_null(pc.cast(column.values, pa.int64()), 0).to_numpy(), dtype=np.int64)
+
+
+def shifted(column: Column, offset: float) -> Floats:
+    """Return the values minus an offset as float64, NaN where one is missing.
+
+    The difference of whole numbers is exact where it is below 2**53, however large the numbers are: nanoseconds since
+    1970 keep their last digit.
+
+    Args:
+        column: Numbers, booleans, times, or text that is numbers.
+        offset: Subtracted; an int for the exact difference.
+    """
+    if not (isinstance(offset, int) and column.type in (ColumnType.INTEGER, ColumnType.TIME)):
+        return numbers(column) - float(offset)
+    values = integers(column)
+    high = (values >> 32) - (offset >> 32)  # the halves of an int64 are exact in float64, and neither overflows
+    low = (values & 0xFFFFFFFF) - (offset & 0xFFFFFFFF)
+    found = high.astype(np.float64) * 2.0**32 + low
+    found[is_missing(column)] = np.nan
+    return found
+
+
+def categories(column: Column) -> tuple[list[str], Codes]:
+    """Return the names of the distinct values in order, and per row the number of its name; -1 where it is missing.
+
+    Text is ordered by code points, other values by size. A whole number is named without a decimal point, whichever
+    type carries it, so that `3` and `3.0` are one category.
+    """
+    if column.type is ColumnType.EMPTY:
+        return [], np.full(len(column.values), -1, dtype=np.int64)
+    encoded = pc.dictionary_encode(column.values)
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    if isinstance(encoded, pa.ChunkedArray):  # no chunk at all
+        return [], np.zeros(0, dtype=np.int64)
+    found = encoded.dictionary.to_pylist()
+    codes = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    named = [None if value != value else name_of(value) for value in found]  # NaN isn't equal to itself
+    in_order = sorted((value, name) for value, name in zip(found, named, strict=True) if name is not None)
+    names = list(dict.fromkeys(name for _, name in in_order))
+    number = {name: index for index, name in enumerate(names)}
+    table = np.array([*(-1 if name is None else number[name] for name in named), -1], dtype=np.int64)
+    return names, table[codes]
+
+
+def name_of(value: Any) -> str:
+    """Return the name of a category or class: text as it is, a whole number without a decimal point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def shown(value: Any) -> str:
+    """Return a cell's value for a message, cut where it is long."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

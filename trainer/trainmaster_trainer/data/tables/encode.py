@@ -1,0 +1,146 @@
+"""Encoding: a table becomes float32 numbers, with what the train split says; packaged with the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from trainmaster_api.spec.task import Task
+
+from .accepted import ACCEPTED, check_cells
+from .cells import Codes, Problems, categories, numbers
+from .codes import Code, Out, code_from, fit_code
+from .roles import Planned
+from .table import Column, ColumnType, Table
+
+VERSION = 1
+
+SAME_CATEGORIES: dict[ColumnType, tuple[ColumnType, ...]] = {
+    ColumnType.TEXT: (ColumnType.TEXT, ColumnType.INTEGER),
+    ColumnType.INTEGER: (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.TEXT),
+    ColumnType.NUMBER: (ColumnType.NUMBER, ColumnType.INTEGER),
+    ColumnType.BOOLEAN: (ColumnType.BOOLEAN,),
+}
+"""Types of a column of new rows whose categories have the names that the train split's had, by its type there."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Columns on their way to features, in order.
+
+    Attributes:
+        codes: One per column that the model sees.
+    """
+
+    codes: tuple[Code, ...]
+
+    @classmethod
+    def fit(cls, plans: Sequence[Planned], train: Codes, *, normalize: bool) -> Encoder:
+        """Measure the train split, and nothing else.
+
+        Args:
+            plans: What becomes of each column.
+            train: Row numbers of the train split in the table.
+            normalize: Whether numbers and times are scaled; if not, numbers stay as they are.
+        """
+        return cls(tuple(fit_code(planned, train, normalize=normalize) for planned in plans if planned.is_feature))
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features in order."""
+        return [feature for code in self.codes for feature in code.features()]
+
+    def transform(self, table: Table) -> Out:
+        """Return the features of new rows, float32 of (n, features).
+
+        Columns that the model doesn't know, the target among them, are not used.
+
+        Raises:
+            DataError: A column is missing or of another kind, or a value can't be used; the first ten at once.
+        """
+        problems = Problems(table)
+        absent = [code.name for code in self.codes if code.name not in table.names]
+        if absent:
+            near = {name: difflib.get_close_matches(name, table.names, n=1) for name in absent}
+            said = ", ".join(repr(name) + (f" (is it {near[name][0]!r}?)" if near[name] else "") for name in absent)
+            problems.say(f"{table.shown} has no column {said}, which the model was trained with")
+        for code in self.codes:
+            if code.name in table.names:
+                self._check(code, table.column(code.name), problems)
+        problems.check()
+        return self.matrix(table)
+
+    def matrix(self, table: Table, kept: Codes | None = None) -> Out:
+        """Return the features of rows whose cells have been checked.
+
+        Args:
+            table: Has every column.
+            kept: Row numbers, in order; default: all.
+
+        Raises:
+            DataError: A number is so far from those of the train split that scaling makes it infinite.
+        """
+        widths = [len(code.features()) for code in self.codes]
+        rows = len(table) if kept is None else len(kept)
+        out = np.empty((rows, sum(widths)), dtype=np.float32)
+        problems, start = Problems(table), 0
+        for code, width in zip(self.codes, widths, strict=True):
+            column = table.column(code.name)
+            part = out[:, start : start + width] if kept is None else np.empty((len(table), width), np.float32)
+            with np.errstate(over="ignore"):
+                code.write(column, part)
+            wrong = np.asarray(~np.isfinite(part).all(axis=1))
+            if kept is not None:
+                out[:, start : start + width] = part[kept]
+                wrong &= np.isin(np.arange(len(table)), kept)
+            problems.cells(
+                column, wrong, lambda value: f"{value} is too far from the values of the train split to be scaled",
+                "correct the cells, or set data.normalize to false",
+            )  # fmt: skip
+            start += width
+        problems.check()
+        return out
+
+    def _check(self, code: Code, column: Column, problems: Problems) -> None:
+        accepted = SAME_CATEGORIES[code.type] if code.ROLE == "categorical" else ACCEPTED[code.ROLE]
+        if column.type not in (*accepted, ColumnType.EMPTY):
+            problems.say(
+                f"{problems.table.shown}: column {code.name!r} is of type {column.type}; "
+                f"the model was trained with {code.type} and takes {', '.join(accepted)}"
+            )
+            return
+        # a prediction per row is expected, so that no row is dropped here
+        missing = "error" if code.missing == "drop" else code.missing
+        check_cells(column, code.ROLE, missing, problems)
+
+    def wire(self) -> dict[str, Any]:
+        """Return what `read` reads; JSON keeps each float exactly."""
+        columns = [{"role": code.ROLE, **dataclasses.asdict(code)} for code in self.codes]
+        return {"version": VERSION, "columns": columns}
+
+    @classmethod
+    def read(cls, wire: dict[str, Any]) -> Encoder:
+        """Return the encoder that was written.
+
+        Raises:
+            ValueError: A later version wrote it.
+        """
+        if wire["version"] != VERSION:
+            raise ValueError(f"the package's encoding has version {wire['version']}; this Trainmaster reads {VERSION}")
+        return cls(tuple(code_from(column) for column in wire["columns"]))
+
+
+def encode_target(column: Column, task: Task) -> tuple[npt.NDArray[Any], list[str]]:
+    """Return the targets and the names of the classes: int64 classes, or float64 numbers and no names.
+
+    Classes are all those of the table, named as in the file and numbered by size, text by code points.
+    """
+    if task.name != "classification":
+        return numbers(column), []
+    names, codes = categories(column)
+    return codes, names

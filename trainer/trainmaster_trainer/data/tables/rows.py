@@ -1,0 +1,93 @@
+"""A table's rows as the loop reads them: roles first, then the split, then the encoding that the train split fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.task import Task
+
+from trainmaster_trainer.data.order import Indices
+from trainmaster_trainer.data.prepared import FittedRows
+from trainmaster_trainer.errors import DataError
+
+from .cells import Floats, categories, is_missing, numbers
+from .encode import Encoder, encode_target
+from .report import Report, make_report
+from .roles import Planned, plan
+from .table import Table
+
+
+class TableRows(FittedRows):
+    """Rows of a table.
+
+    Args:
+        table: As it was read.
+        data: `spec.training.data`.
+        task: Whether targets are classes or numbers.
+
+    Attributes:
+        plans: What becomes of each column.
+        kept: Row numbers of the table that are rows here: all but those that `missing: drop` drops.
+        dropped: Number of dropped rows by the column that lacks a value; one row may lack several.
+        groups: Per row the number of its group; None without a column of that role.
+        weights: Per row its weight, float64; None without a column of that role.
+        encoder: Fitted by `fit`.
+        report: What is said before the first step; made by `fit`.
+
+    Raises:
+        DataError: A role doesn't fit, a cell can't be used, or no row is left.
+    """
+
+    encoder: Encoder
+    report: Report
+
+    def __init__(self, table: Table, data: Data, task: Task) -> None:
+        self.table, self.normalize = table, data.normalize
+        self.plans = plan(table, data, task)
+        self.kept, self.dropped = _kept(table, self.plans)
+        target = next(each.column for each in self.plans if each.role == "target")
+        y, labels = encode_target(target, task)
+        super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y[self.kept]), labels, [])
+        group, weight = (_with_role(self.plans, role) for role in ("group", "weight"))
+        self.groups: Indices | None = None if group is None else categories(group.column)[1][self.kept]
+        self.weights: Floats | None = None if weight is None else numbers(weight.column)[self.kept]
+
+    def fit(self, train: Indices) -> None:
+        """Fit the encoding on the train split and encode every row."""
+        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize)
+        kept = self.kept if len(self.kept) < len(self.table) else None
+        self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
+        self.shape, self.features = tuple(self.x.shape[1:]), self.encoder.features
+        self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
+
+    def description(self) -> dict[str, Any]:
+        """Return what the package and `data.json` say of the table: its columns and their encoding."""
+        return {"table": self.report.wire(), "encoder": self.encoder.wire()}
+
+    def summary(self) -> str:
+        """Return the report as text."""
+        return self.report.text()
+
+
+def _with_role(plans: tuple[Planned, ...], role: str) -> Planned | None:
+    return next((each for each in plans if each.role == role), None)
+
+
+def _kept(table: Table, plans: tuple[Planned, ...]) -> tuple[Indices, dict[str, int]]:
+    """Return the rows that stay, and how many values are missing in columns whose rows are dropped."""
+    stays = np.ones(len(table), dtype=np.bool_)
+    dropped: dict[str, int] = {}
+    for planned in plans:
+        if planned.missing == "drop" and planned.nulls:
+            absent = is_missing(planned.column)
+            stays &= ~absent
+            dropped[planned.column.name] = int(absent.sum())
+    if not stays.any():
+        raise DataError(
+            f"{table.shown}: missing values in {', '.join(dropped)} drop all {len(table):,} rows; set missing of some "
+            "columns to impute, or declare them ignore in data.columns"
+        )
+    return np.flatnonzero(stays).astype(np.int64), dropped
