@@ -48,6 +48,8 @@ def fit(context: Context) -> Result:
             setup.restore(state)
         warm_up(setup)
         recorder.report(ReportKind.LOADED)
+        for sentence in setup.data.warnings:
+            recorder.report(ReportKind.WARNING, message=sentence)
         control_point = ControlPoint(context, setup.step)
         recorder.control_point = control_point
         validate_every = steps_of(setup.spec.training.loop.validate_every, setup.sampler.steps_per_epoch)
