@@ -128,6 +128,11 @@ def test_a_copy_in_rows_sorted_by_class_is_refused() -> None:
     assert ("refuse", "target-copy", "copy") in kinds(findings(table(a=noise(), copy=1 - y, cls=y)))
 
 
+def test_what_the_class_determines_is_no_copy() -> None:
+    y = np.random.default_rng(0).integers(0, 3, ROWS)
+    assert findings(table(a=noise(), some=y > 0, always=np.ones(ROWS), cls=y)) == []
+
+
 # -- a feature that alone predicts the target -------------------------------------------------------------------
 
 
