@@ -21,6 +21,16 @@ DATA_CALL = Call(
 )
 
 
+SplitBy = Literal["random", "stratified", "group", "time", "column"]
+
+SPLIT_WORDS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""Values of a column that says the split, with `split.by: column`; case and spaces around them don't matter."""
+
+
 @dataclass(frozen=True)
 class SklearnSet:
     """A data set that comes with scikit-learn.
@@ -50,14 +60,23 @@ TABLE_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst", "
 
 
 class Split(Model):
-    """Train, validation and test split. The split is a pure function of the seed and the number of rows."""
+    """Train, validation and test split: a pure function of the seed, the number of rows and what the split goes by."""
 
+    by: SplitBy | None = None
+    """What the split goes by: `random`; `stratified` (every class divided in the same proportions); `group` (rows of
+    one group are never in two splits); `time` (the oldest rows are the train split, the newest the test split);
+    `column` (a column says train, validation or test). Default: `stratified` for a classification whose smallest class
+    has a row for each split at the given shares (10 rows for a share of 0.1), else `random`."""
+    column: ColumnName | None = None
+    """Column that the split goes by, with `group` (default: the column with the role `group`), `time` or `column`.
+    Tables only."""
     train: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """Share of the rows used for training."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the rows used for validation, which selects the best checkpoint and triggers early stopping."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the rows held out until training has ended. The three shares must add up to 1."""
+    """Share of the rows held out until training has ended. The three shares must add up to 1. `by: column` ignores
+    them, and a split with a source of its own takes no share: the others divide `source` in proportion."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the shuffle before the split."""
 
@@ -103,6 +122,12 @@ class Data(Model):
     split."""
     split: Split = Split()
     """Train, validation and test split."""
+    dedupe: bool = False
+    """If true, remove from the train split each row whose features and target are equal to those of a row of validation
+    or test. Copies within one split stay. Tables only."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """How an epoch draws rows of the train split: `uniform` (every row once) or `balanced` (every class equally often:
+    rows of small classes are repeated, and rows of large ones wait for a later epoch). Classification only."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""

@@ -58,6 +58,13 @@ def _is_named(data: Data) -> bool:
     return data.source is not None and data.source.startswith(("sklearn:", "images:"))
 
 
+def _has_no_columns(data: Data) -> bool:
+    return _is_named(data) or data.reference is not None
+
+
+_BY_COLUMN = ("group", "time", "column")
+
+
 # --- data ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +155,67 @@ def _batch_rows(spec: Spec) -> Iterator[Problem]:
     known = data.sklearn_set
     if known is not None and data.batch_size > known.rows * data.split.train + 1:
         yield Problem(f"{_DATA}.batchSize", f"is larger than the train split of the {known.rows} rows")
+
+
+@_check(f"{_DATA}.split.by", f"{_DATA}.source")
+def _split_by(spec: Spec) -> Iterator[Problem]:
+    """`data.split.by` group, time and column are accepted for tables only."""
+    data, by = spec.training.data, spec.training.data.split.by
+    if by in _BY_COLUMN and _has_no_columns(data):
+        yield Problem(f"{_DATA}.split.by", f"`{by}` needs a table with columns; use random or stratified")
+
+
+@_check(f"{_DATA}.split.by", f"{_TASK}.name")
+def _split_stratified(spec: Spec) -> Iterator[Problem]:
+    """`data.split.by: stratified` is accepted for classification only."""
+    name = spec.training.task.name
+    if spec.training.data.split.by == "stratified" and name != "classification":
+        words = f"`stratified` divides each class, and a {name} has none: use random, group, time or column"
+        yield Problem(f"{_DATA}.split.by", words)
+
+
+@_check(f"{_DATA}.split", f"{_DATA}.columns", f"{_DATA}.source")
+def _split_column(spec: Spec) -> Iterator[Problem]:
+    """`data.split.column` is required with `by` time, column and, without a column of the role group, group."""
+    data, split = spec.training.data, spec.training.data.split
+    if _has_no_columns(data) and split.by in _BY_COLUMN:
+        return
+    if split.column is not None and split.by not in _BY_COLUMN:
+        words = "is the column of `split.by` group, time or column: set `split.by`, or remove it"
+        yield Problem(f"{_DATA}.split.column", words)
+    groups = [name for name, column in data.columns.items() if column.role == "group"]
+    if split.column is None and split.by == "group" and len(groups) != 1:
+        has = f"columns {', '.join(groups)} have the role group" if groups else "no column has the role group"
+        yield Problem(f"{_DATA}.split.column", f"is required with `by: group`, because {has} in data.columns")
+    if split.column is None and split.by in ("time", "column"):
+        yield Problem(f"{_DATA}.split.column", f"is required with `by: {split.by}`: the column that the split goes by")
+
+
+@_check(f"{_DATA}.split", f"{_DATA}.target", f"{_DATA}.features")
+def _split_not_trained(spec: Spec) -> Iterator[Problem]:
+    """`data.split.column` must not be the target, nor, with `by: column`, a feature."""
+    data, split = spec.training.data, spec.training.data.split
+    if split.column is None or split.by not in _BY_COLUMN:
+        return
+    if split.column == data.target:
+        yield Problem(f"{_DATA}.split.column", "must not be the target: a split would lack what the others have")
+    elif split.by == "column" and split.column in (data.features or ()):
+        yield Problem(f"{_DATA}.features", f"must not contain `{split.column}`, which says the split: remove it")
+
+
+@_check(f"{_DATA}.dedupe", f"{_DATA}.source")
+def _dedupe(spec: Spec) -> Iterator[Problem]:
+    """`data.dedupe` is accepted for tables only."""
+    if spec.training.data.dedupe and _has_no_columns(spec.training.data):
+        yield Problem(f"{_DATA}.dedupe", "is for tables only: remove it")
+
+
+@_check(f"{_DATA}.sampling", f"{_TASK}.name")
+def _sampling(spec: Spec) -> Iterator[Problem]:
+    """`data.sampling: balanced` is accepted for classification only."""
+    name = spec.training.task.name
+    if spec.training.data.sampling == "balanced" and name != "classification":
+        yield Problem(f"{_DATA}.sampling", f"`balanced` balances classes, and a {name} has none: remove it")
 
 
 # --- task ----------------------------------------------------------------------------------------------------------

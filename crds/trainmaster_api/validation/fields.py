@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -80,7 +80,7 @@ def fill_defaults(value: Any, model: type[Model]) -> Any:
         if filled.get(key) is None and has_default(info):
             filled[key] = _default_of(info, below)
         if below is not None and key in filled:
-            filled[key] = _each(filled[key], below)
+            filled[key] = _each(filled[key], below, is_map=is_map(info.annotation))
     return filled
 
 
@@ -97,7 +97,12 @@ def drop_nulls(value: Any, model: type[Model], path: str = "") -> tuple[Any, lis
             kept[key] = item
         elif item is not None:
             below = _below(model, key, value)
-            kept[key], found = drop_nulls(item, below, where) if below is not None else (item, [])
+            if below is not None and is_map(info.annotation) and isinstance(item, dict):
+                pairs = {name: drop_nulls(each, below, f"{where}.{name}") for name, each in item.items()}
+                kept[key] = {name: each for name, (each, _) in pairs.items()}
+                found = [problem for _, some in pairs.values() for problem in some]
+            else:
+                kept[key], found = drop_nulls(item, below, where) if below is not None else (item, [])
             problems += found
         elif not has_default(info) and model is not Metadata:  # where Kubernetes drops every null
             accepted = accepted_by(_node(model, key))
@@ -121,7 +126,7 @@ def field_paths() -> tuple[str, ...]:
             where = f"{path}.{key}"
             yield where
             below = model_of(info.annotation)
-            if below is not None:
+            if below is not None and not is_map(info.annotation):
                 yield from walk(below, where)
             elif key == "args" and issubclass(model, Part):
                 for shipped in model.FAMILY:
@@ -136,6 +141,12 @@ def model_of(annotation: Any) -> type[Model] | None:
         return annotation
     found = (model_of(part) for part in get_args(annotation))
     return next((model for model in found if model is not None), None)
+
+
+def is_map(annotation: Any) -> bool:
+    """Return whether an annotation is a map from names to models, such as `dict[str, X]` or `dict[str, X] | None`."""
+    is_dict = get_origin(annotation) is dict or any(get_origin(part) is dict for part in get_args(annotation))
+    return is_dict and model_of(annotation) is not None
 
 
 def _node(owner: type[Model], rest: str) -> Schema | None:
@@ -156,11 +167,13 @@ def _below(model: type[Model], key: str, value: Any) -> type[Model] | None:
     return model_of(info.annotation) if info is not None else None
 
 
-def _each(value: Any, model: type[Model]) -> Any:
+def _each(value: Any, model: type[Model], *, is_map: bool) -> Any:
+    if is_map:
+        return {key: fill_defaults(item, model) for key, item in value.items()} if isinstance(value, dict) else value
     return [fill_defaults(item, model) for item in value] if isinstance(value, list) else fill_defaults(value, model)
 
 
 def _default_of(info: FieldInfo, below: type[Model] | None) -> Any:
-    if below is None or isinstance(info.default, list):
+    if below is None or isinstance(info.default, list | dict):
         return copy.deepcopy(info.default)
     return {key: value for key in below.EXACTLY_ONE if (value := getattr(info.default, key, None)) is not None}

@@ -80,6 +80,7 @@ CEL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 _DATA, _TASK = "spec.training.data", "spec.training.task"
+_SPLIT = f"{_DATA}.split"
 IRIS: Changes = {f"{_DATA}.source": "sklearn:iris"}
 IMAGES: Changes = {f"{_DATA}.source": "images:pictures"}
 CNN: Changes = {"spec.training.model": {"name": "cnn"}}
@@ -153,6 +154,54 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             f"{_DATA}.batchSize",
             job(IRIS, THREE, {f"{_DATA}.batchSize": 128}),
             job(IRIS, THREE, {f"{_DATA}.batchSize": 120}),
+        )
+    ],
+    "split-by": [
+        (f"{_SPLIT}.by", job({f"{_SPLIT}.by": "time", f"{_SPLIT}.column": "day"}), job({f"{_SPLIT}.by": "stratified"})),
+        (
+            f"{_SPLIT}.by",
+            job(IMAGES, {f"{_SPLIT}.by": "group"}),
+            job(TABLE, {_SPLIT: {"by": "group", "column": "customer"}}),
+        ),
+    ],
+    "split-stratified": [
+        (f"{_SPLIT}.by", job(REGRESSION, {f"{_SPLIT}.by": "stratified"}), job(REGRESSION, {f"{_SPLIT}.by": "random"})),
+    ],
+    "split-column": [
+        (
+            f"{_SPLIT}.column",
+            job(TABLE, {f"{_SPLIT}.column": "day"}),
+            job(TABLE, {_SPLIT: {"by": "time", "column": "day"}}),
+        ),
+        (
+            f"{_SPLIT}.column",
+            job(TABLE, {f"{_SPLIT}.by": "group"}),
+            job(TABLE, {f"{_SPLIT}.by": "group", f"{_DATA}.columns": {"customer": {"role": "group"}}}),
+        ),
+        (
+            f"{_SPLIT}.column",
+            job(TABLE, {f"{_SPLIT}.by": "column"}),
+            job(TABLE, {_SPLIT: {"by": "column", "column": "part"}}),
+        ),
+    ],
+    "split-not-trained": [
+        (
+            f"{_SPLIT}.column",
+            job(TABLE, {_SPLIT: {"by": "group", "column": "label"}}),
+            job(TABLE, {_SPLIT: {"by": "group", "column": "a"}, f"{_DATA}.features": ["a"]}),
+        ),
+        (
+            f"{_DATA}.features",
+            job(TABLE, {_SPLIT: {"by": "column", "column": "part"}, f"{_DATA}.features": ["a", "part"]}),
+            job(TABLE, {_SPLIT: {"by": "column", "column": "part"}, f"{_DATA}.features": ["a"]}),
+        ),
+    ],
+    "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
+    "sampling": [
+        (
+            f"{_DATA}.sampling",
+            job(REGRESSION, {f"{_DATA}.sampling": "balanced"}),
+            job({f"{_DATA}.sampling": "balanced"}),
         )
     ],
     "source-task": [

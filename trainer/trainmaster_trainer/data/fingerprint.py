@@ -15,11 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from trainmaster_api.layout import DataFile, Fingerprint, Lines
+from trainmaster_api.spec.data import TABLE_ENDINGS
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.storage.store import Stat, Store
 
-from .files import IMAGE_ENDINGS, Files
+from .files import IMAGE_ENDINGS, Files, is_hidden
 
 HASHED_BYTES = 64 * 2**20  # of one file
 HASHED_BYTES_TOTAL = 2**30  # of all files whose content is hashed
@@ -57,8 +58,14 @@ def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Finger
     is_images = kind == "images"
     if not is_images and not job.spec.training.data.is_table:  # a source of another package
         return Fingerprint(source=source)
-    files = Files.open(name if is_images else source, job.spec.storage, base_dir, env)
-    return _of_files(source, files.store, objects(files, IMAGE_ENDINGS if is_images else ()), known)
+    if is_images:
+        files = Files.open(name, job.spec.storage, base_dir, env)
+        return _of_files(source, files.store, objects(files, IMAGE_ENDINGS), known)
+    files = Files.open(source, job.spec.storage, base_dir, env, is_table=True)
+    kind = job.spec.training.data.table_format
+    names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(f".{kind}"))).names
+    found = [stat for stat in map(files.store.stat, names) if stat is not None]
+    return _of_files(source, files.store, found, known)
 
 
 def of_value(source: str, value: str) -> Fingerprint:
@@ -76,7 +83,11 @@ def objects(files: Files, endings: tuple[str, ...] = ()) -> list[Stat]:
     if files.name:
         found = files.store.stat(files.name)
         return [Stat(files.name, found.size, found.version)] if found else []
-    return [each for each in files.store.stat_all() if not endings or each.path.lower().endswith(endings)]
+    return [
+        each
+        for each in files.store.stat_all()
+        if not is_hidden(each.path) and (not endings or each.path.lower().endswith(endings))
+    ]
 
 
 def what_changed(old: Fingerprint, new: Fingerprint) -> list[str]:

@@ -31,14 +31,16 @@ class Sampler:
         rows: Row numbers of the train split, in any order.
         batch_size: Rows per optimizer step over all workers.
         seed: Seed of the order.
+        classes: Class of each of `rows`, to draw every class equally often; None: every row once per epoch.
     """
 
-    def __init__(self, rows: Indices, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: Indices, batch_size: int, seed: int, classes: npt.NDArray[np.int64] | None = None) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         # the last, partial batch of an epoch is left out: every step has the same size on every worker
         self.steps_per_epoch = len(rows) // batch_size
+        self._members = [] if classes is None else [rows[classes == each] for each in np.unique(classes)]
         self._epoch = -1
         self._order = rows
 
@@ -50,8 +52,30 @@ class Sampler:
         """Return the rows of a step for one rank: its contiguous slice of the batch, int64 of (batch / world size,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+            rows = self._balanced(epoch) if self._members else self.rows
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(rows)
             self._epoch = epoch
         share = self.batch_size // world_size
         start = position * self.batch_size + rank * share
         return self._order[start : start + share]
+
+    def _balanced(self, epoch: int) -> Indices:
+        """Return an epoch's rows, as many of each class: the next of the class's endless sequence.
+
+        The sequence of a class is one permutation of its rows after the other, so no row is drawn again before each
+        has been drawn, over epochs too. An epoch takes a fixed number of it, so its place in it needs no state.
+        """
+        number = len(self._members)
+        drawn = []
+        for index, members in enumerate(self._members):
+            quota = (len(self.rows) + index) // number  # they add up to the rows of the train split
+            first, last = epoch * quota, (epoch + 1) * quota
+            rounds = range(first // len(members), -(-last // len(members)))
+            if len(rounds) == 0:
+                continue
+            # a third number above 0 keeps these draws apart from those of the epochs
+            sequence = np.concatenate(
+                [np.random.default_rng([self.seed, each, index + 1]).permutation(members) for each in rounds]
+            )
+            drawn.append(sequence[first - rounds.start * len(members) :][:quota])
+        return np.concatenate(drawn)

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
-from .order import Indices, split_rows
+from .division import Division, Keys, divide
+from .order import Indices
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -58,6 +61,11 @@ class TensorRows:
         index = torch.from_numpy(indices)
         return self.x[index], self.y[index]
 
+    @property
+    def row_classes(self) -> Indices | None:
+        """Return the class of each row; None for regression."""
+        return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
+
 
 class FittedRows(TensorRows):
     """Rows in memory whose samples are made, and scaled, with what the train split says once it is known.
@@ -70,6 +78,18 @@ class FittedRows(TensorRows):
 
         Args:
             train: Row numbers of the train split.
+        """
+        raise NotImplementedError
+
+    def divide(self, data: Data) -> Division | None:
+        """Return the split; None: what they are doesn't decide it."""
+        raise NotImplementedError
+
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return warnings about a split, a sentence each.
+
+        Raises:
+            DataError: Nothing may be trained on it.
         """
         raise NotImplementedError
 
@@ -92,6 +112,8 @@ class Prepared:
         mean: Subtracted from samples, broadcastable to one sample; `std` divides.
         target_mean: Subtracted from regression targets; `target_std` divides.
         notes: What to show before the first step, a sentence each.
+        train_classes: Class of each row of the train split, for balanced sampling; None: not asked for.
+        said: What the user is told about the split, a sentence each; `warnings`: those that differ from what was asked.
     """
 
     rows: Rows
@@ -103,6 +125,9 @@ class Prepared:
     target_mean: float = 0.0
     target_std: float = 1.0
     notes: tuple[str, ...] = ()
+    train_classes: Indices | None = None
+    said: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     _scaled: dict[str, Tensor] = field(default_factory=dict)
 
     def move(self, device: torch.device) -> None:
@@ -143,13 +168,21 @@ class Prepared:
             **(self.rows.description() if isinstance(self.rows, FittedRows) else {}),
         }
 
-    def summary(self) -> str:
-        """Return what the user should see of the data before the first step; empty if there is nothing to say."""
-        return self.rows.summary() if isinstance(self.rows, FittedRows) else ""
+    def about(self) -> str:
+        """Return what the user should see of the data before the first step, a sentence or a row per line."""
+        of_rows = (self.rows.summary(),) if isinstance(self.rows, FittedRows) else ()
+        plain = [sentence for sentence in self.said if sentence not in self.warnings]
+        return "\n".join(filter(None, (*of_rows, *self.notes, *plain)))
 
 
-def prepare(rows: Rows, training: Training) -> Prepared:
+def prepare(rows: Rows, training: Training, division: Division | None = None) -> Prepared:
     """Split rows and measure the train split.
+
+    Args:
+        rows: The rows.
+        training: `spec.training`.
+        division: The split, where the source has made it, because its columns, or several files, decide it. Default:
+            made here, by the class of each row where the rows have `row_classes`.
 
     Raises:
         ConfigurationError: The splits can't feed one batch, or are empty.
@@ -162,24 +195,55 @@ def prepare(rows: Rows, training: Training) -> Prepared:
             f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
             f"set task.numClasses to {len(rows.labels)}"
         )
-    splits = split_rows(len(rows), spec.split.train, spec.split.validation, spec.split.seed)
+    classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
+    if division is None and isinstance(rows, FittedRows):
+        division = rows.divide(spec)
+    if division is None:
+        _require_undivided(spec)
+        division = divide(spec.split, Keys(len(rows), classes, rows.labels))
+    _require_rows(division, len(rows), spec)
+    if isinstance(rows, FittedRows):
+        rows.fit(division.train)
+    found = Prepared(
+        rows,
+        *division.parts,
+        mean=torch.zeros(1),
+        std=torch.ones(1),
+        said=division.said,
+        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, FittedRows) else ())),
+        notes=rows.notes,
+    )
+    if spec.sampling == "balanced":
+        if classes is None:
+            raise ConfigurationError(
+                f"data.sampling: balanced needs the class of every row before the first step, which {spec.label} "
+                "doesn't have; use uniform"
+            )
+        found.train_classes = classes[division.train]
+    _measure(found, normalize=spec.normalize)
+    return found
+
+
+def _require_undivided(spec: Data) -> None:
+    """Reject what only a source with columns can do: ignoring it would train on other rows than asked."""
+    if spec.dedupe:
+        raise ConfigurationError(f"data.dedupe is for tables, and {spec.label} isn't read as one; remove it")
+
+
+def _require_rows(division: Division, rows: int, spec: Data) -> None:
+    what = f"column {spec.split.column} must have rows of it" if division.by == "column" else "increase its share"
     problems = [
-        f"data.split.{name} has no rows of the {len(rows)} in {spec.label}; increase its share"
-        for name, part in zip(("train", "validation", "test"), splits, strict=True)
+        f"data.split.{name} has no rows of the {rows} in {spec.label}; {what}"
+        for name, part in zip(("train", "validation", "test"), division.parts, strict=True)
         if len(part) == 0
     ]
-    if 0 < len(splits[0]) < spec.batch_size:
+    if 0 < len(division.train) < spec.batch_size:
         problems.append(
-            f"data.batchSize {spec.batch_size} is more than the {len(splits[0])} rows of the train split "
-            f"({len(rows)} rows in {spec.label}); at most {len(splits[0])} is possible"
+            f"data.batchSize {spec.batch_size} is more than the {len(division.train)} rows of the train split "
+            f"({rows} rows in {spec.label}); at most {len(division.train)} is possible"
         )
     if problems:
         raise ConfigurationError("; ".join(problems))
-    if isinstance(rows, FittedRows):
-        rows.fit(splits[0])
-    found = Prepared(rows, *splits, mean=torch.zeros(1), std=torch.ones(1), notes=rows.notes)
-    _measure(found, normalize=spec.normalize)
-    return found
 
 
 def _measure(data: Prepared, *, normalize: bool) -> None:

@@ -116,6 +116,8 @@ def _with_defaults(value: Any, schema: dict[str, Any]) -> Any:
             filled[name] = copy.deepcopy(child["default"])
         if name in filled:
             filled[name] = _with_defaults(filled[name], child)
+    if isinstance(entry := schema.get("additionalProperties"), dict):
+        filled = {name: _with_defaults(item, entry) for name, item in filled.items()}
     return filled
 
 

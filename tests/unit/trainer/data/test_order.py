@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+import numpy.typing as npt
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainmaster_trainer.data.order import Sampler, split_rows
 
@@ -51,3 +52,53 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     numbers = np.arange(64)
     orders = {tuple(Sampler(numbers, 64, seed).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
+
+
+classes_of_rows = st.lists(st.integers(0, 4), min_size=8, max_size=200).map(lambda found: np.array(found))
+
+
+@settings(deadline=None)
+@given(classes_of_rows, seeds, st.integers(0, 6))
+def test_balanced_epoch_has_every_class_equally_often(classes: npt.NDArray[np.int64], seed: int, epoch: int) -> None:
+    numbers = np.arange(len(classes)) * 3 + 1
+    sampler = Sampler(numbers, 1, seed, classes)  # a batch of one leaves nothing out
+    drawn = np.concatenate(
+        [sampler.indices(epoch * sampler.steps_per_epoch + step) for step in range(sampler.steps_per_epoch)]
+    )
+    assert len(drawn) == len(numbers)
+    counts = np.bincount(classes[(drawn - 1) // 3])[np.unique(classes)]
+    assert counts.max() - counts.min() <= 1
+
+
+@settings(deadline=None)
+@given(classes_of_rows, seeds)
+def test_balanced_rows_of_a_class_wait_for_each_other(classes: npt.NDArray[np.int64], seed: int) -> None:
+    sampler = Sampler(np.arange(len(classes)), 1, seed, classes)
+    times = np.zeros(len(classes), int)
+    for step in range(4 * sampler.steps_per_epoch):
+        times[sampler.indices(step)] += 1
+        if (step + 1) % sampler.steps_per_epoch == 0:
+            assert all(np.ptp(times[classes == each]) <= 1 for each in np.unique(classes))
+
+
+@settings(deadline=None)
+@given(classes_of_rows, seeds, st.lists(st.integers(0, 400), min_size=1, max_size=6), st.sampled_from([1, 2, 4, 8]))
+def test_balanced_position_depends_on_no_position_before_it_and_no_world_size(
+    classes: npt.NDArray[np.int64], seed: int, steps: list[int], world_size: int
+) -> None:
+    numbers = np.arange(len(classes))
+    used = Sampler(numbers, 8, seed, classes)
+    for step in steps:
+        fresh = Sampler(numbers, 8, seed, classes)
+        shares = [used.indices(step, rank, world_size) for rank in range(world_size)]
+        assert np.array_equal(np.concatenate(shares), fresh.indices(step))
+
+
+def test_balanced_epochs_and_seeds_have_orders_of_their_own() -> None:
+    numbers, classes = np.arange(64), np.repeat([0, 1], [56, 8])
+    orders = {
+        tuple(Sampler(numbers, 64, seed, classes).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)
+    }
+    assert len(orders) == 9
+    first, second = (set(Sampler(numbers, 64, 0, classes).indices(epoch).tolist()) for epoch in range(2))
+    assert set(range(56)) <= first | second  # 32 of the 56 in the first epoch, the other 24 in the second

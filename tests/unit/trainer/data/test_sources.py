@@ -142,6 +142,7 @@ def test_what_was_passed_over_is_reported_before_the_first_step(tmp_path: Path) 
     assert kinds.index(ReportKind.DATA) < kinds.index(ReportKind.FIRST_STEP)
     assert [line.split(",")[0] for line in said.message.split("\n")] == [
         "1 hidden file passed over", "1 file passed over: not an image by its extension (.bmp",
+        "split by class: train 320 rows (80.0%)",
     ]  # fmt: skip
 
 

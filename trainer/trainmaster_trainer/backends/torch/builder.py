@@ -164,7 +164,7 @@ def build(context: Context) -> Setup:
     if training.distributed.sync_batch_norm and context.world_size > 1:
         model = synchronize_batch_norm(model, context.device, training.model.label)
     _require_tensors(model, training.model.label)
-    sampler = Sampler(data.train, training.data.batch_size, training.loop.seed)
+    sampler = Sampler(data.train, training.data.batch_size, training.loop.seed, data.train_classes)
     total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
     early = training.loop.early_stopping
     setup = Setup(

@@ -46,10 +46,12 @@ def fit(context: Context) -> Result:
         state = share_state(context, on_rank_0(context, recorder.resume))
         if state is not None:
             setup.restore(state)
-        if setup.data.notes:  # nothing is trained on before this is said
-            recorder.report(ReportKind.DATA, message="\n".join(setup.data.notes))
+        if about := setup.data.about():  # nothing is trained on before this is said
+            recorder.report(ReportKind.DATA, message=about)
         warm_up(setup)
         recorder.report(ReportKind.LOADED)
+        for sentence in setup.data.warnings:
+            recorder.report(ReportKind.WARNING, message=sentence)
         control_point = ControlPoint(context, setup.step)
         recorder.control_point = control_point
         validate_every = steps_of(setup.spec.training.loop.validate_every, setup.sampler.steps_per_epoch)

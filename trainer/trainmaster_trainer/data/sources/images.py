@@ -36,6 +36,11 @@ class ImageRows:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def row_classes(self) -> Indices:
+        """Return the class of each image, by its folder."""
+        return self.targets.numpy()
+
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
         pixels = [self._pixels(int(index)) for index in indices]

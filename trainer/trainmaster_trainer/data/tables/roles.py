@@ -133,6 +133,9 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
     if column.name == data.target:
         return Planned(column, "target", "data.target", True, nulls=nulls, distinct=distinct)
     spec = data.columns.get(column.name, ColumnSpec())
+    if spec.role is None and column.name == data.split.column and data.split.by in ("column", "group"):
+        role: Role = "group" if data.split.by == "group" else "ignore"
+        return Planned(column, role, "data.split.column", True, nulls=nulls, distinct=distinct)
     asked = data.features is not None and column.name in data.features
     role, why, refused = _role(column, spec.role, nulls, distinct, data.features, asked=asked)
     path = f"data.columns.{column.name}"

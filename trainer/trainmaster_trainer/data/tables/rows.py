@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,16 @@ import torch
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.checks import check
+from trainmaster_trainer.data.division import Division, divide
+from trainmaster_trainer.data.duplicates import dedupe, row_ids
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import FittedRows
 from trainmaster_trainer.errors import DataError
 
 from .cells import Floats, categories, is_missing, numbers
 from .encode import Encoder, encode_target
+from .keys import keys_of
 from .report import Report, make_report
 from .roles import Planned, plan
 from .table import Table
@@ -48,12 +53,55 @@ class TableRows(FittedRows):
         self.table, self.normalize = table, data.normalize
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
-        target = next(each.column for each in self.plans if each.role == "target")
-        y, labels = encode_target(target, task)
+        self._target = next(each.column for each in self.plans if each.role == "target")
+        self._time = data.split.column
+        y, labels = encode_target(self._target, task)
         super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y[self.kept]), labels, [])
         group, weight = (_with_role(self.plans, role) for role in ("group", "weight"))
         self.groups: Indices | None = None if group is None else categories(group.column)[1][self.kept]
         self.weights: Floats | None = None if weight is None else numbers(weight.column)[self.kept]
+
+    def divide(self, data: Data) -> Division:
+        """Return the split that the job asks for, in numbers of the rows that stay."""
+        keys = keys_of(self.table, data)
+        values = None if keys.values is None else keys.values[self.kept]
+        keys = replace(
+            keys,
+            rows=len(self.kept),
+            classes=self.row_classes,
+            class_names=self.labels,
+            values=values,
+            where=lambda row: self.table.where(int(self.kept[row])),
+        )
+        found = divide(data.split, keys)
+        if not data.dedupe:
+            return found
+        columns = [self._target, *(each.column for each in self.plans if each.is_feature)]
+        return dedupe(found, row_ids(columns, len(self.table))[self.kept])
+
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return what may give the target away, or makes a split worth less than it looks.
+
+        Raises:
+            DataError: The target is among the features.
+        """
+        train, validation, test = (self.kept[part] for part in division.parts)
+        numbered = Division(train, validation, test, division.by)
+        features = [each.column.name for each in self.plans if each.is_feature]
+        group = _with_role(self.plans, "group")
+        found = check(
+            self.table,
+            self._target.name,
+            features,
+            numbered,
+            is_classification=bool(self.labels),
+            group=None if group is None else group.column.name,
+            time=self._time if division.by == "time" else None,
+        )
+        refused = [finding.sentence for finding in found if finding.severity == "refuse"]
+        if refused:
+            raise DataError(f"{self.table.shown}: " + "; ".join(refused))
+        return tuple(finding.sentence for finding in found)
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""

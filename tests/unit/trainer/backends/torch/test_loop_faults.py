@@ -49,6 +49,18 @@ def test_torn_best_checkpoint_costs_a_warning(tmp_path: Path) -> None:
     assert best["step"] <= 88
 
 
+def test_a_split_that_is_not_what_the_default_promises_is_a_warning(tmp_path: Path) -> None:
+    rows = [f"{row % 7},{'often' if row % 10 else 'rare'}" for row in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,kind", *rows]))
+    data = {"source": "rows.csv", "target": "kind", "batchSize": 8}
+    task = {"name": "classification", "numClasses": 2}
+    recording = Recording()
+    train(small_job({"spec.training.data": data, "spec.training.task": task}), tmp_path, recording=recording)
+    warnings = [report.message for report in recording.reports if report.kind is ReportKind.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("split at random, not stratified: class `rare` has 6 rows")
+
+
 def test_finish_twice_logs_the_test_split_once(tmp_path: Path) -> None:
     job = small_job({"spec.training.loop.duration": "2ep"})
     train(job, tmp_path)

@@ -1,0 +1,96 @@
+"""Rows that are equal: counted across splits, and removed from the train split on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .division import Division
+from .order import Indices
+from .tables.table import Column, ColumnType
+
+_UNCOMPARED = (ColumnType.EMPTY, ColumnType.OTHER)
+
+
+def codes_of(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return a number from 0 for each value, the same for equal values: null equals null, NaN NaN, and 0.0 -0.0."""
+    if not len(values):
+        return np.zeros(0, np.int64)
+    if pa.types.is_floating(values.type):
+        values = pc.add(values, 0.0)
+    encoded = pc.dictionary_encode(values, null_encoding="encode").combine_chunks()
+    chunks = encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
+    found = [chunk.indices.to_numpy(zero_copy_only=False).astype(np.int64) for chunk in chunks]
+    return np.concatenate(found)
+
+
+def row_ids(columns: Sequence[Column], rows: int) -> Indices:
+    """Return for each row the number of the first row that is equal to it in every column: its own, if there is none.
+
+    Exact: no hash that two different rows could share. Each column is only compared for rows that are equal in all
+    columns before it, so the first columns decide how long it takes.
+
+    Args:
+        columns: What is compared. Lists and other values without a role, and columns of nulls, are not.
+        rows: Number of rows.
+    """
+    ids = np.arange(rows, dtype=np.int64)
+    compared = [column for column in columns if column.type not in _UNCOMPARED]
+    if not compared:
+        return ids
+    open_rows, group = ids, np.zeros(rows, np.int64)
+    for column in compared:
+        if not len(open_rows):
+            return ids
+        values = column.values if len(open_rows) == rows else column.values.take(pa.array(open_rows))
+        codes = codes_of(values)
+        _, group, sizes = np.unique(group * (int(codes.max()) + 1) + codes, return_inverse=True, return_counts=True)
+        is_open = sizes[group] > 1
+        open_rows, group = open_rows[is_open], group[is_open]
+    _, first, group = np.unique(group, return_index=True, return_inverse=True)
+    ids[open_rows] = open_rows[first][group]
+    return ids
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows of one split that are equal to rows of another.
+
+    Attributes:
+        rows: Those rows, in order.
+        others: For each the first row of the other split that it is equal to.
+    """
+
+    rows: Indices
+    others: Indices
+
+
+def copies(ids: Indices, rows: Indices, others: Indices) -> Copies:
+    """Return which of `rows` are equal to one of `others`."""
+    partner = np.full(len(ids), len(ids), np.int64)
+    np.minimum.at(partner, ids[others], others)
+    found = np.sort(rows[partner[ids[rows]] < len(ids)])
+    return Copies(found, partner[ids[found]])
+
+
+def dedupe(division: Division, ids: Indices) -> Division:
+    """Remove rows from the train split that are equal to a row of validation or test.
+
+    Copies inside of train stay: how often a row occurs may be what the data says. Validation and test keep their rows.
+
+    Args:
+        division: The split.
+        ids: `row_ids` of the features and the target.
+    """
+    leaked = np.zeros(len(ids), bool)
+    leaked[ids[division.validation]] = True
+    leaked[ids[division.test]] = True
+    keep = ~leaked[ids[division.train]]
+    removed = int(len(keep) - keep.sum())
+    said = f"data.dedupe: {removed:,} rows of train are copies of rows of validation or test and were removed"
+    return replace(division, train=division.train[keep], said=(*division.said, said))
