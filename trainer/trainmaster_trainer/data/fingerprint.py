@@ -62,8 +62,8 @@ def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Finger
         files = Files.open(name, job.spec.storage, base_dir, env)
         return _of_files(source, files.store, objects(files, IMAGE_ENDINGS), known)
     files = Files.open(source, job.spec.storage, base_dir, env, is_table=True)
-    kind = job.spec.training.data.table_format
-    names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(f".{kind}"))).names
+    start = f".{job.spec.training.data.table_format}"
+    names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(start))).names
     found = [stat for stat in map(files.store.stat, names) if stat is not None]
     return _of_files(source, files.store, found, known)
 

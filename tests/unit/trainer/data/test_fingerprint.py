@@ -279,3 +279,26 @@ def test_comparing_imports_no_torch() -> None:
     code = "import sys, trainmaster_trainer.data.identity; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("source", ["parts.csv", "parts.csv/*.csv", "**/part-*.csv"])
+def test_every_part_of_a_table_counts(tmp_path: Path, source: str) -> None:
+    folder = tmp_path / "parts.csv"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"part-{number}.csv").write_bytes(ROWS)
+    (folder / "_SUCCESS").touch()
+    job = job_of(source)
+    assert changed(job, tmp_path, lambda root: (root / "parts.csv" / "_SUCCESS").write_text("x")) == []
+    (found,) = changed(job, tmp_path, lambda root: (root / "parts.csv" / "part-1.csv").write_bytes(ROWS + b"1,2,0\n"))
+    assert "part-1.csv" in found
+    (found,) = changed(job, tmp_path, lambda root: (root / "parts.csv" / "part-9.csv").write_bytes(ROWS))
+    assert "part-9.csv" in found
+
+
+def test_hidden_files_of_a_folder_of_images_do_not_count(pictures: Path) -> None:
+    def look(root: Path) -> None:
+        (root / "pictures" / ".ipynb_checkpoints").mkdir()
+        (root / "pictures" / ".ipynb_checkpoints" / "1.png").write_bytes(b"x")
+
+    assert changed(IMAGES, pictures, look) == []

@@ -50,7 +50,7 @@ def test_torn_best_checkpoint_costs_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_split_that_is_not_what_the_default_promises_is_a_warning(tmp_path: Path) -> None:
-    rows = [f"{row % 7},{'often' if row % 10 else 'rare'}" for row in range(60)]
+    rows = [f"{row * 37 % 61},{'often' if row % 10 else 'rare'}" for row in range(60)]  # no two alike
     (tmp_path / "rows.csv").write_text("\n".join(["a,kind", *rows]))
     data = {"source": "rows.csv", "target": "kind", "batchSize": 8}
     task = {"name": "classification", "numClasses": 2}
