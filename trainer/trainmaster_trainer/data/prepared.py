@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -67,39 +68,39 @@ class TensorRows:
         return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
 
 
-class FittedRows(TensorRows):
+class FittedRows(TensorRows, ABC):
     """Rows in memory whose samples are made, and scaled, with what the train split says once it is known.
 
     Until `fit` has been called, they have a number and targets only.
     """
 
+    @abstractmethod
     def fit(self, train: Indices) -> None:
         """Make the samples; `shape` and `features` are set from here on.
 
         Args:
             train: Row numbers of the train split.
         """
-        raise NotImplementedError
 
-    def divide(self, data: Data) -> Division | None:
-        """Return the split; None: what they are doesn't decide it."""
-        raise NotImplementedError
+    @abstractmethod
+    def divide(self, data: Data) -> Division:
+        """Return the split that a job asks for."""
 
+    @abstractmethod
     def check(self, division: Division) -> tuple[str, ...]:
         """Return warnings about a split, a sentence each.
 
         Raises:
             DataError: Nothing may be trained on it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def description(self) -> dict[str, Any]:
         """Return what a packaged model needs in addition to turn raw rows into samples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self) -> str:
         """Return what the user should see before the first step."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -93,7 +93,7 @@ def silent(since: float = 100) -> tuple[PodView, ...]:
 
 
 def test_a_head_that_hangs() -> None:
-    """It runs, isn't ready and says nothing: nobody inside is left to tell."""
+    """It runs, isn't ready and sends nothing: no process inside is left to report."""
     bench = Bench(stallSeconds=60).running()
     last_word = progress(step=100, time=clock(110))
     plan = bench.plan(130, silent(), progress=last_word, progress_received=at(110))

@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is there and no zombie: nobody may reap it in a container."""
+    """Whether it runs and is no zombie: in a container it may stay unreaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -19,7 +19,6 @@ ACCEPTED: dict[Role, tuple[ColumnType, ...]] = {
     "categorical": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN),
     "datetime": (ColumnType.TIME,),
     "group": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN, ColumnType.TIME),
-    "weight": _NUMBERS,
     "ignore": tuple(ColumnType),
 }
 FILL = "correct the cells, or set data.missing (or data.columns.<name>.missing) to impute or drop"
@@ -44,11 +43,11 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
     Args:
         column: Of a type that the role accepts.
         role: Its role.
-        missing: What is done with missing values; group and weight must have none.
+        missing: What is done with missing values; a group must have none.
         problems: Gets the cells.
     """
     absent = is_missing(column)
-    if role in ("group", "weight"):
+    if role == "group":
         problems.cells(column, absent, lambda _: "is empty", ROWS)
     elif missing == "error":
         problems.cells(column, absent, lambda _: "is empty", FILL)
@@ -57,13 +56,9 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
         problems.cells(column, wrong, not_finite, WORDS)
         if wrong.any():
             return
-    if role != "boolean" and (role in ("numeric", "weight") or column.type is ColumnType.NUMBER):
+    if role != "boolean" and (role == "numeric" or column.type is ColumnType.NUMBER):
         found = numbers(column)
         problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, CORRECT)
-        if role == "weight":
-            problems.cells(column, found < 0, lambda value: f"the weight {value} is negative", CORRECT)
-            if not absent.any() and not np.any(found > 0):
-                problems.say(f"data.columns.{column.name}: every weight is 0; at least one must be positive")
     if role == "boolean" and column.type is not ColumnType.BOOLEAN:
         found = numbers(column)
         wrong = ~absent & (found != 0) & (found != 1)

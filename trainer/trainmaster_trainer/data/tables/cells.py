@@ -162,7 +162,9 @@ def categories(column: Column) -> tuple[list[str], Codes]:
 
 
 def name_of(value: Any) -> str:
-    """Return the name of a category or class: text as it is, a whole number without a decimal point."""
+    """Return the name of a category or class: text as it is, a whole number without a decimal point, true or false."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -139,7 +139,6 @@ def _becomes(planned: Planned) -> str:
     return {
         "target": "what is predicted",
         "group": "its rows stay together",
-        "weight": "weight of the row",
     }.get(planned.role, "not used")
 
 

@@ -17,7 +17,7 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import FittedRows
 from trainmaster_trainer.errors import DataError
 
-from .cells import Floats, categories, is_missing, numbers
+from .cells import is_missing
 from .encode import Encoder, encode_target
 from .keys import keys_of
 from .report import Report, make_report
@@ -37,8 +37,6 @@ class TableRows(FittedRows):
         plans: What becomes of each column.
         kept: Row numbers of the table that are rows here: all but those that `missing: drop` drops.
         dropped: Number of dropped rows by the column that lacks a value; one row may lack several.
-        groups: Per row the number of its group; None without a column of that role.
-        weights: Per row its weight, float64; None without a column of that role.
         encoder: Fitted by `fit`.
         report: What is said before the first step; made by `fit`.
 
@@ -57,9 +55,6 @@ class TableRows(FittedRows):
         self._time = data.split.column
         y, labels = encode_target(self._target, task)
         super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y[self.kept]), labels, [])
-        group, weight = (_with_role(self.plans, role) for role in ("group", "weight"))
-        self.groups: Indices | None = None if group is None else categories(group.column)[1][self.kept]
-        self.weights: Floats | None = None if weight is None else numbers(weight.column)[self.kept]
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
@@ -88,7 +83,7 @@ class TableRows(FittedRows):
         train, validation, test = (self.kept[part] for part in division.parts)
         numbered = Division(train, validation, test, division.by)
         features = [each.column.name for each in self.plans if each.is_feature]
-        group = _with_role(self.plans, "group")
+        group = next((each for each in self.plans if each.role == "group"), None)
         found = check(
             self.table,
             self._target.name,
@@ -118,10 +113,6 @@ class TableRows(FittedRows):
     def summary(self) -> str:
         """Return the report as text."""
         return self.report.text()
-
-
-def _with_role(plans: tuple[Planned, ...], role: str) -> Planned | None:
-    return next((each for each in plans if each.role == role), None)
 
 
 def _kept(table: Table, plans: tuple[Planned, ...]) -> tuple[Indices, dict[str, int]]:
