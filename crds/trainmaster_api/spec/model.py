@@ -20,6 +20,9 @@ class MlpArgs(Model):
     """Dropout probability of activations."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Non-linearity between layers."""
+    embedding: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Width of the embedding of each categorical column, with `data.categories: index`. Default: 1.6 n^0.56 for n
+    categories, at most 50."""
 
 
 class CnnArgs(Model):
@@ -65,9 +68,10 @@ MODELS = Family(
     Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
     Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
     call=Call(
-        offered=("input_shape", "outputs", "num_classes"),
+        offered=("input_shape", "vocabulary", "outputs", "num_classes"),
         words="A class or a function that returns a `torch.nn.Module`. It is called with `args`, and with "
-        "`input_shape` (of one sample) and `outputs` or `num_classes` (size of its output) if its signature has them.",
+        "`input_shape` (of one sample), `vocabulary` (number of tokens, where the data is text) and `outputs` or "
+        "`num_classes` (size of its output) if its signature has them.",
     ),
 )
 

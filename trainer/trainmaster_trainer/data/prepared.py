@@ -18,6 +18,7 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .division import Division, Keys, divide
 from .order import Indices
+from .sample import Inputs
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -131,6 +132,13 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     _scaled: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def inputs(self) -> Inputs:
+        """What a model has to know of these samples."""
+        vocabulary: int = getattr(self.rows, "vocabulary", 0)
+        categories: tuple[tuple[int, int], ...] = getattr(self.rows, "categories", ())
+        return Inputs(tuple(self.rows.shape), vocabulary, categories)
+
     def move(self, device: torch.device) -> None:
         """Scale once and keep everything on the device, where the rows are in memory: a step then only indexes."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
@@ -158,7 +166,7 @@ class Prepared:
     def description(self) -> dict[str, Any]:
         """Return what a packaged model needs to be used on new rows."""
         return {
-            "shape": list(self.rows.shape),
+            **self.inputs.wire(),
             "labels": self.rows.labels,
             "features": self.rows.features,
             "mean": self.mean.flatten().tolist(),

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 from trainmaster_api.spec.model import ModelPart, VitArgs
 
+from trainmaster_trainer.data.sample import Inputs
+
 
 class Block(nn.Module):
     """Pre-norm attention and MLP, each with a residual."""
@@ -53,7 +55,7 @@ class VisionTransformer(nn.Module):
         return self.head(self.norm(self.blocks(tokens)).mean(dim=1))  # type: ignore[no-any-return]
 
 
-def build(part: ModelPart, input_shape: tuple[int, ...], outputs: int) -> VisionTransformer:
+def build(part: ModelPart, inputs: Inputs, outputs: int) -> VisionTransformer:
     """Return it for images of (channels, height, width)."""
-    channels, height, width = input_shape
+    channels, height, width = inputs.shape
     return VisionTransformer(part.typed_args(VitArgs), channels, height, width, outputs)

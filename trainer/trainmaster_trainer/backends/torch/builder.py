@@ -160,7 +160,7 @@ def build(context: Context) -> Setup:
         task.loss.module.to(context.device)
 
     torch.manual_seed(training.loop.seed)  # the same initial weights on every rank and for every world size
-    model = build_model(training.model, data.rows.shape, task.outputs).to(context.device)
+    model = build_model(training.model, data.inputs, task.outputs).to(context.device)
     if training.distributed.sync_batch_norm and context.world_size > 1:
         model = synchronize_batch_norm(model, context.device, training.model.label)
     _require_tensors(model, training.model.label)
