@@ -11,6 +11,7 @@ from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
 from .images import Images
+from .loading import Loading
 from .part import Call, Reference
 from .table import ColumnName, ColumnSpec, Csv, Missing
 
@@ -128,6 +129,8 @@ class Data(Model):
     sampling: Literal["uniform", "balanced"] = "uniform"
     """How an epoch draws rows of the train split: `uniform` (every row once) or `balanced` (every class equally often:
     rows of small classes are repeated, and rows of large ones wait for a later epoch). Classification only."""
+    loading: Loading = Loading()
+    """Who makes the samples, and how far ahead."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""

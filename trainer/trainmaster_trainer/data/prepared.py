@@ -18,7 +18,7 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .division import Division, Keys, divide
 from .order import Indices
-from .sample import Inputs
+from .sample import Inputs, Sample, apply
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -130,7 +130,8 @@ class Prepared:
     train_classes: Indices | None = None
     said: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    _scaled: dict[str, Tensor] = field(default_factory=dict)
+    _on_device: dict[str, Tensor] = field(default_factory=dict)
+    _weights: Tensor | None = None
 
     @property
     def inputs(self) -> Inputs:
@@ -139,28 +140,44 @@ class Prepared:
         categories: tuple[tuple[int, int], ...] = getattr(self.rows, "categories", ())
         return Inputs(tuple(self.rows.shape), vocabulary, categories)
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether every row is on the device, scaled: a batch is then two index operations."""
+        return bool(self._on_device)
+
     def move(self, device: torch.device) -> None:
         """Scale once and keep everything on the device, where the rows are in memory: a step then only indexes."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
+        weights: Tensor | None = getattr(self.rows, "weights", None)
+        self._weights = None if weights is None else weights.to(device)
         if isinstance(self.rows, TensorRows):
-            x, y = self._scale(self.rows.x, self.rows.y)
-            self._scaled = {"x": x, "y": y}
+            x, y = self.scaled(self.rows.x, self.rows.y)
+            assert isinstance(x, Tensor)
+            self._on_device = {"x": x, "y": y}
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices) -> tuple[Sample, Tensor]:
         """Return scaled samples and targets on the device, by row number."""
-        if self._scaled:
+        if self._on_device:
             index = torch.from_numpy(indices).to(self.mean.device)
-            return self._scaled["x"].index_select(0, index), self._scaled["y"].index_select(0, index)
-        return self._scale(*self.rows.batch(indices))
+            return self._on_device["x"].index_select(0, index), self._on_device["y"].index_select(0, index)
+        return self.scaled(*self.rows.batch(indices))
 
-    def _scale(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.to(self.mean.device)
+    def weight(self, indices: Indices) -> Tensor | None:
+        """Return the weights of rows in the loss, on the device; None: all are the same."""
+        if self._weights is None:
+            return None
+        return self._weights.index_select(0, torch.from_numpy(indices).to(self.mean.device))
+
+    def scaled(self, x: Sample, y: Tensor) -> tuple[Sample, Tensor]:
+        """Return samples and targets on the device, scaled where they are numbers."""
+        device = self.mean.device
         if y.is_floating_point():
             # in float64, and not on the device, which may have none: large numbers are told apart by their differences
             y = ((y.double() - self.target_mean) / self.target_std).float()
-        y = y.to(self.mean.device)
-        if not x.is_floating_point():
-            return x, y  # tokens: there is nothing to scale
+        y = y.to(device, non_blocking=True)
+        x = apply(x, lambda each: each.to(device, non_blocking=True))
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            return x, y  # tokens, or several tensors: there is nothing to scale
         return (x - self.mean) / self.std, y
 
     def description(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
 from trainmaster_trainer.data import Prepared, identity, load_data
+from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.models import build_model
@@ -56,6 +57,7 @@ class Setup:
     replica: nn.Module
     optimizer: torch.optim.Optimizer
     sampler: Sampler
+    loader: Loader
     total_steps: int
     schedule: Schedule
     early: Patience | None
@@ -178,6 +180,11 @@ def build(context: Context) -> Setup:
         replica=DistributedDataParallel(model, gradient_as_bucket_view=True) if context.world_size > 1 else model,
         optimizer=build_optimizer(training.optimizer, model),
         sampler=sampler,
+        loader=Loader(
+            data, sampler, total_steps, seed=training.loop.seed, micro_batches=training.loop.gradient_accumulation,
+            rank=context.rank, world_size=context.world_size,
+            workers=Workers.of(training.data.loading, data.rows, context.device),
+        ),
         total_steps=total_steps,
         schedule=Schedule(training.schedule, task, total_steps, sampler.steps_per_epoch),
         early=Patience(

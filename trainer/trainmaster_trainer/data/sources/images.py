@@ -22,6 +22,7 @@ class ImageRows:
     """Images read on demand; their pixels are cached, up to CACHE_BYTES."""
 
     features: list[str]
+    is_decoded = True
     notes: tuple[str, ...] = ()
     """What is worth knowing before the first step, a sentence each."""
 
