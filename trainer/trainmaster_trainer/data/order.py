@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .permutation import Permutation
+
 Indices = npt.NDArray[np.int64]
 
 WINDOW = 64
 """Batches whose rows are sorted by length together: enough for little padding, few enough for a random order."""
+
+MANY = 2**20
+"""From this number of rows on, an epoch's order is computed a part at a time, by the steps that need it."""
+PART = 2**16
 
 
 def split_rows(rows: int, train: float, validation: float, seed: int) -> tuple[Indices, Indices, Indices]:
@@ -56,6 +62,7 @@ class Sampler:
         self._members = [] if classes is None else [rows[classes == each] for each in np.unique(classes)]
         self._epoch = -1
         self._order = rows
+        self._part = (0, 0)  # which positions of the epoch `_order` has, where there are many
 
     def epoch(self, step: int) -> int:
         """Return the epoch of a step, from 0."""
@@ -64,6 +71,10 @@ class Sampler:
     def indices(self, step: int, rank: int = 0, world_size: int = 1) -> Indices:
         """Return the rows of a step for one rank: its contiguous slice of the batch, int64 of (batch / world size,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
+        share = self.batch_size // world_size
+        start = position * self.batch_size + rank * share
+        if len(self.rows) >= MANY and not self._members and self.lengths is None:
+            return self._of_many(epoch, start, start + share)
         if epoch != self._epoch:
             rows = self._balanced(epoch) if self._members else self.rows
             dice = np.random.default_rng([self.seed, epoch])
@@ -71,9 +82,17 @@ class Sampler:
             if self.lengths is not None:
                 self._order = self._by_length(self._order, self.lengths, dice)
             self._epoch = epoch
-        share = self.batch_size // world_size
-        start = position * self.batch_size + rank * share
         return self._order[start : start + share]
+
+    def _of_many(self, epoch: int, start: int, stop: int) -> Indices:
+        """Return a part of an epoch's order, without that of the others."""
+        first, last = self._part
+        if epoch != self._epoch or not first <= start <= stop <= last:
+            first, last = start, min(max(stop, start + PART), len(self.rows))
+            positions = np.arange(first, last)
+            self._order = self.rows[Permutation(len(self.rows), [self.seed, epoch])(positions)]
+            self._epoch, self._part = epoch, (first, last)
+        return self._order[start - first : stop - first]
 
     def _by_length(self, order: Indices, lengths: npt.NDArray[np.int64], dice: np.random.Generator) -> Indices:
         """Return the rows of an epoch's steps in batches of similar length, the batches in random order.

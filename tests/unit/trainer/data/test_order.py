@@ -6,9 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainmaster_trainer.data import order
 from trainmaster_trainer.data.order import WINDOW, Sampler, split_rows
+from trainmaster_trainer.data.permutation import Permutation
 
 rows = st.integers(8, 300)
 seeds = st.integers(0, 2**31 - 1)
@@ -54,6 +57,40 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     numbers = np.arange(64)
     orders = {tuple(Sampler(numbers, 64, seed).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000), seeds)
+def test_permutation_is_a_bijection(n: int, seed: int) -> None:
+    found = Permutation(n, [seed, 0])(np.arange(n))
+    assert sorted(found.tolist()) == list(range(n))
+
+
+def test_permutation_leaves_no_trace_of_the_order() -> None:
+    """Neighbours, and halves of the rows, meet as often as in any random order: within 5 standard deviations."""
+    n = 100_003
+    found = Permutation(n, [7, 3])(np.arange(n))
+    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 5 / np.sqrt(n)
+    assert abs(np.corrcoef(found, np.arange(n))[0, 1]) < 5 / np.sqrt(n)
+    low = (found < n // 2).reshape(-1)[: n - n % 64].reshape(-1, 64).sum(axis=1)  # of each batch of 64
+    assert abs(low.mean() - 32) < 0.2
+    assert abs(low.std() - 4) < 0.4  # sqrt(64 / 4)
+
+
+def test_order_of_many_rows_is_that_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "MANY", 500)
+    monkeypatch.setattr(order, "PART", 96)
+    numbers = np.arange(1000) * 7 + 3
+    used = Sampler(numbers, 8, 5)
+    epochs = [np.concatenate([used.indices(epoch * 125 + step) for step in range(125)]) for epoch in range(2)]
+    for found in epochs:
+        assert sorted(found.tolist()) == numbers.tolist()
+    assert not np.array_equal(*epochs)
+    for step in (124, 3, 130, 4, 249):
+        whole = np.concatenate(epochs)[step * 8 : step * 8 + 8]
+        assert np.array_equal(Sampler(numbers, 8, 5).indices(step), whole)
+        shares = [used.indices(step, rank, 4) for rank in (2, 0, 3, 1)]
+        assert np.array_equal(np.concatenate([shares[1], shares[3], shares[0], shares[2]]), whole)
 
 
 classes_of_rows = st.lists(st.integers(0, 4), min_size=8, max_size=200).map(lambda found: np.array(found))
