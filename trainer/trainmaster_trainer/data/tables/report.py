@@ -18,6 +18,7 @@ from .table import Column, ColumnType, LeftOut, Table
 
 WIDTH = 100
 MOST_LINES = 40  # of columns, and of what is left out
+HEADER = ("column", "type", "role", "missing", "distinct", "range", "becomes")
 ORDERED = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.TIME)
 
 
@@ -51,6 +52,12 @@ class ColumnReport:
     features: int
     notes: tuple[str, ...] = ()
 
+    def cells(self) -> tuple[str, ...]:
+        """Return the cells of its line, below HEADER."""
+        return (
+            self.name, self.type, self.role, f"{self.missing:,}", f"{self.distinct:,}", self.range, self.becomes
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Report:
@@ -82,30 +89,37 @@ class Report:
     def text(self) -> str:
         """Return the report as a table of at most WIDTH characters a line."""
         used = [each for each in self.columns if each.role != "ignore"]
-        features = sum(each.features for each in used)
-        lines = [
-            f"{self.source}: {self.rows:,} rows, {len(used)} of {len(self.columns)} columns, {features:,} features"
-        ]
-        if self.dialect:
-            lines.append("read with " + ", ".join(f"{key} {value!r}" for key, value in self.dialect.items()))
-        cells: list[tuple[str, ...]] = [("column", "type", "role", "missing", "distinct", "range", "becomes")]
-        cells += [
-            (each.name, each.type, each.role, f"{each.missing:,}", f"{each.distinct:,}", each.range, each.becomes)
-            for each in used[:MOST_LINES]
-        ]
-        lines += _align(cells)
+        lines = [*self.heading(), *_align([HEADER, *(each.cells() for each in used[:MOST_LINES])])]
         if len(used) > MOST_LINES:
             lines.append(f"  and {len(used) - MOST_LINES} more columns, in data.json")
-        lines += [f"note: {each.name}: {note}" for each in used[:MOST_LINES] for note in each.notes]
-        if self.dropped:
-            for_each = ", ".join(f"{name} ({count:,})" for name, count in self.dropped_for.items())
-            lines.append(f"dropped: {self.dropped:,} of {self.rows:,} rows, for missing values in {for_each}")
+        lines += self.remarks(used[:MOST_LINES])
         out = [f"{each.name}: {each.why}" for each in self.columns if each.role == "ignore"]
         out += [f"{each.what}: {each.why}" for each in self.left_out]
         lines += [f"left out: {words}" for words in out[:MOST_LINES]]
         if len(out) > MOST_LINES:
             lines.append(f"left out: {len(out) - MOST_LINES} more, in data.json")
         return "\n".join(_cut(line, WIDTH) for line in lines)
+
+    def heading(self) -> list[str]:
+        """Return what was read, and how."""
+        used = [each for each in self.columns if each.role != "ignore"]
+        features = sum(each.features for each in used)
+        ending = "" if features == 1 else "s"
+        lines = [
+            f"{self.source}: {self.rows:,} rows, {len(used)} of {len(self.columns)} columns, "
+            f"{features:,} feature{ending}"
+        ]
+        if self.dialect:
+            lines.append("read with " + ", ".join(f"{key} {value!r}" for key, value in self.dialect.items()))
+        return lines
+
+    def remarks(self, columns: Sequence[ColumnReport]) -> list[str]:
+        """Return the notes on columns, and what is dropped."""
+        lines = [f"note: {each.name}: {note}" for each in columns for note in each.notes]
+        if self.dropped:
+            for_each = ", ".join(f"{name} ({count:,})" for name, count in self.dropped_for.items())
+            lines.append(f"dropped: {self.dropped:,} of {self.rows:,} rows, for missing values in {for_each}")
+        return lines
 
 
 def make_report(
