@@ -16,6 +16,8 @@ from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.table import ColumnSpec, Missing, Role
 from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.sentences import first_of
+
 from .accepted import ACCEPTED, check_cells, check_target
 from .cells import Problems, is_missing, is_number_text, shown
 from .table import Column, ColumnType, Table
@@ -74,7 +76,7 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
     if len(groups) > 1:
         problems.say(f"data.columns: {_quoted(groups)} have the role group; at most one column can have it")
     if len(found) == len(planned) and not problems and not any(each.is_feature for each in found):
-        reasons = "; ".join(f"{each.column.name}: {each.why}" for each in found[:10] if each.role == "ignore")
+        reasons = first_of([f"{each.column.name}: {each.why}" for each in found if each.role == "ignore"])
         problems.say(
             f"{table.shown} has no column to predict from ({reasons or 'the target is its only column'}); "
             "declare roles in data.columns"
