@@ -18,6 +18,7 @@ from . import load_data
 from .fingerprint import take
 from .identity import of_dataset
 from .prepared import Prepared
+from .sentences import printable
 from .split import SPLITS
 from .tables.report import HEADER, Report
 
@@ -65,7 +66,7 @@ class Inspection:
     def heading(self) -> Lines:
         """Return what was read, and how."""
         if self.report is not None:
-            return tuple(self.report.heading())
+            return tuple(map(printable, self.report.heading()))
         shape = " x ".join(map(str, self.data.rows.shape))
         return (f"{self.label}: {len(self.data.rows):,} rows, each of {shape} numbers",)
 
@@ -89,7 +90,7 @@ class Inspection:
         if len(self.data.rows.labels) > MOST_NAMED:
             found.append(f"and {len(self.data.rows.labels) - MOST_NAMED:,} more classes")
         found += [f"warning: {each}" for each in self.data.warnings]
-        return (*found, f"fingerprint: {_identity(self.fingerprint)}")
+        return tuple(map(printable, [*found, f"fingerprint: {_identity(self.fingerprint)}"]))
 
     def wire(self) -> dict[str, Any]:
         """Return everything for programs, as JSON has it."""

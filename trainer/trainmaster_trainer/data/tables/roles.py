@@ -119,7 +119,8 @@ def _check_names(table: Table, data: Data, problems: Problems) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [each for each in known if each.casefold() == name.strip().casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1)
     return repr(name) + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
@@ -221,9 +222,10 @@ def infer(column: Column, nulls: int, distinct: int) -> tuple[Role, str]:
         return "numeric", f"{numeric:,} of its {values:,} values are numbers"
     most = min(MOST_INFERRED, max(FEW, values // ROWS_PER_CATEGORY))
     if distinct > most or 2 * distinct > values:
+        alike = ", each a number in quotes or with leading zeros" if numeric == values else ""
         return "ignore", (
-            f"text with {distinct:,} distinct values in {values:,} rows, too many for categories; "
-            "declare categorical to use it"
+            f"text with {distinct:,} distinct values in {values:,} rows{alike}, too many for categories; "
+            f"declare {'numeric or ' if alike else ''}categorical to use it"
         )
     return "categorical", f"text with {distinct:,} distinct values"
 
