@@ -19,6 +19,8 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 from .division import Division, Keys, divide
 from .order import Indices
 from .sample import Inputs, Sample, apply
+from .sentences import first_of, quoted
+from .spellings import look_alikes
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -221,6 +223,8 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
             f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
             f"set task.numClasses to {len(rows.labels)}"
         )
+    if task.name == "classification" and len(rows.labels) == 1:
+        raise DataError(f"{spec.label} has one class only, {rows.labels[0]!r}: there is nothing to predict")
     classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
     if division is None and isinstance(rows, FittedRows):
         division = rows.divide(spec)
@@ -236,7 +240,11 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, FittedRows) else ())),
+        warnings=(
+            *division.warnings,
+            *_alike(rows.labels),
+            *(rows.check(division) if isinstance(rows, FittedRows) else ()),
+        ),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -248,6 +256,15 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         found.train_classes = classes[division.train]
     _measure(found, normalize=spec.normalize)
     return found
+
+
+def _alike(labels: list[str]) -> list[str]:
+    """Return a warning of classes that a reader takes for one."""
+    groups = look_alikes(labels)
+    return [
+        f"classes {first_of([quoted(group) for group in groups])} differ in case, space or invisible characters only, "
+        "and are different classes; write them alike if they are one"
+    ] if groups else []  # fmt: skip
 
 
 def _require_undivided(spec: Data) -> None:

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files, is_hidden
+from trainmaster_trainer.data.sentences import first_of
 from trainmaster_trainer.errors import DataError
 
 from .decode import Header, Look, UnreadableError, decode, read_header
 
-MOST_PROBLEMS = 10
 _THREADS = 8
 
 
@@ -93,11 +93,8 @@ def check_images(files: Files, paths: Sequence[str], look: Look, *, full: bool) 
         found = list(zip(paths, pool.map(look_at, paths), strict=True))
     broken = [(path, error) for path, error in found if isinstance(error, UnreadableError)]
     if broken:
-        first = "; ".join(f"{files.shown}/{path}: {error}" for path, error in broken[:MOST_PROBLEMS])
-        more = f"; and {len(broken) - MOST_PROBLEMS} more" if len(broken) > MOST_PROBLEMS else ""
-        raise DataError(
-            f"{_count(broken, 'image')} of {len(paths)} can't be read: {first}{more}. Replace or remove them"
-        )
+        first = first_of([f"{files.shown}/{path}: {error}" for path, error in broken])
+        raise DataError(f"{_count(broken, 'image')} of {len(paths)} can't be read: {first}. Replace or remove them")
     headers = [(path, header) for path, header in found if isinstance(header, Header)]
     notes = (
         _note(

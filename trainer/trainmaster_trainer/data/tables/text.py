@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.csv
 from trainmaster_api.spec.data import Data
 
+from trainmaster_trainer.data.sentences import MOST_NAMED
 from trainmaster_trainer.errors import DataError
 
 from .dialect import HEAD, Dialect, dialect, encoding_of, names_of
-from .problems import MOST, Problems
+from .problems import Problems
 from .records import BadRecordError, Block, blocks
 
 CHUNK = 16 << 20
@@ -116,9 +117,9 @@ class TextReader:
                 names = names_of(bytes(body[: block.head]), used.delimiter, used.quote)
                 widths, body, first_line = widths[1:], body[block.head :], block.second_line
             bad = np.flatnonzero(widths != len(names))
-            for row in bad[:MOST]:
+            for row in bad[:MOST_NAMED]:
                 self.problems.add(f"{prefix}row {rows + row + 1} has {_fields(widths[row])}, the header {len(names)}")
-            self.problems.more(max(0, len(bad) - MOST))
+            self.problems.more(max(0, len(bad) - MOST_NAMED))
             rows += len(widths)
             if len(widths) and not self.problems.count:
                 tables.append(self._parse(block, pa.py_buffer(body), names, len(widths)))
