@@ -144,6 +144,11 @@ class Data(Model):
         return SKLEARN_SETS.get(name) if kind == "sklearn" else None
 
     @property
+    def is_images(self) -> bool:
+        """Whether the rows are images."""
+        return (self.source or "").startswith("images:")
+
+    @property
     def is_table(self) -> bool:
         """Whether the source is a table: its name ends as one, or its format is given."""
         return self.table_format is not None

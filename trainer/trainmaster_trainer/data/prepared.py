@@ -159,6 +159,8 @@ class Prepared:
             # in float64, and not on the device, which may have none: large numbers are told apart by their differences
             y = ((y.double() - self.target_mean) / self.target_std).float()
         y = y.to(self.mean.device)
+        if x.dtype == torch.uint8:  # pixels, which are a quarter of the size until here
+            x = x.float() / 255
         if not x.is_floating_point():
             return x, y  # tokens: there is nothing to scale
         return (x - self.mean) / self.std, y
@@ -261,7 +263,10 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
     is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
-    if normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
+    known = getattr(data.rows, "statistics", None)  # mean and standard deviation of each channel
+    if normalize and known is not None:
+        data.mean, data.std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in known)
+    elif normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()

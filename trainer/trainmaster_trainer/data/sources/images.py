@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 
+from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.files import Files
 from trainmaster_trainer.data.images.decode import Look, Pixels, UnreadableError, decode
 from trainmaster_trainer.data.images.folder import Listing, check_images, list_images
+from trainmaster_trainer.data.images.transforms import BYTE, Augmentation, centre
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
@@ -30,6 +31,8 @@ class ImageRows:
         self.targets = torch.tensor(found.classes, dtype=torch.int64)
         self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
         self._look = Look.of(spec)
+        self._augment = Augmentation(spec.images.augment, spec.image_size)
+        self.statistics = spec.images.normalize.values if spec.images.normalize else None
         self._cache: dict[int, Pixels] = {}
         self._room = CACHE_BYTES
 
@@ -43,12 +46,27 @@ class ImageRows:
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
-        pixels = [self._pixels(int(index)) for index in indices]
-        if all(one.dtype == np.uint8 for one in pixels):
-            x = torch.from_numpy(np.stack(pixels)).float() / 255
-        else:
-            x = torch.from_numpy(np.stack([_unit(one) for one in pixels]))
-        return x, self.targets[torch.from_numpy(indices)]
+        x = stack([torch.from_numpy(self._pixels(int(index))) for index in indices])
+        x = centre(x, self.shape[-1])
+        return x.float() / BYTE if x.dtype == torch.uint8 else x, self.targets[torch.from_numpy(indices)]
+
+    def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return augmented pixels: uint8, or float32 of 0..1 if one of the images has more than 8 bits per channel.
+
+        A row's pixels depend on (seed, epoch, row): not on the other rows, nor on the process.
+
+        Args:
+            indices: Rows of the train split.
+            seed: `loop.seed`.
+            epoch: From 0.
+        """
+        pixels = []
+        with seeded(seed, epoch) as seed_row:
+            for index in indices:
+                found = torch.from_numpy(self._pixels(int(index)))
+                seed_row(int(index))
+                pixels.append(self._augment(found))
+        return stack(pixels), self.targets[torch.from_numpy(indices)]
 
     def _pixels(self, index: int) -> Pixels:
         found = self._cache.get(index)
@@ -71,8 +89,11 @@ class ImageRows:
             ) from error
 
 
-def _unit(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+def stack(images: list[Tensor]) -> Tensor:
+    """Return images as one batch: uint8, or float32 of 0..1 if one of them is."""
+    if all(one.dtype == torch.uint8 for one in images):
+        return torch.stack(images)
+    return torch.stack([one.float() / BYTE if one.dtype == torch.uint8 else one for one in images])
 
 
 def build(request: Request) -> ImageRows:
