@@ -65,7 +65,7 @@ def test_mixup_is_its_formula() -> None:
 def test_cutmix_is_a_box_whose_share_is_in_the_targets() -> None:
     x, y = batch()
     boxes = set()
-    for step in range(40):
+    for step in range(100):
         images, targets = mixed(mix_of(("cutmix", 1.0)), step=step)
         foreign = (images != x).any(dim=1)  # random pixels are never equal
         assert (foreign == foreign[0]).all(), "one box for the whole batch"
@@ -75,8 +75,13 @@ def test_cutmix_is_a_box_whose_share_is_in_the_targets() -> None:
         assert torch.equal(torch.where(foreign[:, None], x.roll(-1, 0), x), images)
         assert float(targets[0, y[0]]) == pytest.approx(1 - area / (16 * 20), abs=1e-6)
         assert float(targets[0, y[1]]) == pytest.approx(area / (16 * 20), abs=1e-6)
+        if area and rows[0] > 0 and rows[-1] < 15 and columns[0] > 0 and columns[-1] < 19:  # the box is whole
+            high, wide = len(rows) / 2, len(columns) / 2
+            assert high.is_integer()
+            assert wide.is_integer()
+            assert max(high / 16, wide / 20) < min((high + 1) / 16, (wide + 1) / 20), "the image's ratio, cut off"
         boxes.add((area, *rows[:1], *columns[:1]))
-    assert len(boxes) > 30
+    assert len(boxes) > 70
 
 
 def test_ratio_has_the_beta_distribution() -> None:
