@@ -89,8 +89,9 @@ class Data(Model):
     source: Source | None = None
     """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv or .parquet
     file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
-    `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
-    file on a laptop and to the container's working directory in a cluster."""
+    `images:<folder or s3:// prefix>` with one sub-folder per class, or a .zip, .tar, .tar.gz or .tgz of such a folder.
+    A relative path is relative to the TrainingJob's file on a laptop and to the container's working directory in a
+    cluster."""
     reference: Reference = None
     """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}

@@ -12,6 +12,13 @@ from .augment import Augment
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of the channels of ImageNet, with which most published models were trained."""
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+"""What names of archives of images end in."""
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file's name is that of an archive of images."""
+    return name.lower().endswith(ARCHIVE_ENDINGS)
 
 
 class Resize(Model):

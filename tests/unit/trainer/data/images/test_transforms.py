@@ -177,7 +177,7 @@ def test_sixteen_bits_are_augmented_without_loss(folder: Path) -> None:
     deep = np.arange(400, dtype=np.uint16).reshape(20, 20) * 100
     Image.fromarray(deep).save(folder / "pictures" / "a" / "deep.png")
     data = loaded(folder, [{"name": "randomHorizontalFlip", "args": {"p": 1.0}}])
-    row = data.rows.paths.index("a/deep.png")  # type: ignore[attr-defined]
+    row = data.rows.content.paths.index("a/deep.png")  # type: ignore[attr-defined]
     found = augmented(data, [row, 0])
     assert found.dtype == torch.float32
     assert torch.equal(found.flip(3), data.rows.batch(np.array([row, 0]))[0])
