@@ -90,8 +90,9 @@ class Data(Model):
     source: Source | None = None
     """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv or .parquet
     file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
-    `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
-    file on a laptop and to the container's working directory in a cluster."""
+    `images:<folder or s3:// prefix>` with one sub-folder per class, or a .zip, .tar, .tar.gz or .tgz of such a folder.
+    A relative path is relative to the TrainingJob's file on a laptop and to the container's working directory in a
+    cluster."""
     reference: Reference = None
     """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}
@@ -148,6 +149,11 @@ class Data(Model):
         """The scikit-learn data set that the source refers to; None for other sources."""
         kind, _, name = (self.source or "").partition(":")
         return SKLEARN_SETS.get(name) if kind == "sklearn" else None
+
+    @property
+    def is_images(self) -> bool:
+        """Whether the rows are images."""
+        return (self.source or "").startswith("images:")
 
     @property
     def is_table(self) -> bool:

@@ -18,7 +18,7 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .division import Division, Keys, divide
 from .order import Indices
-from .sample import Inputs, Sample, apply
+from .sample import BYTE, Inputs, Sample, apply
 from .sentences import first_of, quoted
 from .spellings import look_alikes
 
@@ -178,6 +178,8 @@ class Prepared:
             y = ((y.double() - self.target_mean) / self.target_std).float()
         y = y.to(device, non_blocking=True)
         x = apply(x, lambda each: each.to(device, non_blocking=True))
+        if isinstance(x, Tensor) and x.dtype == torch.uint8:  # pixels, which are a quarter of the size until here
+            x = x.float() / BYTE
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return x, y  # tokens, or several tensors: there is nothing to scale
         return (x - self.mean) / self.std, y
@@ -295,7 +297,10 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
     is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
-    if normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
+    known = getattr(data.rows, "statistics", None)  # mean and standard deviation of each channel
+    if normalize and known is not None:
+        data.mean, data.std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in known)
+    elif normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()

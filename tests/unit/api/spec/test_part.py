@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from trainmaster_api.spec.augment import TRANSFORMS
 from trainmaster_api.spec.model import MODELS, MlpArgs, ModelPart, shape_problem
 from trainmaster_api.spec.optimizer import OPTIMIZERS, Optimizer
 from trainmaster_api.spec.schedule import SCHEDULES, Schedule
@@ -59,7 +60,7 @@ def test_a_part_that_was_written_is_read_as_it_was() -> None:
 
 
 def test_every_shipped_name_has_its_default_and_its_words() -> None:
-    for family in (MODELS, OPTIMIZERS, SCHEDULES, LOSSES, TASK_METRICS):
+    for family in (MODELS, OPTIMIZERS, SCHEDULES, LOSSES, TASK_METRICS, TRANSFORMS):
         assert family.call.words
         assert family.group.startswith("trainmaster.")
         for shipped in family:

@@ -18,6 +18,7 @@ from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
 from trainmaster_trainer.data import Prepared, identity, load_data
+from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
@@ -184,6 +185,7 @@ def build(context: Context) -> Setup:
             data, sampler, total_steps, seed=training.loop.seed, micro_batches=training.loop.gradient_accumulation,
             rank=context.rank, world_size=context.world_size,
             workers=Workers.of(training.data.loading, data.rows, context.device),
+            mix=Mix.of(training.data, task.outputs),
         ),
         total_steps=total_steps,
         schedule=Schedule(training.schedule, task, total_steps, sampler.steps_per_epoch),
