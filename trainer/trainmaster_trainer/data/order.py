@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
 
+WINDOW = 64
+"""Batches whose rows are sorted by length together: enough for little padding, few enough for a random order."""
+
 
 def split_rows(rows: int, train: float, validation: float, seed: int) -> tuple[Indices, Indices, Indices]:
     """Divide row numbers into train, validation and test; what rounding leaves goes to train.
@@ -32,12 +35,22 @@ class Sampler:
         batch_size: Rows per optimizer step over all workers.
         seed: Seed of the order.
         classes: Class of each of `rows`, to draw every class equally often; None: every row once per epoch.
+        lengths: Length of every row of the data, by row number, to put rows of similar length into one batch; None: a
+            batch has rows of any length.
     """
 
-    def __init__(self, rows: Indices, batch_size: int, seed: int, classes: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Indices,
+        batch_size: int,
+        seed: int,
+        classes: npt.NDArray[np.int64] | None = None,
+        lengths: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
+        self.lengths = lengths
         # the last, partial batch of an epoch is left out: every step has the same size on every worker
         self.steps_per_epoch = len(rows) // batch_size
         self._members = [] if classes is None else [rows[classes == each] for each in np.unique(classes)]
@@ -53,11 +66,27 @@ class Sampler:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             rows = self._balanced(epoch) if self._members else self.rows
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(rows)
+            dice = np.random.default_rng([self.seed, epoch])
+            self._order = dice.permutation(rows)
+            if self.lengths is not None:
+                self._order = self._by_length(self._order, self.lengths, dice)
             self._epoch = epoch
         share = self.batch_size // world_size
         start = position * self.batch_size + rank * share
         return self._order[start : start + share]
+
+    def _by_length(self, order: Indices, lengths: npt.NDArray[np.int64], dice: np.random.Generator) -> Indices:
+        """Return the rows of an epoch's steps in batches of similar length, the batches in random order.
+
+        The permutation is cut into windows and each is sorted by length, so which rows meet in a batch is still random
+        and differs between epochs, and the rows that the epoch leaves out are as without lengths.
+        """
+        order = order[: self.steps_per_epoch * self.batch_size]
+        window = WINDOW * self.batch_size
+        parts = [order[start : start + window] for start in range(0, len(order), window)]
+        batches = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+        batches = batches.reshape(self.steps_per_epoch, self.batch_size)
+        return batches[dice.permutation(self.steps_per_epoch)].ravel()
 
     def _balanced(self, epoch: int) -> Indices:
         """Return an epoch's rows, as many of each class: the next of the class's endless sequence.
