@@ -64,9 +64,9 @@ class VitArgs(Model):
 
 MODELS = Family(
     "model",
-    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features."),
-    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
-    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
+    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features.", needs_shape=True),
+    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True, needs_shape=True),
+    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True, needs_shape=True),
     call=Call(
         offered=("input_shape", "vocabulary", "outputs", "num_classes"),
         words="A class or a function that returns a `torch.nn.Module`. It is called with `args`, and with "
@@ -87,12 +87,18 @@ def shape_problem(model: ModelPart, shape: tuple[int, ...]) -> tuple[str, str] |
 
     Args:
         model: A model whose arguments are valid.
-        shape: Shape of one sample: (features,) or (channels, height, width).
+        shape: Shape of one sample: (features,) or (channels, height, width); empty where samples differ.
 
     Returns:
         Field of the model and a message, or None if it fits or isn't a built-in model.
     """
     shipped = MODELS.get(model.name)
+    if shipped is not None and shipped.needs_shape and not shape:
+        return "name", (
+            f"{model.name} needs samples that are one tensor of a known shape, and those of this dataset are collated "
+            "or are several tensors; use a model of your own (class), or give a dataset whose `collate` returns one "
+            "tensor the attribute `shape`"
+        )
     if shipped is None or not shipped.needs_images:
         return None
     if len(shape) != 3:

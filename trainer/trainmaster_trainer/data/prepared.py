@@ -38,7 +38,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices) -> tuple[Sample, Tensor]:
         """Return unscaled samples, float32 of (n, *shape), and targets of (n,).
 
         Targets are int64 classes, or float32 or float64 numbers.
@@ -277,15 +277,17 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
-    is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
-    if normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
+    # encoded rows are scaled already, with statistics of the train split; several tensors, or ragged ones, never are
+    can_be_scaled = getattr(data.rows, "can_be_scaled", True) and not isinstance(data.rows, FittedRows)
+    first, y = data.rows.batch(chosen[:1])
+    if normalize and can_be_scaled and isinstance(first, Tensor) and first.is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()
         data.std = torch.where(std > 0, std, torch.ones_like(std))
-    _, y = data.rows.batch(chosen[:1])
+    declared: Tensor | None = getattr(data.rows, "targets", None)  # of all rows, without reading them
     if y.is_floating_point():
-        _, y = data.rows.batch(chosen)
+        y = data.rows.batch(chosen)[1] if declared is None else declared[torch.from_numpy(data.train)]
         data.target_mean = float(y.double().mean())
         data.target_std = float(y.double().std(correction=0)) or 1.0
 
@@ -296,7 +298,9 @@ def _mean(rows: Rows, chosen: Indices, over: tuple[int, ...], of: Callable[[Tens
     total = torch.zeros(1, dtype=torch.float64)
     count = 0
     for start in range(0, len(chosen), at_once):
-        x = rows.batch(chosen[start : start + at_once])[0].double()
+        x = rows.batch(chosen[start : start + at_once])[0]
+        assert isinstance(x, Tensor)
+        x = x.double()
         total = total + of(x).sum(dim=over, keepdim=True)[0]
         count += x.numel() // x.shape[1]
     return total / count

@@ -37,7 +37,8 @@ def evaluate(
     model.eval()
     loss, metrics = task.metrics()
     mine = rows[rank::world_size]  # no padding: a row that is evaluated twice would count twice
-    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(loader.data.inputs.shape)))
+    shape = loader.data.inputs.shape  # unknown where samples differ: then as many as there is memory for in training
+    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(shape))) if shape else loader.micro_batch
     for batch in loader.evaluation(mine[start : start + at_once] for start in range(0, len(mine), at_once)):
         output = forward(model, batch.x)
         loss.update(output, batch.y)
