@@ -160,6 +160,7 @@ class Pool:
             pin_memory=self._workers.pin,
             persistent_workers=True,
             multiprocessing_context="forkserver" if is_remote else "fork",
+            generator=torch.Generator(),  # else its seed is drawn from the RNG that dropout draws from
         )
 
 

@@ -215,12 +215,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         DataError: More classes in the data than the task has.
     """
     spec, task = training.data, training.task
-    if task.num_classes is not None and len(rows.labels) > task.num_classes:
-        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
-        raise DataError(
-            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
-            f"set task.numClasses to {len(rows.labels)}"
-        )
+    require_classes(rows, training)
     classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
     if division is None and isinstance(rows, FittedRows):
         division = rows.divide(spec)
@@ -246,8 +241,19 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
                 "doesn't have; use uniform"
             )
         found.train_classes = classes[division.train]
-    _measure(found, normalize=spec.normalize)
+    measure(found, normalize=spec.normalize)
     return found
+
+
+def require_classes(rows: Rows, training: Training) -> None:
+    """Reject data with more classes than the task has."""
+    spec, task = training.data, training.task
+    if task.num_classes is not None and len(rows.labels) > task.num_classes:
+        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
+        raise DataError(
+            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
+            f"set task.numClasses to {len(rows.labels)}"
+        )
 
 
 def _require_undivided(spec: Data) -> None:
@@ -272,7 +278,7 @@ def _require_rows(division: Division, rows: int, spec: Data) -> None:
         raise ConfigurationError("; ".join(problems))
 
 
-def _measure(data: Prepared, *, normalize: bool) -> None:
+def measure(data: Prepared, *, normalize: bool) -> None:
     """Return statistics of the train split; of its first rows if each has to be decoded (the split is shuffled)."""
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred

@@ -89,7 +89,7 @@ class Returned:
             self._require_finite(numbers, x)
             self._require_tokens(numbers, x)
         elif isinstance(first, dict):
-            x = {name: torch.stack([each[name] for each in samples]) for name in first}  # type: ignore[index]
+            x = {name: torch.stack([each[name] for each in samples]) for name in first}  # type: ignore[index, call-overload]
         else:
             x = tuple(torch.stack([each[at] for each in samples]) for at in range(len(first)))  # type: ignore[index]
         targets = torch.tensor([y for _, y in pairs], dtype=torch.int64 if self.about.is_classes else torch.float64)
