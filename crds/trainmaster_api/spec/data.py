@@ -114,6 +114,9 @@ class Data(Model):
     missing: Missing = "error"
     """What to do with missing values of features: reject the data, fill them in (numbers and times: the median of the
     train split; categories: a category of their own), or drop the rows, which are counted. Tables only."""
+    categories: Literal["oneHot", "index"] = "oneHot"
+    """How a categorical column becomes features: `oneHot` (one per category) or `index` (one, the number of the
+    category), for models that embed it, as mlp and classes of your own do. Tables only."""
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
     """Side length in pixels that images from a folder are resized to."""
     channels: Literal[1, 3] = 3

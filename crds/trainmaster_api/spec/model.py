@@ -21,7 +21,7 @@ class MlpArgs(Model):
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Non-linearity between layers."""
     embedding: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Width of the embedding of each categorical column, with `data.categories: index`. Default: 1.6 n^0.56 for n
+    """Width of the embedding of each categorical column, with data.categories `index`. Default: 1.6 n^0.56 for n
     categories, at most 50."""
 
 

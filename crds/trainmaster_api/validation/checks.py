@@ -132,6 +132,14 @@ def _features(spec: Spec) -> Iterator[Problem]:
         yield Problem(f"{_DATA}.features", words)
 
 
+@_check(f"{_DATA}.source", f"{_DATA}.categories")
+def _categories(spec: Spec) -> Iterator[Problem]:
+    """`data.categories` is accepted for tables only."""
+    data = spec.training.data
+    if data.categories != "oneHot" and _has_no_columns(data):
+        yield Problem(f"{_DATA}.categories", "only a table has columns of categories: remove it")
+
+
 @_check(f"{_DATA}.target", f"{_DATA}.features")
 def _features_target(spec: Spec) -> Iterator[Problem]:
     """`data.features` must not contain the target."""

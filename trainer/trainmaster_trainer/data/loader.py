@@ -6,6 +6,7 @@ micro-batches by row number, so there is no loader state to resume from: a new i
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -148,7 +149,8 @@ class Pool:
         # A forked process has no threads, and the S3 client needs its own: there the processes are forked from a server
         # that has never had a client. Elsewhere a fork is faster, and takes what can't be pickled.
         files = getattr(self._maker.rows, "files", None)
-        is_remote = files is not None and files.store.is_s3
+        context = multiprocessing.get_context("forkserver" if files is not None and files.store.is_s3 else "fork")
+        context.set_forkserver_preload([__name__])  # torch is imported once, and not by each process
         return DataLoader(
             self._maker,  # type: ignore[arg-type]  # has what a map-style dataset needs
             batch_size=None,
@@ -159,7 +161,7 @@ class Pool:
             worker_init_fn=_begin,
             pin_memory=self._workers.pin,
             persistent_workers=True,
-            multiprocessing_context="forkserver" if is_remote else "fork",
+            multiprocessing_context=context,
             generator=torch.Generator(),  # else its seed is drawn from the RNG that dropout draws from
         )
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from trainmaster_trainer.data.draws import seeded
@@ -313,7 +314,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor):
         if one.dtype != other.dtype or one.shape != other.shape:
             return False
-        return bool(((one == other) | ((one != one) & (other != other))).all())
+        return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
     if isinstance(one, dict):
