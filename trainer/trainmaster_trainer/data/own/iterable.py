@@ -250,9 +250,7 @@ def _require_possible(spec: Spec) -> None:
     data = spec.training.data
     problems = []
     if data.split.by not in (None, "random"):
-        problems.append(
-            f"data.split.by: {data.split.by} needs rows that are all known before the first step; remove it"
-        )
+        problems.append(f"data.split.by: {data.split.by} needs rows that are known before the first step; remove it")
     if data.sampling != "uniform":
         problems.append(f"data.sampling: {data.sampling} needs the class of every row; use uniform")
     if data.dedupe:
