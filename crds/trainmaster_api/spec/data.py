@@ -16,9 +16,11 @@ from .part import Call, Reference
 from .table import ColumnName, ColumnSpec, Csv, Missing
 
 DATA_CALL = Call(
-    offered=("base_dir",),
-    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It is called with `args`, "
-    "and with `base_dir` (the job's folder) if its signature has it.",
+    offered=("base_dir", "split", "rank", "world_size"),
+    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target); or an iterable one: "
+    "`__iter__` that yields them, with `state_dict` and `load_state_dict`. It is called with `args`, and with "
+    "`base_dir` (the job's folder) if its signature has it; an iterable class also with `split` (`train`, "
+    "`validation` or `test`: an object for each), `rank` and `world_size` (it reads a part of its own).",
 )
 
 

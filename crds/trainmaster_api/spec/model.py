@@ -73,10 +73,16 @@ class TransformerArgs(BlockArgs):
 
 MODELS = Family(
     "model",
-    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features."),
-    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
-    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
-    Shipped("transformer", TransformerArgs, "Transformer encoder for text, mean over the tokens.", needs_text=True),
+    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features.", needs_shape=True),
+    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True, needs_shape=True),
+    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True, needs_shape=True),
+    Shipped(
+        "transformer",
+        TransformerArgs,
+        "Transformer encoder for text, mean over the tokens.",
+        needs_text=True,
+        needs_shape=True,
+    ),
     call=Call(
         offered=("input_shape", "vocabulary", "outputs", "num_classes"),
         words="A class or a function that returns a `torch.nn.Module`. It is called with `args`, and with "
@@ -97,13 +103,19 @@ def shape_problem(model: ModelPart, shape: tuple[int, ...], *, is_text: bool = F
 
     Args:
         model: A model whose arguments are valid.
-        shape: Shape of one sample: (features,), (channels, height, width) or (tokens,).
+        shape: Shape of one sample: (features,), (channels, height, width) or (tokens,); empty where samples differ.
         is_text: Whether samples are tokens.
 
     Returns:
         Field of the model and a message, or None if it fits or isn't a built-in model.
     """
     shipped = MODELS.get(model.name)
+    if shipped is not None and shipped.needs_shape and not shape:
+        return "name", (
+            f"{model.name} needs samples that are one tensor of a known shape, and those of this dataset are collated "
+            "or are several tensors; use a model of your own (class), or give a dataset whose `collate` returns one "
+            "tensor the attribute `shape`"
+        )
     if shipped is not None and shipped.needs_text != is_text:
         names = [each.name for each in MODELS if each.needs_text]
         if is_text:

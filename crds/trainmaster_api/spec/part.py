@@ -47,6 +47,7 @@ class Shipped:
         tasks: Tasks that it fits; empty: all.
         needs_images: Whether it works on images only.
         needs_text: Whether it works on text only; a model that doesn't need text takes none.
+        needs_shape: Whether all its samples must be one tensor of the same shape.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Shipped:
     tasks: tuple[str, ...] = ()
     needs_images: bool = False
     needs_text: bool = False
+    needs_shape: bool = False
 
 
 @dataclass(frozen=True)

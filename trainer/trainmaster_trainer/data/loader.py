@@ -179,6 +179,7 @@ class Pool:
             pin_memory=self._workers.pin,
             persistent_workers=True,
             multiprocessing_context=context,
+            generator=torch.Generator(),  # else its seed is drawn from the RNG that dropout draws from
         )
 
 
@@ -220,6 +221,7 @@ class Loader:
     ) -> None:
         self.data, self._sampler, self._total_steps = data, sampler, total_steps
         self._micro_batches, self._rank, self._world_size = micro_batches, rank, world_size
+        self.micro_batch = max(1, sampler.batch_size // world_size // micro_batches)
         maker = Maker(data.rows, seed, rank, mix)
         # one of each, because the steps that are made ahead stay so while the validation split is evaluated
         self._training, self._evaluation, self._here = (

@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainmaster_trainer.data.sentences import MOST_NAMED
 from trainmaster_trainer.errors import DataError
 
-from .problems import MOST, Problems
+from .problems import Problems
 from .table import ARROW, Column, ColumnType, Part
 from .text import PACKED_ERRORS, chunks_of
 from .types import Where, inexact_integers, text_or_times, typed
@@ -246,20 +247,20 @@ class JsonReader:
         inexact += sum(inexact_integers(pa.chunked_array([each.cast(pa.large_string()).drop_null()])) for each in whole)
         values = _joined(pieces, ColumnType.NUMBER)
         beyond = np.flatnonzero(pc.fill_null(pc.is_inf(values), False).to_numpy())
-        for row in beyond[:MOST].tolist():
+        for row in beyond[:MOST_NAMED].tolist():
             self.problems.add(f"{where(row)}, column {name}: is beyond what a 64-bit float holds")
-        self.problems.more(max(0, len(beyond) - MOST))
+        self.problems.more(max(0, len(beyond) - MOST_NAMED))
         notes = (f"{inexact:,} integers as the nearest number",) if inexact else ()
         return Column(name, ColumnType.NUMBER, values, notes)
 
     def _nested(self, name: str, pieces: list[_Piece], where: Where) -> None:
         rows = [row for piece in pieces for row in piece.nested]
-        for row in rows[:MOST]:
+        for row in rows[:MOST_NAMED]:
             self.problems.add(
                 f"{where(row)}, column {name}: is a list or an object; write it as columns of its own, or set "
                 f"data.columns.{name}.role to ignore"
             )
-        self.problems.more(max(0, len(rows) - MOST) + sum(piece.more for piece in pieces))
+        self.problems.more(max(0, len(rows) - MOST_NAMED) + sum(piece.more for piece in pieces))
 
 
 def _lines(name: str, content: bytes) -> Iterator[bytes]:
@@ -279,7 +280,9 @@ def _piece(values: list[Any], row: int) -> _Piece:
     first = {kind: (row + (at := types.index(kind)), values[at]) for kind in kinds}
     if kinds & {dict, list}:
         nested = [row + index for index, kind in enumerate(types) if kind in (dict, list)]
-        return _Piece(pa.nulls(len(values)), first, nested=tuple(nested[:MOST]), more=max(0, len(nested) - MOST))
+        return _Piece(
+            pa.nulls(len(values)), first, nested=tuple(nested[:MOST_NAMED]), more=max(0, len(nested) - MOST_NAMED)
+        )
     if kinds == {bool}:
         return _Piece(pa.array(values, pa.bool_()), first)
     if kinds == {str}:
