@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainmaster_api.spec.images import is_archive
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.references import check_references
 from trainmaster_api.validation.validate import Problem, format_problems
@@ -56,11 +57,14 @@ def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     if kind == "sklearn" or "://" in source or address.startswith("/"):
         return []
     found = folder / address
-    if kind == "images" and not found.is_dir():
-        return [Problem("spec.training.data.source", f"folder {found} does not exist", f'"{source}"')]
-    if kind != "images" and not found.is_file():
-        return [Problem("spec.training.data.source", f"file {found} does not exist", f'"{source}"')]
-    return []
+    what = "file" if kind != "images" or is_archive(address) else "folder"
+    if kind != "images" and "*" in address and not found.exists():  # a pattern: its folder must be there
+        while "*" in str(found.relative_to(folder)):
+            found = found.parent
+        what = "folder"
+    if found.is_dir() if what == "folder" else found.exists():  # a table may be a folder of files
+        return []
+    return [Problem("spec.training.data.source", f"{what} {found} does not exist", f'"{source}"')]
 
 
 def _read(name: str) -> str:

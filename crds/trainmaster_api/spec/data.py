@@ -58,7 +58,10 @@ SKLEARN_SETS: dict[str, SklearnSet] = {
 }
 
 
-TABLE_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst", ".parquet")
+TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
+TABLE_ENDINGS = (
+    ".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet",
+)  # fmt: skip
 """What names of tables end in. A source of another name is a table if `data.format` is given."""
 
 
@@ -90,15 +93,16 @@ class Data(Model):
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("source", "class")
 
     source: Source | None = None
-    """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv or .parquet
-    file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
-    `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
-    file on a laptop and to the container's working directory in a cluster."""
+    """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv, .jsonl or
+    .parquet file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
+    `images:<folder or s3:// prefix>` with one sub-folder per class, or a .zip, .tar, .tar.gz or .tgz of such a folder.
+    A relative path is relative to the TrainingJob's file on a laptop and to the container's working directory in a
+    cluster."""
     reference: Reference = None
     """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}
     """Arguments of the class."""
-    format: Literal["csv", "tsv", "parquet"] | None = None
+    format: TableFormat | None = None
     """Format of a table. Default: by the ending of the source. A folder, or a file of another name, needs it."""
     csv: Csv = Csv()
     """How CSV and TSV files are read."""
@@ -106,7 +110,7 @@ class Data(Model):
     """Words of CSV and TSV files that mean null, in place of the default: the empty cell, NA, N/A, n/a, NaN, nan, NULL,
     null, None and #N/A. A quoted word is text. In the target, only the empty cell is null, unless this is declared."""
     target: ColumnName | None = None
-    """Column to predict; required for CSV and Parquet, not accepted for other sources."""
+    """Column to predict; required for tables, not accepted for other sources."""
     features: Annotated[list[ColumnName], Field(min_length=1, max_length=4096)] | None = None
     """Columns to predict from. Default: every column that has a role. Tables only."""
     columns: Annotated[dict[ColumnName, ColumnSpec], Field(max_length=4096)] = {}
@@ -152,12 +156,17 @@ class Data(Model):
         return SKLEARN_SETS.get(name) if kind == "sklearn" else None
 
     @property
+    def is_images(self) -> bool:
+        """Whether the rows are images."""
+        return (self.source or "").startswith("images:")
+
+    @property
     def is_table(self) -> bool:
         """Whether the source is a table: its name ends as one, or its format is given."""
         return self.table_format is not None
 
     @property
-    def table_format(self) -> Literal["csv", "tsv", "parquet"] | None:
+    def table_format(self) -> TableFormat | None:
         """Format of the table that the source is; None: it isn't one."""
         source = (self.source or "").lower().rstrip("/")
         if not source or source.startswith(("sklearn:", "images:")):
@@ -165,5 +174,5 @@ class Data(Model):
         if self.format is not None:
             return self.format
         ending = next((ending for ending in TABLE_ENDINGS if source.endswith(ending)), "")
-        formats: dict[str, Literal["csv", "tsv", "parquet"]] = {"csv": "csv", "tsv": "tsv", "parquet": "parquet"}
+        formats: dict[str, TableFormat] = {"csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "parquet": "parquet"}
         return formats.get(ending.split(".")[1]) if ending else None

@@ -18,7 +18,9 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .division import Division, Keys, divide
 from .order import Indices
-from .sample import Inputs, Sample, apply
+from .sample import BYTE, Inputs, Sample, apply
+from .sentences import first_of, quoted
+from .spellings import look_alikes
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -176,6 +178,8 @@ class Prepared:
             y = ((y.double() - self.target_mean) / self.target_std).float()
         y = y.to(device, non_blocking=True)
         x = apply(x, lambda each: each.to(device, non_blocking=True))
+        if isinstance(x, Tensor) and x.dtype == torch.uint8:  # pixels, which are a quarter of the size until here
+            x = x.float() / BYTE
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return x, y  # tokens, or several tensors: there is nothing to scale
         return (x - self.mean) / self.std, y
@@ -231,7 +235,11 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, FittedRows) else ())),
+        warnings=(
+            *division.warnings,
+            *_alike(rows.labels),
+            *(rows.check(division) if isinstance(rows, FittedRows) else ()),
+        ),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -245,6 +253,15 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
     return found
 
 
+def _alike(labels: list[str]) -> list[str]:
+    """Return a warning of classes that a reader takes for one."""
+    groups = look_alikes(labels)
+    return [
+        f"classes {first_of([quoted(group) for group in groups])} differ in case, space or invisible characters only, "
+        "and are different classes; write them alike if they are one"
+    ] if groups else []  # fmt: skip
+
+
 def require_classes(rows: Rows, training: Training) -> None:
     """Reject data with more classes than the task has."""
     spec, task = training.data, training.task
@@ -254,6 +271,8 @@ def require_classes(rows: Rows, training: Training) -> None:
             f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
             f"set task.numClasses to {len(rows.labels)}"
         )
+    if task.name == "classification" and len(rows.labels) == 1:
+        raise DataError(f"{spec.label} has one class only, {rows.labels[0]!r}: there is nothing to predict")
 
 
 def _require_undivided(spec: Data) -> None:
@@ -285,8 +304,11 @@ def measure(data: Prepared, *, normalize: bool) -> None:
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
     # encoded rows are scaled already, with statistics of the train split; several tensors, or ragged ones, never are
     can_be_scaled = getattr(data.rows, "can_be_scaled", True) and not isinstance(data.rows, FittedRows)
+    known = getattr(data.rows, "statistics", None)  # mean and standard deviation of each channel
     first, y = data.rows.batch(chosen[:1])
-    if normalize and can_be_scaled and isinstance(first, Tensor) and first.is_floating_point():
+    if normalize and known is not None:
+        data.mean, data.std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in known)
+    elif normalize and can_be_scaled and isinstance(first, Tensor) and first.is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()

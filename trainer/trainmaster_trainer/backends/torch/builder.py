@@ -18,6 +18,7 @@ from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
 from trainmaster_trainer.data import Prepared, identity, load_data
+from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.data.own import IterableRows
@@ -170,7 +171,7 @@ def build(context: Context) -> Setup:
     if training.distributed.sync_batch_norm and context.world_size > 1:
         model = synchronize_batch_norm(model, context.device, training.model.label)
     _require_tensors(model, training.model.label)
-    sampler, loader, total_steps = feed(context, data)
+    sampler, loader, total_steps = feed(context, data, task.outputs)
     early = training.loop.early_stopping
     setup = Setup(
         context=context,
@@ -201,7 +202,7 @@ def build(context: Context) -> Setup:
     return setup
 
 
-def feed(context: Context, data: Prepared) -> tuple[Sampler | StreamOrder, Loader | StreamLoader, int]:
+def feed(context: Context, data: Prepared, outputs: int) -> tuple[Sampler | StreamOrder, Loader | StreamLoader, int]:
     """Return the order of the data, what makes its batches, and the number of steps of the run."""
     training = context.job.spec.training
     seed, micro_batches = training.loop.seed, training.loop.gradient_accumulation
@@ -217,7 +218,7 @@ def feed(context: Context, data: Prepared) -> tuple[Sampler | StreamOrder, Loade
     total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
     loader = Loader(
         data, sampler, total_steps, seed=seed, micro_batches=micro_batches, rank=rank, world_size=world_size,
-        workers=workers,
+        workers=workers, mix=Mix.of(training.data, outputs),
     )  # fmt: skip
     return sampler, loader, total_steps
 

@@ -63,6 +63,11 @@ class NumericCode:
         """Return the column's name, and that of the indicator."""
         return [self.name, f"{self.name} is missing"] if self.indicator else [self.name]
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the number is changed at all."""
+        return (self.offset, self.mean, self.std) != (0, 0.0, 1.0)
+
     def write(self, column: Column, out: Out) -> None:
         """Write the scaled number."""
         values = shifted(column, self.offset)
@@ -76,7 +81,7 @@ class NumericCode:
     def words(self) -> str:
         """Say mean and standard deviation."""
         scaled = f"scaled: mean {self.offset + self.mean:.6g}, std {self.std:.6g}"
-        return (scaled if (self.offset, self.mean, self.std) != (0, 0.0, 1.0) else "as it is") + _filled(
+        return (scaled if self.is_scaled else "as it is") + _filled(
             self.missing, None if self.fill is None else f"{self.offset + self.fill:.6g}", self.indicator
         )
 

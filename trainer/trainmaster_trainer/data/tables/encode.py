@@ -14,12 +14,15 @@ import numpy.typing as npt
 from trainmaster_api.spec.task import Task
 
 from .accepted import ACCEPTED, check_cells
-from .cells import Codes, Problems, categories, numbers
-from .codes import CategoricalCode, Code, Out, code_from, fit_code
+from .cells import FLOAT32_MAX, Codes, Problems, categories, numbers
+from .codes import CategoricalCode, Code, NumericCode, Out, code_from, fit_code
 from .roles import Planned
 from .table import Column, ColumnType, Table
 
 VERSION = 1
+FARTHEST = 1e12
+"""Largest scaled number, in standard deviations of the train split. A network's squares of larger ones overflow, which
+would be a NonFiniteLoss with no word about the cell."""
 
 SAME_CATEGORIES: dict[ColumnType, tuple[ColumnType, ...]] = {
     ColumnType.TEXT: (ColumnType.TEXT, ColumnType.INTEGER),
@@ -93,7 +96,7 @@ class Encoder:
             kept: Row numbers, in order; default: all.
 
         Raises:
-            DataError: A number is so far from those of the train split that scaling makes it infinite.
+            DataError: A number is more than FARTHEST standard deviations from those of the train split.
         """
         widths = [len(code.features()) for code in self.codes]
         rows = len(table) if kept is None else len(kept)
@@ -104,7 +107,8 @@ class Encoder:
             part = out[:, start : start + width] if kept is None else np.empty((len(table), width), np.float32)
             with np.errstate(over="ignore"):
                 code.write(column, part)
-            wrong = np.asarray(~np.isfinite(part).all(axis=1))
+            is_plain = isinstance(code, NumericCode) and not code.is_scaled
+            wrong = np.asarray(~(np.abs(part) <= (FLOAT32_MAX if is_plain else FARTHEST)).all(axis=1))
             if kept is not None:
                 out[:, start : start + width] = part[kept]
                 wrong &= np.isin(np.arange(len(table)), kept)

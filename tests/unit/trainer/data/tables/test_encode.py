@@ -99,3 +99,14 @@ def test_report_fits_its_width_and_says_what_is_left_out() -> None:
     assert max(map(len, text.splitlines())) <= 100
     assert "left out: one: has one value only, 3" in text
     assert json.loads(json.dumps(rows.report.wire()))["rows"] == 60
+
+
+def test_value_that_a_network_would_overflow_on_is_refused_with_its_row() -> None:
+    """Within float32 as it is, and in no row of the train split."""
+    values = [float(i % 7) for i in range(60)]
+    values[55] = 3e38
+    with pytest.raises(DataError, match=r"row 56, column a: 3e\+38 is too far from the values of the train split"):
+        fitted({"a": (ColumnType.NUMBER, values)})
+    assert fitted({"a": (ColumnType.NUMBER, values)}, normalize=False).x[55, 0] == np.float32(3e38)
+    values[55] = 1e9
+    fitted({"a": (ColumnType.NUMBER, values)})
