@@ -122,13 +122,13 @@ def test_lock_does_not_stay_with_a_process_that_was_forked_meanwhile(
 ) -> None:
     """Processes that make batches are forked while another thread saves a checkpoint."""
     store, idle = Store(str(tmp_path)), multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
-    read = store.get_versioned
+    read = Store.get_versioned
 
-    def fork_first(path: str) -> tuple[bytes, str] | None:
+    def fork_first(self: Store, path: str) -> tuple[bytes, str] | None:
         idle.start()
-        return read(path)
+        return read(self, path)
 
-    monkeypatch.setattr(store, "get_versioned", fork_first)
+    monkeypatch.setattr(Store, "get_versioned", fork_first)
     store.put_if("a", b"1", None)
     try:
         with (tmp_path / LOCK).open("w") as handle:
