@@ -13,6 +13,8 @@ from trainmaster_trainer.context import Report
 
 from tests.unit.trainer.harness import Recording, small_job, train
 
+PARTS = Path(__file__).parent / "parts"
+
 
 class Telling(Recording):
     def report(self, report: Report) -> None:
@@ -27,8 +29,8 @@ def long_job() -> TrainingJob:
     )
 
 
-def own_job(name: str, workers: int = 2, **data: Any) -> TrainingJob:
-    """Data of parts/own_data.py, which is to be in the job's folder, read by processes; dropout draws, too."""
+def own_job(name: str, workers: int = 2, duration: str = "10ep", **data: Any) -> TrainingJob:
+    """Data of parts/own_data.py, read by processes; dropout draws, too."""
     return small_job(
         {
             "spec.training.task": {"name": "classification"},
@@ -37,7 +39,7 @@ def own_job(name: str, workers: int = 2, **data: Any) -> TrainingJob:
             },
             "spec.training.model.args": {"hidden": [16], "dropout": 0.1},
             "spec.training.optimizer": {"name": "adamw", "lr": 0.01},
-            "spec.training.loop": {"duration": "15ep", "clipNorm": 1.0, "seed": 3, "gradientAccumulation": 2},
+            "spec.training.loop": {"duration": duration, "clipNorm": 1.0, "seed": 3, "gradientAccumulation": 2},
             "spec.checkpoint.every": "7step",
         }
     )  # fmt: skip
@@ -52,4 +54,5 @@ JOBS = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    sys.path.insert(0, str(PARTS))
     train(JOBS[sys.argv[3]](), Path(sys.argv[1]), attempt=int(sys.argv[2]), recording=Telling())
