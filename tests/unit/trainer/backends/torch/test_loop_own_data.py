@@ -12,8 +12,10 @@ import pytest
 import torch
 from trainmaster_api.layout import METRICS
 from trainmaster_api.messages import Outcome
+from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import ReportKind
+from trainmaster_trainer.failures import RankError, rank_error
 
 from tests.unit.trainer.backends.torch.killable import JOBS, PARTS, own_job
 from tests.unit.trainer.backends.torch.test_loop_resume import run_and_kill
@@ -78,3 +80,13 @@ def test_stopped_stream_of_two_ranks_continues_to_the_bit(tmp_path: Path, name: 
     train_ranks(job, parts, 2, attempt=2)
     assert weights(job, parts) == weights(job, whole)
     assert metrics(job, parts) == metrics(job, whole)
+
+
+@pytest.mark.parametrize("name", ["BrokenRow", "BrokenItem"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exception_in_a_dataset_is_the_users_wherever_it_is_read(tmp_path: Path, name: str, workers: int) -> None:
+    with pytest.raises(KeyError if workers == 0 else RankError, match="no such spiral") as caught:
+        train(own_job(name, workers), tmp_path)
+    error = rank_error(caught.value, 0, "")
+    assert error.failure_class is FailureClass.USER_CODE_ERROR
+    assert "own_data.py" in error.last_lines[0]

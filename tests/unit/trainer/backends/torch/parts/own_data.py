@@ -101,3 +101,25 @@ class Shards:
 
     def load_state_dict(self, state):
         self.at = state["at"]
+
+
+class BrokenRow(Spirals):
+    def __getitem__(self, index):
+        if index == 100:
+            raise KeyError("no such spiral")
+        return super().__getitem__(index)
+
+
+class BrokenItem(Shuffled):
+    """It breaks beyond what is read before the first step."""
+
+    held_out = 3
+
+    def __init__(self):
+        super().__init__(1000)
+
+    def __iter__(self):
+        for number, item in enumerate(super().__iter__()):
+            if number == 900:
+                raise KeyError("no such spiral")
+            yield item
