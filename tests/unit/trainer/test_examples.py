@@ -35,6 +35,7 @@ KNOWN = {
     "titanic/trainingjob.yaml": ("test/accuracy", 0.79 - 3 * 0.036),
     "titanic/by-ticket.yaml": ("test/accuracy", 0.79 - 3 * 0.029),
     "iris-parquet/trainingjob.yaml": ("test/accuracy", 0.95 - 3 * 0.05),
+    "text-docstrings/trainingjob.yaml": ("test/accuracy", 0.748 - 3 * 0.016),  # TF-IDF and logistic regression
 }
 
 
