@@ -162,7 +162,7 @@ def count_distinct(column: Column) -> int:
         return 0
     values = column.values
     if column.type is ColumnType.NUMBER:
-        values = pc.if_else(pc.is_nan(values), None, values)
+        values = pc.add(pc.if_else(pc.is_nan(values), None, values), 0.0)  # -0.0 is 0.0
     return int(pc.count_distinct(values, mode="only_valid").as_py())
 
 

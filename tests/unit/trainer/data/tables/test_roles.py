@@ -57,6 +57,19 @@ def test_roles_follow_types_and_distinct_values() -> None:
     assert found["one"].why == "has one value only, 3"
 
 
+@pytest.mark.parametrize("values", [[0.0, -0.0] * 30, [1.5, float("nan")] * 30, [2.0, None] * 30])
+def test_one_number_in_several_spellings_is_one_value(values: list[Any]) -> None:
+    found = planned(make_table(**COLUMNS | {"n": (ColumnType.NUMBER, values)}))
+    assert (found["n"].role, found["n"].distinct) == ("ignore", 1)
+
+
+def test_text_of_numbers_says_how_to_use_it() -> None:
+    found = planned(make_table(**COLUMNS | {"note": (ColumnType.TEXT, [f"{i:04d}" for i in range(60)])}))
+    assert found["note"].role == "ignore"
+    assert "each a number in quotes or with leading zeros" in found["note"].why
+    assert "declare numeric or categorical" in found["note"].why
+
+
 def test_features_only_these_and_in_their_order() -> None:
     found = planned(make_table(**COLUMNS), features=["c", "n"])
     assert [name for name, each in found.items() if each.is_feature] == ["c", "n"]
