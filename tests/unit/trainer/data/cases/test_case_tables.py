@@ -262,3 +262,58 @@ def test_value_that_float32_has_and_a_network_overflows_on(tmp_path: Path, where
 def load_split_of(folder: Path) -> Prepared:
     write(folder, {"a": A, "y": CLASSES}, "plain.csv")
     return load(folder, "plain.csv")
+
+
+# --- parts that don't belong together --------------------------------------------------------------------------------
+
+
+def part(folder: Path, number: int, content: str | bytes) -> None:
+    (folder / "days").mkdir(exist_ok=True)
+    (folder / "days" / f"{number}.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+FIRST, SECOND = text(change=lambda lines: lines[:100]), text(change=lambda lines: lines[100:])
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (SECOND.replace(",", ";"), "1.csv has no column 'a'"),
+        (SECOND.partition("\n")[2], "1.csv has no column 'a'"),
+        (SECOND.replace("a,b,y", "A,b,y"), "0.csv has no column 'A', which other files have"),
+        (SECOND.replace(".", ","), "1.csv: row 1 has 5 fields, the header 3"),
+        (SECOND[:-4], "1.csv: row 100 has "),
+        (SECOND.replace("a,b,y\n", "a,b,y\nx,1,1\n"), "1.csv: row 1, column a: 'x' is not a finite number"),
+    ],
+    ids=["delimiter", "no-header", "case", "decimal", "cut-off", "word"],
+)
+def test_part_of_another_form_is_refused_by_name(tmp_path: Path, second: str, words: str) -> None:
+    part(tmp_path, 0, FIRST)
+    part(tmp_path, 1, second)
+    assert words in refusal(tmp_path, "days", format="csv")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        SECOND.encode("utf-16"),
+        SECOND.replace("\n", "\r\n"),
+        "y,b,a\n" + "".join(",".join(line.split(",")[::-1]) + "\n" for line in LINES[100:]),
+        "\ufeff" + SECOND,
+    ],
+    ids=["utf-16", "crlf", "order", "mark"],
+)
+def test_part_that_is_written_otherwise_has_the_same_numbers(tmp_path: Path, second: str | bytes) -> None:
+    part(tmp_path, 0, FIRST)
+    part(tmp_path, 1, second)
+    data = load(tmp_path, "days", format="csv", normalize=False)
+    x, y = data.rows.batch(np.arange(ROWS))
+    np.testing.assert_array_equal(x.numpy(), np.c_[A, B].astype(np.float32))
+    np.testing.assert_array_equal(y.numpy(), CLASSES)
+
+
+def test_part_that_is_there_twice_is_said(tmp_path: Path) -> None:
+    for number, content in enumerate((FIRST, SECOND, FIRST)):
+        part(tmp_path, number, content)
+    warnings = load(tmp_path, "days", format="csv").warnings
+    assert any("of train are exact copies of rows of validation or test (0.csv: row" in each for each in warnings)
