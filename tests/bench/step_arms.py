@@ -146,7 +146,7 @@ def _start(steps: int) -> tuple[Prepared, nn.Module]:
     data = load_data(asked, Path(), {})
     data.move(torch.device("cpu"))
     torch.manual_seed(0)
-    return data, build_model(asked.spec.training.model, data.rows.shape, 10)
+    return data, build_model(asked.spec.training.model, data.inputs, 10)
 
 
 def _endless(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:

@@ -83,7 +83,7 @@ def arguments(
         path: The part in the spec: `model`.
         how: The contract's description of the call.
         args: `args` of the part.
-        offered: Values of what `how` offers where the signature names it and `args` doesn't.
+        offered: Values of what `how` offers where the signature names it and `args` doesn't; some may not be there.
         fields: Values of arguments that come from fields of the part.
 
     Raises:
@@ -94,12 +94,12 @@ def arguments(
         target,
         args,
         positional=how.positional if inspect.isclass(target) else how.function_positional,
-        offered=how.offered,
+        offered=[name for name in how.offered if name in values],
         fields={name: how.fields[name] for name in given},
     )
     if findings:
         raise ConfigurationError("; ".join(f"{path}.{each.field}: {each.message}" for each in findings))
-    return {**{name: values[name] for name in how.offered if _names(target, name)}, **given, **args}
+    return {**{name: values[name] for name in how.offered if name in values and _names(target, name)}, **given, **args}
 
 
 def _names(target: Callable[..., Any], argument: str) -> bool:

@@ -14,6 +14,7 @@ from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.data.sample import Inputs
 from trainmaster_trainer.data.tables.encode import Encoder
 from trainmaster_trainer.data.tables.table import Table
 from trainmaster_trainer.errors import ConfigurationError
@@ -100,7 +101,7 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
     if code is not None:
         use_folder(code)
     try:
-        model = build_model(training.model, tuple(data["shape"]), data["outputs"])
+        model = build_model(training.model, Inputs.read(data), data["outputs"])
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{store.uri}/{MODEL} was trained with {training.model.label}, which can't be built here: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from trainmaster_api.spec.task import Task
 
 from .accepted import ACCEPTED, check_cells
 from .cells import FLOAT32_MAX, Codes, Problems, categories, numbers
-from .codes import Code, NumericCode, Out, code_from, fit_code
+from .codes import CategoricalCode, Code, NumericCode, Out, code_from, fit_code
 from .roles import Planned
 from .table import Column, ColumnType, Table
 
@@ -43,15 +44,24 @@ class Encoder:
     codes: tuple[Code, ...]
 
     @classmethod
-    def fit(cls, plans: Sequence[Planned], train: Codes, *, normalize: bool) -> Encoder:
+    def fit(cls, plans: Sequence[Planned], train: Codes, *, normalize: bool, is_index: bool = False) -> Encoder:
         """Measure the train split, and nothing else.
 
         Args:
             plans: What becomes of each column.
             train: Row numbers of the train split in the table.
             normalize: Whether numbers and times are scaled; if not, numbers stay as they are.
+            is_index: Whether a category is its number, and not a feature of its own.
         """
-        return cls(tuple(fit_code(planned, train, normalize=normalize) for planned in plans if planned.is_feature))
+        features = [planned for planned in plans if planned.is_feature]
+        return cls(tuple(fit_code(each, train, normalize=normalize, is_index=is_index) for each in features))
+
+    @property
+    def categories(self) -> tuple[tuple[int, int], ...]:
+        """The features that are numbers of categories, with how many there are."""
+        starts = itertools.accumulate((len(code.features()) for code in self.codes), initial=0)
+        codes = zip(starts, self.codes, strict=False)
+        return tuple((at, code.number) for at, code in codes if isinstance(code, CategoricalCode) and code.is_index)
 
     @property
     def features(self) -> list[str]:

@@ -46,9 +46,10 @@ class TableRows(FittedRows):
 
     encoder: Encoder
     report: Report
+    categories: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, table: Table, data: Data, task: Task) -> None:
-        self.table, self.normalize = table, data.normalize
+        self.table, self.normalize, self._is_index = table, data.normalize, data.categories == "index"
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
@@ -100,7 +101,8 @@ class TableRows(FittedRows):
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize)
+        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize, is_index=self._is_index)
+        self.categories = self.encoder.categories
         kept = self.kept if len(self.kept) < len(self.table) else None
         self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
         self.shape, self.features = tuple(self.x.shape[1:]), self.encoder.features

@@ -99,6 +99,18 @@ def typed(name: str, values: pa.ChunkedArray, decimal: str, where: Where, proble
     return Column(name, ColumnType.TEXT, values, notes)
 
 
+def text_or_times(name: str, values: pa.ChunkedArray, where: Where, problems: Problems) -> Column:
+    """Return a column of a format that has numbers and booleans but no times: times if all of its cells are."""
+    text = _Text(name, values, values.drop_null() if values.null_count else values, where)
+    notes: tuple[str, ...] = ()
+    if looks_like_time(text.cells):
+        times = _times(text, problems)
+        if isinstance(times, Column):
+            return times
+        notes = times
+    return Column(name, ColumnType.TEXT, values, notes)
+
+
 def _boolean(text: _Text) -> Column | None:
     if str(text.cells[0].as_py()).lower() not in {"true", "false"}:
         return None

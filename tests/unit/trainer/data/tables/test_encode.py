@@ -43,6 +43,15 @@ def test_categories_are_those_of_the_train_split_and_another() -> None:
     assert rows.x[[0, 1, 59]].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
 
 
+def test_categories_as_numbers_begin_with_all_others() -> None:
+    values: list[Any] = ["b", "a", None, "a"] * 10 + ["z"] * 20
+    rows = fitted({"n": (ColumnType.NUMBER, [float(i % 7) for i in range(60)]), "c": (ColumnType.TEXT, values)},
+                  missing="impute", categories="index")  # fmt: skip
+    assert rows.features == ["n", "c"]
+    assert rows.x[[0, 1, 2, 59], 1].tolist() == [2, 1, 3, 0]
+    assert rows.categories == ((1, 4),)
+
+
 def test_impute_is_the_median_of_the_train_split() -> None:
     values: list[Any] = [float(i) for i in range(60)]
     values[50] = None
