@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from trainmaster_api.spec.data import SPLIT_WORDS
 
 from .division import Division
 from .duplicates import Copies, codes_of, copies, row_ids
 from .order import Indices
 from .scores import Score, alone
-from .sentences import first_of
+from .sentences import first_of, quoted
 from .split import SPLITS
 from .tables.table import Column, ColumnType, Table
 
@@ -103,6 +104,7 @@ def check(
     found += _predictors(asked, {*copied, *indexes})
     found += _duplicates(asked)
     found += _groups(asked)
+    found += _said_splits(asked)
     if is_classification:
         found += _missing_classes(asked)
     return found
@@ -343,6 +345,27 @@ def _groups(asked: _Checked) -> Iterator[Finding]:
         "has seen. Set data.split.by: group; where files of their own are the splits, move each group into one file"
     )
     yield Finding("warn", words, {"kind": "group", "column": asked.group, "groups": len(split_groups)})
+
+
+def _said_splits(asked: _Checked) -> Iterator[Finding]:
+    """Yield columns that say the split of each row where the split doesn't go by one."""
+    known = {word for words in SPLIT_WORDS.values() for word in words}
+    for column in asked.table.columns if asked.division.by != "column" else ():
+        if column.type is not ColumnType.TEXT or column.name == asked.target.name:
+            continue
+        few = pc.unique(column.values.slice(0, LEAST_ROWS)).drop_null().to_pylist()
+        if not few or not {word.strip().lower() for word in few} <= known:
+            continue  # nearly every column
+        words = [word for word in pc.unique(column.values).to_pylist() if word is not None]
+        if len(words) < 2 or not {word.strip().lower() for word in words} <= known:
+            continue
+        is_feature = any(each.name == column.name for each in asked.features)
+        sentence = (
+            f"column `{column.name}` says {quoted(sorted(words))}, and the split doesn't go by it"
+            f"{'; it is a feature' if is_feature else ''}: set data.split.by: column and data.split.column: "
+            f"{column.name}, or data.columns.{column.name}.role: ignore"
+        )
+        yield Finding("warn", sentence, {"kind": "split-column", "column": column.name})
 
 
 def _missing_classes(asked: _Checked) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -320,3 +321,21 @@ def test_a_split_by_time_along_which_the_classes_follow_each_other_is_named() ->
     found = findings(table(a=noise(), day=days, cls=y), features=["a"], division=division, time="day")
     assert kinds(found)[0] == ("warn", "sorted-by-target", "day")
     assert "a split by time trains on other targets" in found[0].sentence
+
+
+@pytest.mark.parametrize(("words", "role"), [(["train", "test"], True), (["Training", "VAL", "test"], False)])
+def test_a_column_that_says_the_split_is_named(words: list[str], role: bool) -> None:
+    said = np.array(words)[np.random.default_rng(0).integers(0, len(words), ROWS)]
+    rows = table(a=noise(), part=said, cls=coin())
+    (found,) = findings(rows, features=["a", "part"] if role else ["a"])
+    assert kinds([found]) == [("warn", "split-column", "part")]
+    assert ("; it is a feature" in found.sentence) is role
+    assert "set data.split.by: column and data.split.column: part" in found.sentence
+    by_column = replace(random_split(), by="column")
+    assert findings(rows, features=["a"], division=by_column) == []
+
+
+@pytest.mark.parametrize("words", [["test"], ["train", "car"], ["test", "teste"]])
+def test_a_column_with_other_words_says_no_split(words: list[str]) -> None:
+    other = np.array(words)[np.random.default_rng(0).integers(0, len(words), ROWS)]
+    assert findings(table(a=noise(), part=other, cls=coin())) == []

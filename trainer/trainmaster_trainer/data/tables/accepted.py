@@ -8,9 +8,10 @@ import numpy as np
 from trainmaster_api.spec.table import Missing, Role
 from trainmaster_api.spec.task import Task
 
-from .cells import FLOAT32_MAX, Problems, is_missing, is_number_text, numbers, shown
+from .cells import FLOAT32_MAX, Bools, Problems, is_missing, is_number_text, numbers, shown
 from .table import Column, ColumnType
 
+SHOWN_ROWS = 3
 _NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 
 ACCEPTED: dict[Role, tuple[ColumnType, ...]] = {
@@ -84,6 +85,12 @@ def check_target(column: Column, task: Task, distinct: int, problems: Problems) 
         if column.type is ColumnType.NUMBER:
             found = numbers(column)
             wrong = ~absent & ~((np.abs(found) <= 2.0**53) & (np.floor(found) == found))
+            if _are_most(wrong, absent):
+                problems.say(
+                    f"{path} has numbers with fractions ({first_values(column, wrong)}), and a class is a name or a "
+                    "whole number; set task.name to regression, or choose another column"
+                )
+                return
             problems.cells(
                 column, wrong, lambda value: f"{value} is not a whole number, as a class must be",
                 f"set task.name to regression, or let {name} hold names or whole numbers",
@@ -92,6 +99,12 @@ def check_target(column: Column, task: Task, distinct: int, problems: Problems) 
         problems.say(f"{path} is true or false, and a regression takes numbers; set task.name to classification")
     elif column.type is ColumnType.TEXT:
         wrong = ~is_number_text(column) & ~absent
+        if _are_most(wrong, absent):
+            problems.say(
+                f"{path} is text ({first_values(column, wrong)}), and a regression takes numbers; set task.name to "
+                "classification, or choose another column"
+            )
+            return
         problems.cells(
             column,
             wrong,
@@ -106,3 +119,14 @@ def check_target(column: Column, task: Task, distinct: int, problems: Problems) 
     else:
         found = numbers(column)
         problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, ROWS)
+
+
+def _are_most(wrong: Bools, absent: Bools) -> bool:
+    """Return whether a column is of another kind: not single cells of it are wrong, but most."""
+    return 2 * int(wrong.sum()) > int((~absent).sum())
+
+
+def first_values(column: Column, chosen: Bools) -> str:
+    """Return the first values of a column for a message: `row 1: 160.9, row 2: 168.1`."""
+    rows = np.flatnonzero(chosen)[:SHOWN_ROWS].tolist()
+    return ", ".join(f"row {row + 1}: {shown(column.values[row].as_py())}" for row in rows)

@@ -86,9 +86,10 @@ def _text(files: Files, found: Found, data: Data, kind: Literal["csv", "tsv"], l
             parts.append(part)
     if not parts:
         raise DataError(f"{files.shown} is empty")
+    what = "rows" if problems.count else "names in the header"
     for part in parts:
         _check_names(part.names, problems, f"{part.name}: " if len(parts) > 1 else "", may_start_nameless=True)
-    problems.check("Correct the rows, or set data.csv.delimiter and data.csv.quote")
+    problems.check(f"Correct the {what}, or set data.csv.delimiter and data.csv.quote")
     if empty:
         left_out.append(LeftOut(_counted(empty, "file"), "empty"))
     blank = sum(part.blank for part in parts)

@@ -19,7 +19,7 @@ from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.data.sentences import first_of
 
-from .accepted import ACCEPTED, check_cells, check_target
+from .accepted import ACCEPTED, check_cells, check_target, first_values
 from .cells import Problems, is_missing, is_number_text, shown
 from .table import Column, ColumnType, Table
 
@@ -28,7 +28,6 @@ MOST_INFERRED = 1000  # categories that a role is inferred for
 FEW = 20  # categories that are few in a table of any length
 ROWS_PER_CATEGORY = 10
 MOST_DECLARED = 10_000  # each is a float32 per row
-SHOWN_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def count_distinct(column: Column) -> int:
         return 0
     values = column.values
     if column.type is ColumnType.NUMBER:
-        values = pc.if_else(pc.is_nan(values), None, values)
+        values = pc.add(pc.if_else(pc.is_nan(values), None, values), 0.0)  # -0.0 is 0.0
     return int(pc.count_distinct(values, mode="only_valid").as_py())
 
 
@@ -269,8 +268,7 @@ def _against(column: Column, role: Role, distinct: int) -> str:
         if column.type in (ColumnType.BYTES, ColumnType.OTHER, ColumnType.EMPTY):
             what = NO_ROLE.get(column.type, f"holds {column.values.type}, which no role takes")
             return f"{column.name!r} {what}; remove it, or declare ignore"
-        rows = (~is_missing(column)).nonzero()[0][:SHOWN_ROWS].tolist()
-        cells = ", ".join(f"row {row + 1}: {shown(column.values[row].as_py())}" for row in rows)
+        cells = first_values(column, ~is_missing(column))
         fitting = ", ".join(other for other, types in ACCEPTED.items() if column.type in types)
         return (
             f"{column.name!r} is of type {column.type} ({cells}) and can't be {role}, which takes "

@@ -71,6 +71,7 @@ def lognormal(sigma: float) -> Callable[[], Any]:
     "make",
     [
         lambda: NOISE,
+        lambda: np.append(NOISE[:-2], [1 + 2.0**-40, 1 + 2.0**-41]),  # one in float32
         lognormal(2.0),  # incomes, sizes of files
         lambda: np.where(np.arange(ROWS) % 10 == 0, 50_000.0, 0.0),  # mostly zero
         lambda: but_for(999, 500 + NOISE * 300),  # within the others

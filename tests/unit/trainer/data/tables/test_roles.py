@@ -57,6 +57,26 @@ def test_roles_follow_types_and_distinct_values() -> None:
     assert found["one"].why == "has one value only, 3"
 
 
+@pytest.mark.parametrize("values", [[0.0, -0.0] * 30, [1.5, float("nan")] * 30, [2.0, None] * 30])
+def test_one_number_in_several_spellings_is_one_value(values: list[Any]) -> None:
+    found = planned(make_table(**COLUMNS | {"n": (ColumnType.NUMBER, values)}))
+    assert (found["n"].role, found["n"].distinct) == ("ignore", 1)
+
+
+def test_text_of_numbers_says_how_to_use_it() -> None:
+    found = planned(make_table(**COLUMNS | {"note": (ColumnType.TEXT, [f"{i:04d}" for i in range(60)])}))
+    assert found["note"].role == "ignore"
+    assert "each a number in quotes or with leading zeros" in found["note"].why
+    assert "declare numeric or categorical" in found["note"].why
+
+
+def test_classes_are_no_measured_numbers() -> None:
+    found = said(make_table(b=COLUMNS["b"], y=COLUMNS["n"]))
+    assert found.startswith("data.target 'y' has numbers with fractions (row 2: 0.14285714285714285, row 3: ")
+    few = (ColumnType.NUMBER, [0.5 if i == 7 else float(i % 2) for i in range(60)])
+    assert said(make_table(b=COLUMNS["b"], y=few)).startswith("x.csv: row 8, column y: 0.5 is not a whole number")
+
+
 def test_features_only_these_and_in_their_order() -> None:
     found = planned(make_table(**COLUMNS), features=["c", "n"])
     assert [name for name, each in found.items() if each.is_feature] == ["c", "n"]
@@ -115,7 +135,12 @@ def test_target_missing_is_always_an_error() -> None:
 
 
 def test_regression_refuses_text_and_booleans() -> None:
-    assert "row 1, column y: 'p' is not a finite number" in said(
-        make_table(n=COLUMNS["n"], y=COLUMNS["y"]), "regression"
+    found = said(make_table(n=COLUMNS["n"], y=COLUMNS["y"]), "regression")
+    assert found.startswith(
+        "data.target 'y' is text (row 1: 'p', row 2: 'q', row 3: 'p'), and a regression takes numbers"
+    )
+    words = (ColumnType.TEXT, ["p" if i == 7 else f"{i}" for i in range(60)])
+    assert said(make_table(n=COLUMNS["n"], y=words), "regression").startswith(
+        "x.csv: row 8, column y: 'p' is not a finite number. A regression"
     )
     assert "set task.name to classification" in said(make_table(n=COLUMNS["n"], y=COLUMNS["b"]), "regression")
