@@ -14,6 +14,7 @@ from .images import Images
 from .loading import Loading
 from .part import Call, Reference
 from .table import ColumnName, ColumnSpec, Csv, Missing
+from .text import Text
 
 DATA_CALL = Call(
     offered=("base_dir", "split", "rank", "world_size"),
@@ -127,6 +128,8 @@ class Data(Model):
     """Number of channels of images from a folder: 1 (grayscale) or 3 (RGB)."""
     images: Images = Images()
     """How image files become pixels."""
+    text: Text = Text()
+    """How a column with the role `text` becomes tokens."""
     normalize: bool = True
     """If true, scale each feature (each channel for images) to mean 0 and variance 1 with statistics of the train
     split."""
@@ -143,6 +146,11 @@ class Data(Model):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""
+
+    @property
+    def text_columns(self) -> list[str]:
+        """Names of the columns that have the role `text`."""
+        return [name for name, column in self.columns.items() if column.role == "text"]
 
     @property
     def label(self) -> str:

@@ -14,6 +14,7 @@ from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.model import shape_problem
 from trainmaster_api.spec.schedule import PlateauArgs
 from trainmaster_api.spec.task import Loss, MetricPart, Task
+from trainmaster_api.spec.text import Text
 from trainmaster_api.types import parse_count
 
 from .check import Check, registering
@@ -189,6 +190,29 @@ def _dedupe(spec: Spec) -> Iterator[Problem]:
         yield Problem(f"{_DATA}.dedupe", "is for tables only: remove it")
 
 
+@_check(f"{_DATA}.text", f"{_DATA}.columns")
+def _text(spec: Spec) -> Iterator[Problem]:
+    """`data.text` is accepted with a column of the role `text` only."""
+    data = spec.training.data
+    if data.text != Text() and not data.text_columns:
+        words = "is for a column with the role text, and data.columns declares none: declare it, or remove this"
+        yield Problem(f"{_DATA}.text", words)
+
+
+@_check(f"{_DATA}.columns", f"{_DATA}.source")
+def _text_alone(spec: Spec) -> Iterator[Problem]:
+    """A column of the role `text` can't be combined with other features, nor with an indicator."""
+    data = spec.training.data
+    if not data.text_columns:
+        return
+    for name, column in data.columns.items():
+        if column.role not in (None, "text", "group", "ignore"):
+            words = f"{name} ({column.role}) can't be combined with text ({data.text_columns[0]}): declare one ignore"
+            yield Problem(f"{_DATA}.columns", words)
+        if column.role == "text" and column.indicator:
+            yield Problem(f"{_DATA}.columns", f"{name} is text, which has no indicator of missing values: remove it")
+
+
 @_check(f"{_DATA}.sampling", f"{_TASK}.name")
 def _sampling(spec: Spec) -> Iterator[Problem]:
     """`data.sampling: balanced` is accepted for classification only."""
@@ -259,9 +283,9 @@ def _of_task(task: Task, part: Loss | MetricPart, path: str) -> Iterator[Problem
 # --- model, schedule -----------------------------------------------------------------------------------------------
 
 
-@_check(_MODEL, f"{_DATA}.source", f"{_DATA}.imageSize", f"{_DATA}.channels")
+@_check(_MODEL, f"{_DATA}.source", f"{_DATA}.imageSize", f"{_DATA}.channels", f"{_DATA}.columns")
 def _model_shape(spec: Spec) -> Iterator[Problem]:
-    """A model for images requires images, of a size that its patches divide and its blocks can halve."""
+    """A model for images requires images, of a size that its patches and blocks divide; one for text requires text."""
     data = spec.training.data
     if data.sklearn_set is not None:
         shape = data.sklearn_set.shape
@@ -271,7 +295,7 @@ def _model_shape(spec: Spec) -> Iterator[Problem]:
         shape = (len(data.features) if data.features else 1,)
     else:
         return
-    found = shape_problem(spec.training.model, shape)
+    found = shape_problem(spec.training.model, shape, is_text=bool(data.text_columns))
     if found is not None:
         yield Problem(f"{_MODEL}.{found[0]}", found[1])
 

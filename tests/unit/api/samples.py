@@ -8,6 +8,11 @@ from tests.factories import REMOVE, Changes, Json, make_job
 from tests.unit.api.image_samples import IMAGE_EXAMPLES, IMAGE_PART_EXAMPLES
 
 TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.target": "label"}
+TEXT: Changes = {
+    **TABLE,
+    "spec.training.data.columns": {"words": {"role": "text"}},
+    "spec.training.model": {"name": "transformer"},
+}
 VIT: Changes = {"spec.training.model": {"name": "vit", "args": {"patch": 2}}}
 REGRESSION: Changes = {
     "spec.training.data.source": "sklearn:diabetes",
@@ -201,6 +206,18 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
         ),
     ],
     "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
+    "text": [
+        (f"{_DATA}.text", job(TABLE, {f"{_DATA}.text.maxLength": 64}), job(TEXT, {f"{_DATA}.text.maxLength": 64}))
+    ],
+    "text-alone": [
+        (
+            f"{_DATA}.columns",
+            job(TEXT, {f"{_DATA}.columns.age": {"role": role}}),
+            job(TEXT, {f"{_DATA}.columns.age": good}),
+        )
+        for role, good in (("numeric", {"role": "ignore"}), ("categorical", {"role": "text"}))
+    ]
+    + [(f"{_DATA}.columns", job(TEXT, {f"{_DATA}.columns.words.indicator": True}), job(TEXT))],
     "sampling": [
         (
             f"{_DATA}.sampling",
@@ -241,6 +258,8 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "model-shape": [
         ("spec.training.model.name", job(CNN, IRIS, THREE), job(CNN, IMAGES)),
         ("spec.training.model.name", job(TABLE, VIT), job(TABLE)),
+        ("spec.training.model.name", job(TEXT, {"spec.training.model.name": "mlp"}), job(TEXT)),
+        ("spec.training.model.name", job(TEXT, {f"{_DATA}.columns": {}}), job(TEXT)),
         (
             "spec.training.model.args.patch",
             job(VIT, {"spec.training.model.args.patch": 3}),

@@ -71,11 +71,35 @@ class TensorRows:
         return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
 
 
-class FittedRows(TensorRows, ABC):
+class FittedRows(ABC):
     """Rows in memory whose samples are made, and scaled, with what the train split says once it is known.
 
     Until `fit` has been called, they have a number and targets only.
     """
+
+    shape: tuple[int, ...]
+    labels: list[str]
+    features: list[str]
+    notes: tuple[str, ...] = ()
+    y: Tensor
+    """Target of each row."""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def targets(self) -> Tensor:
+        """Return the target of each row."""
+        return self.y
+
+    @property
+    def row_classes(self) -> Indices | None:
+        """Return the class of each row; None for regression."""
+        return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
+
+    @abstractmethod
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return samples and targets by row number."""
 
     @abstractmethod
     def fit(self, train: Indices) -> None:
@@ -101,6 +125,10 @@ class FittedRows(TensorRows, ABC):
     def description(self) -> dict[str, Any]:
         """Return what a packaged model needs in addition to turn raw rows into samples."""
 
+    def files(self) -> dict[str, bytes]:
+        """Return files of the packaged model that the description needs, by name."""
+        return {}
+
     @abstractmethod
     def summary(self) -> str:
         """Return what the user should see before the first step."""
@@ -117,6 +145,7 @@ class Prepared:
         target_mean: Subtracted from regression targets; `target_std` divides.
         notes: What to show before the first step, a sentence each.
         train_classes: Class of each row of the train split, for balanced sampling; None: not asked for.
+        lengths: Length of each row, by row number, for batches of similar length; None: they aren't asked for.
         said: What the user is told about the split, a sentence each; `warnings`: those that differ from what was asked.
     """
 
@@ -130,6 +159,7 @@ class Prepared:
     target_std: float = 1.0
     notes: tuple[str, ...] = ()
     train_classes: Indices | None = None
+    lengths: Indices | None = None
     said: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     _on_device: dict[str, Tensor] = field(default_factory=dict)
@@ -198,6 +228,10 @@ class Prepared:
             **(self.rows.description() if isinstance(self.rows, FittedRows) else {}),
         }
 
+    def files(self) -> dict[str, bytes]:
+        """Return files of the packaged model that the description needs, by name."""
+        return self.rows.files() if isinstance(self.rows, FittedRows) else {}
+
     def about(self) -> str:
         """Return what the user should see of the data before the first step, a sentence or a row per line."""
         of_rows = (self.rows.summary(),) if isinstance(self.rows, FittedRows) else ()
@@ -249,6 +283,12 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
                 "doesn't have; use uniform"
             )
         found.train_classes = classes[division.train]
+    if spec.text.bucketing and hasattr(rows, "lengths"):
+        found.lengths = rows.lengths
+        # what is evaluated has no order to keep, and batches of similar length have little padding
+        found.validation, found.test = (
+            part[np.argsort(rows.lengths[part], kind="stable")] for part in (found.validation, found.test)
+        )
     measure(found, normalize=spec.normalize)
     return found
 

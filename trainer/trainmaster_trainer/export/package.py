@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -17,11 +19,15 @@ from trainmaster_trainer.data import Prepared
 from trainmaster_trainer.data.sample import Inputs, Sample, forward
 from trainmaster_trainer.data.tables.encode import Encoder
 from trainmaster_trainer.data.tables.table import Table
+from trainmaster_trainer.data.text.encode import TextEncoder
+from trainmaster_trainer.data.text.rows import TOKENIZER
+from trainmaster_trainer.data.text.tokens import Tokens
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
 from trainmaster_trainer.storage.store import Store
 
+TEXTS_AT_ONCE = 512
 WEIGHTS, SPEC, DATA = "model.safetensors", "training.json", "data.json"
 
 
@@ -32,6 +38,8 @@ def package(store: Store, training: Training, data: Prepared, weights: dict[str,
         f"{MODEL}/{WEIGHTS}", save({name: tensor.detach().clone().contiguous() for name, tensor in weights.items()})
     )
     store.put(f"{MODEL}/{SPEC}", json.dumps(training.wire(), indent=1).encode())
+    for name, content in data.files().items():
+        store.put(f"{MODEL}/{name}", content)
     store.put(f"{MODEL}/{DATA}", json.dumps({**data.description(), "outputs": outputs}, indent=1).encode())
     return f"{store.uri}/{MODEL}"
 
@@ -47,7 +55,8 @@ class Predictor:
     std: Tensor
     target_mean: float
     target_std: float
-    encoder: Encoder | None = None
+    encoder: Encoder | TextEncoder | None = None
+    outputs: int = 1
 
     @torch.no_grad()
     def predict_table(self, table: Table) -> Tensor:
@@ -61,14 +70,42 @@ class Predictor:
         """
         if self.encoder is None:
             raise ConfigurationError("the model was trained on tensors and not on a table; use predict")
-        output = self.model((torch.from_numpy(self.encoder.transform(table)) - self.mean) / self.std)
+        if isinstance(self.encoder, TextEncoder):
+            return self._decoded(self._of_tokens(self.encoder.transform(table).tokens))
+        return self._decoded(self.model((torch.from_numpy(self.encoder.transform(table)) - self.mean) / self.std))
+
+    @torch.no_grad()
+    def predict_text(self, texts: Sequence[str]) -> Tensor:
+        """Predict from texts: class numbers of (n,), or float64 numbers in the target's unit.
+
+        Raises:
+            ConfigurationError: The model wasn't trained on text.
+            DataError: A text is empty, and the job didn't set `missing: impute`; or the model reads several columns.
+        """
+        if not isinstance(self.encoder, TextEncoder):
+            raise ConfigurationError("the model wasn't trained on text; use predict_table, or predict")
+        return self._decoded(self._of_tokens(self.encoder.of_texts(texts).tokens))
+
+    def _of_tokens(self, tokens: Tokens) -> Tensor:
+        """Return the model's output for each text, computed in batches of similar length."""
+        order = np.argsort(tokens.lengths, kind="stable")
+        most = self.training.data.text.max_length
+        parts = [
+            self.model(tokens.padded(order[start : start + TEXTS_AT_ONCE], most))
+            for start in range(0, len(order), TEXTS_AT_ONCE)
+        ]
+        if not parts:
+            return torch.zeros(0, self.outputs)
+        return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
+
+    def _decoded(self, output: Tensor) -> Tensor:
         if self.labels:
-            return output.argmax(dim=1)  # type: ignore[no-any-return]
-        return output.squeeze(1).double() * self.target_std + self.target_mean  # type: ignore[no-any-return]
+            return output.argmax(dim=1)
+        return output.squeeze(1).double() * self.target_std + self.target_mean
 
     @torch.no_grad()
     def predict(self, x: Sample) -> Tensor:
-        """Predict from unscaled samples of (n, *shape), a table's as they are encoded.
+        """Predict from unscaled samples of (n, *shape), a table's and a text's as they are encoded.
 
         Args:
             x: What the rows' `batch` returns: a tensor, or several as a tuple or a dict.
@@ -124,5 +161,13 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         torch.tensor(data["std"]).reshape(shape),
         data["targetMean"],
         data["targetStd"],
-        Encoder.read(data["encoder"]) if "encoder" in data else None,
+        _encoder(data, store),
+        data["outputs"],
     )
+
+
+def _encoder(data: dict[str, Any], store: Store) -> Encoder | TextEncoder | None:
+    """Return what turns raw rows into samples; None: the model was trained on tensors."""
+    if "text" in data:
+        return TextEncoder.read(data["text"], store.get(f"{MODEL}/{TOKENIZER}"))
+    return Encoder.read(data["encoder"]) if "encoder" in data else None

@@ -214,7 +214,7 @@ def feed(context: Context, data: Prepared, outputs: int) -> tuple[Sampler | Stre
             rank=rank, world_size=world_size, workers=workers,
         )  # fmt: skip
         return order, stream, steps_of(training.loop.duration, order.steps_per_epoch)
-    sampler = Sampler(data.train, training.data.batch_size, seed, data.train_classes)
+    sampler = Sampler(data.train, training.data.batch_size, seed, data.train_classes, data.lengths)
     total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
     loader = Loader(
         data, sampler, total_steps, seed=seed, micro_batches=micro_batches, rank=rank, world_size=world_size,

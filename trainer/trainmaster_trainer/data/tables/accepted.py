@@ -18,6 +18,7 @@ ACCEPTED: dict[Role, tuple[ColumnType, ...]] = {
     "boolean": (ColumnType.BOOLEAN, *_NUMBERS),  # numbers: if each is 0 or 1
     "categorical": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN),
     "datetime": (ColumnType.TIME,),
+    "text": (ColumnType.TEXT,),
     "group": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN, ColumnType.TIME),
     "ignore": tuple(ColumnType),
 }

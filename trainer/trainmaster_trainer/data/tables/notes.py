@@ -12,7 +12,7 @@ from trainmaster_trainer.data.sentences import quoted
 from trainmaster_trainer.data.spellings import look_alikes
 
 from .cells import NUMBER_PATTERN, categories, numbers, shifted, shown
-from .codes import Code, DatetimeCode, NumericCode
+from .codes import DatetimeCode, NumericCode
 from .roles import Planned
 from .table import ColumnType, Table
 
@@ -30,7 +30,7 @@ _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-"})
 _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 
 
-def notes_on(table: Table, planned: Planned, code: Code | None) -> list[str]:
+def notes_on(table: Table, planned: Planned, code: object | None) -> list[str]:
     """Return notes on a column: a row number, values that float32 can't tell apart, values far off, odd spellings.
 
     Args:

@@ -7,14 +7,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.compute as pc
 
 from trainmaster_trainer.data.sentences import printable
 
 from .cells import categories
-from .encode import Encoder
 from .notes import notes_on
 from .roles import Planned
 from .table import Column, ColumnType, LeftOut, Table
@@ -23,6 +22,32 @@ WIDTH = 100
 MOST_LINES = 40  # of columns, and of what is left out
 HEADER = ("column", "type", "role", "missing", "distinct", "range", "becomes")
 ORDERED = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.TIME)
+
+
+class Code(Protocol):
+    """What becomes of a column that the model sees."""
+
+    @property
+    def name(self) -> str:
+        """Return the column's name."""
+        ...
+
+    def words(self) -> str:
+        """Say what becomes of it."""
+        ...
+
+    def features(self) -> list[str]:
+        """Return the names of its features."""
+        ...
+
+
+class Encoding(Protocol):
+    """What the train split was fitted with."""
+
+    @property
+    def codes(self) -> Sequence[Code]:
+        """Return one code per column."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +154,7 @@ class Report:
 
 
 def make_report(
-    table: Table, plans: Sequence[Planned], encoder: Encoder, dropped_for: dict[str, int], dropped: int
+    table: Table, plans: Sequence[Planned], encoder: Encoding, dropped_for: dict[str, int], dropped: int
 ) -> Report:
     """Describe what becomes of a table.
 
@@ -172,6 +197,9 @@ def _range(column: Column, planned: Planned) -> str:
         return f"{_value(found['min'])} .. {_value(found['max'])}"
     if planned.role == "ignore":
         return ""
+    if planned.role == "text":
+        found = pc.min_max(pc.utf8_length(planned.column.values)).as_py()
+        return f"{found['min']:,} .. {found['max']:,} characters"
     names, _ = categories(column)
     more = f" (+{len(names) - 3})" if len(names) > 3 else ""
     return ", ".join(_cut(name, 12) for name in names[:3]) + more

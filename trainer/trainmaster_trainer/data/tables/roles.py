@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.table import ColumnSpec, Missing, Role
@@ -22,7 +23,7 @@ from .accepted import ACCEPTED, check_cells, check_target
 from .cells import Problems, is_missing, is_number_text, shown
 from .table import Column, ColumnType, Table
 
-FEATURES = ("numeric", "boolean", "categorical", "datetime")
+FEATURES = ("numeric", "boolean", "categorical", "datetime", "text")
 MOST_INFERRED = 1000  # categories that a role is inferred for
 FEW = 20  # categories that are few in a table of any length
 ROWS_PER_CATEGORY = 10
@@ -81,6 +82,7 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
             f"{table.shown} has no column to predict from ({reasons or 'the target is its only column'}); "
             "declare roles in data.columns"
         )
+    _check_text(found, problems)
     for each in found:
         if each.role == "target":
             check_target(each.column, task, each.distinct, problems)
@@ -118,6 +120,17 @@ def _check_names(table: Table, data: Data, problems: Problems) -> None:
         )
 
 
+def _check_text(found: Sequence[Planned], problems: Problems) -> None:
+    """Find other features beside text: no model of ours reads both."""
+    texts = [each.column.name for each in found if each.role == "text"]
+    others = [each.column.name for each in found if each.is_feature and each.role != "text"]
+    if texts and others:
+        problems.say(
+            f"{_quoted(texts)} {'has' if len(texts) == 1 else 'have'} the role text, which can't be combined with "
+            f"other features yet ({_quoted(others[:10])}): set data.features: [{', '.join(texts)}]"
+        )
+
+
 def _nearest(name: str, known: Sequence[str]) -> str:
     near = [each for each in known if each.casefold() == name.strip().casefold()]
     near = near or difflib.get_close_matches(name, known, n=1)
@@ -130,6 +143,8 @@ def _quoted(names: Iterable[str]) -> str:
 
 def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | None:
     """Return what becomes of a column; None if that was a problem."""
+    if data.columns.get(column.name, ColumnSpec()).role == "text" and column.name != data.target:
+        column = without_blanks(column)
     nulls = int(is_missing(column).sum())
     distinct = count_distinct(column)
     if column.name == data.target:
@@ -145,15 +160,32 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
         problems.say(f"{'data.features' if spec.role is None else path + '.role'}: {refused}")
         return None
     missing: Missing = spec.missing or data.missing
-    if spec.indicator and (missing != "impute" or role not in FEATURES):
+    if spec.indicator and (missing != "impute" or role not in FEATURES or role == "text"):
         problems.say(
             f"{path}.indicator: is only accepted for a feature whose missing values are filled in; "
-            + (f"{column.name!r} has the role {role}" if role not in FEATURES else f"set {path}.missing to impute")
+            + (
+                f"{column.name!r} has the role {role}"
+                if role not in FEATURES or role == "text"
+                else f"set {path}.missing to impute"
+            )
         )
         return None
     if role not in FEATURES:
         missing = "error"
     return Planned(column, role, why, spec.role is not None, missing, spec.indicator, nulls, distinct)
+
+
+def without_blanks(column: Column) -> Column:
+    """Return a text column with null in place of texts without a character, or with spaces only."""
+    if column.type is not ColumnType.TEXT:
+        return column
+    blank = pc.equal(pc.utf8_trim_whitespace(column.values), pa.scalar("", pa.large_string()))
+    count = pc.sum(blank).as_py()
+    if not count:
+        return column
+    values = pc.if_else(blank, pa.scalar(None, pa.large_string()), column.values)
+    words = f"{count:,} text{'' if count == 1 else 's'} without a character, taken as missing"
+    return replace(column, values=values, notes=(*column.notes, words))
 
 
 def count_distinct(column: Column) -> int:
@@ -225,7 +257,7 @@ def infer(column: Column, nulls: int, distinct: int) -> tuple[Role, str]:
         alike = ", each a number in quotes or with leading zeros" if numeric == values else ""
         return "ignore", (
             f"text with {distinct:,} distinct values in {values:,} rows{alike}, too many for categories; "
-            f"declare {'numeric or ' if alike else ''}categorical to use it"
+            f"declare {'numeric or categorical to use it' if alike else 'role: text to read it, or categorical'}"
         )
     return "categorical", f"text with {distinct:,} distinct values"
 

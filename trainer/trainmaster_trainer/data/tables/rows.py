@@ -14,7 +14,7 @@ from trainmaster_trainer.data.checks import check
 from trainmaster_trainer.data.division import Division, divide
 from trainmaster_trainer.data.duplicates import dedupe, row_ids
 from trainmaster_trainer.data.order import Indices
-from trainmaster_trainer.data.prepared import FittedRows
+from trainmaster_trainer.data.prepared import FittedRows, TensorRows
 from trainmaster_trainer.errors import DataError
 
 from .cells import is_missing
@@ -25,8 +25,8 @@ from .roles import Planned, plan
 from .table import Table
 
 
-class TableRows(FittedRows):
-    """Rows of a table.
+class PlannedRows(FittedRows):
+    """Rows of a table whose columns have roles; how they become samples is up to the subclass.
 
     Args:
         table: As it was read.
@@ -37,16 +37,10 @@ class TableRows(FittedRows):
         plans: What becomes of each column.
         kept: Row numbers of the table that are rows here: all but those that `missing: drop` drops.
         dropped: Number of dropped rows by the column that lacks a value; one row may lack several.
-        encoder: Fitted by `fit`.
-        report: What is said before the first step; made by `fit`.
 
     Raises:
         DataError: A role doesn't fit, a cell can't be used, or no row is left.
     """
-
-    encoder: Encoder
-    report: Report
-    categories: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, table: Table, data: Data, task: Task) -> None:
         self.table, self.normalize, self._is_index = table, data.normalize, data.categories == "index"
@@ -54,8 +48,8 @@ class TableRows(FittedRows):
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
         self._time = data.split.column
-        y, labels = encode_target(self._target, task)
-        super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y[self.kept]), labels, [])
+        y, self.labels = encode_target(self._target, task)
+        self.y = torch.from_numpy(y[self.kept])
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
@@ -98,6 +92,28 @@ class TableRows(FittedRows):
         if refused:
             raise DataError(f"{self.table.shown}: " + "; ".join(refused))
         return tuple(finding.sentence for finding in found)
+
+
+class TableRows(TensorRows, PlannedRows):
+    """Rows of a table whose samples are numbers.
+
+    Args:
+        table: As it was read.
+        data: `spec.training.data`.
+        task: Whether targets are classes or numbers.
+
+    Attributes:
+        encoder: Fitted by `fit`.
+        report: What is said before the first step; made by `fit`.
+    """
+
+    encoder: Encoder
+    report: Report
+    categories: tuple[tuple[int, int], ...] = ()
+
+    def __init__(self, table: Table, data: Data, task: Task) -> None:
+        PlannedRows.__init__(self, table, data, task)
+        TensorRows.__init__(self, torch.zeros(len(self.kept), 0), self.y, self.labels, [])
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""

@@ -1,0 +1,158 @@
+"""Text columns on their way into a model; fitted on the train split, and packaged for new rows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from trainmaster_api.spec.table import Missing
+from trainmaster_api.spec.text import Text
+
+from trainmaster_trainer.data.order import Indices
+from trainmaster_trainer.data.tables.accepted import check_cells
+from trainmaster_trainer.data.tables.cells import Problems
+from trainmaster_trainer.data.tables.roles import Planned, without_blanks
+from trainmaster_trainer.data.tables.table import Column, ColumnType, Part, Table
+from trainmaster_trainer.errors import DataError
+
+from .tokenizer import BpeTokenizer, Encoded, Tokenizer, fit, read
+
+VERSION = 1
+SEPARATOR = "\n"
+"""Between the texts of several columns."""
+_ACCEPTED = (ColumnType.TEXT, ColumnType.INTEGER, ColumnType.EMPTY)  # new rows may have digits only
+
+
+@dataclass(frozen=True)
+class TextCode:
+    """What becomes of a text column, for the report.
+
+    Attributes:
+        name: Of the column.
+        missing: What is done with missing values, and with texts without a character.
+        said: What it becomes.
+    """
+
+    name: str
+    missing: Missing
+    said: str = ""
+
+    def features(self) -> list[str]:
+        """Return the column's name."""
+        return [self.name]
+
+    def words(self) -> str:
+        """Say what it becomes."""
+        return self.said + {"impute": "; missing: no text", "drop": "; rows without it dropped"}.get(self.missing, "")
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Columns with the role text, in order, and the tokenizer.
+
+    Attributes:
+        codes: One per column.
+        tokenizer: Fitted on the train split.
+    """
+
+    codes: tuple[TextCode, ...]
+    tokenizer: Tokenizer
+
+    @classmethod
+    def fit(cls, plans: Sequence[Planned], train: Indices, asked: Text) -> TextEncoder:
+        """Learn the tokenizer from the train split, and from nothing else.
+
+        Args:
+            plans: Those of the text columns.
+            train: Row numbers of the train split in the table.
+            asked: `data.text`.
+        """
+        texts = joined([each.column for each in plans]).take(pa.array(train))
+        codes = tuple(TextCode(each.column.name, each.missing) for each in plans)
+        return cls(codes, fit(asked, texts))
+
+    def transform(self, table: Table) -> Encoded:
+        """Return the tokens of new rows. Other columns, the target among them, are not used.
+
+        Raises:
+            DataError: A column is missing or of another kind, or has no text in a row; the first ten at once.
+        """
+        problems, columns = Problems(table), []
+        for code in self.codes:
+            if code.name not in table.names:
+                near = difflib.get_close_matches(code.name, table.names, n=1)
+                hint = f" (is it {near[0]!r}?)" if near else ""
+                problems.say(f"{table.shown} has no column {code.name!r}{hint}, which the model was trained with")
+                continue
+            column = table.column(code.name)
+            if column.type not in _ACCEPTED:
+                problems.say(
+                    f"{table.shown}: column {code.name!r} is of type {column.type}; the model reads text: quote it, or "
+                    "use predict_text"
+                )
+                continue
+            values = column.values.cast(pa.large_string())
+            column = without_blanks(Column(code.name, ColumnType.TEXT, values))
+            # a prediction per row is expected, so that no row is dropped here
+            check_cells(column, "text", "impute" if code.missing == "impute" else "error", problems)
+            columns.append(column)
+        problems.check()
+        return self.tokenizer.encode(joined(columns))
+
+    def of_texts(self, texts: Sequence[str]) -> Encoded:
+        """Return the tokens of texts.
+
+        Raises:
+            DataError: The model reads several columns, or a text is empty.
+        """
+        if len(self.codes) > 1:
+            names = ", ".join(code.name for code in self.codes)
+            raise DataError(f"the model reads the columns {names}; use predict_table")
+        column = Column(self.codes[0].name, ColumnType.TEXT, pa.chunked_array([pa.array(texts, pa.large_string())]))
+        return self.transform(Table("texts", (column,), (Part("texts", len(texts)),), {}))
+
+    def wire(self) -> dict[str, Any]:
+        """Return what `read` reads besides the file of the tokenizer."""
+        columns = [{"name": code.name, "missing": code.missing} for code in self.codes]
+        return {"version": VERSION, "columns": columns, **self.tokenizer.asked.wire()}
+
+    def content(self) -> bytes | None:
+        """Return the file of the tokenizer; None: it needs none."""
+        return self.tokenizer.content() if isinstance(self.tokenizer, BpeTokenizer) else None
+
+    @classmethod
+    def read(cls, wire: dict[str, Any], content: bytes | None) -> TextEncoder:
+        """Return the encoder that was written.
+
+        Raises:
+            ValueError: A later version wrote it.
+        """
+        if wire["version"] != VERSION:
+            raise ValueError(f"the package's text has version {wire['version']}; this Trainmaster reads {VERSION}")
+        asked = Text.model_validate({key: value for key, value in wire.items() if key not in ("version", "columns")})
+        codes = tuple(TextCode(column["name"], column["missing"]) for column in wire["columns"])
+        return cls(codes, read(asked, content))
+
+
+def joined(columns: Sequence[Column]) -> pa.ChunkedArray:
+    """Return the text of each row: its columns with a line break between them; null is no text."""
+    empty = pa.scalar("", pa.large_string())
+    texts = [pc.fill_null(column.values, empty) for column in columns]
+    if len(texts) == 1:
+        return texts[0]
+    return pc.binary_join_element_wise(*texts, pa.scalar(SEPARATOR, pa.large_string()))
+
+
+def said(tokenizer: Tokenizer, encoded: Encoded) -> str:
+    """Return what texts became, for the report."""
+    lengths = encoded.tokens.lengths
+    cut, most = int(np.count_nonzero(encoded.is_cut)), tokenizer.asked.max_length
+    return (
+        f"{tokenizer.words()}; median {int(np.median(lengths)):,} of a text, longest {int(lengths.max()):,}; "
+        f"{cut:,} texts ({cut / len(lengths):.1%}) cut at {most:,}"
+    )

@@ -1,0 +1,86 @@
+"""Rows of a table whose features are text: tokens in memory, padded batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.task import Task
+
+from trainmaster_trainer.data.order import Indices
+from trainmaster_trainer.data.tables.report import Report, make_report
+from trainmaster_trainer.data.tables.rows import PlannedRows
+from trainmaster_trainer.data.tables.table import Table
+
+from .encode import TextEncoder, joined, said
+from .tokens import Tokens
+
+TOKENIZER = "tokenizer.json"
+
+
+class TextRows(PlannedRows):
+    """Rows whose samples are tokens, int64 of (n, longest of the batch); 0 behind the end of a text.
+
+    Args:
+        table: As it was read.
+        data: `spec.training.data`; its columns declare the role text.
+        task: Whether targets are classes or numbers.
+
+    Attributes:
+        lengths: Number of tokens of each row.
+        vocabulary: Number of tokens that there are.
+        encoder: Fitted by `fit`.
+        report: What is said before the first step; made by `fit`.
+
+    Raises:
+        DataError: A role doesn't fit, a cell can't be used, or no row is left.
+    """
+
+    encoder: TextEncoder
+    report: Report
+    lengths: Indices
+    vocabulary: int
+
+    def __init__(self, table: Table, data: Data, task: Task) -> None:
+        super().__init__(table, data, task)
+        self.asked = data.text
+        self.shape = (data.text.max_length,)
+        self.features = [each.column.name for each in self.plans if each.role == "text"]
+
+    def fit(self, train: Indices) -> None:
+        """Learn the tokenizer from the train split and encode every row."""
+        plans = [each for each in self.plans if each.role == "text"]
+        encoder = TextEncoder.fit(plans, self.kept[train], self.asked)
+        texts = joined([each.column for each in plans])
+        encoded = encoder.tokenizer.encode(
+            texts if len(self.kept) == len(self.table) else texts.take(pa.array(self.kept))
+        )
+        words = said(encoder.tokenizer, encoded)
+        codes = [
+            replace(code, said=words if not at else "joined to the first") for at, code in enumerate(encoder.codes)
+        ]
+        self.encoder = replace(encoder, codes=tuple(codes))
+        self.tokens: Tokens = encoded.tokens
+        self.lengths, self.vocabulary = self.tokens.lengths, encoder.tokenizer.vocabulary
+        self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return the tokens of rows, padded to the longest, and targets."""
+        return self.tokens.padded(indices, self.asked.max_length), self.y[torch.from_numpy(indices)]
+
+    def description(self) -> dict[str, Any]:
+        """Return what the package and `data.json` say of the table: its columns and their tokenizer."""
+        return {"table": self.report.wire(), "text": self.encoder.wire()}
+
+    def files(self) -> dict[str, bytes]:
+        """Return the tokenizer as `tokenizers` reads it."""
+        content = self.encoder.content()
+        return {} if content is None else {TOKENIZER: content}
+
+    def summary(self) -> str:
+        """Return the report as text."""
+        return self.report.text()
