@@ -5,8 +5,15 @@ python examples/make_data.py
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
+import hashlib
+import importlib.util
+import json
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import sklearn
@@ -17,6 +24,9 @@ from sklearn.datasets import load_diabetes, load_iris
 HERE = Path(__file__).parent
 # The passengers of the Titanic, OpenML's data set 40945, which scikit-learn keeps for its tests.
 TITANIC = "datasets/tests/data/openml/id_40945/data-v1-dl-16826755.arff.gz"
+DOCUMENTED = {"numpy": "numpy", "pandas": "pandas", "scipy": "scipy", "sklearn": "scikit-learn", "torch": "torch"}
+NAMES = re.compile(r"numpy|pandas|scipy|sklearn|scikit-learn|(py)?torch", re.IGNORECASE)
+PER_PACKAGE = 1500
 
 
 def main() -> None:
@@ -24,6 +34,7 @@ def main() -> None:
     scikit_learn()
     titanic(HERE / "titanic" / "titanic.csv")
     mnist(HERE / "mnist-images" / "digits")
+    documentation(HERE / "text-docstrings" / "docstrings.jsonl")
 
 
 def mnist(target: Path) -> None:
@@ -60,6 +71,40 @@ def scikit_learn() -> None:
     table = iris.data.rename(columns=lambda name: name.removesuffix(" (cm)").replace(" ", "_"))
     table["species"] = [str(iris.target_names[label]) for label in iris.target]
     table.to_parquet(HERE / "iris-parquet" / "iris.parquet", index=False)
+
+
+def documentation(target: Path) -> None:
+    """Write summaries of docstrings of several packages, as many of each, as JSON lines."""
+    with target.open("w", encoding="utf-8") as file:
+        for module, label in DOCUMENTED.items():
+            found = {text: path for path, text in docstrings(module)}
+            chosen = sorted(found, key=lambda text: hashlib.sha256(text.encode()).digest())[:PER_PACKAGE]
+            for text in chosen:
+                print(json.dumps({"package": label, "module": found[text], "text": text}), file=file)
+
+
+def docstrings(package: str) -> Iterator[tuple[str, str]]:
+    """Yield module and summary of each function and class that a package documents, its name replaced.
+
+    Args:
+        package: Name of the package; its files are parsed and not imported.
+    """
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    root = Path(spec.origin).parent
+    for path in sorted(root.rglob("*.py")):
+        module = path.relative_to(root.parent).with_suffix("")
+        if {"tests", "testing", "externals", "_vendor"} & set(module.parts):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in strings
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and (words := ast.get_docstring(node)):
+                summary = NAMES.sub("X", " ".join(words.split("\n\n")[0].split()))
+                if len(summary) >= 20:
+                    yield ".".join(module.parts), summary
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ class TextCode:
     Attributes:
         name: Of the column.
         missing: What is done with missing values, and with texts without a character.
-        said: What it becomes.
+        becomes: What it becomes.
     """
 
     name: str
     missing: Missing
-    said: str = ""
+    becomes: str = ""
 
     def features(self) -> list[str]:
         """Return the column's name."""
@@ -48,7 +48,9 @@ class TextCode:
 
     def words(self) -> str:
         """Say what it becomes."""
-        return self.said + {"impute": "; missing: no text", "drop": "; rows without it dropped"}.get(self.missing, "")
+        return self.becomes + {"impute": "; missing: no text", "drop": "; rows without it dropped"}.get(
+            self.missing, ""
+        )
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class TextEncoder:
             asked: `data.text`.
         """
         texts = joined([each.column for each in plans]).take(pa.array(train))
-        codes = tuple(TextCode(each.column.name, each.missing) for each in plans)
-        return cls(codes, fit(asked, texts))
+        tokenizer = fit(asked, texts)
+        return cls(tuple(TextCode(each.column.name, each.missing, tokenizer.words()) for each in plans), tokenizer)
 
     def transform(self, table: Table) -> Encoded:
         """Return the tokens of new rows. Other columns, the target among them, are not used.
@@ -148,11 +150,11 @@ def joined(columns: Sequence[Column]) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*texts, pa.scalar(SEPARATOR, pa.large_string()))
 
 
-def said(tokenizer: Tokenizer, encoded: Encoded) -> str:
-    """Return what texts became, for the report."""
+def amounts(tokenizer: Tokenizer, encoded: Encoded) -> str:
+    """Return how many tokens texts have, and how many texts were cut, for the report."""
     lengths = encoded.tokens.lengths
     cut, most = int(np.count_nonzero(encoded.is_cut)), tokenizer.asked.max_length
     return (
-        f"{tokenizer.words()}; median {int(np.median(lengths)):,} of a text, longest {int(lengths.max()):,}; "
+        f"tokens of a text: median {int(np.median(lengths)):,}, most {int(lengths.max()):,}; "
         f"{cut:,} texts ({cut / len(lengths):.1%}) cut at {most:,}"
     )

@@ -13,10 +13,11 @@ from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.tables.report import Report, make_report
+from trainmaster_trainer.data.tables.roles import Planned
 from trainmaster_trainer.data.tables.rows import PlannedRows
 from trainmaster_trainer.data.tables.table import Table
 
-from .encode import TextEncoder, joined, said
+from .encode import TextEncoder, amounts, joined
 from .tokens import Tokens
 
 TOKENIZER = "tokenizer.json"
@@ -31,7 +32,7 @@ class TextRows(PlannedRows):
         task: Whether targets are classes or numbers.
 
     Attributes:
-        lengths: Number of tokens of each row.
+        tokens: Those of each row; `lengths` is how many each has.
         vocabulary: Number of tokens that there are.
         encoder: Fitted by `fit`.
         report: What is said before the first step; made by `fit`.
@@ -42,6 +43,7 @@ class TextRows(PlannedRows):
 
     encoder: TextEncoder
     report: Report
+    tokens: Tokens
     lengths: Indices
     vocabulary: int
 
@@ -54,19 +56,15 @@ class TextRows(PlannedRows):
     def fit(self, train: Indices) -> None:
         """Learn the tokenizer from the train split and encode every row."""
         plans = [each for each in self.plans if each.role == "text"]
-        encoder = TextEncoder.fit(plans, self.kept[train], self.asked)
+        self.encoder = TextEncoder.fit(plans, self.kept[train], self.asked)
         texts = joined([each.column for each in plans])
-        encoded = encoder.tokenizer.encode(
-            texts if len(self.kept) == len(self.table) else texts.take(pa.array(self.kept))
-        )
-        words = said(encoder.tokenizer, encoded)
-        codes = [
-            replace(code, said=words if not at else "joined to the first") for at, code in enumerate(encoder.codes)
-        ]
-        self.encoder = replace(encoder, codes=tuple(codes))
-        self.tokens: Tokens = encoded.tokens
-        self.lengths, self.vocabulary = self.tokens.lengths, encoder.tokenizer.vocabulary
-        self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
+        is_whole = len(self.kept) == len(self.table)
+        encoded = self.encoder.tokenizer.encode(texts if is_whole else texts.take(pa.array(self.kept)))
+        self.tokens, self.lengths = encoded.tokens, encoded.tokens.lengths
+        self.vocabulary = self.encoder.tokenizer.vocabulary
+        said = amounts(self.encoder.tokenizer, encoded)
+        noted = [_noted(each, said) if each is plans[0] else each for each in self.plans]
+        self.report = make_report(self.table, noted, self.encoder, self.dropped, len(self.table) - len(self.kept))
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return the tokens of rows, padded to the longest, and targets."""
@@ -84,3 +82,8 @@ class TextRows(PlannedRows):
     def summary(self) -> str:
         """Return the report as text."""
         return self.report.text()
+
+
+def _noted(planned: Planned, words: str) -> Planned:
+    column = planned.column
+    return replace(planned, column=replace(column, notes=(*column.notes, words)))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.data import Prepared, load_data
@@ -23,7 +24,8 @@ from trainmaster_trainer.data.text.rows import TextRows
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.export.package import load_package
 
-from tests.unit.trainer.harness import Recording, run_store, small_job, train, weights
+from tests.factories import change
+from tests.unit.trainer.harness import Recording, run_store, small_job, train, train_ranks, weights
 
 ROWS = 320
 TINY: dict[str, Any] = {"name": "transformer", "args": {"dim": 16, "depth": 1, "heads": 2}}
@@ -147,11 +149,10 @@ def test_report_says_what_texts_became(tmp_path: Path) -> None:
     cut = int((lengths > 40).sum())
     line = next(line for line in data.about().splitlines() if line.lstrip().startswith("story"))
     assert f"{lengths.min()} .. {lengths.max()} characters" in line
-    words = data.description()["table"]["columns"][0]["becomes"]
+    assert line.endswith("bytes, 258 tokens")
     median = int(np.median(np.minimum(lengths, 40)))
-    assert words == (
-        f"bytes, 258 tokens; median {median} of a text, longest 40; {cut} texts ({cut / ROWS:.1%}) cut at 40"
-    )
+    words = f"note: story: tokens of a text: median {median}, most 40; {cut} texts ({cut / ROWS:.1%}) cut at 40"
+    assert words in data.about().splitlines()
 
 
 def test_tokenizer_is_fitted_on_train_only(tmp_path: Path) -> None:
@@ -247,3 +248,17 @@ def test_resumed_text_is_as_undisturbed(tmp_path: Path) -> None:
     finally:
         torch.set_num_threads(before)
     assert weights(asked, tmp_path / "parts") == weights(asked, tmp_path / "whole")
+
+
+def test_ranks_train_as_one(tmp_path: Path) -> None:
+    asked = job(loop={"duration": "1ep", "seed": 5})
+    asked = TrainingJob.model_validate(change(asked.wire(), {"spec.training.optimizer": {"name": "sgd", "lr": 0.1}}))
+    found = []
+    for name, ranks in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, stories())
+        train_ranks(asked, tmp_path / name, ranks)
+        found.append(load_package(run_store(asked, tmp_path / name)).model.state_dict())
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():  # each rank pads its part by itself, so sums differ by rounding
+        torch.testing.assert_close(found[1][key], value, atol=1e-5, rtol=1e-3)
