@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainmaster_trainer.data.sentences import MOST_NAMED
+from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
 from trainmaster_trainer.errors import DataError
 
 from .problems import Problems
@@ -255,12 +255,12 @@ class JsonReader:
 
     def _nested(self, name: str, pieces: list[_Piece], where: Where) -> None:
         rows = [row for piece in pieces for row in piece.nested]
-        for row in rows[:MOST_NAMED]:
-            self.problems.add(
-                f"{where(row)}, column {name}: is a list or an object; write it as columns of its own, or set "
-                f"data.columns.{name}.role to ignore"
-            )
-        self.problems.more(max(0, len(rows) - MOST_NAMED) + sum(piece.more for piece in pieces))
+        count = len(rows) + sum(piece.more for piece in pieces)
+        some = first_of([where(row) for row in rows[:MOST_NAMED]], count, ", ")
+        self.problems.add(
+            f"column {name} has lists or objects ({some}): write them as columns of their own, or set "
+            f"data.columns.{name}.role to ignore"
+        )
 
 
 def _lines(name: str, content: bytes) -> Iterator[bytes]:

@@ -106,8 +106,8 @@ def test_jsonl_line_that_is_no_record_is_refused(tmp_path: Path, text: str, word
         (["1", '"1"'], 'column y has numbers (row 1: 1) and text (row 2: "1"): write one type'),
         (["true", "1"], "column y has true or false (row 1: true) and numbers (row 2: 1)"),
         (["null", "0.5", '"a"', "true"], 'numbers (row 2: 0.5) and text (row 3: "a") and true or false (row 4: true)'),
-        (["1", "[1]"], "row 2, column y: is a list or an object"),
-        (['{"a": 1}', "{}"], "row 2, column y: is a list or an object"),
+        (["1", "[1]"], "column y has lists or objects (row 2): write them"),
+        (['{"a": 1}', "{}"], "column y has lists or objects (row 1, row 2): write them"),
         (["1.5", "1e999"], "row 2, column y: is beyond what a 64-bit float holds"),
         (["1.5", "1" + "0" * 400], "row 2, column y: is beyond what a 64-bit float holds"),
     ],
@@ -144,7 +144,8 @@ def test_jsonl_missing_key_is_null_and_said(tmp_path: Path, monkeypatch: pytest.
 
 def test_jsonl_nested_column_may_be_ignored(tmp_path: Path) -> None:
     text = lines({"y": 1, "meta": {"id": 3}}, {"y": 2, "meta": [1]})
-    assert "row 1, column meta: is a list or an object" in refused(tmp_path, text)
+    assert "set data.columns.meta.role to ignore" in refused(tmp_path, text)
+    assert "row 9, row 10 and 4 more" in refused(tmp_path, lines(*[{"y": 1, "meta": []}] * 14))
     table = read(tmp_path, text, columns={"meta": {"role": "ignore"}})
     assert table.column("meta").type is ColumnType.OTHER
 
