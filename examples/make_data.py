@@ -34,7 +34,7 @@ def main() -> None:
     scikit_learn()
     titanic(HERE / "titanic" / "titanic.csv")
     mnist(HERE / "mnist-images" / "digits")
-    documentation(HERE / "text-docstrings" / "docstrings.jsonl")
+    documentation(HERE / "text-docstrings" / "docstrings.jsonl.gz")
 
 
 def mnist(target: Path) -> None:
@@ -75,12 +75,13 @@ def scikit_learn() -> None:
 
 def documentation(target: Path) -> None:
     """Write summaries of docstrings of several packages, as many of each, as JSON lines."""
-    with target.open("w", encoding="utf-8") as file:
+    with gzip.GzipFile(target, "wb", mtime=0) as file:  # without a time, the same texts are the same file
         for module, label in DOCUMENTED.items():
             found = {text: path for path, text in docstrings(module)}
             chosen = sorted(found, key=lambda text: hashlib.sha256(text.encode()).digest())[:PER_PACKAGE]
             for text in chosen:
-                print(json.dumps({"package": label, "module": found[text], "text": text}), file=file)
+                record = {"package": label, "module": found[text], "text": text}
+                file.write(json.dumps(record).encode() + b"\n")
 
 
 def docstrings(package: str) -> Iterator[tuple[str, str]]:

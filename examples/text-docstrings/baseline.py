@@ -5,6 +5,7 @@ python examples/text-docstrings/baseline.py
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def main() -> None:
     """Print both accuracies on the test split."""
     job = TrainingJob.model_validate(yaml.safe_load((HERE / "trainingjob.yaml").read_text()))
     data = load_data(job, HERE, {})
-    records = [json.loads(line) for line in (HERE / "docstrings.jsonl").open()]
+    with gzip.open(HERE / "docstrings.jsonl.gz") as file:
+        records = [json.loads(line) for line in file]
     texts = np.array([record["text"] for record in records], object)
     labels = np.array([record["package"] for record in records])
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
