@@ -36,6 +36,7 @@ KNOWN = {
     "titanic/by-ticket.yaml": ("test/accuracy", 0.79 - 3 * 0.029),
     "own-dataset/trainingjob.yaml": ("test/accuracy", 0.975 - 3 * 0.012),
     "iris-parquet/trainingjob.yaml": ("test/accuracy", 0.95 - 3 * 0.05),
+    "text-docstrings/trainingjob.yaml": ("test/accuracy", 0.748 - 3 * 0.016),  # TF-IDF and logistic regression
 }
 
 
