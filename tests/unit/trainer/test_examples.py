@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from trainmaster_api.messages import Outcome
 from trainmaster_api.validation.validate import validate
@@ -15,6 +17,15 @@ from trainmaster_trainer.context import ReportKind
 from tests.unit.trainer.harness import Recording, make_context
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small models are faster so, and on a busy machine by far."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def trained(file: Path, tmp_path: Path) -> tuple[dict[str, float], Recording]:
