@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainmaster_api.address import Source
 from trainmaster_api.types import Model, rule_error
 
 from .augment import Augment
@@ -77,6 +78,9 @@ class Images(Model):
     """Known statistics to scale with. Default: those of the train split, unless `data.normalize` is false."""
     nested: bool = False
     """If true, images in deeper folders belong to the class of their first folder. If false, they are an error."""
+    root: Source | None = None
+    """Folder or s3:// prefix that the paths in a column with the role image are relative to. Default: the folder of the
+    table."""
     check: Literal["headers", "full"] = "headers"
     """What is checked of every file before the first step: its header, or all of it by decoding it once."""
 

@@ -251,13 +251,13 @@ def _of_task(task: Task, part: Loss | MetricPart, path: str) -> Iterator[Problem
 # --- model, schedule -----------------------------------------------------------------------------------------------
 
 
-@_check(_MODEL, f"{_DATA}.source", f"{_DATA}.imageSize", f"{_DATA}.channels")
+@_check(_MODEL, f"{_DATA}.source", f"{_DATA}.columns", f"{_DATA}.imageSize", f"{_DATA}.channels")
 def _model_shape(spec: Spec) -> Iterator[Problem]:
     """A model for images requires images, of a size that its patches divide and its blocks can halve."""
     data = spec.training.data
     if data.sklearn_set is not None:
         shape = data.sklearn_set.shape
-    elif (data.source or "").startswith("images:"):
+    elif data.is_images:
         shape = (data.channels, data.image_size, data.image_size)
     elif data.is_table:
         shape = (len(data.features) if data.features else 1,)

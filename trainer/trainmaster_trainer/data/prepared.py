@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -67,6 +67,31 @@ class TensorRows:
     def row_classes(self) -> Indices | None:
         """Return the class of each row; None for regression."""
         return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """Rows of a table, which decides their split, knows what to check of it, and has a report."""
+
+    def divide(self, data: Data) -> Division:
+        """Return the split that a job asks for."""
+        ...
+
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return warnings about a split, a sentence each.
+
+        Raises:
+            DataError: Nothing may be trained on it.
+        """
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """Return what a packaged model needs in addition to turn raw rows into samples."""
+        ...
+
+    def summary(self) -> str:
+        """Return what the user should see before the first step."""
+        ...
 
 
 class FittedRows(TensorRows, ABC):
@@ -176,12 +201,12 @@ class Prepared:
             "statisticsShape": list(self.mean.shape),
             "targetMean": self.target_mean,
             "targetStd": self.target_std,
-            **(self.rows.description() if isinstance(self.rows, FittedRows) else {}),
+            **(self.rows.description() if isinstance(self.rows, Columns) else {}),
         }
 
     def about(self) -> str:
         """Return what the user should see of the data before the first step, a sentence or a row per line."""
-        of_rows = (self.rows.summary(),) if isinstance(self.rows, FittedRows) else ()
+        of_rows = (self.rows.summary(),) if isinstance(self.rows, Columns) else ()
         plain = [sentence for sentence in self.said if sentence not in self.warnings]
         return "\n".join(filter(None, (*of_rows, *self.notes, *plain)))
 
@@ -207,7 +232,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
             f"set task.numClasses to {len(rows.labels)}"
         )
     classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
-    if division is None and isinstance(rows, FittedRows):
+    if division is None and isinstance(rows, Columns):
         division = rows.divide(spec)
     if division is None:
         _require_undivided(spec)
@@ -221,7 +246,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, FittedRows) else ())),
+        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, Columns) else ())),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -263,7 +288,7 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
     is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
-    known = getattr(data.rows, "statistics", None)  # mean and standard deviation of each channel
+    known = getattr(data.rows, "known_statistics", None)  # mean and standard deviation of each channel
     if normalize and known is not None:
         data.mean, data.std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in known)
     elif normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
@@ -271,9 +296,10 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()
         data.std = torch.where(std > 0, std, torch.ones_like(std))
-    _, y = data.rows.batch(chosen[:1])
+    targets = getattr(data.rows, "row_targets", None)  # of all rows, where they are known before the samples are made
+    y = data.rows.batch(chosen[:1])[1] if targets is None else targets[torch.from_numpy(data.train)]
     if y.is_floating_point():
-        _, y = data.rows.batch(chosen)
+        y = data.rows.batch(chosen)[1] if targets is None else y
         data.target_mean = float(y.double().mean())
         data.target_std = float(y.double().std(correction=0)) or 1.0
 

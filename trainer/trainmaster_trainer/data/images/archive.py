@@ -22,7 +22,7 @@ from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 
 from .blob import Blob
-from .decode import UnreadableError
+from .errors import UnreadableError
 from .folder import MOST_PROBLEMS, Listing, list_images
 from .scratch import scratch_file
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from trainmaster_trainer.data.files import Files
 
-from .decode import UnreadableError
+from .errors import UnreadableError, reason_of
 
 
 class Content(Protocol):
@@ -81,7 +81,7 @@ def read_file(files: Files, path: str) -> bytes:
         try:
             return (files.store.root / path).read_bytes()
         except OSError as error:
-            raise UnreadableError(_reason(error)) from None
+            raise UnreadableError(reason_of(error)) from None
     found = files.store.get(path)
     if found is None:
         raise UnreadableError("no such file")
@@ -91,7 +91,3 @@ def read_file(files: Files, path: str) -> bytes:
 def file_header(files: Files, path: str) -> bytes | Path:
     """Return what the header of an image file can be read from."""
     return read_file(files, path) if files.store.is_s3 else files.store.root / path
-
-
-def _reason(error: OSError) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))

@@ -10,7 +10,8 @@ from trainmaster_trainer.data.files import IMAGE_ENDINGS, is_hidden
 from trainmaster_trainer.errors import DataError
 
 from .content import Content
-from .decode import Header, Look, UnreadableError, decode, read_header
+from .decode import Header, Look, decode, read_header
+from .errors import UnreadableError
 
 MOST_PROBLEMS = 10
 _THREADS = 8

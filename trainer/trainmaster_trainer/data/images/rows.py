@@ -11,7 +11,8 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.errors import DataError
 
 from .content import Content
-from .decode import Look, Pixels, UnreadableError, decode
+from .decode import Look, Pixels, decode
+from .errors import UnreadableError
 from .transforms import BYTE, Augmentation, centre
 
 CACHE_BYTES = 512 * 2**20
@@ -36,12 +37,17 @@ class ImageRows:
         self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
         self._look = Look.of(spec)
         self._augment = Augmentation(spec.images.augment, spec.image_size)
-        self.statistics = spec.images.normalize.values if spec.images.normalize else None
+        self.known_statistics = spec.images.normalize.values if spec.images.normalize else None
         self._cache: dict[int, Pixels] = {}
         self._room = CACHE_BYTES
 
     def __len__(self) -> int:
         return len(self.content)
+
+    @property
+    def row_targets(self) -> Tensor:
+        """Return the target of each row."""
+        return self.targets
 
     @property
     def row_classes(self) -> Indices | None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from trainmaster_trainer.data.images.column import Place
+from trainmaster_trainer.data.prepared import Rows
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.rows import TableRows
 
 from .base import Request
 
 
-def build(request: Request) -> TableRows:
+def build(request: Request) -> Rows:
     """Return the rows of a table.
 
     Raises:
         DataError: With everything that is wrong with roles, and the first ten cells that can't be used.
     """
-    return TableRows(read_table(request.files(), request.data), request.data, request.task)
+    files, data = request.files(), request.data
+    table = read_table(files, data)
+    if data.image_column is None:
+        return TableRows(table, data, request.task)
+    from trainmaster_trainer.data.images.table import ImageTableRows  # with torchvision
+
+    place = Place.of(files, data, request.storage, request.base_dir, request.env)
+    return ImageTableRows(table, place, data, request.task)

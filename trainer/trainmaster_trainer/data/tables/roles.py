@@ -7,6 +7,7 @@ matter of types and of the number of distinct values. What is measured (means, c
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,16 +17,19 @@ from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.table import ColumnSpec, Missing, Role
 from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.files import IMAGE_ENDINGS
+
 from .accepted import ACCEPTED, check_cells, check_target
 from .cells import Problems, is_missing, is_number_text, shown
 from .table import Column, ColumnType, Table
 
-FEATURES = ("numeric", "boolean", "categorical", "datetime")
+FEATURES = ("numeric", "boolean", "categorical", "datetime", "image")
 MOST_INFERRED = 1000  # categories that a role is inferred for
 FEW = 20  # categories that are few in a table of any length
 ROWS_PER_CATEGORY = 10
 MOST_DECLARED = 10_000  # each is a float32 per row
 SHOWN_ROWS = 3
+_IMAGE_PATH = "(?i)(" + "|".join(re.escape(ending) for ending in IMAGE_ENDINGS) + ")$"
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,9 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
     if spec.role is None and column.name == data.split.column and data.split.by in ("column", "group"):
         role: Role = "group" if data.split.by == "group" else "ignore"
         return Planned(column, role, "data.split.column", True, nulls=nulls, distinct=distinct)
+    if data.image_column not in (None, column.name) and spec.role is None:  # another role was refused by the contract
+        why = f"the model sees the images of {data.image_column}"
+        return Planned(column, "ignore", why, nulls=nulls, distinct=distinct)
     asked = data.features is not None and column.name in data.features
     role, why, refused = _role(column, spec.role, nulls, distinct, data.features, asked=asked)
     path = f"data.columns.{column.name}"
@@ -148,7 +155,7 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
             + (f"{column.name!r} has the role {role}" if role not in FEATURES else f"set {path}.missing to impute")
         )
         return None
-    if role not in FEATURES:
+    if role not in FEATURES or (role == "image" and missing == "impute"):
         missing = "error"
     return Planned(column, role, why, spec.role is not None, missing, spec.indicator, nulls, distinct)
 
@@ -192,7 +199,7 @@ INFERRED: dict[ColumnType, Role] = {
 }
 NO_ROLE = {
     ColumnType.EMPTY: "has no value in any row",
-    ColumnType.BYTES: "holds bytes, which no role takes",
+    ColumnType.BYTES: "holds bytes, which only the role image takes",
 }
 
 
@@ -219,6 +226,9 @@ def infer(column: Column, nulls: int, distinct: int) -> tuple[Role, str]:
         return "numeric", f"{numeric:,} of its {values:,} values are numbers"
     most = min(MOST_INFERRED, max(FEW, values // ROWS_PER_CATEGORY))
     if distinct > most or 2 * distinct > values:
+        paths = int(pc.sum(pc.match_substring_regex(column.values, _IMAGE_PATH)).as_py() or 0)
+        if 2 * paths > values:
+            return "ignore", "text that ends as names of images do; declare image to use them"
         return "ignore", (
             f"text with {distinct:,} distinct values in {values:,} rows, too many for categories; "
             "declare categorical to use it"
