@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainmaster_api.address import Source
-from trainmaster_api.types import Model, rule_error
+from trainmaster_api.types import Model, Quantity, rule_error
 
 from .augment import Augment
 
@@ -59,6 +59,16 @@ class Normalize(Model):
         return IMAGENET if self.mean is None or self.std is None else (tuple(self.mean), tuple(self.std))
 
 
+class Cache(Model):
+    """Room for decoded pixels, so that an image isn't decoded again in each epoch."""
+
+    memory: Quantity = "512Mi"
+    """Memory for it, in each process that decodes images; `0`: none."""
+    disk: Quantity = "0"
+    """Disk for it, in a file that the processes of a machine share and that is found again by a later attempt; `0`:
+    none. In the folder of TRAINMASTER_CACHE, or in one for temporary files."""
+
+
 class Images(Model):
     """How image files become pixels. By default as a viewer shows them."""
 
@@ -76,6 +86,8 @@ class Images(Model):
     the row: not from the number of workers or processes, nor from an interruption."""
     normalize: Normalize | None = None
     """Known statistics to scale with. Default: those of the train split, unless `data.normalize` is false."""
+    cache: Cache = Cache()
+    """Room for decoded pixels."""
     nested: bool = False
     """If true, images in deeper folders belong to the class of their first folder. If false, they are an error."""
     root: Source | None = None

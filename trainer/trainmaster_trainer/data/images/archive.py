@@ -7,6 +7,7 @@ of the cache (`scratch`), as a plain tar.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import posixpath
 import struct
 import tarfile
@@ -99,6 +100,11 @@ class ArchiveContent:
     def header(self, index: int) -> bytes:
         """Return a member's content."""
         return self.read(index)
+
+    def identity(self) -> str:
+        """Return that of the archive, with the order of its members."""
+        order = hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+        return f"{self.blob.identity} {order}"
 
     def _span(self, offset: int, length: int) -> bytes:
         found = self.blob.read_at(offset, length)

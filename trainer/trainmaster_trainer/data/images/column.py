@@ -21,7 +21,7 @@ from trainmaster_trainer.data.tables.table import Column, ColumnType, Table
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store, open_store
 
-from .content import file_header, read_file
+from .content import file_header, files_identity, read_file
 from .errors import UnreadableError
 
 
@@ -128,6 +128,18 @@ class ColumnContent:
         """Return the file, or its path on disk."""
         cell = self._cell(index)
         return self.place.header(cell) if isinstance(cell, str) else cell
+
+    def identity(self) -> str:
+        """Return a checksum of the bytes, or of the files behind the paths."""
+        if self._column.type is ColumnType.TEXT:
+            cells = [str(self._cell(index)) for index in range(len(self))]
+            return files_identity(self.place.files, [self.place.path(cell) for cell in cells])
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            cell = self._cell(index)
+            digest.update(len(cell).to_bytes(8, "little"))
+            digest.update(cell if isinstance(cell, bytes) else cell.encode())
+        return digest.hexdigest()
 
     def _cell(self, index: int) -> str | bytes:
         row = int(self._kept[index])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +41,10 @@ class Content(Protocol):
         """Return what the header of the file can be read from, without reading more than that if possible."""
         ...
 
+    def identity(self) -> str:
+        """Return what is different if one of the images is another one, or its number is."""
+        ...
+
 
 class FolderContent:
     """Files below a folder.
@@ -70,6 +76,10 @@ class FolderContent:
         """Return a path on disk, else the file."""
         return file_header(self.files, self.paths[index])
 
+    def identity(self) -> str:
+        """Return a checksum of paths and of what changes with a file's content."""
+        return files_identity(self.files, self.paths)
+
 
 def read_file(files: Files, path: str) -> bytes:
     """Return an image file below a folder.
@@ -91,3 +101,25 @@ def read_file(files: Files, path: str) -> bytes:
 def file_header(files: Files, path: str) -> bytes | Path:
     """Return what the header of an image file can be read from."""
     return read_file(files, path) if files.store.is_s3 else files.store.root / path
+
+
+def files_identity(files: Files, paths: Sequence[str]) -> str:
+    """Return a checksum of files by their ETags, or by what the system changes with their content."""
+    store, digest = files.store, hashlib.sha256(f"{files.store.uri} {files.store.endpoint}".encode())
+    versions = {found.path: found.version for found in store.stat_all(_common(paths))} if store.is_s3 else {}
+    for path in paths:
+        if store.is_s3:
+            version = versions.get(path, "")
+        else:  # the time of the last change of a file's content can be set, that of its status can't
+            try:
+                status = (store.root / path).stat()
+                version = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+            except OSError as error:
+                version = reason_of(error)
+        digest.update(f"{len(path)}:{path} {version}\n".encode())
+    return digest.hexdigest()
+
+
+def _common(paths: Sequence[str]) -> str:
+    """Return the folder that has all files."""
+    return posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""

@@ -10,16 +10,15 @@ from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.errors import DataError
 
+from .cache import PixelCache
 from .content import Content
 from .decode import Look, Pixels, decode
 from .errors import UnreadableError
 from .transforms import BYTE, Augmentation, centre
 
-CACHE_BYTES = 512 * 2**20
-
 
 class ImageRows:
-    """Images read on demand; their pixels are cached, up to CACHE_BYTES.
+    """Images read on demand; their pixels are kept as far as `data.images.cache` has room for them.
 
     Args:
         content: The files.
@@ -38,8 +37,7 @@ class ImageRows:
         self._look = Look.of(spec)
         self._augment = Augmentation(spec.images.augment, spec.image_size)
         self.known_statistics = spec.images.normalize.values if spec.images.normalize else None
-        self._cache: dict[int, Pixels] = {}
-        self._room = CACHE_BYTES
+        self._cache = PixelCache(content, self._look, spec.images.cache)
 
     def __len__(self) -> int:
         return len(self.content)
@@ -82,9 +80,7 @@ class ImageRows:
         found = self._cache.get(index)
         if found is None:
             found = self._decode(index)
-            if found.nbytes <= self._room:
-                self._room -= found.nbytes
-                self._cache[index] = found
+            self._cache.put(index, found)
         return found
 
     def _decode(self, index: int) -> Pixels:

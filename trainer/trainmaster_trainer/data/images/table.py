@@ -38,8 +38,10 @@ class ImageTableRows(SplitTable, ImageRows):
         SplitTable.__init__(self, with_cells(table, cells), data, task)
         if cells is None:  # its role has said so
             raise DataError(f"{table.shown}: column {data.image_column} has no images")
-        ImageRows.__init__(self, ColumnContent(table, cells, self.kept, place), self.y, self.labels, data)
-        self.notes = check_images(self.content, Look.of(data), full=data.images.check == "full")
+        content = ColumnContent(table, cells, self.kept, place)
+        notes = check_images(content, Look.of(data), full=data.images.check == "full")
+        ImageRows.__init__(self, content, self.y, self.labels, data)
+        self.notes = notes
         dropped = len(table) - len(self.kept)
         self._report = make_report(self.table, self.plans, Encoder(()), self.dropped, dropped)
 
