@@ -57,12 +57,14 @@ def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     if kind == "sklearn" or "://" in source or address.startswith("/"):
         return []
     found = folder / address
-    if kind == "images" and not found.is_dir() and not (found.is_file() and is_archive(address)):
-        what = "file" if is_archive(address) else "folder"
-        return [Problem("spec.training.data.source", f"{what} {found} does not exist", f'"{source}"')]
-    if kind != "images" and not found.is_file():
-        return [Problem("spec.training.data.source", f"file {found} does not exist", f'"{source}"')]
-    return []
+    what = "file" if kind != "images" or is_archive(address) else "folder"
+    if kind != "images" and "*" in address and not found.exists():  # a pattern: its folder must be there
+        while "*" in str(found.relative_to(folder)):
+            found = found.parent
+        what = "folder"
+    if found.is_dir() if what == "folder" else found.exists():  # a table may be a folder of files
+        return []
+    return [Problem("spec.training.data.source", f"{what} {found} does not exist", f'"{source}"')]
 
 
 def _read(name: str) -> str:

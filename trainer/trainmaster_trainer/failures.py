@@ -27,6 +27,10 @@ _PEER_GONE = re.compile(
 )
 _GPU_FAULT = re.compile(r"\bXid\b|uncorrectable ECC|CUDA error: (unspecified launch failure|an illegal|unknown)", re.I)
 
+_DATA_WORKER = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.]+)|exited unexpectedly)"
+)
+
 
 class RankError(TrainingError):
     """A failure of one rank, as it is told to the driver.
@@ -46,6 +50,10 @@ class RankError(TrainingError):
         self.pod = pod
         self.last_lines = last_lines
         self.peer = peer
+
+    def __reduce__(self) -> tuple[type[RankError], tuple[object, ...]]:
+        """Survive pickling: a process that makes batches returns it to its rank."""
+        return RankError, (self.message, self.failure_class, self.rank, self.pod, self.last_lines, self.peer)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class Failure:
 
 def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
     """Return a rank's report of `error`: its class, and the lines that help a user."""
+    if isinstance(error, RankError):  # of a process that makes batches for this rank
+        return error
     lines = last_lines(error)
     if isinstance(error, TrainingError):
         # its message is complete; where it was raised in our code doesn't help a user
@@ -83,6 +93,10 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
     if name == "OutOfMemoryError":
         message = f"rank {rank}: {text}"
         return RankError(message, FailureClass.GPU_OUT_OF_MEMORY, rank, pod, lines, peer=False)
+    # torch says which signal it was in the cause, where it noticed the end of the process while it waited for a batch
+    died = _DATA_WORKER.search(f"{error.__cause__} {error}")
+    if died:
+        return _data_worker_error(died, rank, pod)
     if _GPU_FAULT.search(text):
         return RankError(f"rank {rank}: {text}", FailureClass.GPU_FAULT, rank, pod, lines, peer=False)
     whose = _blame(error)
@@ -96,6 +110,22 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
         message = f"rank {rank}: {name}: {text}{at}"
         return RankError(message, FailureClass.USER_CODE_ERROR, rank, pod, shown, peer=False)
     return RankError(f"rank {rank}: {name}: {text}", FailureClass.INTERNAL_ERROR, rank, pod, lines, peer=False)
+
+
+def _data_worker_error(died: re.Match[str], rank: int, pod: str) -> RankError:
+    """Return the report of a process of `data.loading.workers` that has died; what torch says of it leaves the how."""
+    how = died["signal"] or ""
+    if how.startswith("Bus error"):
+        message = "no room in /dev/shm for the batches that are made ahead; lower data.loading.prefetch or workers, or "
+        return RankError(
+            f"rank {rank}: {message}raise cluster.workers.memory", FailureClass.HOST_OUT_OF_MEMORY, rank, pod, [], False
+        )
+    message = f"rank {rank}: a process that makes batches (data.loading.workers) died{f' by {how}' if how else ''}"
+    if how == "Killed":
+        message += ", as it does when memory runs out; raise cluster.workers.memory or lower data.loading.workers"
+    return RankError(
+        message, FailureClass.HOST_OUT_OF_MEMORY if how == "Killed" else FailureClass.WORKER_LOST, rank, pod, [], False
+    )
 
 
 def _users_lines(error: BaseException, whose: _Blame) -> list[str]:
@@ -137,6 +167,7 @@ _RUNS_USER_CODE = (
     "trainmaster_trainer.backends.torch.loop",
     "trainmaster_trainer.backends.torch.evaluate",
     "trainmaster_trainer.backends.torch.optim",
+    "trainmaster_trainer.data.sample",
     "trainmaster_trainer.references",
     "trainmaster_trainer.tasks",
     "trainmaster_api.references",

@@ -41,12 +41,12 @@ _BY_COLUMN = ("group", "time", "column")
 
 @_check(f"{_DATA}.source", f"{_DATA}.format")
 def _source_kind(spec: Spec) -> Iterator[Problem]:
-    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or a table: .csv, .tsv or .parquet, or `format`."""
+    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or a table: by its ending, or by `data.format`."""
     data = spec.training.data
     if data.source is not None and not _is_named(data) and not data.is_table:
         words = (
-            "must be `sklearn:<name>`, `images:<folder>`, or the address of a table that ends in .csv, .tsv or "
-            ".parquet (text also .gz, .zst); for a folder of files, set `data.format`"
+            "must be `sklearn:<name>`, `images:<folder>`, or the address of a table that ends in .csv, .tsv, "
+            ".jsonl or .parquet (text also .gz, .zst); for a folder of files, set `data.format`"
         )
         yield Problem(f"{_DATA}.source", words)
 
@@ -90,7 +90,7 @@ def _format(spec: Spec) -> Iterator[Problem]:
         yield Problem(f"{_DATA}.format", "only a table has a `format`: remove it")
         return
     by_name = data.model_copy(update={"format": None}).table_format
-    if by_name is not None and (by_name == "parquet") != (data.format == "parquet"):
+    if by_name is not None and by_name != data.format and {by_name, data.format} != {"csv", "tsv"}:
         yield Problem(f"{_DATA}.format", f"the source is named as {by_name}: remove `format`, or rename the files")
 
 
@@ -101,6 +101,14 @@ def _features(spec: Spec) -> Iterator[Problem]:
     if data.features is not None and (_is_named(data) or data.reference is not None):
         words = "only a table has columns to select `features` from: remove it"
         yield Problem(f"{_DATA}.features", words)
+
+
+@_check(f"{_DATA}.source", f"{_DATA}.categories")
+def _categories(spec: Spec) -> Iterator[Problem]:
+    """`data.categories` is accepted for tables only."""
+    data = spec.training.data
+    if data.categories != "oneHot" and _has_no_columns(data):
+        yield Problem(f"{_DATA}.categories", "only a table has columns of categories: remove it")
 
 
 @_check(f"{_DATA}.target", f"{_DATA}.features")

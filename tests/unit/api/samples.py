@@ -136,6 +136,9 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "features": [
         (f"{_DATA}.features", job({f"{_DATA}.features": ["a"]}), job(TABLE, {f"{_DATA}.features": ["a"]})),
     ],
+    "categories": [
+        (f"{_DATA}.categories", job({f"{_DATA}.categories": "index"}), job(TABLE, {f"{_DATA}.categories": "index"})),
+    ],
     "features-target": [
         (
             f"{_DATA}.features",

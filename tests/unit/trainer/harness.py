@@ -16,6 +16,9 @@ from trainmaster_api.layout import run_path
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.backends.torch.loop import fit
 from trainmaster_trainer.context import Context, Report, Result, Signal
+from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.data.loader import Loader
+from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.storage.store import Store
 
 from tests.factories import Changes, make_job
@@ -66,6 +69,11 @@ def make_context(
         job, rank, world_size, torch.device("cpu"), attempt, Store(str(path), patience=2.0), str(path), root, recording,
         recording.report,
     )  # fmt: skip
+
+
+def loader_of(data: Prepared) -> Loader:
+    """What makes batches of these rows, here, for an evaluation."""
+    return Loader(data, Sampler(data.train, 1, seed=0), 0, seed=0)
 
 
 def run_store(job: TrainingJob, root: Path) -> Store:

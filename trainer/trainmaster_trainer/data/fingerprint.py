@@ -25,6 +25,7 @@ from trainmaster_trainer.storage.store import Stat, Store
 
 from .files import IMAGE_ENDINGS, Files, is_hidden
 from .images.errors import UnreadableError
+from .sentences import MOST_NAMED
 
 if TYPE_CHECKING:  # which imports pyarrow and Pillow
     from .images.column import Place
@@ -133,7 +134,7 @@ def what_changed(old: Fingerprint, new: Fingerprint) -> list[str]:
     return [f"{path}: {change}" for path, change in sorted(changes.items())]
 
 
-def shown(changes: list[str], most: int = 10) -> list[str]:
+def shown(changes: list[str], most: int = MOST_NAMED) -> list[str]:
     """Return the first changes and the number of the others."""
     more = len(changes) - most
     return [*changes[:most], f"and {more:,} more"] if more > 0 else changes

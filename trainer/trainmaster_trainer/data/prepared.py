@@ -18,7 +18,9 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .division import Division, Keys, divide
 from .order import Indices
-from .sample import Inputs
+from .sample import BYTE, Inputs, Sample, apply
+from .sentences import first_of, quoted
+from .spellings import look_alikes
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -38,7 +40,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices) -> tuple[Sample, Tensor]:
         """Return unscaled samples, float32 of (n, *shape), and targets of (n,).
 
         Targets are int64 classes, or float32 or float64 numbers.
@@ -155,7 +157,8 @@ class Prepared:
     train_classes: Indices | None = None
     said: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    _scaled: dict[str, Tensor] = field(default_factory=dict)
+    _on_device: dict[str, Tensor] = field(default_factory=dict)
+    _weights: Tensor | None = None
 
     @property
     def inputs(self) -> Inputs:
@@ -164,30 +167,46 @@ class Prepared:
         categories: tuple[tuple[int, int], ...] = getattr(self.rows, "categories", ())
         return Inputs(tuple(self.rows.shape), vocabulary, categories)
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether every row is on the device, scaled: a batch is then two index operations."""
+        return bool(self._on_device)
+
     def move(self, device: torch.device) -> None:
         """Scale once and keep everything on the device, where the rows are in memory: a step then only indexes."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
+        weights: Tensor | None = getattr(self.rows, "weights", None)
+        self._weights = None if weights is None else weights.to(device)
         if isinstance(self.rows, TensorRows):
-            x, y = self._scale(self.rows.x, self.rows.y)
-            self._scaled = {"x": x, "y": y}
+            x, y = self.scaled(self.rows.x, self.rows.y)
+            assert isinstance(x, Tensor)
+            self._on_device = {"x": x, "y": y}
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices) -> tuple[Sample, Tensor]:
         """Return scaled samples and targets on the device, by row number."""
-        if self._scaled:
+        if self._on_device:
             index = torch.from_numpy(indices).to(self.mean.device)
-            return self._scaled["x"].index_select(0, index), self._scaled["y"].index_select(0, index)
-        return self._scale(*self.rows.batch(indices))
+            return self._on_device["x"].index_select(0, index), self._on_device["y"].index_select(0, index)
+        return self.scaled(*self.rows.batch(indices))
 
-    def _scale(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.to(self.mean.device)
+    def weight(self, indices: Indices) -> Tensor | None:
+        """Return the weights of rows in the loss, on the device; None: all are the same."""
+        if self._weights is None:
+            return None
+        return self._weights.index_select(0, torch.from_numpy(indices).to(self.mean.device))
+
+    def scaled(self, x: Sample, y: Tensor) -> tuple[Sample, Tensor]:
+        """Return samples and targets on the device, scaled where they are numbers."""
+        device = self.mean.device
         if y.is_floating_point():
             # in float64, and not on the device, which may have none: large numbers are told apart by their differences
             y = ((y.double() - self.target_mean) / self.target_std).float()
-        y = y.to(self.mean.device)
-        if x.dtype == torch.uint8:  # pixels, which are a quarter of the size until here
-            x = x.float() / 255
-        if not x.is_floating_point():
-            return x, y  # tokens: there is nothing to scale
+        y = y.to(device, non_blocking=True)
+        x = apply(x, lambda each: each.to(device, non_blocking=True))
+        if isinstance(x, Tensor) and x.dtype == torch.uint8:  # pixels, which are a quarter of the size until here
+            x = x.float() / BYTE
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            return x, y  # tokens, or several tensors: there is nothing to scale
         return (x - self.mean) / self.std, y
 
     def description(self) -> dict[str, Any]:
@@ -225,12 +244,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         DataError: More classes in the data than the task has.
     """
     spec, task = training.data, training.task
-    if task.num_classes is not None and len(rows.labels) > task.num_classes:
-        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
-        raise DataError(
-            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
-            f"set task.numClasses to {len(rows.labels)}"
-        )
+    require_classes(rows, training)
     classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
     if division is None and isinstance(rows, Columns):
         division = rows.divide(spec)
@@ -246,7 +260,11 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, Columns) else ())),
+        warnings=(
+            *division.warnings,
+            *_alike(rows.labels),
+            *(rows.check(division) if isinstance(rows, Columns) else ()),
+        ),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -256,8 +274,30 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
                 "doesn't have; use uniform"
             )
         found.train_classes = classes[division.train]
-    _measure(found, normalize=spec.normalize)
+    measure(found, normalize=spec.normalize)
     return found
+
+
+def _alike(labels: list[str]) -> list[str]:
+    """Return a warning of classes that a reader takes for one."""
+    groups = look_alikes(labels)
+    return [
+        f"classes {first_of([quoted(group) for group in groups])} differ in case, space or invisible characters only, "
+        "and are different classes; write them alike if they are one"
+    ] if groups else []  # fmt: skip
+
+
+def require_classes(rows: Rows, training: Training) -> None:
+    """Reject data with more classes than the task has."""
+    spec, task = training.data, training.task
+    if task.num_classes is not None and len(rows.labels) > task.num_classes:
+        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
+        raise DataError(
+            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
+            f"set task.numClasses to {len(rows.labels)}"
+        )
+    if task.name == "classification" and len(rows.labels) == 1:
+        raise DataError(f"{spec.label} has one class only, {rows.labels[0]!r}: there is nothing to predict")
 
 
 def _require_undivided(spec: Data) -> None:
@@ -282,24 +322,25 @@ def _require_rows(division: Division, rows: int, spec: Data) -> None:
         raise ConfigurationError("; ".join(problems))
 
 
-def _measure(data: Prepared, *, normalize: bool) -> None:
+def measure(data: Prepared, *, normalize: bool) -> None:
     """Return statistics of the train split; of its first rows if each has to be decoded (the split is shuffled)."""
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
-    is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
-    known = getattr(data.rows, "known_statistics", None)  # mean and standard deviation of each channel
+    # encoded rows are scaled already, with statistics of the train split; several tensors, or ragged ones, never are
+    can_be_scaled = getattr(data.rows, "can_be_scaled", True) and not isinstance(data.rows, FittedRows)
+    known = getattr(data.rows, "statistics", None)  # mean and standard deviation of each channel
+    first, y = data.rows.batch(chosen[:1])
     if normalize and known is not None:
         data.mean, data.std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in known)
-    elif normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
+    elif normalize and can_be_scaled and isinstance(first, Tensor) and first.is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()
         data.std = torch.where(std > 0, std, torch.ones_like(std))
-    targets = getattr(data.rows, "row_targets", None)  # of all rows, where they are known before the samples are made
-    y = data.rows.batch(chosen[:1])[1] if targets is None else targets[torch.from_numpy(data.train)]
+    declared: Tensor | None = getattr(data.rows, "targets", None)  # of all rows, without reading them
     if y.is_floating_point():
-        y = data.rows.batch(chosen)[1] if targets is None else y
+        y = data.rows.batch(chosen)[1] if declared is None else declared[torch.from_numpy(data.train)]
         data.target_mean = float(y.double().mean())
         data.target_std = float(y.double().std(correction=0)) or 1.0
 
@@ -310,7 +351,9 @@ def _mean(rows: Rows, chosen: Indices, over: tuple[int, ...], of: Callable[[Tens
     total = torch.zeros(1, dtype=torch.float64)
     count = 0
     for start in range(0, len(chosen), at_once):
-        x = rows.batch(chosen[start : start + at_once])[0].double()
+        x = rows.batch(chosen[start : start + at_once])[0]
+        assert isinstance(x, Tensor)
+        x = x.double()
         total = total + of(x).sum(dim=over, keepdim=True)[0]
         count += x.numel() // x.shape[1]
     return total / count

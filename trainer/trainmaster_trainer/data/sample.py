@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+BYTE = 255.0
+"""What the bytes of pixels are divided by."""
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """A batch of samples: one tensor (the model's only argument), a tuple (its positional arguments), or a dict (its
@@ -57,8 +59,3 @@ def apply(x: Sample, change: Callable[[Tensor], Tensor]) -> Sample:
     if isinstance(x, dict):
         return {name: change(each) for name, each in x.items()}
     return tuple(change(each) for each in x)
-
-
-def is_numbers(x: Sample) -> bool:
-    """Return whether samples are one tensor of floating-point numbers: what can be scaled."""
-    return isinstance(x, torch.Tensor) and x.is_floating_point()

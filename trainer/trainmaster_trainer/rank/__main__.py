@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 
-from .process import die_with_parent, name_process
+from trainmaster_trainer.kernel import die_with_parent, name_process
 
 
 def main(arguments: list[str]) -> None:

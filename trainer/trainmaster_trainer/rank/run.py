@@ -34,8 +34,8 @@ from trainmaster_trainer.ipc.messages import (
     Stacks,
     Stop,
 )
+from trainmaster_trainer.kernel import name_process
 
-from .process import name_process
 from .warm import hurry, modules_of, warm_up
 
 _STACK_LINES = 30

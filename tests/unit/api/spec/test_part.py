@@ -95,6 +95,7 @@ def test_a_metric_is_called_by_its_last_name(part: dict[str, str], key: str) -> 
         ({"name": "cnn", "args": {"widths": [8, 8, 8]}}, (1, 4, 8), "args.widths"),
         ({"name": "vit", "args": {"patch": 4}}, (1, 8, 4), None),
         ({"name": "vit", "args": {"patch": 4}}, (1, 8, 6), "args.patch"),
+        ({"name": "transformer"}, (4,), "name"),
         ({"class": "own:Net"}, (4,), None),
     ],
 )
@@ -102,4 +103,19 @@ def test_a_model_of_ours_says_which_shapes_it_takes(
     model: dict[str, object], shape: tuple[int, ...], field: str | None
 ) -> None:
     found = shape_problem(ModelPart.model_validate(model), shape)
+    assert (found[0] if found else None) == field
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ({"name": "transformer"}, None),
+        ({"name": "mlp"}, "name"),
+        ({"name": "cnn"}, "name"),
+        ({"name": "vit"}, "name"),
+        ({"class": "own:Net"}, None),
+    ],
+)
+def test_text_is_for_models_that_read_it(model: dict[str, object], field: str | None) -> None:
+    found = shape_problem(ModelPart.model_validate(model), (256,), is_text=True)
     assert (found[0] if found else None) == field

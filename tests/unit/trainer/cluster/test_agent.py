@@ -42,7 +42,7 @@ RANK = """
 import faulthandler, os, signal, socket, subprocess, sys, threading
 from trainmaster_trainer.ipc.link import Link, Talk
 from trainmaster_trainer.ipc.messages import *
-from trainmaster_trainer.rank.process import die_with_parent
+from trainmaster_trainer.kernel import die_with_parent
 die_with_parent()
 fd, crash = map(int, sys.argv[1:3])
 faulthandler.enable(crash)

@@ -21,7 +21,7 @@ from trainmaster_trainer.data.prepared import TensorRows
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.tasks import METRICS_BY_NAME, Task, Unit, build_task
 
-from tests.unit.trainer.harness import spawn
+from tests.unit.trainer.harness import loader_of, spawn
 
 CLASSES = TaskSpec.model_validate({"name": "classification", "numClasses": 4, "metrics": [{"name": "auc"}]})
 NUMBER = TaskSpec.model_validate({"name": "regression"})
@@ -144,8 +144,8 @@ def rows_of(spec: TaskSpec, count: int) -> tuple[Prepared, Task]:
 def compare(rank: int, world_size: int, spec: TaskSpec, counts: list[int]) -> None:
     for count in counts:
         data, task = rows_of(spec, count)
-        alone = evaluate(Echo(), data, data.test, task)
-        together = evaluate(Echo(), data, data.test, task, rank=rank, world_size=world_size)
+        alone = evaluate(Echo(), loader_of(data), data.test, task)
+        together = evaluate(Echo(), loader_of(data), data.test, task, rank=rank, world_size=world_size)
         # a batch's mean loss is float32, so that sums depend on how rows fall into batches; nothing else does
         assert together.pop("loss") == pytest.approx(alone.pop("loss"), rel=1e-6)
         assert together == pytest.approx(alone, rel=1e-12, nan_ok=True), (rank, count)
@@ -171,7 +171,7 @@ def gathered_in_order(rank: int, world_size: int) -> None:
         "keep": lambda: FunctionMetric("keep", keep, higher_is_better=True)
     }
     mine = Task(task.kind, task.loss, dict(factories))
-    evaluate(Echo(), data, data.test, mine, rank=rank, world_size=world_size)
+    evaluate(Echo(), loader_of(data), data.test, mine, rank=rank, world_size=world_size)
     assert torch.equal(seen[0], data.batch(data.test)[1]), "as one process would have seen them"
 
 

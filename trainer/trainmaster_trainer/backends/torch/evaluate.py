@@ -7,8 +7,10 @@ import math
 import torch
 from torch import nn
 
-from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.data.loader import Loader
 from trainmaster_trainer.data.order import Indices
+from trainmaster_trainer.data.sample import forward
+from trainmaster_trainer.data.stream_loader import StreamLoader
 from trainmaster_trainer.tasks import Task
 from trainmaster_trainer.tasks.metrics import merge_over_ranks
 
@@ -18,13 +20,13 @@ MOST_VALUES = 2**22  # of input at a time: large images are evaluated in small b
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, data: Prepared, rows: Indices, task: Task, *, rank: int = 0, world_size: int = 1
+    model: nn.Module, loader: Loader | StreamLoader, rows: Indices, task: Task, *, rank: int = 0, world_size: int = 1
 ) -> dict[str, float]:
     """Return metrics of the model on the given rows; every rank takes its share and all get the same values.
 
     Args:
         model: The bare model, not its DDP wrapper; its buffers must agree between the ranks.
-        data: The rows.
+        loader: Makes the batches.
         rows: Row numbers.
         task: Defines the metrics.
         rank: This rank.
@@ -36,15 +38,15 @@ def evaluate(
     model.eval()
     loss, metrics = task.metrics()
     mine = rows[rank::world_size]  # no padding: a row that is evaluated twice would count twice
-    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(data.rows.shape)))
-    for start in range(0, len(mine), at_once):
-        x, y = data.batch(mine[start : start + at_once])
-        output = model(x)
-        loss.update(output, y)
-        predicted, true = task.kind.decode(output, y)
+    shape = loader.data.inputs.shape  # unknown where samples differ: then as many as there is memory for in training
+    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(shape))) if shape else loader.micro_batch
+    for batch in loader.evaluation(mine[start : start + at_once] for start in range(0, len(mine), at_once)):
+        output = forward(model, batch.x)
+        loss.update(output, batch.y)
+        predicted, true = task.kind.decode(output, batch.y)
         for metric in metrics.values():
             metric.update(predicted, true)
     model.train(was_training)
     # The only communication of an evaluation. Metrics merge states and not values: a mean of ranks' F1 isn't the F1.
-    merge_over_ranks([loss, *metrics.values()], world_size, data.mean.device)
+    merge_over_ranks([loss, *metrics.values()], world_size, loader.data.mean.device)
     return {name: float(metric.compute()) for name, metric in {"loss": loss, **metrics}.items()}

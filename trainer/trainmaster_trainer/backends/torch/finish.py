@@ -29,7 +29,7 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
     share_weights(setup)
     # in fp32, whatever the precision of training: so the packaged model computes
     found = evaluate(
-        setup.model, setup.data, setup.data.test, setup.task, rank=context.rank, world_size=context.world_size
+        setup.model, setup.loader, setup.data.test, setup.task, rank=context.rank, world_size=context.world_size
     )
     metrics = {f"test/{name}": value for name, value in found.items()}
     uri = ""

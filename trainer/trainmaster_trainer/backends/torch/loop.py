@@ -14,6 +14,8 @@ from trainmaster_api.messages import Outcome
 
 from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 from trainmaster_trainer.context import Context, ReportKind, Result
+from trainmaster_trainer.data.loader import Batch
+from trainmaster_trainer.data.sample import forward
 from trainmaster_trainer.errors import NonFiniteLoss, UserCodeError
 
 from .builder import Setup, build, gather_ranks, on_rank_0, share_buffers, share_state
@@ -40,7 +42,7 @@ def fit(context: Context) -> Result:
     """
     # Every rank builds everything from the spec alone, so nothing but a checkpoint has to be sent between them.
     setup = build(context)
-    with Recorder(setup) as recorder, collector_between_steps():
+    with contextlib.closing(setup.loader), Recorder(setup) as recorder, collector_between_steps():
         # Only rank 0 uses the run's storage: it claims the run (fencing) and reads the checkpoint once, however many
         # ranks there are. The others wait in the broadcast, so no rank trains before the run is claimed.
         state = share_state(context, on_rank_0(context, recorder.resume))
@@ -104,17 +106,10 @@ def train_step(setup: Setup) -> None:
     Nothing in here waits for the device: the loss stays there, and a step with non-finite gradients, like every later
     step, is skipped on the device by the optimizer's own kernel and detected at the next control point.
     """
-    context, loop = setup.context, setup.spec.training.loop
-    micro_batches = loop.gradient_accumulation
-    # A pure function of seed, step and rank: this is why a resume needs no state of a data loader, and why the rows of
-    # a step don't depend on the number of workers.
-    rows = setup.sampler.indices(setup.step, context.rank, context.world_size)
-    size = len(rows) // micro_batches
-
-    for index in range(micro_batches):
-        x, y = setup.data.batch(rows[index * size : (index + 1) * size])
-        with no_sync(setup, until_last=index < micro_batches - 1), autocast(setup):
-            loss = setup.task.loss.training(setup.replica(x), y)
+    loop = setup.spec.training.loop
+    for index, batch in enumerate(setup.loader.step(setup.step)):
+        with no_sync(setup, until_last=index < loop.gradient_accumulation - 1), autocast(setup):
+            loss = loss_of(setup, forward(setup.replica, batch.x), batch)
             # Every micro-batch has the same size, so the mean of means is the mean of the big batch. The weight is the
             # gradient of the root and not a factor of the loss: the same result without one more kernel.
             loss.backward(setup.share)  # type: ignore[no-untyped-call]
@@ -138,6 +133,13 @@ def train_step(setup: Setup) -> None:
     setup.step += 1
 
 
+def loss_of(setup: Setup, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the mean loss of a batch, a scalar."""
+    if batch.weight is None:
+        return setup.task.loss.training(output, batch.y)
+    return setup.task.loss.training(output, batch.y, weight=batch.weight)  # type: ignore[call-arg]
+
+
 def no_sync(setup: Setup, *, until_last: bool) -> contextlib.AbstractContextManager[None]:
     """Reduce gradients over the ranks once per step, in the last micro-batch."""
     if until_last and isinstance(setup.replica, DistributedDataParallel):
@@ -159,14 +161,13 @@ def warm_up(setup: Setup) -> None:
     a resume accumulates gradients in the same order as an uninterrupted run. Floating-point addition isn't associative,
     so a bit-identical resume depends on this.
     """
-    rows = setup.sampler.indices(setup.step, setup.context.rank, setup.context.world_size)
-    x, y = setup.data.batch(rows[: len(rows) // setup.spec.training.loop.gradient_accumulation])
+    batch = setup.loader.first(setup.step)
     with unseen(setup):
         for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
             with autocast(setup):
-                output = setup.replica(x)
-                require_output(setup, output, len(x))
-                loss = setup.task.loss.training(output, y)
+                output = forward(setup.replica, batch.x)
+                require_output(setup, output, len(batch.y))
+                loss = loss_of(setup, output, batch)
             require_loss(setup, loss)
             loss.backward()  # type: ignore[no-untyped-call]
             setup.optimizer.zero_grad(set_to_none=True)
@@ -233,7 +234,12 @@ def validate(setup: Setup) -> dict[str, float]:
     share_buffers(setup)  # each rank evaluates a part of the split, so all must evaluate the same model
     with autocast(setup):
         found = evaluate(
-            setup.model, setup.data, setup.data.validation, setup.task, rank=context.rank, world_size=context.world_size
+            setup.model,
+            setup.loader,
+            setup.data.validation,
+            setup.task,
+            rank=context.rank,
+            world_size=context.world_size,
         )
     metrics = {f"val/{name}": value for name, value in found.items()}
     # no broadcast needed: the metrics are merged over the ranks, so each rank comes to the same decision

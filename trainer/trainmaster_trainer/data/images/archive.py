@@ -19,12 +19,13 @@ from functools import cached_property
 from typing import BinaryIO
 
 from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files, is_hidden
+from trainmaster_trainer.data.sentences import first_of
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 
 from .blob import Blob
 from .errors import UnreadableError
-from .folder import MOST_PROBLEMS, Listing, list_images
+from .folder import Listing, list_images
 from .scratch import scratch_file
 
 MOST_BYTES = 256 * 2**20
@@ -67,6 +68,11 @@ class ArchiveContent:
 
     def __init__(self, blob: Blob, shown: str, names: list[str], members: list[Member]) -> None:
         self.blob, self.shown, self.names, self.members = blob, shown, names, members
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is on S3."""
+        return self.blob.store.is_s3
 
     def __len__(self) -> int:
         return len(self.names)
@@ -186,7 +192,7 @@ class _Index:
         if self.unsafe:
             raise DataError(
                 f"data.source images:{self.files.shown} has names that lead out of the archive: "
-                f"{_first([repr(name) for name in self.unsafe])}; pack it with names relative to its folder"
+                f"{first_of([repr(name) for name in self.unsafe])}; pack it with names relative to its folder"
             )
         return _Found(self.blob, self.members, self.unusable, self.links)
 
@@ -283,9 +289,4 @@ def _require_usable(shown: str, used: list[tuple[str, Member]], unusable: dict[s
         if member.size > MOST_BYTES
     ]
     if problems:
-        raise DataError(f"data.source images:{shown} has images that can't be read: {_first(problems)}")
-
-
-def _first(words: list[str]) -> str:
-    more = f"; and {len(words) - MOST_PROBLEMS:,} more" if len(words) > MOST_PROBLEMS else ""
-    return "; ".join(words[:MOST_PROBLEMS]) + more
+        raise DataError(f"data.source images:{shown} has images that can't be read: {first_of(problems)}")

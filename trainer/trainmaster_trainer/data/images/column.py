@@ -105,6 +105,11 @@ class ColumnContent:
         self._table, self._column, self._kept = replace(table, columns=()), column, kept
         self._starts = np.cumsum([0, *(len(chunk) for chunk in column.values.chunks)])
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether images are read from S3."""
+        return self._column.type is ColumnType.TEXT and self.place.files.store.is_s3
+
     def __len__(self) -> int:
         return len(self._kept)
 

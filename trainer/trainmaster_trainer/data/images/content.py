@@ -19,6 +19,11 @@ class Content(Protocol):
     shown: str
     """The source as the user wrote it."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is on S3, whose client doesn't survive a fork."""
+        ...
+
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
@@ -56,6 +61,11 @@ class FolderContent:
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
         self.files, self.paths, self.shown = files, paths, files.shown
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is on S3."""
+        return self.files.store.is_s3
 
     def __len__(self) -> int:
         return len(self.paths)

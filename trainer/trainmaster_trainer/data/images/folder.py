@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trainmaster_trainer.data.files import IMAGE_ENDINGS, is_hidden
+from trainmaster_trainer.data.sentences import first_of
 from trainmaster_trainer.errors import DataError
 
 from .content import Content
 from .decode import Header, Look, decode, read_header
 from .errors import UnreadableError
 
-MOST_PROBLEMS = 10
 _THREADS = 8
 
 
@@ -96,11 +96,8 @@ def check_images(content: Content, look: Look, *, full: bool) -> tuple[str, ...]
         found = list(pool.map(look_at, range(len(content))))
     broken = [(index, error) for index, error in enumerate(found) if isinstance(error, UnreadableError)]
     if broken:
-        first = "; ".join(f"{content.where(index)}: {error}" for index, error in broken[:MOST_PROBLEMS])
-        more = f"; and {len(broken) - MOST_PROBLEMS} more" if len(broken) > MOST_PROBLEMS else ""
-        raise DataError(
-            f"{_count(broken, 'image')} of {len(found)} can't be read: {first}{more}. Replace or remove them"
-        )
+        first = first_of([f"{content.where(index)}: {error}" for index, error in broken])
+        raise DataError(f"{_count(broken, 'image')} of {len(found)} can't be read: {first}. Replace or remove them")
     headers = [(content.name(index), header) for index, header in enumerate(found) if isinstance(header, Header)]
     notes = (
         _note(

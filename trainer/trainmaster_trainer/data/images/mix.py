@@ -16,8 +16,7 @@ from trainmaster_api.spec.augment import MIXES, MixArgs
 from trainmaster_api.spec.data import Data
 
 from trainmaster_trainer.data.order import Indices
-
-from .transforms import BYTE
+from trainmaster_trainer.data.sample import BYTE
 
 _STREAM = 0x3A1C  # keeps these draws apart from those of the order and of single images, which have the same seed
 

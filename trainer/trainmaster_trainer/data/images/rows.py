@@ -8,13 +8,14 @@ from trainmaster_api.spec.data import Data
 
 from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
+from trainmaster_trainer.data.sample import BYTE
 from trainmaster_trainer.errors import DataError
 
 from .cache import PixelCache
 from .content import Content
 from .decode import Look, Pixels, decode
 from .errors import UnreadableError
-from .transforms import BYTE, Augmentation, centre
+from .transforms import Augmentation, centre
 
 
 class ImageRows:
@@ -28,6 +29,7 @@ class ImageRows:
     """
 
     features: list[str]
+    is_decoded = True  # worth processes of their own, by default
     notes: tuple[str, ...] = ()
     """What is worth knowing before the first step, a sentence each."""
 
@@ -36,7 +38,8 @@ class ImageRows:
         self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
         self._look = Look.of(spec)
         self._augment = Augmentation(spec.images.augment, spec.image_size)
-        self.known_statistics = spec.images.normalize.values if spec.images.normalize else None
+        self.statistics = spec.images.normalize.values if spec.images.normalize else None
+        self.is_remote = content.is_remote
         self._cache = PixelCache(content, self._look, spec.images.cache)
 
     def __len__(self) -> int:

@@ -17,12 +17,12 @@ from torchvision.transforms import v2
 from trainmaster_api.spec import augment as spec
 from trainmaster_api.spec.augment import MIXES, TRANSFORMS, Augment
 
+from trainmaster_trainer.data.sample import BYTE
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import arguments, call, resolve
 from trainmaster_trainer.registry import Registry
 
 Transform = Callable[[Tensor], Tensor]
-BYTE = 255.0
 
 
 def _crop(part: Augment, size: int, white: float) -> Any:

@@ -18,6 +18,7 @@ from trainmaster_api.spec.table import ColumnSpec, Missing, Role
 from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.data.files import IMAGE_ENDINGS
+from trainmaster_trainer.data.sentences import first_of
 
 from .accepted import ACCEPTED, check_cells, check_target
 from .cells import Problems, is_missing, is_number_text, shown
@@ -78,7 +79,7 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
     if len(groups) > 1:
         problems.say(f"data.columns: {_quoted(groups)} have the role group; at most one column can have it")
     if len(found) == len(planned) and not problems and not any(each.is_feature for each in found):
-        reasons = "; ".join(f"{each.column.name}: {each.why}" for each in found[:10] if each.role == "ignore")
+        reasons = first_of([f"{each.column.name}: {each.why}" for each in found if each.role == "ignore"])
         problems.say(
             f"{table.shown} has no column to predict from ({reasons or 'the target is its only column'}); "
             "declare roles in data.columns"
@@ -121,7 +122,8 @@ def _check_names(table: Table, data: Data, problems: Problems) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [each for each in known if each.casefold() == name.strip().casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1)
     return repr(name) + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
@@ -229,9 +231,10 @@ def infer(column: Column, nulls: int, distinct: int) -> tuple[Role, str]:
         paths = int(pc.sum(pc.match_substring_regex(column.values, _IMAGE_PATH)).as_py() or 0)
         if 2 * paths > values:
             return "ignore", "text that ends as names of images do; declare image to use them"
+        alike = ", each a number in quotes or with leading zeros" if numeric == values else ""
         return "ignore", (
-            f"text with {distinct:,} distinct values in {values:,} rows, too many for categories; "
-            "declare categorical to use it"
+            f"text with {distinct:,} distinct values in {values:,} rows{alike}, too many for categories; "
+            f"declare {'numeric or ' if alike else ''}categorical to use it"
         )
     return "categorical", f"text with {distinct:,} distinct values"
 

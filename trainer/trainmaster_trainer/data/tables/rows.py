@@ -119,15 +119,17 @@ class TableRows(SplitTable, FittedRows):
 
     encoder: Encoder
     report: Report
+    categories: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, table: Table, data: Data, task: Task) -> None:
         SplitTable.__init__(self, table, data, task)
-        self.normalize = data.normalize
+        self.normalize, self._is_index = data.normalize, data.categories == "index"
         FittedRows.__init__(self, torch.zeros(len(self.kept), 0), self.y, self.labels, [])
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize)
+        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize, is_index=self._is_index)
+        self.categories = self.encoder.categories
         kept = self.kept if len(self.kept) < len(self.table) else None
         self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
         self.shape, self.features = tuple(self.x.shape[1:]), self.encoder.features

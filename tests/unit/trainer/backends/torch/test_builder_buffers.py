@@ -77,7 +77,7 @@ def ranks_agree(rank: int, world_size: int, root: Path) -> None:
     assert found[0] == found[1]
     assert gathered(statistics(setup), world_size) == [own[0]] * world_size, "evaluated is what rank 0 saves"
     share_buffers(setup)
-    alone = evaluate(setup.model, setup.data, setup.data.validation, setup.task)
+    alone = evaluate(setup.model, setup.loader, setup.data.validation, setup.task)
     assert {f"val/{name}": value for name, value in alone.items()} == pytest.approx(found[0], rel=1e-6)
     # a resumed rank begins with the saved ones; so does one that wasn't stopped
     if rank:

@@ -13,6 +13,8 @@ from trainmaster_trainer.data import Prepared
 from trainmaster_trainer.data.prepared import TensorRows
 from trainmaster_trainer.tasks import Task, build_task
 
+from tests.unit.trainer.harness import loader_of
+
 CLASSES = TaskSpec.model_validate({"name": "classification", "numClasses": 4})
 
 
@@ -43,7 +45,7 @@ def rows(count: int = 50, classes: int = 4) -> tuple[Prepared, Task]:
 def test_evaluate_leaves_the_mode_as_it_was(training: bool) -> None:
     model, (data, task) = Watched(), rows()
     model.train(training)
-    evaluate(model, data, data.test, task)
+    evaluate(model, loader_of(data), data.test, task)
     assert model.training is training
     assert model.states == {(False, False)}, "dropout and gradients are off meanwhile"
 
@@ -61,10 +63,10 @@ def test_evaluate_batches_fit(
     most_rows: int, most_values: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, (data, task) = Watched(), rows()
-    whole = evaluate(Watched(), data, data.test, task)
+    whole = evaluate(Watched(), loader_of(data), data.test, task)
     monkeypatch.setattr(module, "MOST_ROWS", most_rows)
     monkeypatch.setattr(module, "MOST_VALUES", most_values)
-    found = evaluate(model, data, data.test, task)
+    found = evaluate(model, loader_of(data), data.test, task)
     assert model.sizes == sizes
     assert found == pytest.approx(whole, rel=1e-6)
 
@@ -74,6 +76,6 @@ def test_evaluate_measures_the_rows_that_are_asked_for() -> None:
     x, y = data.batch(data.test)
     right = np.flatnonzero((x.argmax(dim=1) == y).numpy())
     wrong = np.flatnonzero((x.argmax(dim=1) != y).numpy())
-    assert evaluate(Watched(), data, right, task)["accuracy"] == 1.0
-    assert evaluate(Watched(), data, wrong, task)["accuracy"] == 0.0
-    assert set(evaluate(Watched(), data, right, task)) == {"loss", "accuracy", "f1"}
+    assert evaluate(Watched(), loader_of(data), right, task)["accuracy"] == 1.0
+    assert evaluate(Watched(), loader_of(data), wrong, task)["accuracy"] == 0.0
+    assert set(evaluate(Watched(), loader_of(data), right, task)) == {"loss", "accuracy", "f1"}

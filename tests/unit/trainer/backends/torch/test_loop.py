@@ -33,7 +33,7 @@ def parameters(setup: Setup) -> torch.Tensor:
 def poison(setup: Setup, step: int) -> None:
     """The rows of a step become NaN."""
     rows = torch.from_numpy(setup.sampler.indices(step))
-    setup.data._scaled["x"][rows] = torch.nan
+    setup.data._on_device["x"][rows] = torch.nan
 
 
 @pytest.mark.parametrize("clip", [None, 0.05, 1e6])

@@ -169,7 +169,7 @@ def test_missing_and_broken_files_are_named_at_once(root: Path) -> None:
     assert "rows.csv: row 21, column file: 'pictures/a/20.png': unknown image format" in message
     for path in PATHS[:25]:
         (root / path).unlink(missing_ok=True)
-    assert "; and 15 more. Replace or remove them" in refused(root)
+    assert " and 15 more. Replace or remove them" in refused(root)
 
 
 def test_broken_bytes_are_named_by_row(root: Path) -> None:
@@ -183,7 +183,7 @@ def test_broken_bytes_are_named_by_row(root: Path) -> None:
 def test_missing_cells_are_errors_or_dropped(root: Path) -> None:
     write(root, file=[None, *PATHS[1:]])
     for how in ("error", "impute"):
-        assert "rows.csv: row 1, column file: is empty. correct the cells, or set data.missing to drop" in refused(
+        assert "rows.csv: row 1, column file: is empty. Correct the cells, or set data.missing to drop" in refused(
             root, job_of(missing=how)
         )
     data = loaded(root, job_of(missing="drop"))

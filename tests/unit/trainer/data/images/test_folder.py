@@ -78,7 +78,7 @@ def test_every_unreadable_file_is_named_at_once(folder: Files) -> None:
     assert "pictures/a/30.tif: a floating-point image" in text
     for number in range(12):
         (root / f"{number:02}.png").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"14 images of 31 can't be read: .*a/09.png: [^;]*; and 4 more\. Replace"):
+    with pytest.raises(DataError, match=r"14 images of 31 can't be read: .*a/09.png: [^;]* and 4 more\. Replace"):
         check_images(content(folder), LOOK, full=False)
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux'
 
 CHILD = """
 import os, time
-from trainmaster_trainer.rank.process import die_with_parent
+from trainmaster_trainer.kernel import die_with_parent
 die_with_parent()
 print(os.getpid(), flush=True)
 time.sleep(600)
@@ -56,7 +56,7 @@ def test_rank_ends_with_its_agent() -> None:
 
 def test_name_is_cut_to_what_the_kernel_keeps() -> None:
     code = (
-        "from pathlib import Path\nfrom trainmaster_trainer.rank.process import name_process\n"
+        "from pathlib import Path\nfrom trainmaster_trainer.kernel import name_process\n"
         "for name in ('rank 3', 'a rank with a long name'):\n"
         "    name_process(name)\n    print(Path('/proc/self/comm').read_text(), end='')\n"
     )
@@ -66,8 +66,8 @@ def test_name_is_cut_to_what_the_kernel_keeps() -> None:
 
 def test_platform_without_prctl_is_no_error() -> None:
     code = (
-        "import ctypes\nfrom trainmaster_trainer.rank import process\n"
+        "import ctypes\nfrom trainmaster_trainer import kernel\n"
         "def missing(name):\n    raise OSError('no such library')\n"
-        "ctypes.CDLL = missing\nprocess.die_with_parent()\nprocess.name_process('rank 3')\n"
+        "ctypes.CDLL = missing\nkernel.die_with_parent()\nkernel.name_process('rank 3')\n"
     )
     subprocess.run(python(code), env=environment(), timeout=60, check=True)
