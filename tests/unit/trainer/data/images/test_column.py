@@ -23,7 +23,7 @@ from trainmaster_trainer.data.fingerprint import take, what_changed
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from tests.factories import Changes
-from tests.unit.trainer.harness import small_job, train
+from tests.unit.trainer.harness import samples, small_job, train
 
 ROWS = 60
 PATHS = [f"pictures/{'ab'[number % 2]}/{number:02}.png" for number in range(ROWS)]
@@ -81,14 +81,14 @@ def of_folder(root: Path) -> torch.Tensor:
     job = small_job({"spec.training.data": data, "spec.training.task": {"name": "classification"}})
     rows = load_data(job, root, {}).rows
     order = [rows.content.paths.index(path.removeprefix("pictures/")) for path in PATHS]  # type: ignore[attr-defined]
-    return rows.batch(np.array(order))[0]
+    return samples(rows, np.array(order))
 
 
 def test_paths_in_a_csv_equal_the_folder(root: Path) -> None:
     write(root)
     data = loaded(root)
-    x, y = data.rows.batch(EVERYTHING)
-    assert torch.equal(x, of_folder(root))
+    _, y = data.rows.batch(EVERYTHING)
+    assert torch.equal(samples(data.rows, EVERYTHING), of_folder(root))
     assert data.rows.labels == ["a", "b"]
     assert y.tolist() == [0, 1] * 30
     assert data.rows.shape == (3, 8, 8)
@@ -108,7 +108,7 @@ def test_parquet_equals_the_folder(root: Path, kind: str) -> None:
         (root / "rows").mkdir(exist_ok=True)
         pq.write_table(table.slice(30 * number, 30), root / "rows" / f"{number}.parquet", row_group_size=7)
     data = loaded(root, job_of("rows", format="parquet", images={"root": "."}))
-    assert torch.equal(data.rows.batch(EVERYTHING)[0], of_folder(root))
+    assert torch.equal(samples(data.rows, EVERYTHING), of_folder(root))
 
 
 def test_model_trains_on_a_table_of_images(root: Path) -> None:
@@ -129,7 +129,7 @@ def test_regression_on_images(root: Path) -> None:
     train_rows = np.array(brightness)[data.train]
     assert data.target_mean == pytest.approx(train_rows.mean())
     assert data.target_std == pytest.approx(train_rows.std())
-    x, y = data.rows.batch(EVERYTHING)
+    x, (_, y) = samples(data.rows, EVERYTHING), data.rows.batch(EVERYTHING)
     np.testing.assert_allclose(y.numpy(), brightness)
     assert float(torch.corrcoef(torch.stack([x.mean(dim=(1, 2, 3)).double(), y]))[0, 1]) > 0.999
 
@@ -147,7 +147,7 @@ def test_root_of_the_paths(root: Path) -> None:
     ):
         write(root, "lists/deep/rows.csv", file=spelling)
         found = loaded(root, job_of("lists/deep/rows.csv", images=images))
-        assert torch.equal(found.rows.batch(EVERYTHING)[0], expected)
+        assert torch.equal(samples(found.rows, EVERYTHING), expected)
 
 
 def test_folder_of_files_is_where_its_paths_start(root: Path) -> None:
@@ -155,7 +155,7 @@ def test_folder_of_files_is_where_its_paths_start(root: Path) -> None:
         "file,label\n" + "".join(f"{path.removeprefix('pictures/')},{path[9]}\n" for path in PATHS)
     )
     found = loaded(root, job_of("pictures", format="csv"))
-    assert torch.equal(found.rows.batch(EVERYTHING)[0], of_folder(root))
+    assert torch.equal(samples(found.rows, EVERYTHING), of_folder(root))
 
 
 def test_missing_and_broken_files_are_named_at_once(root: Path) -> None:
@@ -187,7 +187,7 @@ def test_missing_cells_are_errors_or_dropped(root: Path) -> None:
             root, job_of(missing=how)
         )
     data = loaded(root, job_of(missing="drop"))
-    assert torch.equal(data.rows.batch(np.array([0]))[0], of_folder(root)[1:2])
+    assert torch.equal(samples(data.rows, np.array([0])), of_folder(root)[1:2])
     assert len(data.rows) == 59
     assert "dropped: 1 of 60 rows" in data.about()
 
@@ -342,7 +342,7 @@ def test_table_and_images_on_s3(root: Path, endpoint: str) -> None:
         return job_of("s3://sets/v1/rows.csv", storage)
 
     job = written(spellings)
-    assert torch.equal(load_data(job, root, KEYS).rows.batch(EVERYTHING)[0], of_folder(root))
+    assert torch.equal(samples(load_data(job, root, KEYS).rows, EVERYTHING), of_folder(root))
     assert take(job, root, KEYS).count == 61
     job = written([*spellings[:57], "/abs.png", "s3://other/x.png", "none.png"])
     with pytest.raises(DataError) as caught:
