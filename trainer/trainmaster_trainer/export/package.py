@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from trainmaster_trainer.references import use_folder
 from trainmaster_trainer.storage.store import Store
 
 WEIGHTS, SPEC, DATA = "model.safetensors", "training.json", "data.json"
+IMAGES_AT_ONCE = 64
 
 
 def package(store: Store, training: Training, data: Prepared, weights: dict[str, Tensor], outputs: int) -> str:
@@ -65,6 +67,28 @@ class Predictor:
         if self.labels:
             return output.argmax(dim=1)  # type: ignore[no-any-return]
         return output.squeeze(1).double() * self.target_std + self.target_mean  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def predict_images(self, images: Sequence[bytes | Path]) -> Tensor:
+        """Predict from image files, decoded, resized and scaled as those of the run were.
+
+        Returns:
+            Class numbers of (n,), or numbers in the target's unit.
+
+        Raises:
+            ConfigurationError: The model wasn't trained on images.
+            DataError: A file isn't there, or isn't an image.
+        """
+        data = self.training.data
+        if not data.is_images:
+            raise ConfigurationError("the model wasn't trained on image files; use predict or predict_table")
+        from trainmaster_trainer.data.images.files import decoded  # with torchvision
+
+        parts = [
+            self.predict(decoded(images[start : start + IMAGES_AT_ONCE], data))
+            for start in range(0, len(images), IMAGES_AT_ONCE)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

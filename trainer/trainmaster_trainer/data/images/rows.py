@@ -57,9 +57,8 @@ class ImageRows:
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
-        x = stack([torch.from_numpy(self._pixels(int(index))) for index in indices])
-        x = centre(x, self.shape[-1])
-        return x.float() / BYTE if x.dtype == torch.uint8 else x, self.targets[torch.from_numpy(indices)]
+        pixels = [self._pixels(int(index)) for index in indices]
+        return unit(pixels, self.shape[-1]), self.targets[torch.from_numpy(indices)]
 
     def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         """Return augmented pixels: uint8, or float32 of 0..1 if one of the images has more than 8 bits per channel.
@@ -103,3 +102,9 @@ def stack(images: list[Tensor]) -> Tensor:
     if all(one.dtype == torch.uint8 for one in images):
         return torch.stack(images)
     return torch.stack([one.float() / BYTE if one.dtype == torch.uint8 else one for one in images])
+
+
+def unit(images: list[Pixels], size: int) -> Tensor:
+    """Return the middle squares of decoded images as float32 of 0..1: what a model sees without augmentation."""
+    x = centre(stack([torch.from_numpy(each) for each in images]), size)
+    return x.float() / BYTE if x.dtype == torch.uint8 else x

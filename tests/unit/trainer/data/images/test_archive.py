@@ -261,6 +261,17 @@ def test_compressed_tar_is_decompressed_once(folder: Path, monkeypatch: pytest.M
     assert "becomes more than" in refused(folder.parent, "x.tar.gz")
 
 
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_pixels_of_an_archive_are_found_again(folder: Path, name: str) -> None:
+    path = packed(folder, name)
+    for _ in range(2):
+        loaded(folder.parent, name, cache={"disk": "1Mi"})
+        assert len(list((folder.parent / "cache" / "pixels").iterdir())) == 1
+    path.write_bytes(path.read_bytes())  # another time
+    loaded(folder.parent, name, cache={"disk": "1Mi"})
+    assert len(list((folder.parent / "cache" / "pixels").iterdir())) == 2
+
+
 def _first(rows: ImageRows, queue: Any) -> None:
     queue.put(samples(rows, np.array([7])).numpy())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,9 +22,10 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.data.fingerprint import take, what_changed
 from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.export.package import load_package
 
 from tests.factories import Changes
-from tests.unit.trainer.harness import samples, small_job, train
+from tests.unit.trainer.harness import run_store, samples, small_job, train
 
 ROWS = 60
 PATHS = [f"pictures/{'ab'[number % 2]}/{number:02}.png" for number in range(ROWS)]
@@ -118,8 +120,31 @@ def test_model_trains_on_a_table_of_images(root: Path) -> None:
         "spec.training.optimizer": {"name": "adamw", "lr": 0.02},
         "spec.training.data.images": {"augment": [{"name": "randomHorizontalFlip"}]},
     }
-    result = train(job_of("rows.csv", longer), root)
+    job = job_of("rows.csv", longer)
+    result = train(job, root)
     assert result.test_metrics["test/accuracy"] == 1.0
+    model = load_package(run_store(job, root))
+    some: list[bytes | Path] = [root / PATHS[0], picture(1), root / PATHS[2]]
+    assert [model.labels[number] for number in model.predict_images(some).tolist()] == ["a", "b", "a"]
+    data = loaded(root, job)
+    assert torch.equal(
+        model.predict_images([root / path for path in PATHS]), model.predict(samples(data.rows, EVERYTHING))
+    )
+    with pytest.raises(DataError, match=r"none\.png can't be read: no such file"):
+        model.predict_images([root / "none.png"])
+    with pytest.raises(DataError, match="an image can't be read: unknown image format"):
+        model.predict_images([b"junk"])
+
+
+@pytest.mark.parametrize("kind", ["paths", "bytes"])
+def test_rows_can_be_sent_to_another_process(root: Path, kind: str) -> None:
+    if kind == "paths":
+        write(root)
+    else:
+        content = [picture(number) for number in range(ROWS)]
+        pq.write_table(pa.table({"file": content, "label": LABELS}), root / "rows.parquet")
+    rows = loaded(root, job_of("rows.csv" if kind == "paths" else "rows.parquet")).rows
+    assert torch.equal(samples(pickle.loads(pickle.dumps(rows)), EVERYTHING), of_folder(root))
 
 
 def test_regression_on_images(root: Path) -> None:
