@@ -72,12 +72,8 @@ class TensorRows:
 
 
 @runtime_checkable
-class Columns(Protocol):
-    """Rows of a table, which decides their split, knows what to check of it, and has a report."""
-
-    def divide(self, data: Data) -> Division:
-        """Return the split that a job asks for."""
-        ...
+class Checked(Protocol):
+    """Rows that know what to check of a split."""
 
     def check(self, division: Division) -> tuple[str, ...]:
         """Return warnings about a split, a sentence each.
@@ -85,6 +81,15 @@ class Columns(Protocol):
         Raises:
             DataError: Nothing may be trained on it.
         """
+        ...
+
+
+@runtime_checkable
+class Columns(Checked, Protocol):
+    """Rows of a table, which decides their split and has a report."""
+
+    def divide(self, data: Data) -> Division:
+        """Return the split that a job asks for."""
         ...
 
     def description(self) -> dict[str, Any]:
@@ -263,7 +268,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         warnings=(
             *division.warnings,
             *_alike(rows.labels),
-            *(rows.check(division) if isinstance(rows, Columns) else ()),
+            *(rows.check(division) if isinstance(rows, Checked) else ()),
         ),
         notes=rows.notes,
     )

@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
 from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files, is_hidden
 from trainmaster_trainer.data.sentences import first_of
 from trainmaster_trainer.errors import DataError
@@ -106,6 +109,10 @@ class ArchiveContent:
     def header(self, index: int) -> bytes:
         """Return a member's content."""
         return self.read(index)
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return the sizes by the archive's index."""
+        return np.array([member.size for member in self.members], dtype=np.int64)
 
     def identity(self) -> str:
         """Return that of the archive, with the order of its members."""

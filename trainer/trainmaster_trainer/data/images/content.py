@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from trainmaster_trainer.data.files import Files
 
 from .errors import UnreadableError, reason_of
@@ -44,6 +47,10 @@ class Content(Protocol):
 
     def header(self, index: int) -> bytes | Path:
         """Return what the header of the file can be read from, without reading more than that if possible."""
+        ...
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return the size of each file in bytes; 0 where it isn't known without reading it."""
         ...
 
     def identity(self) -> str:
@@ -85,6 +92,14 @@ class FolderContent:
     def header(self, index: int) -> bytes | Path:
         """Return a path on disk, else the file."""
         return file_header(self.files, self.paths[index])
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return the sizes that the system or S3 knows."""
+        store = self.files.store
+        if store.is_s3:
+            known = dict(store.list(_common(self.paths)))
+            return np.array([known.get(path, 0) for path in self.paths], dtype=np.int64)
+        return np.array([_size(store.root / path) for path in self.paths], dtype=np.int64)
 
     def identity(self) -> str:
         """Return a checksum of paths and of what changes with a file's content."""
@@ -128,6 +143,13 @@ def files_identity(files: Files, paths: Sequence[str]) -> str:
                 version = reason_of(error)
         digest.update(f"{len(path)}:{path} {version}\n".encode())
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # it is named when it is read
 
 
 def _common(paths: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 
+from trainmaster_trainer.data.division import Division
 from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.sample import BYTE
@@ -13,6 +14,7 @@ from trainmaster_trainer.errors import DataError
 
 from .cache import PixelCache
 from .content import Content
+from .copies import check_copies
 from .decode import Look, Pixels, decode
 from .errors import UnreadableError
 from .transforms import Augmentation, centre
@@ -54,6 +56,11 @@ class ImageRows:
     def row_classes(self) -> Indices | None:
         """Return the class of each image; None for numbers."""
         return None if self.targets.is_floating_point() else self.targets.numpy()
+
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return warnings about copies in two splits or classes, and about classes that a split lacks."""
+        classes = self.row_classes
+        return () if classes is None else check_copies(self.content, classes, self.labels, division)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
