@@ -28,6 +28,9 @@ class ImageTableRows(SplitTable, ImageRows):
         data: `spec.training.data`.
         task: Whether targets are classes or numbers.
 
+    Attributes:
+        report: What is said before the first step.
+
     Raises:
         DataError: A role doesn't fit, or images can't be read: the first ten at once.
     """
@@ -43,12 +46,12 @@ class ImageTableRows(SplitTable, ImageRows):
         ImageRows.__init__(self, content, self.y, self.labels, data)
         self.notes = notes
         dropped = len(table) - len(self.kept)
-        self._report = make_report(self.table, self.plans, Encoder(()), self.dropped, dropped)
+        self.report = make_report(self.table, self.plans, Encoder(()), self.dropped, dropped)
 
     def description(self) -> dict[str, Any]:
         """Return what the package and `data.json` say of the table."""
-        return {"table": self._report.wire()}
+        return {"table": self.report.wire()}
 
     def summary(self) -> str:
         """Return the report as text."""
-        return self._report.text()
+        return self.report.text()

@@ -21,6 +21,7 @@ from PIL import Image
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.data.fingerprint import take, what_changed
+from trainmaster_trainer.data.inspect import inspect
 from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.export.package import load_package
 
@@ -260,6 +261,13 @@ def test_split_goes_by_other_columns(root: Path) -> None:
     assert not groups[0] & groups[2]
     assert "left out: age: the model sees the images of file" in data.about()
     assert "file    text     image" in data.about()
+
+
+def test_report_without_training(root: Path) -> None:
+    write(root)
+    found = inspect(job_of(), root, {})
+    assert found.heading()[0] == "rows.csv: 60 rows, 2 of 2 columns, 1 feature"
+    assert ("file", "text", "image", "0", "60") in [line[:5] for line in found.columns()]
 
 
 @pytest.mark.parametrize("kind", ["paths", "bytes"])
