@@ -63,7 +63,7 @@ class Cache(Model):
     """Room for decoded pixels, so that an image isn't decoded again in each epoch."""
 
     memory: Quantity = "512Mi"
-    """Memory for it, in each process that decodes images; `0`: none."""
+    """Memory for it in each worker, shared by its processes; `0`: none."""
     disk: Quantity = "0"
     """Disk for it, in a file that the processes of a machine share and that is found again by a later attempt; `0`:
     none. In the folder of TRAINMASTER_CACHE, or in one for temporary files."""

@@ -1,8 +1,9 @@
-"""Decoded pixels that are kept: in the memory of a process first, then in a file for all processes of a machine."""
+"""Decoded pixels that are kept: in the memory of a rank first, then in a file for all processes of a machine."""
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import get_worker_info
 from trainmaster_api.spec.images import Cache
 from trainmaster_api.types import parse_quantity
 
@@ -26,6 +28,9 @@ _MARK = 8  # bytes in front of each image
 class PixelCache:
     """Pixels by row, up to a number of bytes in memory and on disk; what doesn't fit isn't kept.
 
+    The memory is shared by a rank and the processes that are forked from it. A process that isn't forked has memory of
+    its own, a share of it, and so have images with more than 8 bits in every process.
+
     Args:
         content: The images.
         look: How they are decoded.
@@ -36,13 +41,19 @@ class PixelCache:
     """
 
     def __init__(self, content: Content, look: Look, spec: Cache) -> None:
-        self._memory: dict[int, Pixels] = {}
-        self._room = int(parse_quantity(spec.memory))
+        self._most = int(parse_quantity(spec.memory))
+        self._own: dict[int, Pixels] = {}
+        self._used = 0
+        shape = (look.channels, *look.size)
+        rows = min(len(content), self._most // (_MARK + int(np.prod(shape))))
+        self._shared = _Memory(shape, rows) if rows else None
         self._disk = _open(content, look, int(parse_quantity(spec.disk)))
 
     def get(self, index: int) -> Pixels | None:
         """Return the pixels of a row; None: they aren't kept."""
-        found = self._memory.get(index)
+        found = self._own.get(index)
+        if found is None and self._shared is not None:
+            found = self._shared.get(index)
         if found is None and self._disk is not None:
             found = self._disk.get(index)
             if found is not None:
@@ -56,14 +67,50 @@ class PixelCache:
             self._disk.put(index, pixels)
 
     def _remember(self, index: int, pixels: Pixels) -> None:
-        if pixels.nbytes <= self._room:
-            self._room -= pixels.nbytes
-            self._memory[index] = pixels
+        if self._shared is not None and pixels.dtype == np.uint8:
+            self._shared.put(index, pixels)
+            return
+        worker = get_worker_info()  # of a loader for training; another one, for validation, has as many
+        if self._used + pixels.nbytes <= self._most // (1 if worker is None else 2 * worker.num_workers):
+            self._used += pixels.nbytes
+            self._own[index] = pixels
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return it without pixels: another process has a memory of its own."""
-        room = self._room + sum(pixels.nbytes for pixels in self._memory.values())
-        return {"_memory": {}, "_room": room, "_disk": self._disk}
+        """Return it without pixels: a process that isn't forked has memory of its own."""
+        return {"_most": self._most, "_own": {}, "_used": 0, "_shared": None, "_disk": self._disk}
+
+
+class _Memory:
+    """Memory with a place for each row, as in `_Disk`; forked processes share it.
+
+    Args:
+        shape: Shape of an image.
+        rows: Number of rows that have a place.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], rows: int) -> None:
+        self._shape, self._rows = shape, rows
+        self._place = _MARK + int(np.prod(shape))
+        # takes room only where something has been written, and none of /dev/shm
+        self._bytes = memoryview(mmap.mmap(-1, rows * self._place))
+
+    def get(self, index: int) -> Pixels | None:
+        if index >= self._rows:
+            return None
+        start = index * self._place
+        mark = int.from_bytes(self._bytes[start : start + _MARK], "little")
+        if not mark:
+            return None
+        found = bytearray(self._bytes[start + _MARK : start + self._place])
+        # another process may be writing it
+        return np.frombuffer(found, np.uint8).reshape(self._shape) if mark == _mark(found) else None
+
+    def put(self, index: int, pixels: Pixels) -> None:
+        if index >= self._rows:
+            return
+        content, start = pixels.tobytes(), index * self._place
+        self._bytes[start + _MARK : start + self._place] = content
+        self._bytes[start : start + _MARK] = _mark(content).to_bytes(_MARK, "little")
 
 
 @dataclass
@@ -120,7 +167,7 @@ class _Disk:
             os.close(self._number)
 
 
-def _mark(content: bytes) -> int:
+def _mark(content: bytes | bytearray) -> int:
     return zlib.crc32(content) + 1  # never 0, which is what a file has where nothing was written
 
 

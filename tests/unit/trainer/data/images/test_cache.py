@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -69,10 +71,41 @@ def files(root: Path) -> list[Path]:
 
 def test_memory_is_bounded(root: Path, decoded: list[int]) -> None:
     for room, again in ((10, ROWS - 10), (0, ROWS)):
-        rows = loaded(root, memory=str(room * 192))
+        rows = loaded(root, memory=str(room * SLOT + 3))
         first = rows.batch(EVERYTHING)[0]
         decoded.clear()
         assert torch.equal(rows.batch(EVERYTHING)[0], first)
+        assert len(decoded) == again
+
+
+def _read(rows: ImageRows, queue: Any) -> None:
+    queue.put(rows.batch(EVERYTHING)[0].numpy())
+
+
+def test_forked_processes_share_the_memory(root: Path, decoded: list[int]) -> None:
+    rows = loaded(root, memory="1Mi")
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_read, args=(rows, queue))
+    process.start()
+    try:
+        found = queue.get(timeout=60)
+    finally:
+        process.kill()
+    decoded.clear()
+    assert np.array_equal(rows.batch(EVERYTHING)[0].numpy(), found)
+    assert decoded == []
+
+
+def test_memory_is_not_sent_to_another_process(root: Path, decoded: list[int]) -> None:
+    rows = loaded(root, memory="1Mi")
+    first = rows.batch(EVERYTHING)[0]
+    content = pickle.dumps(rows)
+    assert len(content) < ROWS * SLOT
+    other = pickle.loads(content)
+    for again in (ROWS, 0):
+        decoded.clear()
+        assert torch.equal(other.batch(EVERYTHING)[0], first)
         assert len(decoded) == again
 
 
@@ -98,7 +131,7 @@ def test_disk_is_bounded(root: Path, decoded: list[int]) -> None:
 
 
 def test_disk_keeps_what_memory_does_not(root: Path, decoded: list[int]) -> None:
-    rows = loaded(root, memory=str(10 * 192), disk="1Mi")
+    rows = loaded(root, memory=str(10 * SLOT), disk="1Mi")
     rows.batch(EVERYTHING)
     decoded.clear()
     rows.batch(EVERYTHING)
