@@ -123,9 +123,9 @@ class Data(Model):
     """How a categorical column becomes features: `oneHot` (one per category) or `index` (one, the number of the
     category), for models that embed it, as mlp and classes of your own do. Tables only."""
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
-    """Side length in pixels that images from a folder are resized to."""
+    """Side length in pixels that images are resized to."""
     channels: Literal[1, 3] = 3
-    """Number of channels of images from a folder: 1 (grayscale) or 3 (RGB)."""
+    """Number of channels of images: 1 (grayscale) or 3 (RGB)."""
     images: Images = Images()
     """How image files become pixels."""
     text: Text = Text()
@@ -165,8 +165,13 @@ class Data(Model):
 
     @property
     def is_images(self) -> bool:
-        """Whether the rows are images."""
-        return (self.source or "").startswith("images:")
+        """Whether the rows are images: those of a folder or an archive, or of a column of a table."""
+        return (self.source or "").startswith("images:") or (self.is_table and self.image_column is not None)
+
+    @property
+    def image_column(self) -> str | None:
+        """Name of the column of a table that has the images; None: no column has the role image."""
+        return next((name for name, column in self.columns.items() if column.role == "image"), None)
 
     @property
     def is_table(self) -> bool:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainmaster_api.types import Model, rule_error
+from trainmaster_api.address import Source
+from trainmaster_api.types import Model, Quantity, rule_error
 
 from .augment import Augment
 
@@ -58,6 +59,16 @@ class Normalize(Model):
         return IMAGENET if self.mean is None or self.std is None else (tuple(self.mean), tuple(self.std))
 
 
+class Cache(Model):
+    """Room for decoded pixels, so that an image isn't decoded again in each epoch."""
+
+    memory: Quantity = "512Mi"
+    """Memory for it in each worker, shared by its processes; `0`: none."""
+    disk: Quantity = "0"
+    """Disk for it, in a file that the processes of a machine share and that is found again by a later attempt; `0`:
+    none. In the folder of TRAINMASTER_CACHE, or in one for temporary files."""
+
+
 class Images(Model):
     """How image files become pixels. By default as a viewer shows them."""
 
@@ -75,8 +86,13 @@ class Images(Model):
     the row: not from the number of workers or processes, nor from an interruption."""
     normalize: Normalize | None = None
     """Known statistics to scale with. Default: those of the train split, unless `data.normalize` is false."""
+    cache: Cache = Cache()
+    """Room for decoded pixels."""
     nested: bool = False
     """If true, images in deeper folders belong to the class of their first folder. If false, they are an error."""
+    root: Source | None = None
+    """Folder or s3:// prefix that the paths in a column with the role image are relative to. Default: the folder of the
+    table."""
     check: Literal["headers", "full"] = "headers"
     """What is checked of every file before the first step: its header, or all of it by decoding it once."""
 

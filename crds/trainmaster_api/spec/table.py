@@ -9,7 +9,7 @@ from pydantic import Field
 from trainmaster_api.types import Model
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=253)]
-Role = Literal["numeric", "boolean", "categorical", "datetime", "text", "group", "ignore"]
+Role = Literal["numeric", "boolean", "categorical", "datetime", "text", "image", "group", "ignore"]
 Missing = Literal["error", "impute", "drop"]
 
 NULL_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")
@@ -33,7 +33,8 @@ class ColumnSpec(Model):
     """What a column is for, in place of what would be inferred."""
 
     role: Role | None = None
-    """Role of the column. Default: inferred from its type; `text` must be declared."""
+    """Role of the column. Default: inferred from its type. `text` and `image` must be declared; an `image` column has
+    paths of image files, or their bytes, and is the only feature."""
     missing: Missing | None = None
     """What to do with a missing value. Default: `data.missing`."""
     indicator: bool = False

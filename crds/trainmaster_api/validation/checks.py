@@ -289,7 +289,7 @@ def _model_shape(spec: Spec) -> Iterator[Problem]:
     data = spec.training.data
     if data.sklearn_set is not None:
         shape = data.sklearn_set.shape
-    elif (data.source or "").startswith("images:"):
+    elif data.is_images:
         shape = (data.channels, data.image_size, data.image_size)
     elif data.is_table:
         shape = (len(data.features) if data.features else 1,)

@@ -17,12 +17,40 @@ _IMAGES = f"{_DATA}.images"
 _check = registering(IMAGE_CHECKS)
 
 
-@_check(_IMAGES, f"{_DATA}.source")
+@_check(_IMAGES, f"{_DATA}.source", f"{_DATA}.columns")
 def _images_only(spec: Spec) -> Iterator[Problem]:
     """`data.images` is accepted for images only."""
     data = spec.training.data
     if data.images != Images() and not data.is_images:
         yield Problem(_IMAGES, "is for images only, and this source has none: remove it")
+
+
+@_check(f"{_DATA}.columns", f"{_DATA}.features")
+def _image_column(spec: Spec) -> Iterator[Problem]:
+    """At most one column has the role image, and no other column is a feature beside it."""
+    data = spec.training.data
+    if data.image_column is None:
+        return
+    for name, column in data.columns.items():
+        if name != data.image_column and column.role not in (None, "group", "ignore"):
+            words = f"can't be {column.role}: `{data.image_column}` has the role image, and is the only feature"
+            yield Problem(f"{_DATA}.columns.{name}.role", words)
+    others = [name for name in data.features or () if name != data.image_column]
+    if others:
+        yield Problem(f"{_DATA}.features", f"must have `{data.image_column}` only, which has the role image")
+
+
+@_check(f"{_IMAGES}.root", f"{_DATA}.source", f"{_DATA}.columns")
+def _image_root(spec: Spec) -> Iterator[Problem]:
+    """`data.images.root` is accepted for tables with a column of the role image, and is a path or an s3:// address."""
+    data = spec.training.data
+    root = data.images.root
+    if root is None or not data.is_images:
+        return
+    if not data.is_table:
+        yield Problem(f"{_IMAGES}.root", "is for tables with a column of the role image: remove it")
+    elif "://" in root and not root.startswith("s3://"):
+        yield Problem(f"{_IMAGES}.root", "must be a path or an s3:// address; copy the images to one of them")
 
 
 @_check(f"{_IMAGES}.resize", f"{_DATA}.imageSize")

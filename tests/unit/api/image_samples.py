@@ -9,6 +9,7 @@ from tests.factories import Changes, Json, make_job
 _DATA = "spec.training.data"
 _IMAGES = f"{_DATA}.images"
 _AUGMENT = f"{_IMAGES}.augment"
+REGRESSION: Changes = {"spec.training.task": {"name": "regression"}}
 FLIP = {"name": "randomHorizontalFlip"}
 
 
@@ -18,6 +19,13 @@ def images(*changes: Changes) -> Json:
     return make_job({"metadata.namespace": "default"}, source, *changes, name="sample")
 
 
+def table(*changes: Changes) -> Json:
+    """A small job with a table of images."""
+    columns = {f"{_DATA}.columns": {"file": {"role": "image"}}, "spec.training.task.numClasses": 3}
+    source = {f"{_DATA}.source": "rows.csv", f"{_DATA}.target": "label"}
+    return make_job({"metadata.namespace": "default"}, source, columns, *changes, name="sample")
+
+
 def augmented(name: str, **args: Any) -> Json:
     return images({_AUGMENT: [FLIP, {"name": name, "args": args}]})
 
@@ -25,6 +33,28 @@ def augmented(name: str, **args: Any) -> Json:
 IMAGE_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "images-only": [
         (_IMAGES, make_job({f"{_DATA}.images": {"augment": [FLIP]}}, name="sample"), images({_AUGMENT: [FLIP]})),
+        (_IMAGES, table({f"{_DATA}.columns": {}, _AUGMENT: [FLIP]}), table({_AUGMENT: [FLIP]})),
+    ],
+    "image-column": [
+        (
+            f"{_DATA}.columns.age.role",
+            table({f"{_DATA}.columns.age": {"role": "numeric"}}),
+            table({f"{_DATA}.columns.age": {"role": "group"}, f"{_DATA}.split.by": "group"}),
+        ),
+        (
+            f"{_DATA}.columns.other.role",
+            table({f"{_DATA}.columns.other": {"role": "image"}}),
+            table({f"{_DATA}.columns.other": {"role": "ignore"}}),
+        ),
+        (f"{_DATA}.features", table({f"{_DATA}.features": ["file", "a"]}), table({f"{_DATA}.features": ["file"]})),
+    ],
+    "image-root": [
+        (f"{_IMAGES}.root", images({f"{_IMAGES}.root": "pictures"}), table({f"{_IMAGES}.root": "../pictures"})),
+        (
+            f"{_IMAGES}.root",
+            table({f"{_IMAGES}.root": "https://example.org/pictures"}),
+            table({f"{_IMAGES}.root": "s3://bucket/pictures"}),
+        ),
     ],
     "resize-size": [
         (
@@ -59,6 +89,11 @@ IMAGE_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
         ),
     ],
     "augment-mix": [
+        (
+            f"{_AUGMENT}[0].name",
+            table(REGRESSION, {_AUGMENT: [{"name": "mixup"}]}),
+            table(REGRESSION, {_AUGMENT: [FLIP]}),
+        ),
         (
             f"{_AUGMENT}[1].name",
             images({_AUGMENT: [{"name": "mixup"}] * 2}),

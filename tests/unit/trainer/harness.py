@@ -12,13 +12,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import Tensor
 from trainmaster_api.layout import run_path
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.backends.torch.loop import fit
 from trainmaster_trainer.context import Context, Report, Result, Signal
 from trainmaster_trainer.data import Prepared
 from trainmaster_trainer.data.loader import Loader
-from trainmaster_trainer.data.order import Sampler
+from trainmaster_trainer.data.order import Indices, Sampler
+from trainmaster_trainer.data.prepared import Rows
 from trainmaster_trainer.storage.store import Store
 
 from tests.factories import Changes, make_job
@@ -119,3 +121,10 @@ def weights(job: TrainingJob, root: Path) -> bytes:
     content = run_store(job, root).get("model/model.safetensors")
     assert content is not None
     return content
+
+
+def samples(source: Rows | Prepared, indices: Indices) -> Tensor:
+    """The samples of some rows, which are one tensor."""
+    x, _ = source.batch(indices)
+    assert isinstance(x, Tensor)
+    return x

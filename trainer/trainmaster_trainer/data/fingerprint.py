@@ -11,8 +11,11 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainmaster_api.layout import DataFile, Fingerprint, Lines
 from trainmaster_api.spec.data import TABLE_ENDINGS
@@ -21,7 +24,11 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.storage.store import Stat, Store
 
 from .files import IMAGE_ENDINGS, Files, is_hidden
+from .images.errors import UnreadableError
 from .sentences import MOST_NAMED
+
+if TYPE_CHECKING:  # which imports pyarrow and Pillow
+    from .images.column import Place
 
 HASHED_BYTES = 64 * 2**20  # of one file
 HASHED_BYTES_TOTAL = 2**30  # of all files whose content is hashed
@@ -66,7 +73,10 @@ def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Finger
     start = f".{job.spec.training.data.table_format}"
     names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(start))).names
     found = [stat for stat in map(files.store.stat, names) if stat is not None]
-    return _of_files(source, files.store, found, known)
+    table = _of_files(source, files.store, found, known)
+    if job.spec.training.data.image_column is None:
+        return table
+    return _with_images(table, files, job, base_dir, env, known)
 
 
 def of_value(source: str, value: str) -> Fingerprint:
@@ -130,8 +140,68 @@ def shown(changes: list[str], most: int = MOST_NAMED) -> list[str]:
     return [*changes[:most], f"and {more:,} more"] if more > 0 else changes
 
 
+# -- images that a table names ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Named:
+    """The images of a column, by the paths that are written there."""
+
+    place: Place
+    is_s3: bool
+
+    def get(self, cell: str) -> bytes | None:
+        with contextlib.suppress(UnreadableError):
+            return self.place.read(cell)
+        return None
+
+    def stats(self, cells: list[str]) -> list[Stat]:
+        """Return those that are there; reading the table names the others."""
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="fingerprint") as threads:
+            return [found for found in threads.map(self._stat, cells) if found is not None]
+
+    def _stat(self, cell: str) -> Stat | None:
+        with contextlib.suppress(UnreadableError, OSError):
+            path = self.place.path(cell)
+            if self.is_s3:
+                found = self.place.files.store.stat(path)
+                return None if found is None else Stat(cell, found.size, found.version)
+            status = (self.place.files.store.root / path).stat()
+            return Stat(cell, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).isoformat())
+        return None
+
+
+def _with_images(
+    table: Fingerprint,
+    files: Files,
+    job: TrainingJob,
+    base_dir: Path,
+    env: Mapping[str, str],
+    known: Fingerprint | None,
+) -> Fingerprint:
+    """Return the fingerprint of a table and of the images that it names; those in the table itself are part of it."""
+    from .images.column import Place, image_cells
+    from .tables.read import read_table
+    from .tables.table import ColumnType
+
+    data = job.spec.training.data
+    cells = image_cells(read_table(files, data), str(data.image_column))
+    if cells is None or cells.type is not ColumnType.TEXT:
+        return table
+    place = Place.of(files, data, job.spec.storage, base_dir, env)
+    named = _Named(place, place.files.store.is_s3)
+    paths = sorted(path for path in cells.values.unique().to_pylist() if path)
+    images = _of_files(table.source, named, named.stats(paths), known)
+    listed = [*table.files, *images.files]
+    return Fingerprint(
+        source=table.source,
+        digest=hashlib.sha256(f"{table.digest} {images.digest}".encode()).hexdigest(),
+        count=table.count + images.count,
+        size=table.size + images.size,
+        files=listed if len(listed) == table.count + images.count <= LISTED_FILES else [],
+    )
+
+
 # -- the files --------------------------------------------------------------------------------------------------------
-def _of_files(source: str, store: Store, found: list[Stat], known: Fingerprint | None) -> Fingerprint:
+def _of_files(source: str, store: Store | _Named, found: list[Stat], known: Fingerprint | None) -> Fingerprint:
     old = {file.path: file for file in known.files} if known else {}
     # one whose ETag is the same isn't read again; the time of a file on disk can be kept by what replaces it
     unread = {
@@ -184,7 +254,7 @@ def _hashed(found: list[Stat], old: Mapping[str, DataFile]) -> set[str]:
     return chosen
 
 
-def _read(store: Store, stat: Stat, old: DataFile | None) -> DataFile:
+def _read(store: Store | _Named, stat: Stat, old: DataFile | None) -> DataFile:
     content = store.get(stat.path)
     if content is None:  # deleted since it was listed: the comparison says that it is gone, or reading says it
         return DataFile(path=stat.path, size=0, version="gone")

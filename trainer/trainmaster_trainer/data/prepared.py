@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -69,6 +69,36 @@ class TensorRows:
     def row_classes(self) -> Indices | None:
         """Return the class of each row; None for regression."""
         return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """Rows that know what to check of a split."""
+
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return warnings about a split, a sentence each.
+
+        Raises:
+            DataError: Nothing may be trained on it.
+        """
+        ...
+
+
+@runtime_checkable
+class Columns(Checked, Protocol):
+    """Rows of a table, which decides their split and has a report."""
+
+    def divide(self, data: Data) -> Division:
+        """Return the split that a job asks for."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """Return what a packaged model needs in addition to turn raw rows into samples."""
+        ...
+
+    def summary(self) -> str:
+        """Return what the user should see before the first step."""
+        ...
 
 
 class FittedRows(ABC):
@@ -225,7 +255,7 @@ class Prepared:
             "statisticsShape": list(self.mean.shape),
             "targetMean": self.target_mean,
             "targetStd": self.target_std,
-            **(self.rows.description() if isinstance(self.rows, FittedRows) else {}),
+            **(self.rows.description() if isinstance(self.rows, Columns) else {}),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -234,7 +264,7 @@ class Prepared:
 
     def about(self) -> str:
         """Return what the user should see of the data before the first step, a sentence or a row per line."""
-        of_rows = (self.rows.summary(),) if isinstance(self.rows, FittedRows) else ()
+        of_rows = (self.rows.summary(),) if isinstance(self.rows, Columns) else ()
         plain = [sentence for sentence in self.said if sentence not in self.warnings]
         return "\n".join(filter(None, (*of_rows, *self.notes, *plain)))
 
@@ -255,7 +285,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
     spec, task = training.data, training.task
     require_classes(rows, training)
     classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
-    if division is None and isinstance(rows, FittedRows):
+    if division is None and isinstance(rows, Columns):
         division = rows.divide(spec)
     if division is None:
         _require_undivided(spec)
@@ -272,7 +302,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         warnings=(
             *division.warnings,
             *_alike(rows.labels),
-            *(rows.check(division) if isinstance(rows, FittedRows) else ()),
+            *(rows.check(division) if isinstance(rows, Checked) else ()),
         ),
         notes=rows.notes,
     )

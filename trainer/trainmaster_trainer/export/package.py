@@ -29,6 +29,7 @@ from trainmaster_trainer.storage.store import Store
 
 TEXTS_AT_ONCE = 512
 WEIGHTS, SPEC, DATA = "model.safetensors", "training.json", "data.json"
+IMAGES_AT_ONCE = 64
 
 
 def package(store: Store, training: Training, data: Prepared, weights: dict[str, Tensor], outputs: int) -> str:
@@ -73,6 +74,28 @@ class Predictor:
         if isinstance(self.encoder, TextEncoder):
             return self._decoded(self._of_tokens(self.encoder.transform(table).tokens))
         return self._decoded(self.model((torch.from_numpy(self.encoder.transform(table)) - self.mean) / self.std))
+
+    @torch.no_grad()
+    def predict_images(self, images: Sequence[bytes | Path]) -> Tensor:
+        """Predict from image files, decoded, resized and scaled as those of the run were.
+
+        Returns:
+            Class numbers of (n,), or numbers in the target's unit.
+
+        Raises:
+            ConfigurationError: The model wasn't trained on images.
+            DataError: A file isn't there, or isn't an image.
+        """
+        data = self.training.data
+        if not data.is_images:
+            raise ConfigurationError("the model wasn't trained on image files; use predict or predict_table")
+        from trainmaster_trainer.data.images.files import decoded  # with torchvision
+
+        parts = [
+            self.predict(decoded(images[start : start + IMAGES_AT_ONCE], data))
+            for start in range(0, len(images), IMAGES_AT_ONCE)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
     @torch.no_grad()
     def predict_text(self, texts: Sequence[str]) -> Tensor:

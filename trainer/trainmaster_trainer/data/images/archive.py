@@ -7,6 +7,7 @@ of the cache (`scratch`), as a plain tar.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import posixpath
 import struct
 import tarfile
@@ -14,8 +15,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files, is_hidden
 from trainmaster_trainer.data.sentences import first_of
@@ -23,7 +26,7 @@ from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 
 from .blob import Blob
-from .decode import UnreadableError
+from .errors import UnreadableError
 from .folder import Listing, list_images
 from .scratch import scratch_file
 
@@ -61,12 +64,13 @@ class ArchiveContent:
     Args:
         blob: The archive, or the decompressed tar.
         shown: Its address as the user wrote it.
+        origin: Identity of the archive.
         names: Names of the images.
         members: Where they are.
     """
 
-    def __init__(self, blob: Blob, shown: str, names: list[str], members: list[Member]) -> None:
-        self.blob, self.shown, self.names, self.members = blob, shown, names, members
+    def __init__(self, blob: Blob, shown: str, origin: str, names: list[str], members: list[Member]) -> None:
+        self.blob, self.shown, self.origin, self.names, self.members = blob, shown, origin, names, members
 
     @property
     def is_remote(self) -> bool:
@@ -106,6 +110,15 @@ class ArchiveContent:
         """Return a member's content."""
         return self.read(index)
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return the sizes by the archive's index."""
+        return np.array([member.size for member in self.members], dtype=np.int64)
+
+    def identity(self) -> str:
+        """Return that of the archive, with the order of its members."""
+        order = hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+        return f"{self.origin} {order}"
+
     def _span(self, offset: int, length: int) -> bytes:
         found = self.blob.read_at(offset, length)
         if len(found) != length:
@@ -138,7 +151,7 @@ def open_archive(files: Files, *, nested: bool) -> tuple[ArchiveContent, Listing
         notes.append(f"{len(found.links)} links passed over, such as {found.links[0]}")
     members = [inside[path] for path in listing.paths]
     names = [root + path for path in listing.paths]
-    return ArchiveContent(found.blob, files.shown, names, members), Listing(
+    return ArchiveContent(found.blob, files.shown, found.origin, names, members), Listing(
         listing.paths, listing.classes, listing.labels, tuple(notes)
     )
 
@@ -148,11 +161,13 @@ class _Found:
     """What an archive has, by name.
 
     Attributes:
+        origin: Identity of the archive, of which `blob` may be the decompressed tar.
         unusable: Why a member can't be read.
         links: Names of symbolic links and of what is neither a file nor a folder.
     """
 
     blob: Blob
+    origin: str
     members: dict[str, Member]
     unusable: dict[str, str]
     links: list[str]
@@ -166,17 +181,15 @@ class _Index:
         self.links: list[str] = []
         self.unsafe: list[str] = []
 
-    @cached_property
-    def blob(self) -> Blob:
-        blob = Blob.open(self.files.store, self.files.name)
-        if blob is None:
-            raise DataError(f"data.source images:{self.files.shown}: no such file")
-        return _decompressed(blob, self.files.shown) if self.files.name.lower().endswith((".gz", ".tgz")) else blob
-
     def read(self) -> _Found:
+        packed = Blob.open(self.files.store, self.files.name)
+        if packed is None:
+            raise DataError(f"data.source images:{self.files.shown}: no such file")
+        is_compressed = self.files.name.lower().endswith((".gz", ".tgz"))
+        blob = _decompressed(packed, self.files.shown) if is_compressed else packed
         kind = "zip" if self.files.name.lower().endswith(".zip") else "tar"
         try:
-            with self.blob.file() as file:
+            with blob.file() as file:
                 for name, member in _zip(file, self) if kind == "zip" else _tar(file, self):
                     self.members[name] = member  # the last one of a name counts, as it would when unpacked
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, ValueError, struct.error) as error:
@@ -188,7 +201,7 @@ class _Index:
                 f"data.source images:{self.files.shown} has names that lead out of the archive: "
                 f"{first_of([repr(name) for name in self.unsafe])}; pack it with names relative to its folder"
             )
-        return _Found(self.blob, self.members, self.unusable, self.links)
+        return _Found(blob, packed.identity, self.members, self.unusable, self.links)
 
     def clean(self, name: str) -> str:
         """Return a name without `./`; one that leads out of the archive is noted."""

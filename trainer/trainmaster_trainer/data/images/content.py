@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from trainmaster_trainer.data.files import Files
 
-from .decode import UnreadableError
+from .errors import UnreadableError, reason_of
 
 
 class Content(Protocol):
@@ -42,6 +47,14 @@ class Content(Protocol):
 
     def header(self, index: int) -> bytes | Path:
         """Return what the header of the file can be read from, without reading more than that if possible."""
+        ...
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return the size of each file in bytes; 0 where it isn't known without reading it."""
+        ...
+
+    def identity(self) -> str:
+        """Return what is different if one of the images is another one, or its number is."""
         ...
 
 
@@ -80,6 +93,18 @@ class FolderContent:
         """Return a path on disk, else the file."""
         return file_header(self.files, self.paths[index])
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return the sizes that the system or S3 knows."""
+        store = self.files.store
+        if store.is_s3:
+            known = dict(store.list(_common(self.paths)))
+            return np.array([known.get(path, 0) for path in self.paths], dtype=np.int64)
+        return np.array([_size(store.root / path) for path in self.paths], dtype=np.int64)
+
+    def identity(self) -> str:
+        """Return a checksum of paths and of what changes with a file's content."""
+        return files_identity(self.files, self.paths)
+
 
 def read_file(files: Files, path: str) -> bytes:
     """Return an image file below a folder.
@@ -91,7 +116,7 @@ def read_file(files: Files, path: str) -> bytes:
         try:
             return (files.store.root / path).read_bytes()
         except OSError as error:
-            raise UnreadableError(_reason(error)) from None
+            raise UnreadableError(reason_of(error)) from None
     found = files.store.get(path)
     if found is None:
         raise UnreadableError("no such file")
@@ -103,5 +128,30 @@ def file_header(files: Files, path: str) -> bytes | Path:
     return read_file(files, path) if files.store.is_s3 else files.store.root / path
 
 
-def _reason(error: OSError) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
+def files_identity(files: Files, paths: Sequence[str]) -> str:
+    """Return a checksum of files by their ETags, or by what the system changes with their content."""
+    store, digest = files.store, hashlib.sha256(f"{files.store.uri} {files.store.endpoint}".encode())
+    versions = {found.path: found.version for found in store.stat_all(_common(paths))} if store.is_s3 else {}
+    for path in paths:
+        if store.is_s3:
+            version = versions.get(path, "")
+        else:  # the time of the last change of a file's content can be set, that of its status can't
+            try:
+                status = (store.root / path).stat()
+                version = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+            except OSError as error:
+                version = reason_of(error)
+        digest.update(f"{len(path)}:{path} {version}\n".encode())
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # it is named when it is read
+
+
+def _common(paths: Sequence[str]) -> str:
+    """Return the folder that has all files."""
+    return posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from trainmaster_api.spec.data import Data
 
+from .errors import UnreadableError, reason_of
+
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """(channels, height, width): bytes, or numbers of 0..1 where a byte would lose something."""
 
@@ -23,10 +25,6 @@ _16_BITS = 65535.0
 _DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 # Pillow gives both formats as 32-bit numbers in some cases, but what they hold ends at 16 bits
 _AT_MOST_16_BITS = frozenset({"PNG", "PPM"})
-
-
-class UnreadableError(Exception):
-    """A file that is no image, or one that isn't decoded; the message is a clause that follows the file's name."""
 
 
 @dataclass(frozen=True)
@@ -176,4 +174,6 @@ def _luminance(look: Look) -> int:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "unknown image format"
+    if isinstance(error, OSError) and error.errno is not None:
+        return reason_of(error)
     return str(error).strip() or type(error).__name__

@@ -11,7 +11,8 @@ from trainmaster_trainer.data.sentences import first_of
 from trainmaster_trainer.errors import DataError
 
 from .content import Content
-from .decode import Header, Look, UnreadableError, decode, read_header
+from .decode import Header, Look, decode, read_header
+from .errors import UnreadableError
 
 _THREADS = 8
 

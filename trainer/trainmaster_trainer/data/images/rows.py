@@ -6,20 +6,22 @@ import torch
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 
+from trainmaster_trainer.data.division import Division
 from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.sample import BYTE
 from trainmaster_trainer.errors import DataError
 
+from .cache import PixelCache
 from .content import Content
-from .decode import Look, Pixels, UnreadableError, decode
+from .copies import check_copies
+from .decode import Look, Pixels, decode
+from .errors import UnreadableError
 from .transforms import Augmentation, centre
-
-CACHE_BYTES = 512 * 2**20
 
 
 class ImageRows:
-    """Images read on demand; their pixels are cached, up to CACHE_BYTES.
+    """Images read on demand; their pixels are kept as far as `data.images.cache` has room for them.
 
     Args:
         content: The files.
@@ -40,22 +42,30 @@ class ImageRows:
         self._augment = Augmentation(spec.images.augment, spec.image_size)
         self.statistics = spec.images.normalize.values if spec.images.normalize else None
         self.is_remote = content.is_remote
-        self._cache: dict[int, Pixels] = {}
-        self._room = CACHE_BYTES
+        self._cache = PixelCache(content, self._look, spec.images.cache)
 
     def __len__(self) -> int:
         return len(self.content)
+
+    @property
+    def row_targets(self) -> Tensor:
+        """Return the target of each row."""
+        return self.targets
 
     @property
     def row_classes(self) -> Indices | None:
         """Return the class of each image; None for numbers."""
         return None if self.targets.is_floating_point() else self.targets.numpy()
 
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return warnings about copies in two splits or classes, and about classes that a split lacks."""
+        classes = self.row_classes
+        return () if classes is None else check_copies(self.content, classes, self.labels, division)
+
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
-        x = stack([torch.from_numpy(self._pixels(int(index))) for index in indices])
-        x = centre(x, self.shape[-1])
-        return x.float() / BYTE if x.dtype == torch.uint8 else x, self.targets[torch.from_numpy(indices)]
+        pixels = [self._pixels(int(index)) for index in indices]
+        return unit(pixels, self.shape[-1]), self.targets[torch.from_numpy(indices)]
 
     def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         """Return augmented pixels: uint8, or float32 of 0..1 if one of the images has more than 8 bits per channel.
@@ -79,9 +89,7 @@ class ImageRows:
         found = self._cache.get(index)
         if found is None:
             found = self._decode(index)
-            if found.nbytes <= self._room:
-                self._room -= found.nbytes
-                self._cache[index] = found
+            self._cache.put(index, found)
         return found
 
     def _decode(self, index: int) -> Pixels:
@@ -101,3 +109,9 @@ def stack(images: list[Tensor]) -> Tensor:
     if all(one.dtype == torch.uint8 for one in images):
         return torch.stack(images)
     return torch.stack([one.float() / BYTE if one.dtype == torch.uint8 else one for one in images])
+
+
+def unit(images: list[Pixels], size: int) -> Tensor:
+    """Return the middle squares of decoded images as float32 of 0..1: what a model sees without augmentation."""
+    x = centre(stack([torch.from_numpy(each) for each in images]), size)
+    return x.float() / BYTE if x.dtype == torch.uint8 else x

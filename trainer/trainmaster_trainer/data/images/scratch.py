@@ -22,6 +22,8 @@ def scratch_folder(kind: str) -> Path:
     base = Path(root) if root else Path(tempfile.gettempdir()) / f"trainmaster-{os.getuid()}"
     folder = base / kind
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not root and base.stat().st_uid != os.getuid():  # somebody else made it, who could change what is read
+        raise PermissionError(f"{base} belongs to another user")
     return folder
 
 

@@ -25,8 +25,9 @@ def build(request: Request) -> ImageRows:
     if request.task.name != "classification":
         raise ConfigurationError("data.source images: needs task.name classification; the folder names are the classes")
     content, found = contents(files, nested=spec.images.nested)
+    notes = (*found.notes, *check_images(content, Look.of(spec), full=spec.images.check == "full"))
     rows = ImageRows(content, torch.tensor(found.classes, dtype=torch.int64), found.labels, spec)
-    rows.notes = (*found.notes, *check_images(content, Look.of(spec), full=spec.images.check == "full"))
+    rows.notes = notes
     return rows
 
 

@@ -20,6 +20,7 @@ ACCEPTED: dict[Role, tuple[ColumnType, ...]] = {
     "categorical": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN),
     "datetime": (ColumnType.TIME,),
     "text": (ColumnType.TEXT,),
+    "image": (ColumnType.TEXT, ColumnType.BYTES),  # paths, or files
     "group": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN, ColumnType.TIME),
     "ignore": tuple(ColumnType),
 }
@@ -29,6 +30,7 @@ WORDS = (
     "correct the cells, add words that mean null to data.nulls, or declare the column categorical or ignore "
     "in data.columns"
 )
+IMAGES = "correct the cells, or set data.missing to drop"
 ROWS = "remove these rows or fill the cells: the column must have a value in every row"
 
 
@@ -52,12 +54,14 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
     if role == "group":
         problems.cells(column, absent, lambda _: "is empty", ROWS)
     elif missing == "error":
-        problems.cells(column, absent, lambda _: "is empty", FILL)
+        problems.cells(column, absent, lambda _: "is empty", IMAGES if role == "image" else FILL)
     if role == "numeric" and column.type is ColumnType.TEXT:
         wrong = ~is_number_text(column) & ~absent
         problems.cells(column, wrong, not_finite, WORDS)
         if wrong.any():
             return
+    if role == "image":
+        return
     if role != "boolean" and (role == "numeric" or column.type is ColumnType.NUMBER):
         found = numbers(column)
         problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, CORRECT)

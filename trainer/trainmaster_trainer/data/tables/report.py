@@ -174,7 +174,8 @@ def make_report(
         lines.append(
             ColumnReport(
                 column.name, str(column.type), planned.role, planned.why, planned.declared, planned.nulls,
-                planned.distinct, _range(column, planned), becomes, len(code.features()) if code else 0, tuple(notes),
+                planned.distinct, _range(column, planned), becomes,
+                len(code.features()) if code else int(planned.role == "image"), tuple(notes),
             )
         )  # fmt: skip
     return Report(table.shown, len(table), dropped, dropped_for, table.dialect, tuple(lines), table.left_out)
@@ -183,6 +184,7 @@ def make_report(
 def _becomes(planned: Planned) -> str:
     return {
         "target": "what is predicted",
+        "image": "pixels",
         "group": "its rows stay together",
     }.get(planned.role, "not used")
 

@@ -7,6 +7,7 @@ matter of types and of the number of distinct values. What is measured (means, c
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,17 +18,19 @@ from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.table import ColumnSpec, Missing, Role
 from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.files import IMAGE_ENDINGS
 from trainmaster_trainer.data.sentences import first_of
 
 from .accepted import ACCEPTED, check_cells, check_target, first_values
 from .cells import Problems, is_missing, is_number_text, shown
 from .table import Column, ColumnType, Table
 
-FEATURES = ("numeric", "boolean", "categorical", "datetime", "text")
+FEATURES = ("numeric", "boolean", "categorical", "datetime", "text", "image")
 MOST_INFERRED = 1000  # categories that a role is inferred for
 FEW = 20  # categories that are few in a table of any length
 ROWS_PER_CATEGORY = 10
 MOST_DECLARED = 10_000  # each is a float32 per row
+_IMAGE_PATH = "(?i)(" + "|".join(re.escape(ending) for ending in IMAGE_ENDINGS) + ")$"
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,9 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
     if spec.role is None and column.name == data.split.column and data.split.by in ("column", "group"):
         role: Role = "group" if data.split.by == "group" else "ignore"
         return Planned(column, role, "data.split.column", True, nulls=nulls, distinct=distinct)
+    if data.image_column not in (None, column.name) and spec.role is None:  # another role was refused by the contract
+        why = f"the model sees the images of {data.image_column}"
+        return Planned(column, "ignore", why, nulls=nulls, distinct=distinct)
     asked = data.features is not None and column.name in data.features
     role, why, refused = _role(column, spec.role, nulls, distinct, data.features, asked=asked)
     path = f"data.columns.{column.name}"
@@ -169,7 +175,7 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
             )
         )
         return None
-    if role not in FEATURES:
+    if role not in FEATURES or (role == "image" and missing == "impute"):
         missing = "error"
     return Planned(column, role, why, spec.role is not None, missing, spec.indicator, nulls, distinct)
 
@@ -226,7 +232,7 @@ INFERRED: dict[ColumnType, Role] = {
 }
 NO_ROLE = {
     ColumnType.EMPTY: "has no value in any row",
-    ColumnType.BYTES: "holds bytes, which no role takes",
+    ColumnType.BYTES: "holds bytes, which only the role image takes",
 }
 
 
@@ -253,6 +259,9 @@ def infer(column: Column, nulls: int, distinct: int) -> tuple[Role, str]:
         return "numeric", f"{numeric:,} of its {values:,} values are numbers"
     most = min(MOST_INFERRED, max(FEW, values // ROWS_PER_CATEGORY))
     if distinct > most or 2 * distinct > values:
+        paths = int(pc.sum(pc.match_substring_regex(column.values, _IMAGE_PATH)).as_py() or 0)
+        if 2 * paths > values:
+            return "ignore", "text that ends as names of images do; declare image to use them"
         alike = ", each a number in quotes or with leading zeros" if numeric == values else ""
         return "ignore", (
             f"text with {distinct:,} distinct values in {values:,} rows{alike}, too many for categories; "

@@ -25,8 +25,8 @@ from .roles import Planned, plan
 from .table import Table
 
 
-class PlannedRows(FittedRows):
-    """Rows of a table whose columns have roles; how they become samples is up to the subclass.
+class SplitTable:
+    """What all rows of a table have in common: their columns' roles, their targets, their split and its checks.
 
     Args:
         table: As it was read.
@@ -37,19 +37,26 @@ class PlannedRows(FittedRows):
         plans: What becomes of each column.
         kept: Row numbers of the table that are rows here: all but those that `missing: drop` drops.
         dropped: Number of dropped rows by the column that lacks a value; one row may lack several.
+        y: Target of each row: int64 classes, or float64 numbers.
+        labels: Names of the classes.
 
     Raises:
         DataError: A role doesn't fit, a cell can't be used, or no row is left.
     """
 
     def __init__(self, table: Table, data: Data, task: Task) -> None:
-        self.table, self.normalize, self._is_index = table, data.normalize, data.categories == "index"
+        self.table = table
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
         self._time = data.split.column
         y, self.labels = encode_target(self._target, task)
         self.y = torch.from_numpy(y[self.kept])
+
+    @property
+    def row_classes(self) -> Indices | None:
+        """Return the class of each row; None for regression."""
+        return None if self.y.is_floating_point() else self.y.numpy()
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
@@ -94,8 +101,12 @@ class PlannedRows(FittedRows):
         return tuple(finding.sentence for finding in found)
 
 
+class PlannedRows(SplitTable, FittedRows):
+    """Rows of a table whose samples are made with what the train split says; how is up to the subclass."""
+
+
 class TableRows(TensorRows, PlannedRows):
-    """Rows of a table whose samples are numbers.
+    """Rows of a table whose columns are encoded as numbers.
 
     Args:
         table: As it was read.
@@ -105,6 +116,9 @@ class TableRows(TensorRows, PlannedRows):
     Attributes:
         encoder: Fitted by `fit`.
         report: What is said before the first step; made by `fit`.
+
+    Raises:
+        DataError: A role doesn't fit, a cell can't be used, or no row is left.
     """
 
     encoder: Encoder
@@ -113,6 +127,7 @@ class TableRows(TensorRows, PlannedRows):
 
     def __init__(self, table: Table, data: Data, task: Task) -> None:
         PlannedRows.__init__(self, table, data, task)
+        self.normalize, self._is_index = data.normalize, data.categories == "index"
         TensorRows.__init__(self, torch.zeros(len(self.kept), 0), self.y, self.labels, [])
 
     def fit(self, train: Indices) -> None:

@@ -22,7 +22,7 @@ from trainmaster_trainer.data.images.rows import ImageRows
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 
-from tests.unit.trainer.harness import small_job
+from tests.unit.trainer.harness import samples, small_job
 
 PATHS = [f"{'abc'[number % 3]}/{number:02}.png" for number in range(30)]
 FOREIGN = [".DS_Store", "__MACOSX/a/._00.png", "a/notes.txt", "cover.png"]
@@ -133,7 +133,7 @@ def test_links_in_a_tar(tmp_path: Path) -> None:
     rows = loaded(tmp_path, "x.tar")
     assert len(rows) == 21
     hard = [rows.content.name(row) for row in range(21)].index("b/hard.png")
-    assert set((rows.batch(np.array([hard]))[0] * 255).round().flatten().tolist()) == {4.0}
+    assert set((samples(rows, np.array([hard])) * 255).round().flatten().tolist()) == {4.0}
     assert rows.notes == ("1 links passed over, such as b/syms.png",)
 
 
@@ -153,7 +153,7 @@ def test_last_of_a_name_counts(tmp_path: Path, kind: str) -> None:
                 tar.addfile(info, io.BytesIO(content))
     rows = loaded(tmp_path, f"x.{kind}")
     assert len(rows) == 20
-    assert float(rows.batch(np.array([0]))[0].max()) == pytest.approx(200 / 255)
+    assert float(samples(rows, np.array([0])).max()) == pytest.approx(200 / 255)
 
 
 def test_names_of_windows(tmp_path: Path) -> None:
@@ -261,8 +261,19 @@ def test_compressed_tar_is_decompressed_once(folder: Path, monkeypatch: pytest.M
     assert "becomes more than" in refused(folder.parent, "x.tar.gz")
 
 
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_pixels_of_an_archive_are_found_again(folder: Path, name: str) -> None:
+    path = packed(folder, name)
+    for _ in range(2):
+        loaded(folder.parent, name, cache={"disk": "1Mi"})
+        assert len(list((folder.parent / "cache" / "pixels").iterdir())) == 1
+    path.write_bytes(path.read_bytes())  # another time
+    loaded(folder.parent, name, cache={"disk": "1Mi"})
+    assert len(list((folder.parent / "cache" / "pixels").iterdir())) == 2
+
+
 def _first(rows: ImageRows, queue: Any) -> None:
-    queue.put(rows.batch(np.array([7]))[0].numpy())
+    queue.put(samples(rows, np.array([7])).numpy())
 
 
 @pytest.mark.parametrize("name", ["pictures", "x.zip", "x.tar"])
@@ -270,8 +281,8 @@ def test_forked_process_reads_too(folder: Path, name: str) -> None:
     if name != "pictures":
         packed(folder, name)
     rows = loaded(folder.parent, name)
-    expected = rows.batch(np.array([7]))[0].numpy()
-    rows._cache.clear()
+    expected = samples(rows, np.array([7])).numpy()
+    rows = pickle.loads(pickle.dumps(rows))  # without the pixels that are kept
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     process = context.Process(target=_first, args=(rows, queue))
@@ -280,7 +291,6 @@ def test_forked_process_reads_too(folder: Path, name: str) -> None:
         assert np.array_equal(queue.get(timeout=60), expected)
     finally:
         process.kill()
-    assert np.array_equal(pickle.loads(pickle.dumps(rows)).batch(np.array([7]))[0].numpy(), expected)
 
 
 @pytest.fixture(scope="module")
@@ -312,4 +322,4 @@ def test_archive_on_s3(folder: Path, endpoint: str, name: str, monkeypatch: pyte
         }
     )
     found, plain = load_data(job, folder.parent, keys).rows, loaded(folder.parent, "pictures")
-    assert torch.equal(found.batch(EVERYTHING)[0], plain.batch(EVERYTHING)[0])
+    assert torch.equal(samples(found, EVERYTHING), samples(plain, EVERYTHING))

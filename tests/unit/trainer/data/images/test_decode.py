@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from trainmaster_trainer.data.images.decode import Header, Look, UnreadableError, decode, read_header
+from trainmaster_trainer.data.images.decode import Header, Look, decode, read_header
+from trainmaster_trainer.data.images.errors import UnreadableError
 
 GREY = Look((4, 6), 1, (255, 255, 255), None)
 RGB = Look((4, 6), 3, (255, 255, 255), None)

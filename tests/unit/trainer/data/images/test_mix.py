@@ -87,9 +87,9 @@ def test_cutmix_is_a_box_whose_share_is_in_the_targets() -> None:
 def test_ratio_has_the_beta_distribution() -> None:
     _, y = batch()
     for alpha in (0.3, 2.0):
-        ratios = np.array([float(mixed(mix_of(("mixup", alpha)), [0], step=step)[1][0, y[0]]) for step in range(3000)])
+        ratios = np.array([float(mixed(mix_of(("mixup", alpha)), [0], step=step)[1][0, y[0]]) for step in range(2000)])
         assert ratios.mean() == pytest.approx(0.5, abs=0.03)
-        assert ratios.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.08)  # of Beta(alpha, alpha)
+        assert ratios.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)  # of Beta(alpha, alpha)
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("mixup", v2.MixUp), ("cutmix", v2.CutMix)])
@@ -107,10 +107,10 @@ def test_torchvision_has_the_same_distribution(name: str, theirs: Any) -> None:
 def test_one_of_both_is_drawn_for_each_step() -> None:
     x, _ = batch()
     cut = [
-        bool((mixed(mix_of(("mixup", 1.0), ("cutmix", 1.0)), step=step)[0][0, 0] == x[0, 0]).any())
-        for step in range(400)
+        bool((mixed(mix_of(("mixup", 1.0), ("cutmix", 1.0)), [0], step=step)[0][0, 0] == x[0, 0]).any())
+        for step in range(300)
     ]
-    assert 150 < sum(cut) < 250  # 200 expected; a box that covers all is rare
+    assert 110 < sum(cut) < 190  # 150 expected; a box that covers all is rare
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])

@@ -19,7 +19,7 @@ from trainmaster_trainer.data.images.transforms import BUILDERS, Augmentation
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import use_folder
 
-from tests.unit.trainer.harness import small_job
+from tests.unit.trainer.harness import samples, small_job
 
 SIDE = 12
 COUNT = 40
@@ -167,10 +167,10 @@ def test_other_draws_are_not_disturbed(folder: Path) -> None:
 
 def test_validation_is_never_augmented(folder: Path) -> None:
     plain, other = loaded(folder, []), loaded(folder, [{"name": "randomErasing", "args": {"p": 1.0}}])
-    assert torch.equal(plain.batch(plain.validation)[0], other.batch(other.validation)[0])
+    assert torch.equal(samples(plain, plain.validation), samples(other, other.validation))
     assert torch.equal(plain.mean, other.mean)
     rows = plain.train[:4]
-    assert torch.equal(augmented(plain, rows.tolist()).float() / 255, plain.rows.batch(rows)[0])
+    assert torch.equal(augmented(plain, rows.tolist()).float() / 255, samples(plain.rows, rows))
 
 
 def test_sixteen_bits_are_augmented_without_loss(folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_sixteen_bits_are_augmented_without_loss(folder: Path) -> None:
     row = data.rows.content.paths.index("a/deep.png")  # type: ignore[attr-defined]
     found = augmented(data, [row, 0])
     assert found.dtype == torch.float32
-    assert torch.equal(found.flip(3), data.rows.batch(np.array([row, 0]))[0])
+    assert torch.equal(found.flip(3), samples(data.rows, np.array([row, 0])))
 
 
 def test_margin_for_crops(folder: Path) -> None:
@@ -188,18 +188,18 @@ def test_margin_for_crops(folder: Path) -> None:
     assert data.rows.shape == (3, SIDE, SIDE)
     whole = loaded(folder, [], resize={"size": 18, "interpolation": "nearest"})
     whole.rows.shape = (3, 18, 18)
-    large = whole.rows.batch(np.array([0]))[0][0]
-    assert torch.equal(data.rows.batch(np.array([0]))[0][0], large[:, 3:15, 3:15])
+    large = samples(whole.rows, np.array([0]))[0]
+    assert torch.equal(samples(data.rows, np.array([0]))[0], large[:, 3:15, 3:15])
     crops = {augmented(data, [0], epoch=epoch).numpy().tobytes() for epoch in range(30)}
     assert len(crops) > 10
 
 
 def test_known_statistics(folder: Path) -> None:
     data = loaded(folder, [], normalize={"statistics": "imagenet"})
-    x = data.rows.batch(np.array([0]))[0]
+    x = samples(data.rows, np.array([0]))
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    assert torch.equal(data.batch(np.array([0]))[0], (x - mean) / std)
+    assert torch.equal(samples(data, np.array([0])), (x - mean) / std)
     other = loaded(folder, [], normalize={"mean": [0.5, 0.25, 0], "std": [0.5, 1, 1]})
     assert other.description()["mean"] == [0.5, 0.25, 0.0]
 
