@@ -226,7 +226,9 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         division = rows.divide(spec)
     if division is None:
         _require_undivided(spec)
-        division = divide(spec.split, Keys(len(rows), classes, rows.labels))
+        own = [getattr(rows, name, 0) for name in ("validation_rows", "test_rows")]
+        keys = Keys(len(rows), classes, rows.labels, validation_rows=own[0], test_rows=own[1])
+        division = divide(spec.split, keys)
     _require_rows(division, len(rows), spec)
     if isinstance(rows, FittedRows):
         rows.fit(division.train)
@@ -236,7 +238,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(*division.warnings, *(rows.check(division) if isinstance(rows, FittedRows) else ())),
+        warnings=(*division.warnings, *_checked(rows, division, classes)),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -248,6 +250,17 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         found.train_classes = classes[division.train]
     _measure(found, normalize=spec.normalize)
     return found
+
+
+def _checked(rows: Rows, division: Division, classes: Indices | None) -> tuple[str, ...]:
+    """Return warnings about a split; of rows without columns, the classes that it lacks."""
+    if isinstance(rows, FittedRows):
+        return rows.check(division)
+    if classes is None:
+        return ()
+    from .checks import missing_classes
+
+    return tuple(finding.sentence for finding in missing_classes(classes, rows.labels, division))
 
 
 def _require_undivided(spec: Data) -> None:

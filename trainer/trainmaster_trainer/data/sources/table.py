@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainmaster_trainer.data.tables.join import join
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.rows import TableRows
 
@@ -9,9 +10,11 @@ from .base import Request
 
 
 def build(request: Request) -> TableRows:
-    """Return the rows of a table.
+    """Return the rows of a table: those of `source`, then those of the sources of single splits.
 
     Raises:
         DataError: With everything that is wrong with roles, and the first ten cells that can't be used.
     """
-    return TableRows(read_table(request.files(), request.data), request.data, request.task)
+    tables = {field: read_table(each.files(), each.data) for field, each in request.every().items()}
+    own = tuple(len(tables[field]) if field in tables else 0 for field in ("validationSource", "testSource"))
+    return TableRows(join(tables), request.data, request.task, own)

@@ -32,6 +32,8 @@ class TableRows(FittedRows):
         table: As it was read.
         data: `spec.training.data`.
         task: Whether targets are classes or numbers.
+        own: How many of the last rows are the validation split, and how many after them the test split, because they
+            come from sources of their own.
 
     Attributes:
         plans: What becomes of each column.
@@ -47,8 +49,8 @@ class TableRows(FittedRows):
     encoder: Encoder
     report: Report
 
-    def __init__(self, table: Table, data: Data, task: Task) -> None:
-        self.table, self.normalize = table, data.normalize
+    def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
+        self.table, self.normalize, self._own = table, data.normalize, own
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
@@ -58,8 +60,9 @@ class TableRows(FittedRows):
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
-        keys = keys_of(self.table, data)
+        keys = keys_of(self.table, data, validation_rows=self._own[0], test_rows=self._own[1])
         values = None if keys.values is None else keys.values[self.kept]
+        validation_rows, test_rows = self._own_rows()
         keys = replace(
             keys,
             rows=len(self.kept),
@@ -67,12 +70,31 @@ class TableRows(FittedRows):
             class_names=self.labels,
             values=values,
             where=lambda row: self.table.where(int(self.kept[row])),
+            validation_rows=validation_rows,
+            test_rows=test_rows,
         )
         found = divide(data.split, keys)
         if not data.dedupe:
             return found
         columns = [self._target, *(each.column for each in self.plans if each.is_feature)]
         return dedupe(found, row_ids(columns, len(self.table))[self.kept])
+
+    def _own_rows(self) -> tuple[int, int]:
+        """Return how many of the rows that stay come from sources of single splits.
+
+        Raises:
+            DataError: Every row of a source is dropped.
+        """
+        ends = np.cumsum([len(self.table) - sum(self._own), *self._own])
+        counts = np.diff(np.searchsorted(self.kept, ends), prepend=0).tolist()
+        fields = ("source", "validationSource", "testSource")
+        for field, rows, left in zip(fields, (int(ends[0]), *self._own), counts, strict=True):
+            if rows and not left:
+                raise DataError(
+                    f"{self.table.shown}: missing values in {', '.join(self.dropped)} drop all {rows:,} rows of "
+                    f"data.{field}; set missing of some columns to impute, or declare them ignore in data.columns"
+                )
+        return counts[1], counts[2]
 
     def check(self, division: Division) -> tuple[str, ...]:
         """Return what may give the target away, or makes a split worth less than it looks.
