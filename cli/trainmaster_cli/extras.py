@@ -11,9 +11,9 @@ _TRAINER = ("torch", "ray", "obstore", "rich", "numpy", "pyarrow", "pandas", "sk
 _PACKAGE = "trainmaster"
 
 
-def require_trainer() -> None:
-    """Raise UserError if something that training needs is not installed."""
-    _require("trainmaster run", "trainer", ("trainmaster_trainer", *_TRAINER))
+def require_trainer(command: str) -> None:
+    """Raise UserError if something that training, or reading its data, needs is not installed."""
+    _require(f"trainmaster {command}", "trainer", ("trainmaster_trainer", *_TRAINER))
 
 
 def require_operator() -> None:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainmaster_api.spec.images import is_archive
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.references import check_references
 from trainmaster_api.validation.validate import Problem, format_problems
@@ -66,7 +67,7 @@ def _missing(source: str, folder: Path) -> str | None:
     if kind == "sklearn" or "://" in source or address.startswith("/"):
         return None
     found = folder / address
-    what = "folder" if kind == "images" else "file"
+    what = "file" if kind != "images" or is_archive(address) else "folder"
     if kind != "images" and "*" in address and not found.exists():  # a pattern: its folder must be there
         while "*" in str(found.relative_to(folder)):
             found = found.parent

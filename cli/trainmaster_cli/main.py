@@ -1,4 +1,4 @@
-"""The command line: `trainmaster run | validate | render | dashboard | version`.
+"""The command line: `trainmaster run | data | validate | render | dashboard | version`.
 
 Nothing heavy is imported until a command needs it, so that `--help` answers at once.
 """
@@ -10,12 +10,14 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
 from .extras import require_operator, require_trainer
 
 if TYPE_CHECKING:
+    from trainmaster_api.spec.job import TrainingJob
     from trainmaster_api.spec.tracking import Tracker
 
 OK, BAD_INPUT = 0, 2
@@ -92,25 +94,40 @@ def render(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train a job on this machine. Running the same file again resumes the run, or reports that it is complete."""
-    from .files import check_file, print_problems
-
     if options.file == "-":
         raise UserError("`run` needs a file: relative paths and the identity of the run depend on it")
-    require_trainer()
-    found = check_file(options.file, imports=True)
-    bad = [checked for checked in found if checked.job is None]
-    for checked in bad:
-        print_problems(options.file, checked.problems)
-    if bad:
+    require_trainer("run")
+    job = _only_job(options.file, "run")
+    if job is None:
         return BAD_INPUT
-    if len(found) > 1:
-        raise UserError(f"{options.file} holds {len(found)} TrainingJobs; `run` accepts exactly one")
-    job = found[0].job
-    assert job is not None  # the others were bad
     options.tracking, options.trackers = _tracking(options)
     from trainmaster_trainer.driver.local import main as run_local
 
     return run_local(options, job)
+
+
+def data(options: argparse.Namespace) -> int:
+    """Read a job's data without training and print its columns, their roles, its splits and what is wrong with it."""
+    require_trainer("data")
+    job = _only_job(options.file, "data")
+    if job is None:
+        return BAD_INPUT
+    from .data import show_data
+
+    return show_data(job, Path() if options.file == "-" else Path(options.file).absolute().parent, as_json=options.json)
+
+
+def _only_job(name: str, command: str) -> TrainingJob | None:
+    """Return the one job of a file; None: it is invalid, which has been printed."""
+    from .files import check_file, print_problems
+
+    found = check_file(name, imports=True)
+    bad = [checked for checked in found if checked.job is None]
+    for checked in bad:
+        print_problems(name, checked.problems)
+    if not bad and len(found) > 1:
+        raise UserError(f"{name} holds {len(found)} TrainingJobs; `{command}` accepts exactly one")
+    return None if bad else found[0].job
 
 
 def _tracking(options: argparse.Namespace) -> tuple[str, list[Tracker]]:
@@ -199,6 +216,11 @@ def _parser() -> argparse.ArgumentParser:
         help="print plain lines instead of a progress bar",
     )
     command.set_defaults(command=run)
+
+    command = commands.add_parser("data", help="show a job's data without training", description=data.__doc__)
+    command.add_argument("file", metavar="FILE", help="TrainingJob file; `-`: standard input")
+    command.add_argument("--json", action="store_true", help="print one JSON document, for programs")
+    command.set_defaults(command=data)
 
     command = commands.add_parser(
         "validate", help="validate files and list every problem", description=validate.__doc__

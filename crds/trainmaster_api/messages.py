@@ -86,6 +86,8 @@ class ExitMessage(Model):
     """Metrics on the test split, when complete."""
     model_uri: str = ""
     """The trained model, when complete."""
+    data_fingerprint: Annotated[str, Field(max_length=64)] = ""
+    """What identifies the data, shortened as it is shown; empty: nothing does, or it isn't known yet."""
     trackers: list[TrackerRef] = []
     """Where the run is shown."""
     last_lines: list[str] = []
@@ -177,6 +179,8 @@ class ProgressMessage(Model):
     """When data and model were loaded in every worker, RFC 3339."""
     first_step_time: str | None = None
     """When the attempt's first step was done, RFC 3339."""
+    data_fingerprint: Annotated[str, Field(max_length=64)] = ""
+    """What identifies the data, shortened as it is shown; empty: nothing does, or it isn't known yet."""
     trackers: Annotated[list[TrackerRef], Field(max_length=MAX_TRACKERS)] = []
     """Where the run is shown."""
     time: str

@@ -193,6 +193,9 @@ class Status(Model):
     """Address of the run's directory in storage."""
     model_uri: str = ""
     """Address of the trained model, once complete."""
+    data_fingerprint: Annotated[str, Field(max_length=64)] = ""
+    """First 12 digits of the checksum that identifies the run's data, the same as in `trainmaster data` and MLflow;
+    empty until the first step, and for data that has none. An attempt on other data fails as DataChanged."""
     test_metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Metrics on the held-out test split, once complete."""
     trackers: Annotated[

@@ -48,7 +48,7 @@ def run(repeats: int, *, quick: bool) -> Result:
 def measure(arm: str, steps: int) -> dict[str, float]:
     """One arm in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.step_arms", arm, str(steps)]
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -85,6 +85,7 @@ def result(taken: dict[str, list[dict[str, float]]]) -> Result:
     return Result("step", "Cost of a step", f"{_ABOUT.strip()} {extra}", [Table(columns, rows)], bars, dict(taken))
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of an arm: our packages on the path, one thread."""
     paths = [str(ROOT / part) for part in ("crds", "trainer")] + [str(ROOT)]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

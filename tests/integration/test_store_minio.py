@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import boto3
 import pytest
@@ -21,8 +16,8 @@ from trainmaster_trainer.errors import ConfigurationError, StorageDenied
 from trainmaster_trainer.storage.store import Changed, Store, open_store
 from trainmaster_trainer.storage.waiting import waiting
 
-from testbed import builds
 from tests.contention import count_together
+from tests.integration.minio import KEY, SECRET, minio_server
 
 REGION = "us-west-2"
 server_pid: list[int] = []
@@ -30,38 +25,9 @@ server_pid: list[int] = []
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address, folder = f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("minio")
-    command = [str(builds.tool("minio")), "server", str(folder), "--address", f"127.0.0.1:{port}"]
-    keys = {"MINIO_ROOT_USER": "keyid", "MINIO_ROOT_PASSWORD": "secretsecret", "MINIO_SITE_REGION": REGION}
-    with (folder.parent / "minio.log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | keys, stdout=log, stderr=log)
-    try:
-        _wait(f"{address}/minio/health/ready", folder.parent / "minio.log")
-        client = boto3.client(
-            "s3", endpoint_url=address, aws_access_key_id="keyid", aws_secret_access_key="secretsecret",
-            region_name=REGION,
-        )  # fmt: skip
-        client.create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": REGION})
+    with minio_server(tmp_path_factory.mktemp("minio"), REGION) as server:
         server_pid.append(server.pid)
-        yield Store("s3://data/run", address, REGION, access_key="keyid", secret_key="secretsecret", patience=20)
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait(address: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(address, timeout=1).close()
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"MinIO isn't ready: {log.read_text()[-2000:]}")
+        yield Store("s3://data/run", server.address, REGION, access_key=KEY, secret_key=SECRET, patience=20)
 
 
 def test_put_if_of_many_writers_has_one_winner_per_round(store: Store) -> None:

@@ -65,6 +65,7 @@ class Report(_Data):
     metrics: dict[str, float] = {}
     checkpoint: CheckpointRef | None = None
     message: str = ""
+    fingerprint: str = ""  # of the data, shortened as it is shown; with RESUMED, once the run has accepted the data
 
 
 class Result(_Data):

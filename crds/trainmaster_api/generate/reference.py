@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.reasons import CONDITION_MEANINGS, FAILURE_RULES, REASON_MEANINGS, Phase, Retry
+from trainmaster_api.spec.augment import TRANSFORMS
 from trainmaster_api.spec.data import DATA_CALL
 from trainmaster_api.spec.model import MODELS
 from trainmaster_api.spec.optimizer import OPTIMIZERS
@@ -145,8 +146,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _families() -> Iterator[str]:
     """Yield a section for each kind of part and, in it, one for each name with arguments."""
-    places = {"loss": "spec.training.task.loss", "metric": "spec.training.task.metrics[]"}
-    for family in (MODELS, OPTIMIZERS, SCHEDULES, LOSSES, TASK_METRICS):
+    places = {
+        "loss": "spec.training.task.loss",
+        "metric": "spec.training.task.metrics[]",
+        "transform": "spec.training.data.images.augment[]",
+    }
+    for family in (MODELS, OPTIMIZERS, SCHEDULES, LOSSES, TASK_METRICS, TRANSFORMS):
         yield f"### {places.get(family.kind, f'spec.training.{family.kind}')}"
         yield ""
         yield from _names(family)

@@ -16,9 +16,11 @@ from .part import Call, Reference
 from .table import ColumnName, ColumnSpec, Csv, Missing
 
 DATA_CALL = Call(
-    offered=("base_dir",),
-    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target). It is called with `args`, "
-    "and with `base_dir` (the job's folder) if its signature has it.",
+    offered=("base_dir", "split", "rank", "world_size"),
+    words="A map-style dataset: `__len__`, and `__getitem__` that returns (sample, target); or an iterable one: "
+    "`__iter__` that yields them, with `state_dict` and `load_state_dict`. It is called with `args`, and with "
+    "`base_dir` (the job's folder) if its signature has it; an iterable class also with `split` (`train`, "
+    "`validation` or `test`: an object for each), `rank` and `world_size` (it reads a part of its own).",
 )
 
 
@@ -56,7 +58,10 @@ SKLEARN_SETS: dict[str, SklearnSet] = {
 }
 
 
-TABLE_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst", ".parquet")
+TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
+TABLE_ENDINGS = (
+    ".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet",
+)  # fmt: skip
 """What names of tables end in. A source of another name is a table if `data.format` is given."""
 
 
@@ -88,10 +93,11 @@ class Data(Model):
     EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("source", "class")
 
     source: Source | None = None
-    """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv or .parquet
-    file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
-    `images:<folder or s3:// prefix>` with one sub-folder per class. A relative path is relative to the TrainingJob's
-    file on a laptop and to the container's working directory in a cluster."""
+    """`sklearn:<digits|iris|wine|breast_cancer|diabetes>`, a path or s3:// address of a table (a .csv, .tsv, .jsonl or
+    .parquet file, text also as .gz or .zst; a pattern such as `days/*.csv`; with `format`, a folder of such files), or
+    `images:<folder or s3:// prefix>` with one sub-folder per class, or a .zip, .tar, .tar.gz or .tgz of such a folder.
+    A relative path is relative to the TrainingJob's file on a laptop and to the container's working directory in a
+    cluster."""
     validation_source: Source | None = None
     """Source of the validation split, if it has one of its own: of the same kind as `source`, with the same columns.
     `source` is then divided into the other splits. Tables and image folders only."""
@@ -101,7 +107,7 @@ class Data(Model):
     """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}
     """Arguments of the class."""
-    format: Literal["csv", "tsv", "parquet"] | None = None
+    format: TableFormat | None = None
     """Format of a table. Default: by the ending of the source. A folder, or a file of another name, needs it."""
     csv: Csv = Csv()
     """How CSV and TSV files are read."""
@@ -109,7 +115,7 @@ class Data(Model):
     """Words of CSV and TSV files that mean null, in place of the default: the empty cell, NA, N/A, n/a, NaN, nan, NULL,
     null, None and #N/A. A quoted word is text. In the target, only the empty cell is null, unless this is declared."""
     target: ColumnName | None = None
-    """Column to predict; required for CSV and Parquet, not accepted for other sources."""
+    """Column to predict; required for tables, not accepted for other sources."""
     features: Annotated[list[ColumnName], Field(min_length=1, max_length=4096)] | None = None
     """Columns to predict from. Default: every column that has a role. Tables only."""
     columns: Annotated[dict[ColumnName, ColumnSpec], Field(max_length=4096)] = {}
@@ -117,6 +123,9 @@ class Data(Model):
     missing: Missing = "error"
     """What to do with missing values of features: reject the data, fill them in (numbers and times: the median of the
     train split; categories: a category of their own), or drop the rows, which are counted. Tables only."""
+    categories: Literal["oneHot", "index"] = "oneHot"
+    """How a categorical column becomes features: `oneHot` (one per category) or `index` (one, the number of the
+    category), for models that embed it, as mlp and classes of your own do. Tables only."""
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
     """Side length in pixels that images from a folder are resized to."""
     channels: Literal[1, 3] = 3
@@ -162,12 +171,17 @@ class Data(Model):
         return SKLEARN_SETS.get(name) if kind == "sklearn" else None
 
     @property
+    def is_images(self) -> bool:
+        """Whether the rows are images."""
+        return (self.source or "").startswith("images:")
+
+    @property
     def is_table(self) -> bool:
         """Whether the source is a table: its name ends as one, or its format is given."""
         return self.table_format is not None
 
     @property
-    def table_format(self) -> Literal["csv", "tsv", "parquet"] | None:
+    def table_format(self) -> TableFormat | None:
         """Format of the table that the source is; None: it isn't one."""
         source = (self.source or "").lower().rstrip("/")
         if not source or source.startswith(("sklearn:", "images:")):
@@ -175,5 +189,5 @@ class Data(Model):
         if self.format is not None:
             return self.format
         ending = next((ending for ending in TABLE_ENDINGS if source.endswith(ending)), "")
-        formats: dict[str, Literal["csv", "tsv", "parquet"]] = {"csv": "csv", "tsv": "tsv", "parquet": "parquet"}
+        formats: dict[str, TableFormat] = {"csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "parquet": "parquet"}
         return formats.get(ending.split(".")[1]) if ending else None

@@ -21,7 +21,7 @@ class MlpArgs(Model):
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Non-linearity between layers."""
     embedding: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Width of the embedding of each categorical column, with `data.categories: index`. Default: 1.6 n^0.56 for n
+    """Width of the embedding of each categorical column, with data.categories `index`. Default: 1.6 n^0.56 for n
     categories, at most 50."""
 
 
@@ -39,8 +39,8 @@ class CnnArgs(Model):
     """Non-linearity in each block."""
 
 
-class VitArgs(Model):
-    """Arguments of the vision transformer."""
+class BlockArgs(Model):
+    """Arguments that transformers share."""
 
     dim: Annotated[int, Field(ge=1, le=16384)] = 64
     """Width of a token; must be a multiple of heads."""
@@ -48,8 +48,6 @@ class VitArgs(Model):
     """Number of transformer blocks."""
     heads: Annotated[int, Field(ge=1, le=256)] = 4
     """Number of attention heads per block."""
-    patch: Annotated[int, Field(ge=1, le=256)] = 4
-    """Side length of a patch in pixels; must divide the image size."""
     mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
     """Width of a block's MLP as a multiple of dim."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -62,11 +60,29 @@ class VitArgs(Model):
         return self
 
 
+class VitArgs(BlockArgs):
+    """Arguments of the vision transformer."""
+
+    patch: Annotated[int, Field(ge=1, le=256)] = 4
+    """Side length of a patch in pixels; must divide the image size."""
+
+
+class TransformerArgs(BlockArgs):
+    """Arguments of the transformer for text. Its longest text is `data.text.maxLength`."""
+
+
 MODELS = Family(
     "model",
-    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features."),
-    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True),
-    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True),
+    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features.", needs_shape=True),
+    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True, needs_shape=True),
+    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True, needs_shape=True),
+    Shipped(
+        "transformer",
+        TransformerArgs,
+        "Transformer encoder for text, mean over the tokens.",
+        needs_text=True,
+        needs_shape=True,
+    ),
     call=Call(
         offered=("input_shape", "vocabulary", "outputs", "num_classes"),
         words="A class or a function that returns a `torch.nn.Module`. It is called with `args`, and with "
@@ -82,17 +98,31 @@ class ModelPart(Part):
     FAMILY: ClassVar[Family] = MODELS
 
 
-def shape_problem(model: ModelPart, shape: tuple[int, ...]) -> tuple[str, str] | None:
+def shape_problem(model: ModelPart, shape: tuple[int, ...], *, is_text: bool = False) -> tuple[str, str] | None:
     """Return why a model that we ship can't take samples of a shape.
 
     Args:
         model: A model whose arguments are valid.
-        shape: Shape of one sample: (features,) or (channels, height, width).
+        shape: Shape of one sample: (features,), (channels, height, width) or (tokens,); empty where samples differ.
+        is_text: Whether samples are tokens.
 
     Returns:
         Field of the model and a message, or None if it fits or isn't a built-in model.
     """
     shipped = MODELS.get(model.name)
+    if shipped is not None and shipped.needs_shape and not shape:
+        return "name", (
+            f"{model.name} needs samples that are one tensor of a known shape, and those of this dataset are collated "
+            "or are several tensors; use a model of your own (class), or give a dataset whose `collate` returns one "
+            "tensor the attribute `shape`"
+        )
+    if shipped is not None and shipped.needs_text != is_text:
+        names = [each.name for each in MODELS if each.needs_text]
+        if is_text:
+            return "name", f"{model.name} takes no text; for a column with the role text use {' or '.join(names)}"
+        return "name", (
+            f"{' and '.join(names)} need text: a column with the role text in data.columns. For rows of numbers use mlp"
+        )
     if shipped is None or not shipped.needs_images:
         return None
     if len(shape) != 3:

@@ -46,6 +46,8 @@ class Shipped:
         defaults: Defaults of the part's other fields that depend on the name, by their key in YAML.
         tasks: Tasks that it fits; empty: all.
         needs_images: Whether it works on images only.
+        needs_text: Whether it works on text only; a model that doesn't need text takes none.
+        needs_shape: Whether all its samples must be one tensor of the same shape.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Shipped:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
     needs_images: bool = False
+    needs_text: bool = False
+    needs_shape: bool = False
 
 
 @dataclass(frozen=True)

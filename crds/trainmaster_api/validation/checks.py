@@ -7,8 +7,7 @@ Rules of one object alone are validators of its model.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from trainmaster_api.spec.data import SKLEARN_SETS, Data
 from trainmaster_api.spec.job import Spec
@@ -17,41 +16,13 @@ from trainmaster_api.spec.schedule import PlateauArgs
 from trainmaster_api.spec.task import Loss, MetricPart, Task
 from trainmaster_api.types import parse_count
 
+from .check import Check, registering
+from .image_checks import IMAGE_CHECKS
 from .problem import Problem
-
-Find = Callable[[Spec], Iterator[Problem]]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A rule that exists in Python only.
-
-    Attributes:
-        id: Its name, for tests.
-        reads: Paths that it reads; it is skipped while one of them has a problem of its own.
-        find: Yields the problems, with path and without value.
-        summary: The rule in one sentence, for the reference.
-    """
-
-    id: str
-    reads: tuple[str, ...]
-    find: Find
-    summary: str
-
 
 CHECKS: list[Check] = []
 _DATA, _TASK, _MODEL = "spec.training.data", "spec.training.task", "spec.training.model"
-
-
-def _check(*reads: str) -> Callable[[Find], Find]:
-    """Register a check; its docstring is its summary."""
-
-    def register(find: Find) -> Find:
-        name = find.__name__.strip("_").replace("_", "-")
-        CHECKS.append(Check(name, reads, find, " ".join((find.__doc__ or "").split())))
-        return find
-
-    return register
+_check = registering(CHECKS)
 
 
 def _is_named(data: Data) -> bool:
@@ -74,12 +45,12 @@ _BY_COLUMN = ("group", "time", "column")
 
 @_check(f"{_DATA}.source", f"{_DATA}.format")
 def _source_kind(spec: Spec) -> Iterator[Problem]:
-    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or a table: .csv, .tsv or .parquet, or `format`."""
+    """`data.source` must be `sklearn:<name>`, `images:<folder>`, or a table: by its ending, or by `data.format`."""
     data = spec.training.data
     if data.source is not None and not _is_named(data) and not data.is_table:
         words = (
-            "must be `sklearn:<name>`, `images:<folder>`, or the address of a table that ends in .csv, .tsv or "
-            ".parquet (text also .gz, .zst); for a folder of files, set `data.format`"
+            "must be `sklearn:<name>`, `images:<folder>`, or the address of a table that ends in .csv, .tsv, "
+            ".jsonl or .parquet (text also .gz, .zst); for a folder of files, set `data.format`"
         )
         yield Problem(f"{_DATA}.source", words)
 
@@ -123,7 +94,7 @@ def _format(spec: Spec) -> Iterator[Problem]:
         yield Problem(f"{_DATA}.format", "only a table has a `format`: remove it")
         return
     by_name = data.model_copy(update={"format": None}).table_format
-    if by_name is not None and (by_name == "parquet") != (data.format == "parquet"):
+    if by_name is not None and by_name != data.format and {by_name, data.format} != {"csv", "tsv"}:
         yield Problem(f"{_DATA}.format", f"the source is named as {by_name}: remove `format`, or rename the files")
 
 
@@ -134,6 +105,14 @@ def _features(spec: Spec) -> Iterator[Problem]:
     if data.features is not None and (_is_named(data) or data.reference is not None):
         words = "only a table has columns to select `features` from: remove it"
         yield Problem(f"{_DATA}.features", words)
+
+
+@_check(f"{_DATA}.source", f"{_DATA}.categories")
+def _categories(spec: Spec) -> Iterator[Problem]:
+    """`data.categories` is accepted for tables only."""
+    data = spec.training.data
+    if data.categories != "oneHot" and _has_no_columns(data):
+        yield Problem(f"{_DATA}.categories", "only a table has columns of categories: remove it")
 
 
 @_check(f"{_DATA}.target", f"{_DATA}.features")
@@ -415,3 +394,6 @@ def _s3_only(spec: Spec) -> Iterator[Problem]:
 def _nearest(value: str, known: list[str]) -> str:
     near = difflib.get_close_matches(value.lower(), known, n=1)
     return f"did you mean `{near[0]}`?" if near else ""
+
+
+CHECKS.extend(IMAGE_CHECKS)

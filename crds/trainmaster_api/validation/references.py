@@ -62,6 +62,7 @@ def _parts(job: TrainingJob) -> Iterator[dict[str, Any]]:
         ("schedule", training.schedule),
         ("task.loss", training.task.loss),
         *((f"task.metrics[{index}]", metric) for index, metric in enumerate(training.task.metrics)),
+        *((f"data.images.augment[{index}]", part) for index, part in enumerate(training.data.images.augment)),
     ):
         if isinstance(part, Part) and part.FAMILY.get(part.name) is None:
             call = part.FAMILY.call

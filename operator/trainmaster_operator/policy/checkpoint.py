@@ -41,6 +41,7 @@ def follow(context: PlanContext) -> bool:
         return False
     take_checkpoint(context, message.checkpoint)
     _take_trackers(context, message.trackers)
+    _take_fingerprint(context, message.data_fingerprint)
     _take_attempt(context, message, record)
     if context.live:  # a late message of an attempt that has ended may bring its last checkpoint, and nothing else
         context.set(progress=_not_backwards(context, message, _progress(message)))
@@ -70,6 +71,7 @@ def take_result(context: PlanContext, said: ExitMessage) -> None:
         context.set(test_metrics=said.test_metrics, model_uri=said.model_uri)
     context.set(progress=progress.model_copy(update=update))
     _take_trackers(context, said.trackers)
+    _take_fingerprint(context, said.data_fingerprint)
     if context.record:
         context.amend(last_step=max(step, context.record.last_step or 0))
 
@@ -79,6 +81,12 @@ def _take_trackers(context: PlanContext, found: Sequence[TrackerRef]) -> None:
     known = {tracker.name: tracker for tracker in context.status.trackers}
     known |= {each.name: TrackerStatus(name=each.name, url=each.url) for each in found}
     context.set(trackers=list(known.values())[:MAX_TRACKERS])
+
+
+def _take_fingerprint(context: PlanContext, found: str) -> None:
+    """Record what identifies the run's data; an attempt that doesn't know it yet leaves it as it is."""
+    if found:
+        context.set(data_fingerprint=found)
 
 
 def last_step_before(status: Status, attempt: int) -> int | None:

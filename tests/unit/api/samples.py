@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.factories import REMOVE, Changes, Json, make_job
+from tests.unit.api.image_samples import IMAGE_EXAMPLES, IMAGE_PART_EXAMPLES
 
 TABLE: Changes = {"spec.training.data.source": "rows.csv", "spec.training.data.target": "label"}
 VIT: Changes = {"spec.training.model": {"name": "vit", "args": {"patch": 2}}}
@@ -136,6 +137,9 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     ],
     "features": [
         (f"{_DATA}.features", job({f"{_DATA}.features": ["a"]}), job(TABLE, {f"{_DATA}.features": ["a"]})),
+    ],
+    "categories": [
+        (f"{_DATA}.categories", job({f"{_DATA}.categories": "index"}), job(TABLE, {f"{_DATA}.categories": "index"})),
     ],
     "features-target": [
         (
@@ -341,10 +345,12 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job({"spec.storage.credentialsSecret": "minio"}),
         ),
     ],
+    **IMAGE_EXAMPLES,
 }
 
 # rules of a name that we ship -> (path, bad, good)
 PART_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    **IMAGE_PART_EXAMPLES,
     "unknown-name": (
         "spec.training.model.name",
         job({"spec.training.model.name": "mpl"}),

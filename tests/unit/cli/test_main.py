@@ -128,6 +128,11 @@ def test_image_folders_are_looked_up_and_buckets_are_not(tmp_path, capsys):
     file = write(tmp_path, job({"spec.training.data.source": "images:pictures"}))
     assert main(["validate", file]) == 2
     assert f"folder {tmp_path / 'pictures'} does not exist" in capsys.readouterr().err
+    packed = write(tmp_path, job({"spec.training.data.source": "images:pictures.tar.gz"}))
+    assert main(["validate", packed]) == 2
+    assert f"file {tmp_path / 'pictures.tar.gz'} does not exist" in capsys.readouterr().err
+    (tmp_path / "pictures.tar.gz").touch()
+    assert main(["validate", packed]) == 0
     assert main(["validate", write(tmp_path, job({"spec.training.data.source": "images:s3://bucket/p"}))]) == 0
     assert main(["validate", write(tmp_path, job(TABLE, {"spec.training.data.source": "/mnt/rows.csv"}))]) == 0
 

@@ -32,7 +32,7 @@ class State:
     Attributes:
         model: Parameters and buffers by name, on the CPU.
         optimizer: The optimizer's state_dict, on the CPU.
-        ranks: One entry per rank: random states, loss since the last logged line.
+        ranks: One entry per rank: random states, loss since the last logged line, position in a stream if there is one.
         loop: JSON: step, early stopping.
         parts: State of the parts that have one (schedule, loss), by name.
         is_foreign: Whether it is the state of another run (run.resumeFrom); not saved.

@@ -33,13 +33,13 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
         DataError: The source can't be read or doesn't match the specification.
         ConfigurationError: It can't feed the specified batches, or there is no such source.
     """
-    from .own import own_rows
+    from .own import own_data
     from .prepared import prepare
 
     training = job.spec.training
     data = training.data
     if data.source is None:
-        return prepare(own_rows(data, training.task, base_dir), training)
+        return own_data(job.spec, base_dir)
     name = TABLE if data.is_table else data.source.partition(":")[0]
     build = SOURCES.get(name, "data.source")
     request = Request(address_of(data), data, training.task, job.spec.storage, base_dir, env)

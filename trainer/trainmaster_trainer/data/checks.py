@@ -19,6 +19,7 @@ from .division import Division
 from .duplicates import Copies, codes_of, copies, row_ids
 from .order import Indices
 from .scores import Score, alone
+from .sentences import first_of
 from .split import SPLITS
 from .tables.table import Column, ColumnType, Table
 
@@ -27,7 +28,6 @@ SCORED_ROWS = 100_000
 SUSPICIOUS = 0.98  # a single feature with this score or more is named: AUC, balanced accuracy or R2
 LINEAR = 1e-6  # a linear copy misses no value by more than this share of the target's range
 MIXED = 0.01  # rows are sorted by class if at most this share of them, besides one per class, begins another class
-MOST_NAMED = 10
 MOST_EXAMPLES = 3
 
 _ORDERED = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.TIME)
@@ -364,10 +364,9 @@ def missing_classes(codes: npt.NDArray[np.int64], names: Sequence[str | None], d
         lacking = [index for index in np.flatnonzero(~present & (sizes > 0)).tolist() if names[index] is not None]
         if not lacking:
             continue
-        some = ", ".join(f"`{names[index]}` ({sizes[index]:,} rows)" for index in lacking[:MOST_NAMED])
-        more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+        some = first_of([f"`{names[index]}` ({sizes[index]:,} rows)" for index in lacking], between=", ")
         why = "can't be learned" if name == "train" else "don't count in its metrics"
         remedy = "Add" if division.by == "sources" else "Set data.split.by: stratified, or add"
-        words = f"the {name} split has no row of class {some}{more}: they {why}. {remedy} rows of them"
+        words = f"the {name} split has no row of class {some}: they {why}. {remedy} rows of them"
         details = {"kind": "missing-class", "split": name, "classes": [names[index] for index in lacking]}
         yield Finding("warn", words, details)

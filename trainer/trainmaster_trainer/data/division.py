@@ -14,7 +14,8 @@ from trainmaster_api.spec.data import Split
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .order import Indices, split_rows
-from .split import MOST_NAMED, SPLITS, Shares, Sides, by_column, by_group, by_time, stratified
+from .sentences import MOST_NAMED, first_of
+from .split import SPLITS, Shares, Sides, by_column, by_group, by_time, stratified
 
 FAR = 0.05  # a split whose share of the rows is further than this from what was asked is a warning
 
@@ -174,9 +175,9 @@ def _kind(split: Split, keys: Keys, shares: Shares) -> tuple[str, list[str], lis
         return "stratified", [], []
     used = sum(share > 0 for share in shares)
     small = np.flatnonzero(counts < used)
-    some = ", ".join(f"{_name(keys, names[index])} ({_rows(counts[index])})" for index in small[:MOST_NAMED])
-    more = f" and {len(small) - MOST_NAMED} more" if len(small) > MOST_NAMED else ""
-    said = [f"classes with too few rows for every split: {some}{more}; add rows of them"] if len(small) else []
+    named = [f"{_name(keys, names[index])} ({_rows(counts[index])})" for index in small[:MOST_NAMED]]
+    some = first_of(named, len(small), ", ")
+    said = [f"classes with too few rows for every split: {some}; add rows of them"] if len(small) else []
     return "stratified", [], said
 
 

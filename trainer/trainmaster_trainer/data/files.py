@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from trainmaster_api.address import Address, AddressError, parse
 from trainmaster_api.spec.data import TABLE_ENDINGS
+from trainmaster_api.spec.images import is_archive
 from trainmaster_api.spec.storage import Storage
 
 from trainmaster_trainer.errors import DataError
@@ -86,7 +87,9 @@ class Files:
             place = parse(address, relative_to=str(base_dir.resolve()))
         except AddressError as error:
             raise DataError(f'data.{field} "{address}" {error}') from None
-        is_file = is_table or PurePosixPath(place.path).name.lower().endswith(TABLE_ENDINGS)
+        file_name = PurePosixPath(place.path).name.lower()
+        is_packed = is_archive(file_name) and (place.is_s3 or not Path(place.path).is_dir())
+        is_file = is_table or file_name.endswith(TABLE_ENDINGS) or is_packed
         folder, name = (place.parent, place.name) if is_file else (place, "")
         is_there = not place.is_s3 and Path(place.path).exists()
         if is_table and "*" in place.path and not is_there:

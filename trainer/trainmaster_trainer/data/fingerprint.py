@@ -22,6 +22,7 @@ from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.storage.store import Stat, Store
 
 from .files import IMAGE_ENDINGS, Files, is_hidden
+from .sentences import MOST_NAMED
 
 HASHED_BYTES = 64 * 2**20  # of one file
 HASHED_BYTES_TOTAL = 2**30  # of all files whose content is hashed
@@ -168,7 +169,7 @@ def _by_field(found: Fingerprint) -> dict[str, Fingerprint]:
     return found.sources or {"source": found}
 
 
-def shown(changes: list[str], most: int = 10) -> list[str]:
+def shown(changes: list[str], most: int = MOST_NAMED) -> list[str]:
     """Return the first changes and the number of the others."""
     more = len(changes) - most
     return [*changes[:most], f"and {more:,} more"] if more > 0 else changes

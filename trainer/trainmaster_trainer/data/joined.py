@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ from .sample import Sample
 class JoinedRows:
     """Rows of several sources with one numbering and one list of classes.
 
-    The train split is of the first source. What this class doesn't define is that of the first source's rows, such as
-    `training_batch`: the numbers of its rows are the same in both.
+    The train split is of the first source, and the numbers of its rows are the same in both.
 
     Args:
         parts: Rows of `source`, of `validationSource` and of `testSource`; None: it isn't given.
@@ -41,15 +39,14 @@ class JoinedRows:
         number = {label: index for index, label in enumerate(self.labels)}
         self._classes = [torch.tensor([number[label] for label in part.labels]) for part in self._parts]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self.is_decoded: bool = getattr(first, "is_decoded", False)
+        self.is_remote = any(getattr(part, "is_remote", False) for part in self._parts)
+        self.can_be_scaled: bool = getattr(first, "can_be_scaled", True)
+        self.statistics = getattr(first, "statistics", None)
         self.notes = tuple(dict.fromkeys(note for part in self._parts for note in part.notes))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)  # also while a copy is unpickled and has no parts yet
-        return getattr(self._parts[0], name)
 
     @property
     def row_classes(self) -> Indices | None:
@@ -60,14 +57,6 @@ class JoinedRows:
         return np.concatenate(
             [classes.numpy()[each] for classes, each in zip(self._classes, found, strict=True) if each is not None]
         )
-
-    @property
-    def files(self) -> Any:
-        """Return the files of a source: of one on S3, if there is one, because worker processes depend on that."""
-        found = [part.files for part in self._parts if hasattr(part, "files")]
-        if not found:
-            raise AttributeError("files")
-        return next((files for files in found if files.store.is_s3), found[0])
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return rows by number."""
@@ -90,4 +79,5 @@ class JoinedRows:
 
     def _of(self, part: int, indices: Indices) -> tuple[Tensor, Tensor]:
         x, y = self._parts[part].batch(indices - self._starts[part])
+        assert isinstance(x, Tensor)  # images
         return x, self._classes[part][y] if self.labels else y

@@ -6,10 +6,12 @@ micro-batches by row number, so there is no loader state to resume from: a new i
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,6 +21,7 @@ from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.kernel import die_with_parent
 
+from .images.mix import Mix
 from .order import Indices, Sampler
 from .prepared import Prepared, Rows, TensorRows
 from .sample import Sample
@@ -46,10 +49,14 @@ class Work(NamedTuple):
     Attributes:
         rows: Row numbers.
         epoch: Epoch whose random draws it gets; None: not for training, nothing is drawn.
+        step: Optimizer step that it is a part of.
+        following: The row after the last one in the step's batch, to mix it with; the first one after the last.
     """
 
     rows: Indices
     epoch: int | None
+    step: int = 0
+    following: int = 0
 
 
 class Maker:
@@ -59,17 +66,28 @@ class Maker:
         rows: The rows.
         seed: Seed of the random draws.
         rank: For the words of an error.
+        mix: How rows of a training batch are blended; None: they aren't.
     """
 
-    def __init__(self, rows: Rows, seed: int, rank: int) -> None:
-        self.rows, self.seed, self.rank = rows, seed, rank
+    def __init__(self, rows: Rows, seed: int, rank: int, mix: Mix | None) -> None:
+        self.rows, self.seed, self.rank, self.mix = rows, seed, rank, mix
 
     def make(self, work: Work) -> tuple[Sample, Tensor]:
         """Return samples and targets, not scaled, in the memory of this process."""
-        for_training = getattr(self.rows, "training_batch", None)
-        if work.epoch is None or for_training is None:
+        if work.epoch is None:
             return self.rows.batch(work.rows)
-        found: tuple[Sample, Tensor] = for_training(work.rows, self.seed, work.epoch)
+        if self.mix is None:
+            return self._training(work.rows, work.epoch)
+        # each row is mixed with the one after it in the step's batch, whoever has that one
+        x, y = self._training(np.append(work.rows, work.following), work.epoch)
+        assert isinstance(x, Tensor)
+        return self.mix.apply(x[:-1], y[:-1], x[1:], y[1:], self.seed, work.step)
+
+    def _training(self, rows: Indices, epoch: int) -> tuple[Sample, Tensor]:
+        for_training = getattr(self.rows, "training_batch", None)
+        if for_training is None:
+            return self.rows.batch(rows)
+        found: tuple[Sample, Tensor] = for_training(rows, self.seed, epoch)
         return found
 
     def __getitem__(self, work: Work) -> tuple[Sample, Tensor] | TrainingError:
@@ -147,8 +165,9 @@ class Pool:
     def _start(self) -> DataLoader[Any]:
         # A forked process has no threads, and the S3 client needs its own: there the processes are forked from a server
         # that has never had a client. Elsewhere a fork is faster, and takes what can't be pickled.
-        files = getattr(self._maker.rows, "files", None)
-        is_remote = files is not None and files.store.is_s3
+        is_remote = getattr(self._maker.rows, "is_remote", False)
+        context = multiprocessing.get_context("forkserver" if is_remote else "fork")
+        context.set_forkserver_preload([__name__])  # torch is imported once, and not by each process
         return DataLoader(
             self._maker,  # type: ignore[arg-type]  # has what a map-style dataset needs
             batch_size=None,
@@ -159,7 +178,8 @@ class Pool:
             worker_init_fn=_begin,
             pin_memory=self._workers.pin,
             persistent_workers=True,
-            multiprocessing_context="forkserver" if is_remote else "fork",
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # else its seed is drawn from the RNG that dropout draws from
         )
 
 
@@ -183,6 +203,7 @@ class Loader:
         rank: This rank.
         world_size: Number of ranks.
         workers: Processes that make them.
+        mix: How rows of a training batch are blended.
     """
 
     def __init__(
@@ -196,10 +217,12 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         workers: Workers = Workers(0),
+        mix: Mix | None = None,
     ) -> None:
         self.data, self._sampler, self._total_steps = data, sampler, total_steps
         self._micro_batches, self._rank, self._world_size = micro_batches, rank, world_size
-        maker = Maker(data.rows, seed, rank)
+        self.micro_batch = max(1, sampler.batch_size // world_size // micro_batches)
+        maker = Maker(data.rows, seed, rank, mix)
         # one of each, because the steps that are made ahead stay so while the validation split is evaluated
         self._training, self._evaluation, self._here = (
             Pool(maker, workers),
@@ -243,4 +266,9 @@ class Loader:
         # of a step don't depend on the number of workers.
         rows = self._sampler.indices(step, self._rank, self._world_size)
         size, epoch = len(rows) // self._micro_batches, self._sampler.epoch(step)
-        return [Work(rows[at * size : (at + 1) * size], epoch) for at in range(self._micro_batches)]
+        (after,) = self._sampler.indices(step, (self._rank + 1) % self._world_size, self._world_size)[:1]
+        following = [*rows[size::size], after]
+        return [
+            Work(rows[at * size : (at + 1) * size], epoch, step, int(following[at]))
+            for at in range(self._micro_batches)
+        ]

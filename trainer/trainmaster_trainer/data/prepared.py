@@ -18,7 +18,9 @@ from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from .division import Division, Keys, divide
 from .order import Indices
-from .sample import Inputs, Sample, apply
+from .sample import BYTE, Inputs, Sample, apply
+from .sentences import first_of, quoted
+from .spellings import look_alikes
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -38,7 +40,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices) -> tuple[Sample, Tensor]:
         """Return unscaled samples, float32 of (n, *shape), and targets of (n,).
 
         Targets are int64 classes, or float32 or float64 numbers.
@@ -176,6 +178,8 @@ class Prepared:
             y = ((y.double() - self.target_mean) / self.target_std).float()
         y = y.to(device, non_blocking=True)
         x = apply(x, lambda each: each.to(device, non_blocking=True))
+        if isinstance(x, Tensor) and x.dtype == torch.uint8:  # pixels, which are a quarter of the size until here
+            x = x.float() / BYTE
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return x, y  # tokens, or several tensors: there is nothing to scale
         return (x - self.mean) / self.std, y
@@ -215,12 +219,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         DataError: More classes in the data than the task has.
     """
     spec, task = training.data, training.task
-    if task.num_classes is not None and len(rows.labels) > task.num_classes:
-        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
-        raise DataError(
-            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
-            f"set task.numClasses to {len(rows.labels)}"
-        )
+    require_classes(rows, training)
     classes: Indices | None = getattr(rows, "row_classes", None) if task.name == "classification" else None
     if division is None and isinstance(rows, FittedRows):
         division = rows.divide(spec)
@@ -238,7 +237,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(*division.warnings, *_checked(rows, division, classes)),
+        warnings=(*division.warnings, *_alike(rows.labels), *_checked(rows, division, classes)),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -248,7 +247,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
                 "doesn't have; use uniform"
             )
         found.train_classes = classes[division.train]
-    _measure(found, normalize=spec.normalize)
+    measure(found, normalize=spec.normalize)
     return found
 
 
@@ -261,6 +260,28 @@ def _checked(rows: Rows, division: Division, classes: Indices | None) -> tuple[s
     from .checks import missing_classes
 
     return tuple(finding.sentence for finding in missing_classes(classes, rows.labels, division))
+
+
+def _alike(labels: list[str]) -> list[str]:
+    """Return a warning of classes that a reader takes for one."""
+    groups = look_alikes(labels)
+    return [
+        f"classes {first_of([quoted(group) for group in groups])} differ in case, space or invisible characters only, "
+        "and are different classes; write them alike if they are one"
+    ] if groups else []  # fmt: skip
+
+
+def require_classes(rows: Rows, training: Training) -> None:
+    """Reject data with more classes than the task has."""
+    spec, task = training.data, training.task
+    if task.num_classes is not None and len(rows.labels) > task.num_classes:
+        some = ", ".join(rows.labels[:12]) + (", ..." if len(rows.labels) > 12 else "")
+        raise DataError(
+            f"{spec.label} has {len(rows.labels)} classes ({some}) but task.numClasses is {task.num_classes}; "
+            f"set task.numClasses to {len(rows.labels)}"
+        )
+    if task.name == "classification" and len(rows.labels) == 1:
+        raise DataError(f"{spec.label} has one class only, {rows.labels[0]!r}: there is nothing to predict")
 
 
 def _require_undivided(spec: Data) -> None:
@@ -285,20 +306,25 @@ def _require_rows(division: Division, rows: int, spec: Data) -> None:
         raise ConfigurationError("; ".join(problems))
 
 
-def _measure(data: Prepared, *, normalize: bool) -> None:
+def measure(data: Prepared, *, normalize: bool) -> None:
     """Return statistics of the train split; of its first rows if each has to be decoded (the split is shuffled)."""
     chosen = data.train if isinstance(data.rows, TensorRows) else data.train[:STATISTICS_ROWS]
     # one mean per feature, or per channel for images; a constant feature is only centred
     over = (0, 2, 3) if len(data.rows.shape) == 3 else (0,)
-    is_scaled = isinstance(data.rows, FittedRows)  # with statistics of the train split, by their encoding
-    if normalize and not is_scaled and data.rows.batch(chosen[:1])[0].is_floating_point():
+    # encoded rows are scaled already, with statistics of the train split; several tensors, or ragged ones, never are
+    can_be_scaled = getattr(data.rows, "can_be_scaled", True) and not isinstance(data.rows, FittedRows)
+    known = getattr(data.rows, "statistics", None)  # mean and standard deviation of each channel
+    first, y = data.rows.batch(chosen[:1])
+    if normalize and known is not None:
+        data.mean, data.std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in known)
+    elif normalize and can_be_scaled and isinstance(first, Tensor) and first.is_floating_point():
         data.mean = _mean(data.rows, chosen, over, lambda x: x).float()
         variance = _mean(data.rows, chosen, over, lambda x: (x - data.mean) ** 2)
         std = variance.sqrt().float()
         data.std = torch.where(std > 0, std, torch.ones_like(std))
-    _, y = data.rows.batch(chosen[:1])
+    declared: Tensor | None = getattr(data.rows, "targets", None)  # of all rows, without reading them
     if y.is_floating_point():
-        _, y = data.rows.batch(chosen)
+        y = data.rows.batch(chosen)[1] if declared is None else declared[torch.from_numpy(data.train)]
         data.target_mean = float(y.double().mean())
         data.target_std = float(y.double().std(correction=0)) or 1.0
 
@@ -309,7 +335,9 @@ def _mean(rows: Rows, chosen: Indices, over: tuple[int, ...], of: Callable[[Tens
     total = torch.zeros(1, dtype=torch.float64)
     count = 0
     for start in range(0, len(chosen), at_once):
-        x = rows.batch(chosen[start : start + at_once])[0].double()
+        x = rows.batch(chosen[start : start + at_once])[0]
+        assert isinstance(x, Tensor)
+        x = x.double()
         total = total + of(x).sum(dim=over, keepdim=True)[0]
         count += x.numel() // x.shape[1]
     return total / count

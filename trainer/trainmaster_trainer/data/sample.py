@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+BYTE = 255.0
+"""What the bytes of pixels are divided by."""
+
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """A batch of samples: one tensor (the model's only argument), a tuple (its positional arguments), or a dict (its
 keyword arguments)."""

@@ -14,12 +14,13 @@ from trainmaster_api.spec.data import SPLIT_WORDS
 
 from trainmaster_trainer.errors import DataError
 
+from .sentences import MOST_NAMED, first_of
+
 Sides = npt.NDArray[np.int8]
 Shares = tuple[float, float, float]
 
 SPLITS = ("train", "validation", "test")
 MOST_LOOPED = 4096  # groups that are placed one by one, largest first; the rest fills up what is missing
-MOST_NAMED = 10
 
 
 # -- by class --------------------------------------------------------------------------------------------------------
@@ -175,8 +176,7 @@ def by_column(codes: npt.NDArray[np.int64], words: Sequence[str], where: Callabl
     found = sides[codes]
     wrong = np.flatnonzero(found < 0)
     if len(wrong):
-        some = "; ".join(f"{where(row)}: {words[codes[row]]!r}" for row in wrong[:MOST_NAMED].tolist())
-        more = f" and {len(wrong) - MOST_NAMED:,} more" if len(wrong) > MOST_NAMED else ""
+        some = first_of([f"{where(row)}: {words[codes[row]]!r}" for row in wrong[:MOST_NAMED].tolist()], len(wrong))
         accepted = "; ".join(f"{name}: {', '.join(SPLIT_WORDS[name])}" for name in SPLITS)
-        raise DataError(f"data.split.by: column: {some}{more}; accepted are {accepted}. Correct them or the column")
+        raise DataError(f"data.split.by: column: {some}; accepted are {accepted}. Correct them or the column")
     return found

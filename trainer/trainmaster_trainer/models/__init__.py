@@ -27,7 +27,7 @@ def build_model(part: ModelPart, inputs: Inputs, outputs: int) -> nn.Module:
         ConfigurationError: The model doesn't fit the data, there is none of that name, or its arguments don't fit.
     """
     if MODELS.is_shipped(part.name) and part.name is not None:
-        problem = shape_problem(part, inputs.shape)
+        problem = shape_problem(part, inputs.shape, is_text=bool(inputs.vocabulary))
         if problem is not None:
             raise ConfigurationError(f"model.{problem[0]} {problem[1]}")
         return MODELS.get(part.name, "model.name")(part, inputs, outputs)

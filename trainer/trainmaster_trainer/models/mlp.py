@@ -16,6 +16,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "si
 class Embedded(nn.Module):
     """(batch, features) -> (batch, wider): numbers as they are, then an embedding per feature that is a category.
 
+    Category 0, which stands for all that the train split doesn't have, stays the zero vector: nothing trains it.
+
     Args:
         inputs: Which features are numbers of categories.
         width: Width of each embedding; None: 1.6 n^0.56 for n categories, at most 50 (fastai's rule).
@@ -30,7 +32,8 @@ class Embedded(nn.Module):
         self.register_buffer("numbers", torch.tensor(others, dtype=torch.int64), persistent=False)
         widths = [width or min(50, round(1.6 * number**0.56)) for _, number in inputs.categories]
         self.tables = nn.ModuleList(
-            nn.Embedding(number, each) for (_, number), each in zip(inputs.categories, widths, strict=True)
+            nn.Embedding(number, each, padding_idx=0)
+            for (_, number), each in zip(inputs.categories, widths, strict=True)
         )
         self.width = len(others) + sum(widths)
 

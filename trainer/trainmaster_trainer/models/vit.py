@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from trainmaster_api.spec.model import ModelPart, VitArgs
+from trainmaster_api.spec.model import BlockArgs, ModelPart, VitArgs
 
 from trainmaster_trainer.data.sample import Inputs
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP, each with a residual."""
+    """Pre-norm attention and MLP, each with a residual; for every transformer that we ship."""
 
-    def __init__(self, args: VitArgs) -> None:
+    def __init__(self, args: BlockArgs) -> None:
         super().__init__()
         hidden = int(args.dim * args.mlp_ratio)
         self.heads = args.heads
@@ -26,12 +26,18 @@ class Block(nn.Module):
             nn.Linear(args.dim, hidden), nn.GELU(), nn.Linear(hidden, args.dim), nn.Dropout(args.dropout)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits of a batch of images."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return tokens after attention and MLP.
+
+        Args:
+            x: Of (batch, tokens, dim).
+            mask: Which tokens others may look at, boolean of (batch, 1, 1, tokens); None: all.
+        """
         batch, tokens, dim = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(batch, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, dim))
         return x + self.mlp(self.norm_mlp(x))  # type: ignore[no-any-return]
 

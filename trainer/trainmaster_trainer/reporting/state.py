@@ -51,6 +51,8 @@ class RunState:
         self.metrics: dict[str, float] = {}
         self.checkpoint: CheckpointRef | None = None
         self.resumed_from_step: int | None = None
+        self.data_fingerprint = ""
+        """Of the data that the run has accepted."""
         self.recoveries = 0
         self.lost_steps = 0
         self.stacks: dict[int, list[str]] = {}
@@ -122,6 +124,7 @@ class RunState:
             self.metrics.update(finite)
             if report.checkpoint is not None:
                 self.checkpoint = report.checkpoint
+            self.data_fingerprint = report.fingerprint or self.data_fingerprint
             if report.kind is ReportKind.WAITING:
                 self.waiting = report.message[:WAITING_LIMIT]
         if report.kind is ReportKind.LOADED:
@@ -157,6 +160,7 @@ class RunState:
                 ray_ready_time=self._times.get("ray_ready"),
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
+                data_fingerprint=self.data_fingerprint,
                 trackers=list(self.trackers.values()),
                 time=now(),
             )
@@ -172,6 +176,7 @@ class RunState:
                 message=message,
                 step=self.last.step if self.last else None,
                 checkpoint=self.checkpoint,
+                data_fingerprint=self.data_fingerprint,
                 trackers=list(self.trackers.values()),
                 **more,
             )

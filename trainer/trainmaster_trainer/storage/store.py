@@ -159,6 +159,25 @@ class Store:
 
         return self._patiently(f"reading {path}", read)
 
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return bytes of an object, fewer where it ends before.
+
+        Raises:
+            FileNotFoundError: It doesn't exist.
+        """
+
+        def read() -> bytes | None:
+            try:
+                return bytes(obstore.get_range(self._client(), path, start=start, length=length))
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return None
+
+        found = self._patiently(f"reading {path}", read, length)
+        if found is None:
+            raise FileNotFoundError(f"{self.uri}/{path}")
+        return found
+
     def directories(self, prefix: str) -> list[str]:
         """Return the names of the directories directly under a directory; on disk also of empty ones."""
 

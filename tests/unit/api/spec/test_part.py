@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from trainmaster_api.spec.augment import TRANSFORMS
 from trainmaster_api.spec.model import MODELS, MlpArgs, ModelPart, shape_problem
 from trainmaster_api.spec.optimizer import OPTIMIZERS, Optimizer
 from trainmaster_api.spec.schedule import SCHEDULES, Schedule
@@ -59,7 +60,7 @@ def test_a_part_that_was_written_is_read_as_it_was() -> None:
 
 
 def test_every_shipped_name_has_its_default_and_its_words() -> None:
-    for family in (MODELS, OPTIMIZERS, SCHEDULES, LOSSES, TASK_METRICS):
+    for family in (MODELS, OPTIMIZERS, SCHEDULES, LOSSES, TASK_METRICS, TRANSFORMS):
         assert family.call.words
         assert family.group.startswith("trainmaster.")
         for shipped in family:
@@ -94,6 +95,7 @@ def test_a_metric_is_called_by_its_last_name(part: dict[str, str], key: str) -> 
         ({"name": "cnn", "args": {"widths": [8, 8, 8]}}, (1, 4, 8), "args.widths"),
         ({"name": "vit", "args": {"patch": 4}}, (1, 8, 4), None),
         ({"name": "vit", "args": {"patch": 4}}, (1, 8, 6), "args.patch"),
+        ({"name": "transformer"}, (4,), "name"),
         ({"class": "own:Net"}, (4,), None),
     ],
 )
@@ -101,4 +103,19 @@ def test_a_model_of_ours_says_which_shapes_it_takes(
     model: dict[str, object], shape: tuple[int, ...], field: str | None
 ) -> None:
     found = shape_problem(ModelPart.model_validate(model), shape)
+    assert (found[0] if found else None) == field
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ({"name": "transformer"}, None),
+        ({"name": "mlp"}, "name"),
+        ({"name": "cnn"}, "name"),
+        ({"name": "vit"}, "name"),
+        ({"class": "own:Net"}, None),
+    ],
+)
+def test_text_is_for_models_that_read_it(model: dict[str, object], field: str | None) -> None:
+    found = shape_problem(ModelPart.model_validate(model), (256,), is_text=True)
     assert (found[0] if found else None) == field

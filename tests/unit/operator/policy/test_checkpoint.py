@@ -54,6 +54,25 @@ def test_tracker_unreached_keeps_its_address() -> None:
     ]
 
 
+def test_data_fingerprint_stays_once_known() -> None:
+    bench = Bench().started()
+    bench.plan(10, pods(), progress=progress(state=TrainerState.STARTING))
+    assert bench.status["dataFingerprint"] == ""
+    bench.plan(20, pods(), progress=progress(step=1, data_fingerprint="0123456789ab"))
+    assert bench.status["dataFingerprint"] == "0123456789ab"
+    second_attempt(bench)  # whose first message knows nothing of the data
+    bench.plan(130, pods(2, 110), progress=progress(2, TrainerState.STARTING))
+    assert bench.status["dataFingerprint"] == "0123456789ab"
+
+
+def test_data_fingerprint_of_the_exit_message() -> None:
+    """A run may be over before its first progress message."""
+    bench = Bench().started()
+    result = said(Outcome.COMPLETE, step=10, data_fingerprint="0123456789ab")
+    bench.plan(20, swap(pods(), 0, exit=ended(0, result)))
+    assert bench.status["dataFingerprint"] == "0123456789ab"
+
+
 @pytest.mark.parametrize(
     ("state", "running", "phase", "reason"),
     [

@@ -302,3 +302,11 @@ def test_hidden_files_of_a_folder_of_images_do_not_count(pictures: Path) -> None
         (root / "pictures" / ".ipynb_checkpoints" / "1.png").write_bytes(b"x")
 
     assert changed(IMAGES, pictures, look) == []
+
+
+def test_archive_of_images_is_one_file(tmp_path: Path) -> None:
+    archive = tmp_path / "pictures.zip"
+    archive.write_bytes(b"one")
+    job = job_of("images:pictures.zip")
+    assert [file.path for file in taken(job, tmp_path).files] == ["pictures.zip"]
+    assert changed(job, tmp_path, lambda _: archive.write_bytes(b"two")) == ["pictures.zip: other content, 3 bytes"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainmaster_trainer.data.order import Sampler, split_rows
+from trainmaster_trainer.data import order
+from trainmaster_trainer.data.order import WINDOW, Sampler, split_rows
+from trainmaster_trainer.data.permutation import Permutation
 
 rows = st.integers(8, 300)
 seeds = st.integers(0, 2**31 - 1)
@@ -52,6 +57,40 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     numbers = np.arange(64)
     orders = {tuple(Sampler(numbers, 64, seed).indices(epoch).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000), seeds)
+def test_permutation_is_a_bijection(n: int, seed: int) -> None:
+    found = Permutation(n, [seed, 0])(np.arange(n))
+    assert sorted(found.tolist()) == list(range(n))
+
+
+def test_permutation_leaves_no_trace_of_the_order() -> None:
+    """Neighbours, and halves of the rows, meet as often as in any random order: within 5 standard deviations."""
+    n = 100_003
+    found = Permutation(n, [7, 3])(np.arange(n))
+    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 5 / np.sqrt(n)
+    assert abs(np.corrcoef(found, np.arange(n))[0, 1]) < 5 / np.sqrt(n)
+    low = (found < n // 2).reshape(-1)[: n - n % 64].reshape(-1, 64).sum(axis=1)  # of each batch of 64
+    assert abs(low.mean() - 32) < 0.2
+    assert abs(low.std() - 4) < 0.4  # sqrt(64 / 4)
+
+
+def test_order_of_many_rows_is_that_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "MANY", 500)
+    monkeypatch.setattr(order, "PART", 96)
+    numbers = np.arange(1000) * 7 + 3
+    used = Sampler(numbers, 8, 5)
+    epochs = [np.concatenate([used.indices(epoch * 125 + step) for step in range(125)]) for epoch in range(2)]
+    for found in epochs:
+        assert sorted(found.tolist()) == numbers.tolist()
+    assert not np.array_equal(*epochs)
+    for step in (124, 3, 130, 4, 249):
+        whole = np.concatenate(epochs)[step * 8 : step * 8 + 8]
+        assert np.array_equal(Sampler(numbers, 8, 5).indices(step), whole)
+        shares = [used.indices(step, rank, 4) for rank in (2, 0, 3, 1)]
+        assert np.array_equal(np.concatenate([shares[1], shares[3], shares[0], shares[2]]), whole)
 
 
 classes_of_rows = st.lists(st.integers(0, 4), min_size=8, max_size=200).map(lambda found: np.array(found))
@@ -102,3 +141,75 @@ def test_balanced_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert len(orders) == 9
     first, second = (set(Sampler(numbers, 64, 0, classes).indices(epoch).tolist()) for epoch in range(2))
     assert set(range(56)) <= first | second  # 32 of the 56 in the first epoch, the other 24 in the second
+
+
+lengths_of_rows = st.lists(st.integers(1, 40), min_size=8, max_size=300).map(lambda found: np.array(found))
+
+
+def epoch_of(sampler: Sampler, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the rows of an epoch, one line per step."""
+    first = epoch * sampler.steps_per_epoch
+    return np.stack([sampler.indices(first + step) for step in range(sampler.steps_per_epoch)])
+
+
+@settings(deadline=None)
+@given(lengths_of_rows, st.integers(1, 8), seeds, st.integers(0, 4))
+def test_lengths_leave_an_epoch_its_rows(lengths: npt.NDArray[np.int64], batch: int, seed: int, epoch: int) -> None:
+    numbers = np.arange(len(lengths))[::-2].copy()  # a split: every other row, in any order
+    batch = min(batch, len(numbers))
+    plain, sorted_by = Sampler(numbers, batch, seed), Sampler(numbers, batch, seed, lengths=lengths)
+    assert sorted(epoch_of(sorted_by, epoch).ravel()) == sorted(epoch_of(plain, epoch).ravel())
+
+
+@settings(deadline=None)
+@given(lengths_of_rows, seeds, st.lists(st.integers(0, 400), min_size=1, max_size=6), st.sampled_from([1, 2, 4, 8]))
+def test_lengths_order_is_a_function_of_the_step_and_of_no_world_size(
+    lengths: npt.NDArray[np.int64], seed: int, steps: list[int], world_size: int
+) -> None:
+    numbers = np.arange(len(lengths))
+    used = Sampler(numbers, 8, seed, lengths=lengths)
+    for step in steps:
+        fresh = Sampler(numbers, 8, seed, lengths=lengths)
+        shares = [used.indices(step, rank, world_size) for rank in range(world_size)]
+        assert np.array_equal(np.concatenate(shares), fresh.indices(step))
+
+
+@settings(deadline=None)
+@given(lengths_of_rows, st.integers(1, 8), seeds)
+def test_lengths_of_one_window_are_cut_where_they_are_sorted(
+    lengths: npt.NDArray[np.int64], batch: int, seed: int
+) -> None:
+    sampler = Sampler(np.arange(len(lengths)), batch, seed, lengths=lengths)
+    batches = epoch_of(sampler, 0)[:WINDOW]
+    if sampler.steps_per_epoch > WINDOW:
+        return  # several windows: their batches are mixed
+    found = sorted((int(lengths[rows].min()), int(lengths[rows].max())) for rows in batches)
+    assert all(before[1] <= after[0] for before, after in pairwise(found))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), min_size=8, max_size=200), seeds)
+def test_lengths_and_balanced_classes_together(rows_of: list[tuple[int, int]], seed: int) -> None:
+    classes, lengths = np.array(rows_of).T
+    numbers = np.arange(len(classes))
+    plain, sorted_by = Sampler(numbers, 4, seed, classes), Sampler(numbers, 4, seed, classes, lengths)
+    for epoch in range(3):
+        assert sorted(epoch_of(sorted_by, epoch).ravel()) == sorted(epoch_of(plain, epoch).ravel())
+
+
+def test_lengths_save_most_of_the_padding_and_keep_batches_random() -> None:
+    dice = np.random.default_rng(0)
+    lengths = dice.geometric(0.02, 20_000)
+    numbers = np.arange(len(lengths))
+
+    def padding(sampler: Sampler) -> float:
+        found = lengths[epoch_of(sampler, 1)]
+        return 1 - float(found.sum()) / float((found.max(axis=1) * 32).sum())
+
+    sampler = Sampler(numbers, 32, 7, lengths=lengths)
+    assert padding(sampler) < 0.1 < 0.6 < padding(Sampler(numbers, 32, 7))
+    means = lengths[epoch_of(sampler, 0)].mean(axis=1)
+    half = len(means) // 2
+    assert abs(means[:half].mean() / means[half:].mean() - 1) < 0.2  # long rows don't come last
+    partners = [{tuple(sorted(rows)) for rows in epoch_of(sampler, epoch).tolist()} for epoch in range(2)]
+    assert not partners[0] & partners[1]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.errors import DataError
 
@@ -83,3 +84,21 @@ def test_the_other_sets_of_scikit_learn(name: str, rows: int, features: int, cou
     assert found.rows.shape == (features,)
     assert len(found.rows.labels) == count
     assert len(found.rows.features) == features
+
+
+def test_one_class_only_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    for number in range(40):
+        Image.new("L", (8, 8), number).save(tmp_path / "pictures" / "cat" / f"{number}.png")
+    job = small_job({"spec.training.task": {"name": "classification"}, "spec.training.data.source": "images:pictures"})
+    with pytest.raises(DataError, match=r"images:pictures has one class only, 'cat': there is nothing to predict"):
+        load_data(job, tmp_path, {})
+
+
+def test_classes_that_look_alike_are_a_warning(tmp_path: Path) -> None:
+    lines = [f"{i % 9},{('yes', 'Yes', 'no')[i % 3]}" for i in range(120)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *lines]))
+    task = {"name": "classification"}
+    asked = {"source": "t.csv", "target": "y", "batchSize": 16}
+    data = load_data(small_job({"spec.training.task": task, "spec.training.data": asked}), tmp_path, {})
+    assert [each for each in data.warnings if each.startswith("classes 'Yes', 'yes' differ in case")]

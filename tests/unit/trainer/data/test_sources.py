@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from trainmaster_api.reasons import FailureClass
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.errors import ConfigurationError, DataError, TrainingError
@@ -154,8 +155,9 @@ def test_a_broken_image_met_in_the_run_is_named(tmp_path: Path) -> None:
     path = sorted(folder.rglob("*.png"))[late]
     path.write_bytes(path.read_bytes()[:60])  # its header is whole, and is all that is checked before the first step
     name = str(path.relative_to(folder))
-    with pytest.raises(DataError, match=rf"images/{name} is not a readable image \(60 bytes: "):
-        train(job, tmp_path)
+    with pytest.raises(TrainingError, match=rf"images/{name} is not a readable image \(60 bytes: ") as caught:
+        train(job, tmp_path)  # by a worker process, where there is a core for one
+    assert caught.value.failure_class is FailureClass.DATA_ERROR
     path.write_bytes(b"junk")
     with pytest.raises(DataError, match=rf"1 image of 400 can't be read: images/{name}: unknown image format"):
         load_data(job, tmp_path, {})

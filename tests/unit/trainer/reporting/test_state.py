@@ -42,7 +42,7 @@ def test_state_follows_the_reports(run_state: RunState) -> None:
 def test_progress_holds_the_newest_of_everything(run_state: RunState) -> None:
     checkpoint = CheckpointRef(step=40, attempt=2, uri="x", time="2026-01-01T00:00:00Z")
     run_state.ray_ready()
-    run_state.report(report(ReportKind.RESUMED, 20))
+    run_state.report(report(ReportKind.RESUMED, 20, fingerprint="0123456789ab"))
     run_state.report(report(ReportKind.LOADED, 20))
     run_state.report(report(ReportKind.FIRST_STEP, 21))
     run_state.report(report(ReportKind.VALIDATION, 40, metrics={"val/loss": 0.5, "val/f1": math.nan}))
@@ -54,6 +54,8 @@ def test_progress_holds_the_newest_of_everything(run_state: RunState) -> None:
     assert found.metrics == {"val/loss": 0.5, "train/loss": 0.7}
     assert found.checkpoint == checkpoint
     assert found.resumed_from_step == 20
+    assert found.data_fingerprint == "0123456789ab"
+    assert run_state.ended(Outcome.COMPLETE).data_fingerprint == "0123456789ab"
     times = (found.ray_ready_time, found.loaded_time, found.first_step_time)
     assert all(times)
     assert list(times) == sorted(times)  # type: ignore[type-var]

@@ -18,8 +18,11 @@ from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
 from trainmaster_trainer.data import Prepared, identity, load_data
+from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
+from trainmaster_trainer.data.own import IterableRows
+from trainmaster_trainer.data.stream_loader import StreamLoader, StreamOrder, stream_loader
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
@@ -56,8 +59,8 @@ class Setup:
     model: nn.Module
     replica: nn.Module
     optimizer: torch.optim.Optimizer
-    sampler: Sampler
-    loader: Loader
+    sampler: Sampler | StreamOrder
+    loader: Loader | StreamLoader
     total_steps: int
     schedule: Schedule
     early: Patience | None
@@ -127,6 +130,8 @@ class Setup:
         self.schedule.load_state_dict(state.parts.get("schedule", {}))
         if self.task.loss.module is not None and "loss" in state.parts:
             self.task.loss.module.load_state_dict(state.parts["loss"])
+        if isinstance(self.loader, StreamLoader):
+            self.loader.restore([rank.get("stream") for rank in state.ranks])
         if len(state.ranks) == context.world_size:
             set_rng(state.ranks[context.rank]["rng"], context.device)
             self.loss_sum.fill_(state.ranks[context.rank]["lossSum"])
@@ -166,8 +171,7 @@ def build(context: Context) -> Setup:
     if training.distributed.sync_batch_norm and context.world_size > 1:
         model = synchronize_batch_norm(model, context.device, training.model.label)
     _require_tensors(model, training.model.label)
-    sampler = Sampler(data.train, training.data.batch_size, training.loop.seed, data.train_classes)
-    total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
+    sampler, loader, total_steps = feed(context, data, task.outputs)
     early = training.loop.early_stopping
     setup = Setup(
         context=context,
@@ -180,11 +184,7 @@ def build(context: Context) -> Setup:
         replica=DistributedDataParallel(model, gradient_as_bucket_view=True) if context.world_size > 1 else model,
         optimizer=build_optimizer(training.optimizer, model),
         sampler=sampler,
-        loader=Loader(
-            data, sampler, total_steps, seed=training.loop.seed, micro_batches=training.loop.gradient_accumulation,
-            rank=context.rank, world_size=context.world_size,
-            workers=Workers.of(training.data.loading, data.rows, context.device),
-        ),
+        loader=loader,
         total_steps=total_steps,
         schedule=Schedule(training.schedule, task, total_steps, sampler.steps_per_epoch),
         early=Patience(
@@ -200,6 +200,27 @@ def build(context: Context) -> Setup:
     # From here on each rank draws its own numbers: with the same ones, dropout would mask the same units on all ranks.
     seed_everything(training.loop.seed, context.rank, 0)
     return setup
+
+
+def feed(context: Context, data: Prepared, outputs: int) -> tuple[Sampler | StreamOrder, Loader | StreamLoader, int]:
+    """Return the order of the data, what makes its batches, and the number of steps of the run."""
+    training = context.job.spec.training
+    seed, micro_batches = training.loop.seed, training.loop.gradient_accumulation
+    rank, world_size = context.rank, context.world_size
+    workers = Workers.of(training.data.loading, data.rows, context.device)
+    if isinstance(data.rows, IterableRows):
+        order, stream = stream_loader(
+            data, data.rows, seed=seed, batch_size=training.data.batch_size, micro_batches=micro_batches,
+            rank=rank, world_size=world_size, workers=workers,
+        )  # fmt: skip
+        return order, stream, steps_of(training.loop.duration, order.steps_per_epoch)
+    sampler = Sampler(data.train, training.data.batch_size, seed, data.train_classes)
+    total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
+    loader = Loader(
+        data, sampler, total_steps, seed=seed, micro_batches=micro_batches, rank=rank, world_size=world_size,
+        workers=workers, mix=Mix.of(training.data, outputs),
+    )  # fmt: skip
+    return sampler, loader, total_steps
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device, label: str) -> nn.Module:
@@ -285,6 +306,8 @@ def gather_ranks(setup: Setup) -> list[RankState]:
     context = setup.context
     # Weights and optimizer state are the same on all ranks, so these few kilobytes are all that rank 0 doesn't have.
     mine: RankState = {"rng": get_rng(context.device), "lossSum": float(setup.loss_sum)}
+    if isinstance(setup.loader, StreamLoader):
+        mine["stream"] = setup.loader.state()
     if context.world_size == 1:
         return [mine]
     gathered: list[Any] = [None] * context.world_size if context.rank == 0 else []

@@ -10,6 +10,7 @@ from torch import nn
 from trainmaster_trainer.data.loader import Loader
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.sample import forward
+from trainmaster_trainer.data.stream_loader import StreamLoader
 from trainmaster_trainer.tasks import Task
 from trainmaster_trainer.tasks.metrics import merge_over_ranks
 
@@ -19,7 +20,7 @@ MOST_VALUES = 2**22  # of input at a time: large images are evaluated in small b
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, loader: Loader, rows: Indices, task: Task, *, rank: int = 0, world_size: int = 1
+    model: nn.Module, loader: Loader | StreamLoader, rows: Indices, task: Task, *, rank: int = 0, world_size: int = 1
 ) -> dict[str, float]:
     """Return metrics of the model on the given rows; every rank takes its share and all get the same values.
 
@@ -37,7 +38,8 @@ def evaluate(
     model.eval()
     loss, metrics = task.metrics()
     mine = rows[rank::world_size]  # no padding: a row that is evaluated twice would count twice
-    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(loader.data.inputs.shape)))
+    shape = loader.data.inputs.shape  # unknown where samples differ: then as many as there is memory for in training
+    at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(shape))) if shape else loader.micro_batch
     for batch in loader.evaluation(mine[start : start + at_once] for start in range(0, len(mine), at_once)):
         output = forward(model, batch.x)
         loss.update(output, batch.y)

@@ -89,12 +89,23 @@ class Recorder:
         # metrics.jsonl is cut back to the checkpoint's step, because the steps after it are repeated. Its last values
         # are reported until the next validation, which may be an hour away.
         self._metrics |= self._log.resume(step)
-        self.report(ReportKind.RESUMED, step=step, checkpoint=self.manager.latest)
+        self.report(
+            ReportKind.RESUMED,
+            step=step,
+            checkpoint=self.manager.latest,
+            fingerprint=self.setup.fingerprint.short if self.setup.fingerprint else "",
+        )
         return state
 
     # -- reports ------------------------------------------------------------------------------------------------
     def report(
-        self, kind: ReportKind, *, step: int | None = None, checkpoint: CheckpointRef | None = None, message: str = ""
+        self,
+        kind: ReportKind,
+        *,
+        step: int | None = None,
+        checkpoint: CheckpointRef | None = None,
+        message: str = "",
+        fingerprint: str = "",
     ) -> None:
         """Report to the runtime; on rank 0 only."""
         if self.context.rank != 0:
@@ -114,6 +125,7 @@ class Recorder:
                 metrics=dict(self._metrics),
                 checkpoint=checkpoint,
                 message=message,
+                fingerprint=fingerprint,
             )
         )
 

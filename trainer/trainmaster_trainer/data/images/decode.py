@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,16 +34,20 @@ class Look:
     """How pixels are wanted.
 
     Attributes:
-        size: Height and width.
+        size: Height and width of what is decoded.
         channels: 1 (grayscale) or 3 (RGB).
         background: RGB behind transparent pixels.
         value_range: What becomes black and white where there are more than 8 bits; None: the range of 16 bits.
+        mode: What becomes of another ratio of height to width.
+        interpolation: How pixels are interpolated.
     """
 
     size: tuple[int, int]
     channels: int
     background: tuple[int, int, int]
     value_range: tuple[float, float] | None
+    mode: Literal["stretch", "crop", "pad"] = "stretch"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
     @classmethod
     def of(cls, data: Data) -> Look:
@@ -52,7 +56,15 @@ class Look:
         red, green, blue = ImageColor.getrgb(images.background)[:3]
         declared = images.value_range
         found = (declared[0], declared[1]) if declared is not None else None
-        return cls((data.image_size, data.image_size), data.channels, (red, green, blue), found)
+        side = images.resize.size or data.image_size
+        return cls(
+            (side, side),
+            data.channels,
+            (red, green, blue),
+            found,
+            images.resize.mode,
+            images.resize.interpolation,
+        )
 
 
 @dataclass(frozen=True)
@@ -125,9 +137,9 @@ def _bytes(image: Image.Image, look: Look) -> npt.NDArray[np.uint8]:
         whole = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", whole.size, (*look.background, 255)), whole)
     converted = image.convert("L" if look.channels == 1 else "RGB")
-    resized = converted.resize(look.size[::-1], Image.Resampling.BILINEAR)
+    resized = _fitted(converted, look, _luminance(look) if look.channels == 1 else look.background)
     pixels: npt.NDArray[np.uint8] = np.asarray(resized, dtype=np.uint8).reshape(*look.size, look.channels)
-    return pixels.transpose(2, 0, 1)
+    return pixels.transpose(2, 0, 1).copy()  # Pillow's own memory can't be written to
 
 
 def _scaled(image: Image.Image, bounds: tuple[float, float], look: Look) -> npt.NDArray[np.float32]:
@@ -137,8 +149,28 @@ def _scaled(image: Image.Image, bounds: tuple[float, float], look: Look) -> npt.
     if not np.isfinite(values).all():
         raise UnreadableError("holds values that are not finite: replace them, for instance by the lowest value")
     grey = Image.fromarray(np.clip((values - low) / (high - low), 0, 1).astype(np.float32))
-    resized = np.asarray(grey.resize(look.size[::-1], Image.Resampling.BILINEAR), dtype=np.float32)
-    return np.repeat(resized[None], look.channels, axis=0)
+    resized = np.asarray(_fitted(grey, look, _luminance(look) / 255), dtype=np.float32)
+    # bicubic and lanczos overshoot at edges
+    return np.repeat(np.clip(resized, 0, 1)[None], look.channels, axis=0)
+
+
+def _fitted(image: Image.Image, look: Look, background: Any) -> Image.Image:
+    """Return an image of the size that is wanted."""
+    height, width = look.size
+    how = Image.Resampling[look.interpolation.upper()]
+    if look.mode == "stretch":
+        return image.resize((width, height), how)
+    if look.mode == "crop":
+        return ImageOps.fit(image, (width, height), how)
+    scale = min(width / image.width, height / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    found = Image.new(image.mode, (width, height), background)
+    found.paste(image.resize(inner, how), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return found
+
+
+def _luminance(look: Look) -> int:
+    return int(Image.new("RGB", (1, 1), look.background).convert("L").tobytes()[0])
 
 
 def _reason(error: Exception) -> str:

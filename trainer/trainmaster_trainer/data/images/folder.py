@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from trainmaster_trainer.data.files import IMAGE_ENDINGS, Files, is_hidden
+from trainmaster_trainer.data.files import IMAGE_ENDINGS, is_hidden
+from trainmaster_trainer.data.sentences import first_of
 from trainmaster_trainer.errors import DataError
 
+from .content import Content
 from .decode import Header, Look, UnreadableError, decode, read_header
 
-MOST_PROBLEMS = 10
 _THREADS = 8
 
 
@@ -43,8 +44,9 @@ def list_images(shown: str, names: Iterable[str], *, nested: bool) -> Listing:
     Raises:
         DataError: No image is in a sub-folder, or some are deeper and `nested` is false.
     """
-    seen = [name for name in sorted(names) if not is_hidden(name)]
-    hidden = [name for name in names if is_hidden(name)]
+    everything = sorted(names)
+    seen = [name for name in everything if not is_hidden(name)]
+    hidden = [name for name in everything if is_hidden(name)]
     images = [name for name in seen if name.lower().endswith(IMAGE_ENDINGS)]
     foreign = [name for name in seen if not name.lower().endswith(IMAGE_ENDINGS)]
     loose = [name for name in images if "/" not in name]
@@ -72,41 +74,38 @@ def list_images(shown: str, names: Iterable[str], *, nested: bool) -> Listing:
     return Listing(used, [number[path.partition("/")[0]] for path in used], labels, tuple(filter(None, notes)))
 
 
-def check_images(files: Files, paths: Sequence[str], look: Look, *, full: bool) -> tuple[str, ...]:
+def check_images(content: Content, look: Look, *, full: bool) -> tuple[str, ...]:
     """Read the header of every image, or decode all of each. Returns what is worth knowing, a sentence each.
 
     Raises:
         DataError: Some can't be read; the first ten are named.
     """
 
-    def look_at(path: str) -> Header | UnreadableError:
+    def look_at(index: int) -> Header | UnreadableError:
         try:
-            source = files.read(path) if full or files.store.is_s3 else files.store.root / path
-            if full:
-                assert isinstance(source, bytes)
-                decode(source, look)
+            if not full:
+                return read_header(content.header(index), look)
+            source = content.read(index)
+            decode(source, look)
             return read_header(source, look)
         except UnreadableError as error:
             return error
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(zip(paths, pool.map(look_at, paths), strict=True))
-    broken = [(path, error) for path, error in found if isinstance(error, UnreadableError)]
+        found = list(pool.map(look_at, range(len(content))))
+    broken = [(index, error) for index, error in enumerate(found) if isinstance(error, UnreadableError)]
     if broken:
-        first = "; ".join(f"{files.shown}/{path}: {error}" for path, error in broken[:MOST_PROBLEMS])
-        more = f"; and {len(broken) - MOST_PROBLEMS} more" if len(broken) > MOST_PROBLEMS else ""
-        raise DataError(
-            f"{_count(broken, 'image')} of {len(paths)} can't be read: {first}{more}. Replace or remove them"
-        )
-    headers = [(path, header) for path, header in found if isinstance(header, Header)]
+        first = first_of([f"{content.where(index)}: {error}" for index, error in broken])
+        raise DataError(f"{_count(broken, 'image')} of {len(found)} can't be read: {first}. Replace or remove them")
+    headers = [(content.name(index), header) for index, header in enumerate(found) if isinstance(header, Header)]
     notes = (
         _note(
-            [path for path, header in headers if header.is_animated],
+            [name for name, header in headers if header.is_animated],
             "animation",
             "of which only the first frame is used",
         ),
         _note(
-            [path for path, header in headers if header.is_transparent],
+            [name for name, header in headers if header.is_transparent],
             "transparent image",
             "shown on {} (data.images.background)".format("#{:02x}{:02x}{:02x}".format(*look.background)),
         ),

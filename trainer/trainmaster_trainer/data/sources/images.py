@@ -1,83 +1,22 @@
-"""Folders of images, one sub-folder per class. Decoded when first needed; the pixels are kept."""
+"""A folder of images, or an archive of one: a sub-folder's name is the class."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import Tensor
-from trainmaster_api.spec.data import Data
 
 from trainmaster_trainer.data.files import Files
-from trainmaster_trainer.data.images.decode import Look, Pixels, UnreadableError, decode
+from trainmaster_trainer.data.images.archive import open_archive
+from trainmaster_trainer.data.images.content import Content, FolderContent
+from trainmaster_trainer.data.images.decode import Look
 from trainmaster_trainer.data.images.folder import Listing, check_images, list_images
-from trainmaster_trainer.data.order import Indices
-from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.data.images.rows import ImageRows
+from trainmaster_trainer.errors import ConfigurationError
 
 from .base import Request
 
-CACHE_BYTES = 512 * 2**20
-
-
-class ImageRows:
-    """Images read on demand; their pixels are cached, up to CACHE_BYTES."""
-
-    features: list[str]
-    is_decoded = True
-    notes: tuple[str, ...] = ()
-    """What is worth knowing before the first step, a sentence each."""
-
-    def __init__(self, files: Files, found: Listing, spec: Data) -> None:
-        self.files, self.paths, self.labels, self.features = files, found.paths, found.labels, []
-        self.targets = torch.tensor(found.classes, dtype=torch.int64)
-        self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
-        self._look = Look.of(spec)
-        self._cache: dict[int, Pixels] = {}
-        self._room = CACHE_BYTES
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @property
-    def row_classes(self) -> Indices:
-        """Return the class of each image, by its folder."""
-        return self.targets.numpy()
-
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return pixels scaled to 0..1."""
-        pixels = [self._pixels(int(index)) for index in indices]
-        if all(one.dtype == np.uint8 for one in pixels):
-            x = torch.from_numpy(np.stack(pixels)).float() / 255
-        else:
-            x = torch.from_numpy(np.stack([_unit(one) for one in pixels]))
-        return x, self.targets[torch.from_numpy(indices)]
-
-    def _pixels(self, index: int) -> Pixels:
-        found = self._cache.get(index)
-        if found is None:
-            found = self._decode(index)
-            if found.nbytes <= self._room:
-                self._room -= found.nbytes
-                self._cache[index] = found
-        return found
-
-    def _decode(self, index: int) -> Pixels:
-        path = self.paths[index]
-        content = self.files.read(path)
-        try:
-            return decode(content, self._look)
-        except UnreadableError as error:
-            raise DataError(
-                f"{self.files.shown}/{path} is not a readable image ({len(content)} bytes: {error}); "
-                "replace or remove it"
-            ) from error
-
-
-def _unit(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)
-
 
 def build(request: Request) -> ImageRows:
-    """List the folder; a sub-folder's name is the class.
+    """List the images and check each.
 
     Raises:
         DataError: No image in it, images in nested folders, or images that can't be read: all of them at once.
@@ -85,7 +24,15 @@ def build(request: Request) -> ImageRows:
     files, spec = request.files(), request.data
     if request.task.name != "classification":
         raise ConfigurationError("data.source images: needs task.name classification; the folder names are the classes")
-    found = list_images(files.shown, [path for path, _ in files.store.list()], nested=spec.images.nested)
-    rows = ImageRows(files, found, spec)
-    rows.notes = (*found.notes, *check_images(files, found.paths, Look.of(spec), full=spec.images.check == "full"))
+    content, found = contents(files, nested=spec.images.nested)
+    rows = ImageRows(content, torch.tensor(found.classes, dtype=torch.int64), found.labels, spec)
+    rows.notes = (*found.notes, *check_images(content, Look.of(spec), full=spec.images.check == "full"))
     return rows
+
+
+def contents(files: Files, *, nested: bool) -> tuple[Content, Listing]:
+    """Return the images of a folder or an archive, with their classes."""
+    if files.name:
+        return open_archive(files, nested=nested)
+    found = list_images(files.shown, [path for path, _ in files.store.list()], nested=nested)
+    return FolderContent(files, found.paths), found

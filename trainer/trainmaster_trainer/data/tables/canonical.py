@@ -7,9 +7,10 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainmaster_trainer.data.sentences import MOST_NAMED
 from trainmaster_trainer.errors import DataError
 
-from .problems import MOST, Problems
+from .problems import Problems
 from .table import ARROW, Column, ColumnType
 from .types import Where, inexact_integers
 
@@ -185,6 +186,6 @@ def _beyond_time(name: str, whole: pa.ChunkedArray, where: Where, problems: Prob
     limit = 2**63 // {"s": 1_000_000, "ms": 1000}.get(getattr(whole.type, "unit", "ms"), 1)
     number = _naive(whole).cast(pa.int64()) if pa.types.is_timestamp(whole.type) else whole.cast(pa.int64())
     rows = pc.indices_nonzero(pc.fill_null(pc.greater(pc.abs(number), limit), False)).to_pylist()
-    for row in rows[:MOST]:
+    for row in rows[:MOST_NAMED]:
         problems.add(f"{where(row)}, column {name}: {number[row].as_py()} is beyond the range of times")
-    problems.more(max(0, len(rows) - MOST))
+    problems.more(max(0, len(rows) - MOST_NAMED))

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
 from trainmaster_trainer.errors import DataError
 
 from .table import Column, ColumnType, Table
 
-MOST_PROBLEMS = 10
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
@@ -60,7 +60,7 @@ class Problems:
         if advice not in self.advice:
             self.advice.append(advice)
         order = self.table.names.index(column.name)
-        for row in rows[:MOST_PROBLEMS].tolist():
+        for row in rows[:MOST_NAMED].tolist():
             said = f"{self.table.where(row)}, column {column.name}: {words(column.values[row].as_py())}"
             self._cells.append((row, order, said))
 
@@ -72,17 +72,13 @@ class Problems:
         """
         if not self:
             return
-        parts = _first(self.sentences, len(self.sentences), ". ")
+        parts = first_of(self.sentences, between=". ")
         if self._count:
             cells = [said for _, _, said in sorted(self._cells)]
-            parts += (". " if parts else "") + f"{self.table.shown}: {_first(cells, self._count, '; ')}"
-            parts += ". " + "; ".join(self.advice)
+            parts += (". " if parts else "") + f"{self.table.shown}: {first_of(cells, self._count)}"
+            advice = "; ".join(self.advice)
+            parts += f". {advice[:1].upper()}{advice[1:]}"
         raise DataError(parts)
-
-
-def _first(words: list[str], count: int, between: str) -> str:
-    more = f" and {count - MOST_PROBLEMS} more" if count > MOST_PROBLEMS else ""
-    return between.join(words[:MOST_PROBLEMS]) + more
 
 
 def is_missing(column: Column) -> Bools:

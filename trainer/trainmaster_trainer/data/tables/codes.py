@@ -63,6 +63,11 @@ class NumericCode:
         """Return the column's name, and that of the indicator."""
         return [self.name, f"{self.name} is missing"] if self.indicator else [self.name]
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the number is changed at all."""
+        return (self.offset, self.mean, self.std) != (0, 0.0, 1.0)
+
     def write(self, column: Column, out: Out) -> None:
         """Write the scaled number."""
         values = shifted(column, self.offset)
@@ -76,7 +81,7 @@ class NumericCode:
     def words(self) -> str:
         """Say mean and standard deviation."""
         scaled = f"scaled: mean {self.offset + self.mean:.6g}, std {self.std:.6g}"
-        return (scaled if (self.offset, self.mean, self.std) != (0, 0.0, 1.0) else "as it is") + _filled(
+        return (scaled if self.is_scaled else "as it is") + _filled(
             self.missing, None if self.fill is None else f"{self.offset + self.fill:.6g}", self.indicator
         )
 
@@ -121,13 +126,15 @@ class BooleanCode:
 
 @dataclass(frozen=True)
 class CategoricalCode:
-    """One feature per category of the train split, one for all others, and one for missing values.
+    """One feature per category of the train split, one for all others, and one for missing values; or their number.
 
     Attributes:
         name: Of the column; `type` is the type that it was trained with.
         missing: What is done with missing values.
         categories: Names of the train split's categories, in order.
         has_missing: Whether missing values have a category of their own: with `impute`, if the train split has any.
+        is_index: Whether it is one feature: 0 for all others, then the categories from 1, then missing values. A model
+            that embeds it can keep the vector of 0 at zero, because nothing trains it.
     """
 
     ROLE: ClassVar[Role] = "categorical"
@@ -136,38 +143,54 @@ class CategoricalCode:
     missing: Missing
     categories: tuple[str, ...]
     has_missing: bool
+    is_index: bool = False
+
+    @property
+    def number(self) -> int:
+        """Number of categories with those for all others and for missing values."""
+        return len(self.categories) + 1 + self.has_missing
 
     @classmethod
-    def fit(cls, planned: Planned, train: Codes) -> CategoricalCode:
+    def fit(cls, planned: Planned, train: Codes, *, is_index: bool = False) -> CategoricalCode:
         """Collect the train split's categories."""
         names, codes = categories(planned.column)
         found = np.unique(codes[train])
         has_missing = planned.missing == "impute" and bool((found == -1).any())
         seen = tuple(names[index] for index in found.tolist() if index >= 0)
-        return cls(planned.column.name, planned.column.type, planned.missing, seen, has_missing)
+        return cls(planned.column.name, planned.column.type, planned.missing, seen, has_missing, is_index)
 
     def features(self) -> list[str]:
-        """Return `column=category` for each, `column is another` and `column is missing`."""
+        """Return `column=category` for each, `column is another` and `column is missing`; or the column's name."""
+        if self.is_index:
+            return [self.name]
         own = [f"{self.name}={category}" for category in self.categories]
         return [*own, f"{self.name} is another", *([f"{self.name} is missing"] if self.has_missing else [])]
 
     def write(self, column: Column, out: Out) -> None:
-        """Write 1 for the row's category and 0 for the others."""
+        """Write 1 for the row's category and 0 for the others, or the number of the category."""
         names, codes = categories(column)
-        number = {category: index for index, category in enumerate(self.categories)}
-        other = len(self.categories)
-        places = [number.get(name, other) for name in names]
+        number = {category: index + 1 for index, category in enumerate(self.categories)}
         # -1, a missing value, is the table's last entry
-        table = np.array([*places, other + 1 if self.has_missing else other], dtype=np.int64)
-        out[:] = 0
-        out[np.arange(len(codes)), table[codes]] = 1
+        missing = len(self.categories) + 1 if self.has_missing else 0
+        found = np.array([*(number.get(name, 0) for name in names), missing], dtype=np.int64)[codes]
+        if self.is_index:
+            out[:, 0] = found
+        else:
+            out[:] = 0
+            found[found == 0] = len(self.categories) + 1  # all others come after the categories
+            if self.has_missing:
+                found[codes == -1] = len(self.categories) + 2
+            out[np.arange(len(codes)), found - 1] = 1
         if self.missing != "impute":
             out[codes == -1] = np.nan
 
     def words(self) -> str:
         """Say the number of categories."""
         own = ", missing values a category" if self.has_missing else ""
-        return f"{len(self.categories)} categories and another{own}" + ("; dropped" if self.missing == "drop" else "")
+        how = ", as one number" if self.is_index else ""
+        return f"{len(self.categories)} categories and another{own}{how}" + (
+            "; dropped" if self.missing == "drop" else ""
+        )
 
 
 PARTS = ("time of day", "weekday", "day of year")
@@ -275,7 +298,7 @@ CODES: dict[str, Callable[..., Code]] = {
 }
 
 
-def fit_code(planned: Planned, train: Codes, *, normalize: bool) -> Code:
+def fit_code(planned: Planned, train: Codes, *, normalize: bool, is_index: bool = False) -> Code:
     """Return the code of a feature, measured on the train split.
 
     Raises:
@@ -291,7 +314,9 @@ def fit_code(planned: Planned, train: Codes, *, normalize: bool) -> Code:
         return NumericCode.fit(planned, train, normalize=normalize)
     if planned.role == "datetime":
         return DatetimeCode.fit(planned, train, normalize=normalize)
-    return BooleanCode.fit(planned, train) if planned.role == "boolean" else CategoricalCode.fit(planned, train)
+    if planned.role == "boolean":
+        return BooleanCode.fit(planned, train)
+    return CategoricalCode.fit(planned, train, is_index=is_index)
 
 
 def code_from(wire: dict[str, Any]) -> Code:

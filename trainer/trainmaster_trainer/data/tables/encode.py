@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,15 @@ import numpy.typing as npt
 from trainmaster_api.spec.task import Task
 
 from .accepted import ACCEPTED, check_cells
-from .cells import Codes, Problems, categories, numbers
-from .codes import Code, Out, code_from, fit_code
+from .cells import FLOAT32_MAX, Codes, Problems, categories, numbers
+from .codes import CategoricalCode, Code, NumericCode, Out, code_from, fit_code
 from .roles import Planned
 from .table import Column, ColumnType, Table
 
 VERSION = 1
+FARTHEST = 1e12
+"""Largest scaled number, in standard deviations of the train split. A network's squares of larger ones overflow, which
+would be a NonFiniteLoss with no word about the cell."""
 
 SAME_CATEGORIES: dict[ColumnType, tuple[ColumnType, ...]] = {
     ColumnType.TEXT: (ColumnType.TEXT, ColumnType.INTEGER),
@@ -40,15 +44,24 @@ class Encoder:
     codes: tuple[Code, ...]
 
     @classmethod
-    def fit(cls, plans: Sequence[Planned], train: Codes, *, normalize: bool) -> Encoder:
+    def fit(cls, plans: Sequence[Planned], train: Codes, *, normalize: bool, is_index: bool = False) -> Encoder:
         """Measure the train split, and nothing else.
 
         Args:
             plans: What becomes of each column.
             train: Row numbers of the train split in the table.
             normalize: Whether numbers and times are scaled; if not, numbers stay as they are.
+            is_index: Whether a category is its number, and not a feature of its own.
         """
-        return cls(tuple(fit_code(planned, train, normalize=normalize) for planned in plans if planned.is_feature))
+        features = [planned for planned in plans if planned.is_feature]
+        return cls(tuple(fit_code(each, train, normalize=normalize, is_index=is_index) for each in features))
+
+    @property
+    def categories(self) -> tuple[tuple[int, int], ...]:
+        """The features that are numbers of categories, with how many there are."""
+        starts = itertools.accumulate((len(code.features()) for code in self.codes), initial=0)
+        codes = zip(starts, self.codes, strict=False)
+        return tuple((at, code.number) for at, code in codes if isinstance(code, CategoricalCode) and code.is_index)
 
     @property
     def features(self) -> list[str]:
@@ -83,7 +96,7 @@ class Encoder:
             kept: Row numbers, in order; default: all.
 
         Raises:
-            DataError: A number is so far from those of the train split that scaling makes it infinite.
+            DataError: A number is more than FARTHEST standard deviations from those of the train split.
         """
         widths = [len(code.features()) for code in self.codes]
         rows = len(table) if kept is None else len(kept)
@@ -94,7 +107,8 @@ class Encoder:
             part = out[:, start : start + width] if kept is None else np.empty((len(table), width), np.float32)
             with np.errstate(over="ignore"):
                 code.write(column, part)
-            wrong = np.asarray(~np.isfinite(part).all(axis=1))
+            is_plain = isinstance(code, NumericCode) and not code.is_scaled
+            wrong = np.asarray(~(np.abs(part) <= (FLOAT32_MAX if is_plain else FARTHEST)).all(axis=1))
             if kept is not None:
                 out[:, start : start + width] = part[kept]
                 wrong &= np.isin(np.arange(len(table)), kept)

@@ -13,11 +13,10 @@ from trainmaster_api.spec.data import Data
 
 from trainmaster_trainer.data.division import Keys
 from trainmaster_trainer.data.duplicates import codes_of
+from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
 from trainmaster_trainer.errors import DataError
 
 from .table import Column, ColumnType, Table
-
-MOST_NAMED = 10
 
 
 def split_column(data: Data) -> str | None:
@@ -78,10 +77,9 @@ def _require_values(table: Table, column: Column, rows: int, by: str) -> None:
     values = column.values.slice(0, rows)
     empty = np.flatnonzero(pc.is_null(values).to_numpy())
     if len(empty):
-        some = "; ".join(f"{table.where(row)}, column {column.name}: is empty" for row in empty[:MOST_NAMED].tolist())
-        more = f" and {len(empty) - MOST_NAMED:,} more" if len(empty) > MOST_NAMED else ""
+        some = [f"{table.where(row)}, column {column.name}: is empty" for row in empty[:MOST_NAMED].tolist()]
         raise DataError(
-            f"{table.shown}: {some}{more}; data.split.by: {by} needs a value in every row: fill "
+            f"{table.shown}: {first_of(some, len(empty))}; data.split.by: {by} needs a value in every row: fill "
             "them in or remove the rows"
         )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
 from trainmaster_trainer.errors import DataError
-
-MOST = 10
 
 
 class Problems:
@@ -23,7 +22,7 @@ class Problems:
     @property
     def is_full(self) -> bool:
         """Whether further problems are counted only."""
-        return len(self.lines) >= MOST
+        return len(self.lines) >= MOST_NAMED
 
     def add(self, line: str) -> None:
         """Note one problem."""
@@ -42,6 +41,4 @@ class Problems:
             DataError: With the first ten problems and the number of the others.
         """
         if self.count:
-            rest = self.count - len(self.lines)
-            text = "; ".join(self.lines) + (f" and {rest:,} more" if rest else "")
-            raise DataError(f"{self.shown}: {text}" + (f". {advice}" if advice else ""))
+            raise DataError(f"{self.shown}: {first_of(self.lines, self.count)}" + (f". {advice}" if advice else ""))

@@ -1,4 +1,7 @@
-"""A source read as a table: text with explicit options, Parquet by its schema, one type per column over all files."""
+"""A source read as a table: text with explicit options, JSON by its types, Parquet by its schema.
+
+A column has one type over all files.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from trainmaster_trainer.errors import DataError
 
 from .canonical import canonical
 from .dialect import decimal_of
+from .jsonl import JsonReader
 from .problems import Problems
 from .table import Column, LeftOut, Part, Table
 from .text import TextPart, TextReader
@@ -39,9 +43,16 @@ def read_table(files: Files, data: Data) -> Table:
     assert kind is not None  # a rule of the contract
     found = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(f".{kind}")))
     left_out = _left_out(found)
-    table = _parquet(files, found, left_out) if kind == "parquet" else _text(files, found, data, kind, left_out)
+    if kind == "parquet":
+        table = _parquet(files, found, left_out)
+    elif kind == "jsonl":
+        table = _jsonl(files, found, data, left_out)
+    else:
+        table = _text(files, found, data, kind, left_out)
     if not len(table):
-        raise DataError(f"{files.shown} has {'a header and ' if table.columns and kind != 'parquet' else ''}no rows")
+        raise DataError(
+            f"{files.shown} has {'a header and ' if table.columns and kind in ('csv', 'tsv') else ''}no rows"
+        )
     if not table.columns:
         raise DataError(f"{files.shown} has no columns")
     return table
@@ -208,6 +219,27 @@ def _partitions(parts: list[tuple[str, int]], names: list[str], where: Where, pr
         ]
         columns.append(typed(key, pa.chunked_array(chunks, type=pa.large_string()), ".", where, problems))
     return columns
+
+
+# --- JSON Lines ------------------------------------------------------------------------------------------------------
+
+
+def _jsonl(files: Files, found: Found, data: Data, left_out: list[LeftOut]) -> Table:
+    problems = Problems(files.shown)
+    reader = JsonReader(files.shown, problems)
+    parts = [
+        reader.read(name[found.root :], files.read(name), is_one_of_many=len(found.names) > 1) for name in found.names
+    ]
+    problems.check("Each line must be one JSON object: names with numbers, text, true, false or null")
+    if reader.blank:
+        left_out.append(LeftOut(f"{reader.blank:,} empty line{'' if reader.blank == 1 else 's'}", "no object"))
+    where = Table(files.shown, (), tuple(parts), {}).where
+    ignored = {name for name, spec in data.columns.items() if spec.role == "ignore"}
+    columns = reader.columns(where, ignored)
+    names = [column.name for column in columns]
+    columns += _partitions([(part.name, part.rows) for part in parts], names, where, problems)
+    problems.check()
+    return Table(files.shown, tuple(columns), tuple(parts), {"format": "jsonl", "encoding": "utf-8"}, tuple(left_out))
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 
-from .cells import categories, numbers, shifted
-from .codes import NumericCode
+from trainmaster_trainer.data.sentences import printable
+
+from .cells import categories
 from .encode import Encoder
+from .notes import notes_on
 from .roles import Planned
 from .table import Column, ColumnType, LeftOut, Table
 
 WIDTH = 100
 MOST_LINES = 40  # of columns, and of what is left out
+HEADER = ("column", "type", "role", "missing", "distinct", "range", "becomes")
 ORDERED = (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.TIME)
 
 
@@ -51,6 +55,13 @@ class ColumnReport:
     features: int
     notes: tuple[str, ...] = ()
 
+    def cells(self) -> tuple[str, ...]:
+        """Return the cells of its line, below HEADER."""
+        return (
+            printable(self.name), self.type, self.role, f"{self.missing:,}", f"{self.distinct:,}",
+            printable(self.range), printable(self.becomes),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Report:
@@ -80,32 +91,41 @@ class Report:
         return found
 
     def text(self) -> str:
-        """Return the report as a table of at most WIDTH characters a line."""
+        """Return the report as a table of at most WIDTH characters a line; longer sentences are wrapped."""
+        used = [each for each in self.columns if each.role != "ignore"]
+        cells = _align([HEADER, *(each.cells() for each in used[:MOST_LINES])])
+        if len(used) > MOST_LINES:
+            cells.append(f"  and {len(used) - MOST_LINES} more columns, in data.json")
+        out = [f"{each.name}: {each.why}" for each in self.columns if each.role == "ignore"]
+        out += [f"{each.what}: {each.why}" for each in self.left_out]
+        below = [*self.remarks(self.columns)[:MOST_LINES], *(f"left out: {words}" for words in out[:MOST_LINES])]
+        if len(out) > MOST_LINES:
+            below.append(f"left out: {len(out) - MOST_LINES} more, in data.json")
+        above = [part for line in self.heading() for part in _wrapped(line)]
+        return "\n".join(
+            [*above, *(_cut(line, WIDTH) for line in cells), *(p for line in below for p in _wrapped(line))]
+        )
+
+    def heading(self) -> list[str]:
+        """Return what was read, and how."""
         used = [each for each in self.columns if each.role != "ignore"]
         features = sum(each.features for each in used)
+        ending = "" if features == 1 else "s"
         lines = [
-            f"{self.source}: {self.rows:,} rows, {len(used)} of {len(self.columns)} columns, {features:,} features"
+            f"{self.source}: {self.rows:,} rows, {len(used)} of {len(self.columns)} columns, "
+            f"{features:,} feature{ending}"
         ]
         if self.dialect:
             lines.append("read with " + ", ".join(f"{key} {value!r}" for key, value in self.dialect.items()))
-        cells: list[tuple[str, ...]] = [("column", "type", "role", "missing", "distinct", "range", "becomes")]
-        cells += [
-            (each.name, each.type, each.role, f"{each.missing:,}", f"{each.distinct:,}", each.range, each.becomes)
-            for each in used[:MOST_LINES]
-        ]
-        lines += _align(cells)
-        if len(used) > MOST_LINES:
-            lines.append(f"  and {len(used) - MOST_LINES} more columns, in data.json")
-        lines += [f"note: {each.name}: {note}" for each in used[:MOST_LINES] for note in each.notes]
+        return lines
+
+    def remarks(self, columns: Sequence[ColumnReport]) -> list[str]:
+        """Return the notes on columns, and what is dropped."""
+        lines = [f"note: {each.name}: {note}" for each in columns for note in each.notes]
         if self.dropped:
             for_each = ", ".join(f"{name} ({count:,})" for name, count in self.dropped_for.items())
             lines.append(f"dropped: {self.dropped:,} of {self.rows:,} rows, for missing values in {for_each}")
-        out = [f"{each.name}: {each.why}" for each in self.columns if each.role == "ignore"]
-        out += [f"{each.what}: {each.why}" for each in self.left_out]
-        lines += [f"left out: {words}" for words in out[:MOST_LINES]]
-        if len(out) > MOST_LINES:
-            lines.append(f"left out: {len(out) - MOST_LINES} more, in data.json")
-        return "\n".join(_cut(line, WIDTH) for line in lines)
+        return lines
 
 
 def make_report(
@@ -125,7 +145,7 @@ def make_report(
     for planned in plans:
         column, code = planned.column, codes.get(planned.column.name)
         becomes = code.words() if code is not None else _becomes(planned)
-        notes = [*column.notes, *_notes(planned, code if isinstance(code, NumericCode) else None)]
+        notes = [*column.notes, *notes_on(table, planned, code)]
         lines.append(
             ColumnReport(
                 column.name, str(column.type), planned.role, planned.why, planned.declared, planned.nulls,
@@ -142,26 +162,13 @@ def _becomes(planned: Planned) -> str:
     }.get(planned.role, "not used")
 
 
-def _notes(planned: Planned, code: NumericCode | None) -> list[str]:
-    """Return what should make a reader look twice: a row number, and values that float32 can't tell apart."""
-    column, found = planned.column, []
-    if planned.is_feature and column.type is ColumnType.INTEGER and planned.distinct == len(column.values) > 1:
-        values = numbers(column)
-        if values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
-            found.append(f"counts the rows from {values[0]:.0f}; declare it ignore if it is an index")
-    if code is not None and planned.distinct:
-        encoded = ((shifted(column, code.offset) - code.mean) / code.std).astype(np.float32)
-        left = len(np.unique(encoded[~np.isnan(encoded)]))
-        if left < planned.distinct and column.type is not ColumnType.TEXT:
-            found.append(f"float32 can tell {left:,} of its {planned.distinct:,} distinct values apart")
-    return found
-
-
 def _range(column: Column, planned: Planned) -> str:
     if planned.distinct == 0:
         return ""
     if column.type in ORDERED:
         found = pc.min_max(column.values).as_py()
+        if column.type is ColumnType.TIME:
+            return " .. ".join(_times(found["min"], found["max"]))
         return f"{_value(found['min'])} .. {_value(found['max'])}"
     if planned.role == "ignore":
         return ""
@@ -170,13 +177,21 @@ def _range(column: Column, planned: Planned) -> str:
     return ", ".join(_cut(name, 12) for name in names[:3]) + more
 
 
+def _times(*moments: datetime) -> list[str]:
+    """Return times no longer than they have to be: dates where all are midnights, minutes where all are whole ones."""
+    parts = {(at.second or at.microsecond, at.hour or at.minute) for at in moments}
+    if parts == {(0, 0)}:
+        return [f"{at:%Y-%m-%d}" for at in moments]
+    return [at.isoformat(" ", "auto" if any(second for second, _ in parts) else "minutes") for at in moments]
+
+
 def _value(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _align(rows: list[tuple[str, ...]]) -> list[str]:
     """Return rows as lines of aligned cells; a cell that is too long for its column is cut, the last gets the rest."""
-    most = (24, 8, 11, 9, 9, 24, WIDTH)
+    most = (24, 8, 11, 9, 9, 36, WIDTH)
     right = (3, 4)
     widths = [
         min(limit, max(len(row[index]) for row in rows)) for index, limit in zip(range(len(rows[0])), most, strict=True)
@@ -190,6 +205,10 @@ def _align(rows: list[tuple[str, ...]]) -> list[str]:
         ]
         lines.append("  " + "  ".join(placed).rstrip())
     return lines
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(printable(line), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _cut(text: str, width: int) -> str:

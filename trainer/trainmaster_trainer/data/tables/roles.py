@@ -16,6 +16,8 @@ from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.table import ColumnSpec, Missing, Role
 from trainmaster_api.spec.task import Task
 
+from trainmaster_trainer.data.sentences import first_of
+
 from .accepted import ACCEPTED, check_cells, check_target
 from .cells import Problems, is_missing, is_number_text, shown
 from .table import Column, ColumnType, Table
@@ -74,7 +76,7 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
     if len(groups) > 1:
         problems.say(f"data.columns: {_quoted(groups)} have the role group; at most one column can have it")
     if len(found) == len(planned) and not problems and not any(each.is_feature for each in found):
-        reasons = "; ".join(f"{each.column.name}: {each.why}" for each in found[:10] if each.role == "ignore")
+        reasons = first_of([f"{each.column.name}: {each.why}" for each in found if each.role == "ignore"])
         problems.say(
             f"{table.shown} has no column to predict from ({reasons or 'the target is its only column'}); "
             "declare roles in data.columns"
@@ -117,7 +119,8 @@ def _check_names(table: Table, data: Data, problems: Problems) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [each for each in known if each.casefold() == name.strip().casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1)
     return repr(name) + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
@@ -219,9 +222,10 @@ def infer(column: Column, nulls: int, distinct: int) -> tuple[Role, str]:
         return "numeric", f"{numeric:,} of its {values:,} values are numbers"
     most = min(MOST_INFERRED, max(FEW, values // ROWS_PER_CATEGORY))
     if distinct > most or 2 * distinct > values:
+        alike = ", each a number in quotes or with leading zeros" if numeric == values else ""
         return "ignore", (
-            f"text with {distinct:,} distinct values in {values:,} rows, too many for categories; "
-            "declare categorical to use it"
+            f"text with {distinct:,} distinct values in {values:,} rows{alike}, too many for categories; "
+            f"declare {'numeric or ' if alike else ''}categorical to use it"
         )
     return "categorical", f"text with {distinct:,} distinct values"
 

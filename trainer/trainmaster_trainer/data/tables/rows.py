@@ -48,9 +48,11 @@ class TableRows(FittedRows):
 
     encoder: Encoder
     report: Report
+    categories: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
         self.table, self.normalize, self._own = table, data.normalize, own
+        self._is_index = data.categories == "index"
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
@@ -122,7 +124,8 @@ class TableRows(FittedRows):
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize)
+        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize, is_index=self._is_index)
+        self.categories = self.encoder.categories
         kept = self.kept if len(self.kept) < len(self.table) else None
         self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
         self.shape, self.features = tuple(self.x.shape[1:]), self.encoder.features

@@ -16,13 +16,16 @@ import pyarrow as pa
 import pyarrow.csv
 from trainmaster_api.spec.data import Data
 
+from trainmaster_trainer.data.sentences import MOST_NAMED
 from trainmaster_trainer.errors import DataError
 
 from .dialect import HEAD, Dialect, dialect, encoding_of, names_of
-from .problems import MOST, Problems
+from .problems import Problems
 from .records import BadRecordError, Block, blocks
 
 CHUNK = 16 << 20
+PACKED_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, OSError, pa.ArrowInvalid)
+"""What `chunks_of` raises for a file that is damaged, or isn't compressed as its name says."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -81,7 +84,7 @@ class TextReader:
         """
         where = f"{self.shown}: {name}" if is_one_of_many else self.shown
         try:
-            chunks = _chunks(name, content)
+            chunks = chunks_of(name, content)
             first = next(chunks, b"")
             encoding, mark = encoding_of(first, self.data.csv.encoding, where)
             text = _utf8(chain([first[mark:]], chunks), encoding)
@@ -98,7 +101,7 @@ class TextReader:
             record = f"row {error.record}" if error.record else "the header"
             hint = ". It is compressed with gzip: name it .csv.gz" if content.startswith(_GZIP) else ""
             raise DataError(f"{where}: {record} {error.what}{hint}") from None
-        except (gzip.BadGzipFile, EOFError, zlib.error, OSError, pa.ArrowInvalid) as error:
+        except PACKED_ERRORS as error:
             raise DataError(f"{where}: can't be decompressed: {error}") from None
 
     def _rows(self, name: str, text: Iterable[bytes], encoding: str, prefix: str) -> TextPart | None:
@@ -116,9 +119,9 @@ class TextReader:
                 names = names_of(bytes(body[: block.head]), used.delimiter, used.quote)
                 widths, body, first_line = widths[1:], body[block.head :], block.second_line
             bad = np.flatnonzero(widths != len(names))
-            for row in bad[:MOST]:
+            for row in bad[:MOST_NAMED]:
                 self.problems.add(f"{prefix}row {rows + row + 1} has {_fields(widths[row])}, the header {len(names)}")
-            self.problems.more(max(0, len(bad) - MOST))
+            self.problems.more(max(0, len(bad) - MOST_NAMED))
             rows += len(widths)
             if len(widths) and not self.problems.count:
                 tables.append(self._parse(block, pa.py_buffer(body), names, len(widths)))
@@ -163,7 +166,7 @@ def _parsed(
     )  # fmt: skip
 
 
-def _chunks(name: str, content: bytes) -> Iterator[bytes]:
+def chunks_of(name: str, content: bytes) -> Iterator[bytes]:
     """Yield the decompressed bytes of a file."""
     raw: IO[bytes] | Any = io.BytesIO(content)
     if name.lower().endswith(".gz"):

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainmaster_trainer.data.sentences import MOST_NAMED
+
 from .dialect import INTEGER, number
-from .problems import MOST, Problems
+from .problems import Problems
 from .table import ARROW, Column, ColumnType
 from .times import looks_like_time, times_of
 
@@ -45,9 +47,13 @@ class _Text:
         return [int(row) for row in rows[picked]]
 
     def shown(self, row: int) -> str:
+        """Return a cell with its place for a message."""
+        return f"{self.where(row)} {self.cell(row)}"
+
+    def cell(self, row: int) -> str:
         """Return a cell for a message."""
         value = str(self.values[row].as_py())
-        return f"{self.where(row)} {value if len(value) <= 40 else value[:37] + '...'!r}"
+        return repr(value if len(value) <= 40 else value[:37] + "...")
 
     def spread(self, values: pa.Array | pa.ChunkedArray, kind: ColumnType) -> pa.ChunkedArray:
         """Return values of `cells` as a column, with the nulls between them."""
@@ -93,6 +99,18 @@ def typed(name: str, values: pa.ChunkedArray, decimal: str, where: Where, proble
     return Column(name, ColumnType.TEXT, values, notes)
 
 
+def text_or_times(name: str, values: pa.ChunkedArray, where: Where, problems: Problems) -> Column:
+    """Return a column of a format that has numbers and booleans but no times: times if all of its cells are."""
+    text = _Text(name, values, values.drop_null() if values.null_count else values, where)
+    notes: tuple[str, ...] = ()
+    if looks_like_time(text.cells):
+        times = _times(text, problems)
+        if isinstance(times, Column):
+            return times
+        notes = times
+    return Column(name, ColumnType.TEXT, values, notes)
+
+
 def _boolean(text: _Text) -> Column | None:
     if str(text.cells[0].as_py()).lower() not in {"true", "false"}:
         return None
@@ -124,9 +142,9 @@ def _number(text: _Text, decimal: str, problems: Problems) -> Column:
     found = cells.cast(pa.float64())
     beyond = pc.and_(pc.is_inf(found), pc.match_substring_regex(cells, "[0-9]"))
     if pc.any(beyond).as_py():
-        for row in text.rows(beyond, MOST):
-            problems.add(f"{text.shown(row)}, column {text.name}: is beyond what a 64-bit float holds")
-        problems.more(max(0, pc.sum(beyond).as_py() - MOST))
+        for row in text.rows(beyond, MOST_NAMED):
+            problems.add(f"{text.where(row)}, column {text.name}: {text.cell(row)} is beyond what a 64-bit float holds")
+        problems.more(max(0, pc.sum(beyond).as_py() - MOST_NAMED))
     inexact = inexact_integers(cells.filter(is_integer))
     if all_integers and inexact:
         words = f"text, because {inexact:,} integers are beyond 64 bits and would be rounded"

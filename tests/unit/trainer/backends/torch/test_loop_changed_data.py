@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,20 @@ def test_fingerprint_is_stored_before_the_first_step(tmp_path: Path, monkeypatch
     (stored,) = found
     assert stored is not None
     assert Fingerprint.model_validate_json(stored).size == len(HEAD) + 200 * len(ROWS[0])
+
+
+def test_fingerprint_is_reported_once_accepted(stopped: Path) -> None:
+    stored = run_store(job_of(), stopped).get(FINGERPRINT)
+    assert stored is not None
+    recording = Recording(stop_at=6)
+    train(job_of(), stopped, attempt=2, recording=recording)
+    (resumed,) = [report for report in recording.reports if report.kind is ReportKind.RESUMED]
+    assert resumed.fingerprint == json.loads(stored)["digest"][:12] != ""
+    write(stopped, ROWS[1:])
+    refused = Recording()
+    with pytest.raises(DataChanged):
+        train(job_of(), stopped, attempt=3, recording=refused)
+    assert not [report for report in refused.reports if report.fingerprint]
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,51 @@ def test_a_truncated_image_is_refused_when_it_is_decoded() -> None:
     assert read_header(content, GREY) == Header(is_animated=False, is_transparent=False)
     with pytest.raises(UnreadableError, match="truncated"):
         decode(content, GREY)
+
+
+# -- other ratios -----------------------------------------------------------------------------------------------------
+WIDE = np.arange(32, dtype=np.uint8).reshape(4, 8) * 8
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_resize_crop_keeps_the_middle(deep: bool) -> None:
+    """Nothing is scaled here, so that the pixels are those of the file."""
+    look = Look((4, 4), 1, (255, 255, 255), None, "crop")
+    found = decode(encoded(Image.fromarray(WIDE.astype(np.uint16) * 257 if deep else WIDE)), look)[0]
+    assert np.allclose(found * 255 if deep else found, WIDE[:, 2:6], atol=1e-4)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_resize_pad_shows_the_background(deep: bool) -> None:
+    look = Look((8, 8), 1, (100, 100, 100), None, "pad")
+    found = decode(encoded(Image.fromarray(WIDE.astype(np.uint16) * 257 if deep else WIDE)), look)[0]
+    expected = np.full((8, 8), 100)
+    expected[2:6] = WIDE
+    assert np.allclose(found * 255 if deep else found, expected, atol=1e-4)
+
+
+def test_resize_pad_in_color() -> None:
+    found = decode(encoded(Image.fromarray(WIDE.T)), Look((8, 8), 3, (10, 20, 30), None, "pad"))
+    assert found[:, 0, 0].tolist() == [10, 20, 30]
+    assert np.array_equal(found[:, :, 2:6], np.stack([WIDE.T] * 3))
+
+
+def test_resize_pad_of_a_line() -> None:
+    found = decode(encoded(Image.fromarray(np.zeros((1, 900), dtype=np.uint8))), Look((8, 8), 1, (9,) * 3, None, "pad"))
+    assert sorted(found[0, :, 0].tolist()) == [0] + [9] * 7
+
+
+def test_interpolation_nearest_makes_no_new_values() -> None:
+    image = Image.fromarray(np.array([[0, 255], [255, 0]], dtype=np.uint8))
+    near, smooth = (
+        decode(encoded(image), Look((8, 8), 1, (0, 0, 0), None, "stretch", interpolation))
+        for interpolation in ("nearest", "bicubic")
+    )
+    assert np.array_equal(near[0], np.kron(np.array([[0, 255], [255, 0]]), np.ones((4, 4))))
+    assert len(np.unique(smooth)) > 8
+
+
+def test_interpolation_stays_in_the_range() -> None:
+    image = Image.fromarray(np.array([[0, 65535] * 8] * 16, dtype=np.uint16))
+    found = decode(encoded(image), Look((40, 40), 1, (0, 0, 0), None, "stretch", "lanczos"))
+    assert (float(found.min()), float(found.max())) == (0.0, 1.0)

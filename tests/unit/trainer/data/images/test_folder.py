@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.images.content import FolderContent
 from trainmaster_trainer.data.images.decode import Look
 from trainmaster_trainer.data.images.folder import check_images, list_images
 from trainmaster_trainer.errors import DataError
@@ -61,8 +62,8 @@ def folder(tmp_path: Path) -> Files:
     return Files(Store(str(tmp_path)), "", "pictures")
 
 
-def paths(files: Files) -> list[str]:
-    return sorted(path for path, _ in files.store.list())
+def content(files: Files) -> FolderContent:
+    return FolderContent(files, sorted(path for path, _ in files.store.list()))
 
 
 def test_every_unreadable_file_is_named_at_once(folder: Files) -> None:
@@ -71,22 +72,22 @@ def test_every_unreadable_file_is_named_at_once(folder: Files) -> None:
     (root / "17.png").write_bytes(b"")
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(root / "30.tif")
     with pytest.raises(DataError) as caught:
-        check_images(folder, paths(folder), LOOK, full=False)
+        check_images(content(folder), LOOK, full=False)
     text = str(caught.value)
     assert text.startswith("3 images of 31 can't be read: pictures/a/03.png: unknown image format; pictures/a/17.png:")
     assert "pictures/a/30.tif: a floating-point image" in text
     for number in range(12):
         (root / f"{number:02}.png").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"14 images of 31 can't be read: .*a/09.png: [^;]*; and 4 more\. Replace"):
-        check_images(folder, paths(folder), LOOK, full=False)
+    with pytest.raises(DataError, match=r"14 images of 31 can't be read: .*a/09.png: [^;]* and 4 more\. Replace"):
+        check_images(content(folder), LOOK, full=False)
 
 
 def test_a_full_check_decodes(folder: Files) -> None:
     path = folder.store.root / "a" / "05.png"
     path.write_bytes(path.read_bytes()[:900])
-    assert check_images(folder, paths(folder), LOOK, full=False) == ()
+    assert check_images(content(folder), LOOK, full=False) == ()
     with pytest.raises(DataError, match=r"1 image of 30 can't be read: pictures/a/05.png: .*truncated"):
-        check_images(folder, paths(folder), LOOK, full=True)
+        check_images(content(folder), LOOK, full=True)
 
 
 def test_what_a_viewer_would_hide_is_said(folder: Files) -> None:
@@ -94,7 +95,7 @@ def test_what_a_viewer_would_hide_is_said(folder: Files) -> None:
     frames = [Image.fromarray(np.full((4, 6), value, dtype=np.uint8)) for value in (0, 200)]
     frames[0].save(root / "x.gif", save_all=True, append_images=frames[1:])
     Image.new("RGBA", (4, 4), (1, 2, 3, 0)).save(root / "y.png")
-    assert check_images(folder, paths(folder), LOOK, full=False) == (
+    assert check_images(content(folder), LOOK, full=False) == (
         "1 animation of which only the first frame is used, such as a/x.gif",
         "1 transparent image shown on #ffffff (data.images.background), such as a/y.png",
     )

@@ -43,6 +43,15 @@ def test_categories_are_those_of_the_train_split_and_another() -> None:
     assert rows.x[[0, 1, 59]].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
 
 
+def test_categories_as_numbers_begin_with_all_others() -> None:
+    values: list[Any] = ["b", "a", None, "a"] * 10 + ["z"] * 20
+    rows = fitted({"n": (ColumnType.NUMBER, [float(i % 7) for i in range(60)]), "c": (ColumnType.TEXT, values)},
+                  missing="impute", categories="index")  # fmt: skip
+    assert rows.features == ["n", "c"]
+    assert rows.x[[0, 1, 2, 59], 1].tolist() == [2, 1, 3, 0]
+    assert rows.categories == ((1, 4),)
+
+
 def test_impute_is_the_median_of_the_train_split() -> None:
     values: list[Any] = [float(i) for i in range(60)]
     values[50] = None
@@ -90,3 +99,14 @@ def test_report_fits_its_width_and_says_what_is_left_out() -> None:
     assert max(map(len, text.splitlines())) <= 100
     assert "left out: one: has one value only, 3" in text
     assert json.loads(json.dumps(rows.report.wire()))["rows"] == 60
+
+
+def test_value_that_a_network_would_overflow_on_is_refused_with_its_row() -> None:
+    """Within float32 as it is, and in no row of the train split."""
+    values = [float(i % 7) for i in range(60)]
+    values[55] = 3e38
+    with pytest.raises(DataError, match=r"row 56, column a: 3e\+38 is too far from the values of the train split"):
+        fitted({"a": (ColumnType.NUMBER, values)})
+    assert fitted({"a": (ColumnType.NUMBER, values)}, normalize=False).x[55, 0] == np.float32(3e38)
+    values[55] = 1e9
+    fitted({"a": (ColumnType.NUMBER, values)})

@@ -64,6 +64,26 @@ def test_package_predicts_raw_rows_as_the_run_did(tmp_path: Path) -> None:
     assert accuracy == result.test_metrics["test/accuracy"]
 
 
+def test_mlp_embeds_categories_and_the_package_knows_them(tmp_path: Path) -> None:
+    write(tmp_path, people())
+    data = job(categories="index").spec.training.data.wire()
+    optimizer = {"name": "adamw", "lr": 0.03}
+    asked = small_job(
+        {"spec.training.data": data, "spec.training.optimizer": optimizer, "spec.training.loop.duration": "10ep"}
+    )
+    result = train(asked, tmp_path)
+    assert result.test_metrics["test/accuracy"] > 0.8
+    model = load_package(run_store(asked, tmp_path))
+    new = people(seed=1, count=60)
+    write(tmp_path, {"city": [*new["city"][:59], "Kyiv"], "age": new["age"]}, "new.csv")
+    predicted = model.predict_table(table_of(tmp_path, "new.csv"))
+    true = [model.labels.index(str(label)) for label in new["label"]]
+    assert (predicted.numpy() == true).mean() > 0.8
+    embedding = model.model.get_submodule("0.tables.0").get_parameter("weight")
+    assert embedding[0].abs().max() == 0, "a city that the train split doesn't have adds nothing"
+    assert (embedding[1:].abs().amax(dim=1) > 0).all()
+
+
 def test_package_takes_other_columns_and_refuses_missing_ones(tmp_path: Path) -> None:
     write(tmp_path, people())
     train(job(), tmp_path)

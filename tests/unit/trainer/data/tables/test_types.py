@@ -158,7 +158,7 @@ def test_integer_among_fractions_that_is_rounded_is_said() -> None:
 
 def test_number_beyond_float64_is_refused_by_row() -> None:
     with pytest.raises(
-        DataError, match=r"row 2 '1e999', column c: is beyond what a 64-bit float holds; row 4 '-1e400'"
+        DataError, match=r"row 2, column c: '1e999' is beyond what a 64-bit float holds; row 4, column c: '-1e400'"
     ):
         text("1", "1e999", None, "-1e400", "inf")
 

@@ -1,0 +1,103 @@
+"""Rows of images, decoded when first needed; the pixels are kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from trainmaster_api.spec.data import Data
+
+from trainmaster_trainer.data.draws import seeded
+from trainmaster_trainer.data.order import Indices
+from trainmaster_trainer.data.sample import BYTE
+from trainmaster_trainer.errors import DataError
+
+from .content import Content
+from .decode import Look, Pixels, UnreadableError, decode
+from .transforms import Augmentation, centre
+
+CACHE_BYTES = 512 * 2**20
+
+
+class ImageRows:
+    """Images read on demand; their pixels are cached, up to CACHE_BYTES.
+
+    Args:
+        content: The files.
+        targets: int64 classes, or float64 numbers.
+        labels: Names of the classes; empty for numbers.
+        spec: `spec.training.data`.
+    """
+
+    features: list[str]
+    is_decoded = True  # worth processes of their own, by default
+    notes: tuple[str, ...] = ()
+    """What is worth knowing before the first step, a sentence each."""
+
+    def __init__(self, content: Content, targets: Tensor, labels: list[str], spec: Data) -> None:
+        self.content, self.targets, self.labels, self.features = content, targets, labels, []
+        self.shape: tuple[int, ...] = (spec.channels, spec.image_size, spec.image_size)
+        self._look = Look.of(spec)
+        self._augment = Augmentation(spec.images.augment, spec.image_size)
+        self.statistics = spec.images.normalize.values if spec.images.normalize else None
+        self.is_remote = content.is_remote
+        self._cache: dict[int, Pixels] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @property
+    def row_classes(self) -> Indices | None:
+        """Return the class of each image; None for numbers."""
+        return None if self.targets.is_floating_point() else self.targets.numpy()
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return pixels scaled to 0..1."""
+        x = stack([torch.from_numpy(self._pixels(int(index))) for index in indices])
+        x = centre(x, self.shape[-1])
+        return x.float() / BYTE if x.dtype == torch.uint8 else x, self.targets[torch.from_numpy(indices)]
+
+    def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return augmented pixels: uint8, or float32 of 0..1 if one of the images has more than 8 bits per channel.
+
+        A row's pixels depend on (seed, epoch, row): not on the other rows, nor on the process.
+
+        Args:
+            indices: Rows of the train split.
+            seed: `loop.seed`.
+            epoch: From 0.
+        """
+        pixels = []
+        with seeded(seed, epoch) as seed_row:
+            for index in indices:
+                found = torch.from_numpy(self._pixels(int(index)))
+                seed_row(int(index))
+                pixels.append(self._augment(found))
+        return stack(pixels), self.targets[torch.from_numpy(indices)]
+
+    def _pixels(self, index: int) -> Pixels:
+        found = self._cache.get(index)
+        if found is None:
+            found = self._decode(index)
+            if found.nbytes <= self._room:
+                self._room -= found.nbytes
+                self._cache[index] = found
+        return found
+
+    def _decode(self, index: int) -> Pixels:
+        content = b""
+        try:
+            content = self.content.read(index)
+            return decode(content, self._look)
+        except UnreadableError as error:
+            raise DataError(
+                f"{self.content.where(index)} is not a readable image ({len(content)} bytes: {error}); "
+                "replace or remove it"
+            ) from error
+
+
+def stack(images: list[Tensor]) -> Tensor:
+    """Return images as one batch: uint8, or float32 of 0..1 if one of them is."""
+    if all(one.dtype == torch.uint8 for one in images):
+        return torch.stack(images)
+    return torch.stack([one.float() / BYTE if one.dtype == torch.uint8 else one for one in images])

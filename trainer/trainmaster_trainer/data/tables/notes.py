@@ -1,0 +1,104 @@
+"""What should make a reader of the report look twice at a column: said, and nothing is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow.compute as pc
+
+from trainmaster_trainer.data.sentences import quoted
+from trainmaster_trainer.data.spellings import look_alikes
+
+from .cells import NUMBER_PATTERN, categories, numbers, shifted, shown
+from .codes import Code, DatetimeCode, NumericCode
+from .roles import Planned
+from .table import ColumnType, Table
+
+FAR = 10_000
+"""Times the distance between the quartiles. A value further from the median than this is named."""
+FAR_OF_USUAL = 10
+"""The same for values that often stand for a missing one."""
+USUAL_NUMBERS = (*(10**digits - 1 for digits in range(3, 11)), 2**31 - 1, 2**31)
+USUAL_TIMES = tuple(
+    abs(int(np.datetime64(day, "us").astype(np.int64))) for day in ("1970-01-01", "1900-01-01", "9999-12-31")
+)
+SAMPLED = 100_000  # values that quartiles and spellings are looked for in
+_AROUND_NUMBERS = re.compile(r"[\s$€£¥%'’]|,(?=\d{3}(?!\d))")
+_MINUS = str.maketrans({"\u2212": "-", "\u2013": "-"})
+_NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
+
+
+def notes_on(table: Table, planned: Planned, code: Code | None) -> list[str]:
+    """Return notes on a column: a row number, values that float32 can't tell apart, values far off, odd spellings.
+
+    Args:
+        table: For the places of rows.
+        planned: The column and what becomes of it.
+        code: Its encoding, if it is a feature.
+    """
+    found = [*_counts_rows(planned)]
+    if isinstance(code, NumericCode) and planned.distinct:
+        found += _told_apart(planned, code)
+    if isinstance(code, NumericCode | DatetimeCode) and planned.distinct:
+        found += _far(table, planned)
+    if planned.column.type is ColumnType.TEXT and planned.role in ("categorical", "ignore"):
+        found += _spelled(planned)
+    return found
+
+
+def _counts_rows(planned: Planned) -> Iterator[str]:
+    column = planned.column
+    if planned.is_feature and column.type is ColumnType.INTEGER and planned.distinct == len(column.values) > 1:
+        values = numbers(column)
+        if values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
+            yield f"counts the rows from {values[0]:.0f}; declare it ignore if it is an index"
+
+
+def _told_apart(planned: Planned, code: NumericCode) -> Iterator[str]:
+    encoded = ((shifted(planned.column, code.offset) - code.mean) / code.std).astype(np.float32)
+    left = len(np.unique(encoded[~np.isnan(encoded)]))
+    if left < planned.distinct and planned.column.type is not ColumnType.TEXT:
+        yield f"float32 can tell {left:,} of its {planned.distinct:,} distinct values apart"
+
+
+def _far(table: Table, planned: Planned) -> Iterator[str]:
+    """Yield values that may be words for a missing one, such as -9999 or 1970-01-01, or a slip of the decimal point."""
+    column = planned.column
+    values = numbers(column)
+    lower, median, upper = np.nanpercentile(values[:: max(1, len(values) // SAMPLED)], [25, 50, 75])
+    if not upper > lower:  # at least half of the values are one
+        return
+    distance = np.abs(values - median) / (upper - lower)
+    usual = USUAL_TIMES if column.type is ColumnType.TIME else USUAL_NUMBERS
+    far = np.flatnonzero((distance > FAR) | ((distance > FAR_OF_USUAL) & np.isin(np.abs(values), usual)))
+    if len(far):
+        row = int(far[0])
+        more = f" and {len(far) - 1:,} more" if len(far) > 1 else ""
+        yield (
+            f"{table.where(row)} is {shown(column.values[row].as_py())}{more}, far from all others; "
+            "if that stands for a missing value, leave the cell empty"
+        )
+
+
+def _spelled(planned: Planned) -> Iterator[str]:
+    values = planned.column.values
+    if planned.role == "categorical":
+        names, _ = categories(planned.column)
+        alike = look_alikes(names)
+        if alike:
+            yield f"{_some(alike)} are different categories; write them alike if they are one"
+    else:
+        names = pc.unique(values.slice(0, SAMPLED)).drop_null().to_pylist()
+    bare = [name for name in names if not _NUMBER.match(name) and _NUMBER.match(_stripped(name))]
+    if 2 * len(bare) > len(names):
+        yield f"text such as {shown(bare[0])} is no number; to use it as one, write it without unit and grouping"
+
+
+def _stripped(name: str) -> str:
+    return _AROUND_NUMBERS.sub("", name.translate(_MINUS))
+
+
+def _some(groups: list[tuple[str, ...]]) -> str:
+    return "; ".join(quoted(group) for group in groups[:3]) + ("; ..." if len(groups) > 3 else "")
