@@ -159,6 +159,7 @@ def _becomes(planned: Planned) -> str:
     return {
         "target": "what is predicted",
         "group": "its rows stay together",
+        "weight": "weights the loss; mean 1 over train",
     }.get(planned.role, "not used")
 
 

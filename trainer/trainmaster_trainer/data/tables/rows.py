@@ -17,7 +17,7 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import FittedRows
 from trainmaster_trainer.errors import DataError
 
-from .cells import is_missing
+from .cells import is_missing, numbers
 from .encode import Encoder, encode_target
 from .keys import keys_of
 from .report import Report, make_report
@@ -59,6 +59,9 @@ class TableRows(FittedRows):
         self._time = data.split.column
         y, labels = encode_target(self._target, task)
         super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y[self.kept]), labels, [])
+        weight = next((each.column for each in self.plans if each.role == "weight"), None)
+        if weight is not None:
+            self.weights = torch.from_numpy(numbers(weight)[self.kept])
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
