@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import load, save
@@ -14,10 +15,12 @@ from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.data.checks import Finding
 from trainmaster_trainer.data.sample import Inputs
+from trainmaster_trainer.data.tables.drift import Statistics, compare
 from trainmaster_trainer.data.tables.encode import Encoder
 from trainmaster_trainer.data.tables.table import Table
-from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
 from trainmaster_trainer.storage.store import Store
@@ -36,6 +39,19 @@ def package(store: Store, training: Training, data: Prepared, weights: dict[str,
     return f"{store.uri}/{MODEL}"
 
 
+_NO_STATISTICS = (
+    "the package has no statistics of the train split, because an earlier version wrote it, so new rows can't be "
+    "compared with it; train again, or predict with check off"
+)
+
+Check = Literal["strict", "warn", "off"]
+"""What is done where new rows differ from the train split."""
+
+
+class DriftWarning(UserWarning):
+    """New rows differ from those that a model was trained on, and are predicted all the same."""
+
+
 @dataclass
 class Predictor:
     """A packaged model, ready for new rows."""
@@ -48,23 +64,71 @@ class Predictor:
     target_mean: float
     target_std: float
     encoder: Encoder | None = None
+    statistics: tuple[Statistics, ...] = ()
 
     @torch.no_grad()
-    def predict_table(self, table: Table) -> Tensor:
+    def predict_table(self, table: Table, check: Check = "warn") -> Tensor:
         """Predict from raw rows of a table: class numbers of (n,), or float64 numbers in the target's unit.
 
-        Columns that the model doesn't know are not used.
+        Columns that the model doesn't know are not used. What makes a row impossible to encode is always an error.
+
+        Args:
+            table: The rows.
+            check: What is done where they differ from the train split (`findings`): nothing is predicted, or a
+                DriftWarning says it, or it isn't looked at.
 
         Raises:
             ConfigurationError: The model wasn't trained on a table.
-            DataError: A column is missing or of another kind, or a value can't be used.
+            DataError: A column is missing or of another kind, or a value can't be used; with `strict` also where the
+                rows differ from the train split.
         """
-        if self.encoder is None:
-            raise ConfigurationError("the model was trained on tensors and not on a table; use predict")
-        output = self.model((torch.from_numpy(self.encoder.transform(table)) - self.mean) / self.std)
+        if check not in get_args(Check):
+            raise ConfigurationError(f"check is {check!r}; it can be {', '.join(get_args(Check))}")
+        encoder = self._require_encoder()
+        samples = torch.from_numpy(encoder.transform(table))
+        if check != "off":
+            self._check(encoder, table, is_strict=check == "strict")
+        output = self.model((samples - self.mean) / self.std)
         if self.labels:
             return output.argmax(dim=1)  # type: ignore[no-any-return]
         return output.squeeze(1).double() * self.target_std + self.target_mean  # type: ignore[no-any-return]
+
+    def _check(self, encoder: Encoder, table: Table, *, is_strict: bool) -> None:
+        if is_strict:
+            self._require_statistics()
+        found = compare(encoder, self.statistics, table)
+        words = "; ".join(finding.sentence for finding in found)
+        if not self.statistics:
+            words = _NO_STATISTICS
+        elif found:
+            ways = "1 way" if len(found) == 1 else f"{len(found):,} ways"
+            words = f"{table.shown} differs from the training data in {ways}: {words}"
+        else:
+            return
+        if is_strict:
+            raise DataError(f"{words}. Nothing was predicted; correct the rows, or train on such rows")
+        warnings.warn(words, DriftWarning, stacklevel=4)  # predict_table and its decorator are between
+
+    def findings(self, table: Table) -> list[Finding]:
+        """Return in what raw rows differ from the train split: types, missing values, range, categories, distribution.
+
+        Raises:
+            ConfigurationError: The model wasn't trained on a table, or its package has no statistics.
+            DataError: A column is missing or of another kind, or a value can't be used.
+        """
+        encoder = self._require_encoder()
+        self._require_statistics()
+        encoder.check(table)
+        return compare(encoder, self.statistics, table)
+
+    def _require_statistics(self) -> None:
+        if not self.statistics:
+            raise ConfigurationError(_NO_STATISTICS)
+
+    def _require_encoder(self) -> Encoder:
+        if self.encoder is None:
+            raise ConfigurationError("the model was trained on tensors and not on a table; use predict")
+        return self.encoder
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -119,4 +183,5 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         data["targetMean"],
         data["targetStd"],
         Encoder.read(data["encoder"]) if "encoder" in data else None,
+        tuple(Statistics.read(each) for each in data.get("statistics", ())),
     )

@@ -18,6 +18,7 @@ from trainmaster_trainer.data.prepared import FittedRows
 from trainmaster_trainer.errors import DataError
 
 from .cells import is_missing, numbers
+from .drift import statistics_of
 from .encode import Encoder, encode_target
 from .keys import keys_of
 from .report import Report, make_report
@@ -127,7 +128,8 @@ class TableRows(FittedRows):
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize, is_index=self._is_index)
+        self._train = self.kept[train]
+        self.encoder = Encoder.fit(self.plans, self._train, normalize=self.normalize, is_index=self._is_index)
         self.categories = self.encoder.categories
         kept = self.kept if len(self.kept) < len(self.table) else None
         self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
@@ -135,8 +137,9 @@ class TableRows(FittedRows):
         self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
 
     def description(self) -> dict[str, Any]:
-        """Return what the package and `data.json` say of the table: its columns and their encoding."""
-        return {"table": self.report.wire(), "encoder": self.encoder.wire()}
+        """Return what the package and `data.json` say of the table: its columns, their encoding, the train split."""
+        statistics = [each.wire() for each in statistics_of(self.encoder, self.table, self._train)]
+        return {"table": self.report.wire(), "encoder": self.encoder.wire(), "statistics": statistics}
 
     def summary(self) -> str:
         """Return the report as text."""
