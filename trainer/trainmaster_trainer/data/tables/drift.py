@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trainmaster_trainer.data.checks import Finding
-from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
+from trainmaster_trainer.data.sentences import MOST_NAMED
 
 from .cells import Codes, Floats, categories, is_missing, numbers, shown
 from .codes import CategoricalCode, Code
 from .encode import Encoder
 from .table import Column, ColumnType, Table
+from .unseen import named, unseen
 
 THRESHOLD = 0.2  # of the population stability index, by custom a change that is worth looking at
 LEAST_ROWS = 100  # of the train split and of the new rows
@@ -178,27 +179,6 @@ def _unseen(code: CategoricalCode, column: Column, rows: int) -> Iterator[Findin
     if names:
         words = f"{_of(sum(sizes), rows)} have a category that training didn't have: {named(names, sizes)}"
         yield _finding("unseen", column, words, {"rows": sum(sizes), "categories": names[:MOST_NAMED]})
-
-
-def unseen(known: Sequence[str], names: Sequence[str], found: Codes) -> tuple[list[str], list[int]]:
-    """Return the categories of rows that aren't among the known ones, the most frequent first, and their rows.
-
-    Args:
-        known: Categories of the train split.
-        names: All categories of a column.
-        found: Number of each row's category in `names`; -1: missing.
-    """
-    sizes = np.bincount(found[found >= 0], minlength=len(names))
-    seen = set(known)
-    new = np.array([name not in seen for name in names], dtype=np.bool_)
-    order = np.argsort(-sizes, kind="stable")
-    chosen = [index for index in order.tolist() if new[index] and sizes[index]]
-    return [names[index] for index in chosen], [int(sizes[index]) for index in chosen]
-
-
-def named(names: Sequence[str], sizes: Sequence[int]) -> str:
-    """Return the first categories with their numbers of rows."""
-    return first_of([f"{shown(name)} ({size:,})" for name, size in zip(names, sizes, strict=True)], between=", ")
 
 
 def _drift(known: Statistics, column: Column, rows: int) -> Iterator[Finding]:

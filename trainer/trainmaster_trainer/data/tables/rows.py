@@ -24,6 +24,7 @@ from .keys import keys_of
 from .report import Report, make_report
 from .roles import Planned, plan
 from .table import Table
+from .unseen import unseen_in_splits
 
 
 class TableRows(FittedRows):
@@ -103,7 +104,7 @@ class TableRows(FittedRows):
         return counts[1], counts[2]
 
     def check(self, division: Division) -> tuple[str, ...]:
-        """Return what may give the target away, or makes a split worth less than it looks.
+        """Return what may give the target away, or makes a split worth less than it looks; after `fit`.
 
         Raises:
             DataError: The target is among the features.
@@ -124,7 +125,7 @@ class TableRows(FittedRows):
         refused = [finding.sentence for finding in found if finding.severity == "refuse"]
         if refused:
             raise DataError(f"{self.table.shown}: " + "; ".join(refused))
-        return tuple(finding.sentence for finding in found)
+        return (*(each.sentence for each in found), *unseen_in_splits(self.encoder, self.table, numbered))
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
