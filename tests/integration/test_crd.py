@@ -219,7 +219,7 @@ def test_explain_describes_every_level(plane):
     assert "docs/api.md" in text
     text = plane.kubectl("explain", "trainingjob.spec.training.model")
     assert "The model." in text
-    assert "cnn, mlp, vit; or `package/name` of an installed package" in " ".join(text.split())
+    assert "cnn, mlp, transformer, vit; or `package/name` of an installed package" in " ".join(text.split())
     text = plane.kubectl("explain", "trainingjob.spec.training.optimizer.lr")
     assert "Default: 0.001 (adamw), 0.1 (sgd)." in " ".join(text.split())
     assert "One training run" in plane.kubectl("explain", "tj")

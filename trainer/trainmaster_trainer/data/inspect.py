@@ -17,6 +17,7 @@ from trainmaster_trainer.references import use_folder
 from . import load_data
 from .fingerprint import take
 from .identity import of_dataset
+from .own import IterableRows
 from .prepared import Prepared
 from .sentences import printable
 from .split import SPLITS
@@ -67,8 +68,12 @@ class Inspection:
         """Return what was read, and how."""
         if self.report is not None:
             return tuple(map(printable, self.report.heading()))
+        if isinstance(self.data.rows, IterableRows):
+            length = self.data.rows.length
+            return (f"{self.label}: a stream of {'unknown length' if length is None else f'{length:,} items'}",)
         shape = " x ".join(map(str, self.data.rows.shape))
-        return (f"{self.label}: {len(self.data.rows):,} rows, each of {shape} numbers",)
+        each = f"each of {shape} numbers" if shape else "of several tensors or of different shapes"
+        return (f"{self.label}: {len(self.data.rows):,} rows, {each}",)
 
     def columns(self) -> list[Lines]:
         """Return the cells of the table of columns, the header first; empty for sources that aren't tables."""

@@ -16,7 +16,7 @@ from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
 from trainmaster_trainer.data.checks import Finding
-from trainmaster_trainer.data.sample import Inputs
+from trainmaster_trainer.data.sample import Inputs, Sample, forward
 from trainmaster_trainer.data.tables.drift import Statistics, compare
 from trainmaster_trainer.data.tables.encode import Encoder
 from trainmaster_trainer.data.tables.table import Table
@@ -131,13 +131,19 @@ class Predictor:
         return self.encoder
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Sample) -> Tensor:
         """Predict from unscaled samples of (n, *shape), a table's as they are encoded.
+
+        Args:
+            x: What the rows' `batch` returns: a tensor, or several as a tuple or a dict.
 
         Returns:
             Class numbers of (n,), or numbers in the target's unit.
         """
-        output = self.model((x - self.mean) / self.std)
+        is_scaled = (
+            isinstance(x, Tensor) and x.is_floating_point()
+        )  # tokens, and several tensors, are taken as they are
+        output = forward(self.model, (x - self.mean) / self.std if is_scaled else x)  # type: ignore[operator]
         if self.labels or self.training.task.name == "classification":
             return output.argmax(dim=1)  # type: ignore[no-any-return]
         return output.squeeze(1) * self.target_std + self.target_mean  # type: ignore[no-any-return]

@@ -263,7 +263,11 @@ class Store:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / LOCK).open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                # Closing isn't enough: a process that was forked in between, to make batches, has the file open, too.
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
     def delete(self, *paths: str) -> None:
         """Delete objects; a missing object is not an error."""

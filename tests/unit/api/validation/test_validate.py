@@ -31,7 +31,7 @@ MISTAKES = [
     ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
     (
         {"spec.training.model": {"name": "vti"}},
-        'spec.training.model.name = "vti": unknown model; known are cnn, mlp, vit, or use your own with '
+        'spec.training.model.name = "vti": unknown model; known are cnn, mlp, transformer, vit, or use your own with '
         '`class: "package.module:Name"`; did you mean `vit`?',
     ),
     ({"spec.training.model": {"name": "MLP"}}, "did you mean `mlp`?"),
@@ -43,7 +43,7 @@ MISTAKES = [
     ({"spec.training.model": {"class": "my_pkg.Net"}}, "must be a string such as my_package.module:Name"),
     (
         {"spec.training.model": {"name": None}},
-        "spec.training.model.name: is empty: a string such as cnn, mlp, vit, package/name",
+        "spec.training.model.name: is empty: a string such as cnn, mlp, transformer, vit, package/name",
     ),
     ({"spec.training.model": {"name": "mlp", "args": {"dropout": "x"}}}, 'args.dropout = "x": must be a number of'),
     ({"spec.training.model": {"name": "mlp", "args": {"hidden": [0]}}}, "args.hidden[0] = 0: must be an integer"),
@@ -117,7 +117,7 @@ def test_validate_misspelt_argument_suggestion():
     (line,) = lines(job(VIT, {"spec.training.model.args.dpeth": 2}))
     assert line == "spec.training.model.args.dpeth = 2: unknown field; did you mean `depth`?"
     (line,) = lines(job(VIT, {"spec.training.model.args.zzz": 2}))
-    assert line.endswith("known fields are dim, depth, heads, patch, mlpRatio, dropout")
+    assert line.endswith("known fields are dim, depth, heads, mlpRatio, dropout, patch")
 
 
 def test_validate_problems_of_schema_and_rules_at_once():

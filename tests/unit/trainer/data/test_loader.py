@@ -14,6 +14,7 @@ from torch import Tensor
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.loading import Loading
 from trainmaster_trainer.data.draws import seed_of, seeded
+from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Batch, Loader, Workers
 from trainmaster_trainer.data.order import Indices, Sampler
 from trainmaster_trainer.data.prepared import Prepared, TensorRows
@@ -53,6 +54,16 @@ class Drawn:
             draws = [float(torch.rand(())), float(np.random.random()), random.random()] if epoch >= 0 else [0, 0, 0]
             found.append([row, epoch, *draws])
         return torch.tensor(found), torch.tensor(indices % 2)
+
+
+class Pictures(Drawn):
+    """Rows as images of one channel."""
+
+    shape = (1, 4, 4)  # type: ignore[assignment]
+
+    def _rows(self, indices: Indices, seed_row: object, epoch: int) -> tuple[Tensor, Tensor]:
+        x, y = super()._rows(indices, seed_row, epoch)
+        return x[:, :1, None, None].repeat(1, 1, 4, 4) / ROWS, y
 
 
 def loader(rows: Drawn, workers: int, *, rank: int = 0, world_size: int = 1, micro_batches: int = 1) -> Loader:
@@ -161,6 +172,30 @@ def test_weights_travel_with_their_rows() -> None:
     assert isinstance(batch.x, Tensor)
     assert batch.weight is not None
     assert torch.equal(batch.weight, batch.x[:, 0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mixed_rows_do_not_depend_on_who_makes_them(workers: int) -> None:
+    def batches(rank: int, world_size: int, micro_batches: int) -> tuple[Tensor, Tensor]:
+        numbers = np.arange(ROWS)
+        data = Prepared(Pictures(), numbers[:32], numbers[32:36], numbers[36:], torch.zeros(1), torch.ones(1))
+        data.move(torch.device("cpu"))
+        made = Loader(
+            data, Sampler(data.train, 8, seed=3), 12, seed=3, micro_batches=micro_batches, rank=rank,
+            world_size=world_size, workers=Workers(workers), mix=Mix({"mixup": 0.4, "cutmix": 1.0}, 2),
+        )  # fmt: skip
+        found = [batch for step in range(5) for batch in made.step(step)]
+        made.close()
+        size = 8 // world_size
+        x = together(found).reshape(5, size, -1)
+        return x, torch.cat([batch.y for batch in found]).reshape(5, size, -1)
+
+    x, y = batches(0, 1, 1)
+    assert (y > 0).all(dim=-1).any(), "something is mixed"
+    for world_size, micro_batches in ((1, 4), (2, 1), (4, 2)):
+        parts = [batches(rank, world_size, micro_batches) for rank in range(world_size)]
+        assert torch.equal(torch.cat([part[0] for part in parts], dim=1), x)
+        assert torch.equal(torch.cat([part[1] for part in parts], dim=1), y)
 
 
 def test_rows_in_memory_need_no_process() -> None:

@@ -12,15 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.data import DATA_CALL
 from trainmaster_api.spec.task import Task
 from trainmaster_api.spec.training import Training
-from trainmaster_trainer.data.own import DatasetRows, own_rows
+from trainmaster_trainer.data.own import DatasetRows, rows_of
 from trainmaster_trainer.data.prepared import prepare
 from trainmaster_trainer.data.sample import Inputs
 from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.models import build_model
-from trainmaster_trainer.references import use_folder
+from trainmaster_trainer.references import call, resolve, use_folder
 
 CLASSES = Task.model_validate({"name": "classification", "numClasses": 3})
 NUMBERS = Task.model_validate({"name": "regression"})
@@ -129,7 +129,8 @@ class Blocks:
 def blocks(folder: Path, **args: Any) -> Any:
     (folder / "own_blocks.py").write_text(BLOCKS)
     use_folder(folder)
-    return own_rows(Data.model_validate({"class": "own_blocks:Blocks", "args": args}), CLASSES, folder)
+    target = resolve("own_blocks:Blocks", "data.class")
+    return rows_of(call(target, "data", DATA_CALL, args, offered={"base_dir": folder}), "own_blocks:Blocks", CLASSES)
 
 
 def test_batches_of_the_users_get_what_they_leave_out(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
+import multiprocessing
 import pickle
 import socket
 import threading
@@ -113,6 +115,27 @@ def test_the_lock_is_no_object(tmp_path: Path) -> None:
     store.put_if("p", b"1", None)
     assert (tmp_path / LOCK).exists()
     assert [path for path, _ in store.list()] == ["p"]
+
+
+def test_lock_does_not_stay_with_a_process_that_was_forked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that make batches are forked while another thread saves a checkpoint."""
+    store, idle = Store(str(tmp_path)), multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    read = Store.get_versioned
+
+    def fork_first(self: Store, path: str) -> tuple[bytes, str] | None:
+        idle.start()
+        return read(self, path)
+
+    monkeypatch.setattr(Store, "get_versioned", fork_first)
+    store.put_if("a", b"1", None)
+    try:
+        with (tmp_path / LOCK).open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        idle.kill()
+        idle.join()
 
 
 def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainmaster_api.spec.data import DATA_CALL, Data
+from trainmaster_api.spec.data import DATA_CALL
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.task import Task
 
@@ -27,7 +27,7 @@ __all__ = [
     "Position",
     "Stream",
     "own_data",
-    "own_rows",
+    "rows_of",
 ]
 
 
@@ -51,29 +51,28 @@ def own_data(spec: Spec, base_dir: Path) -> Prepared:
     found = call(target, "data", DATA_CALL, data.args, offered={"base_dir": base_dir})
     if is_iterable(found):  # of a function
         return prepare_iterable(objects, spec)
-    return prepare(_rows(found, data, spec.training.task), spec.training)
+    return prepare(rows_of(found, data.label, spec.training.task), spec.training)
 
 
-def own_rows(data: Data, task: Task, base_dir: Path) -> Rows:
-    """Return the rows of the user's class.
+def rows_of(found: Any, label: str, task: Task) -> Rows:
+    """Return the rows of the user's dataset.
+
+    Args:
+        found: The user's object.
+        label: Its reference, for sentences.
+        task: Whether targets are classes or numbers.
 
     Raises:
-        ConfigurationError: Its arguments don't fit, or it isn't a dataset.
+        ConfigurationError: It isn't a dataset.
         DataError: A row isn't (sample, target).
     """
-    assert data.reference is not None
-    target = resolve(data.reference, "data.class")
-    return _rows(call(target, "data", DATA_CALL, data.args, offered={"base_dir": base_dir}), data, task)
-
-
-def _rows(found: Any, data: Data, task: Task) -> Rows:
     if isinstance(found, TensorRows):
         return found
     if hasattr(found, "batch") and hasattr(found, "shape"):
-        return BatchRows(found, data.label, task)
+        return BatchRows(found, label, task)
     if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
         raise ConfigurationError(
-            f"data.class {data.label}: is no dataset; it needs __len__ and __getitem__, which returns (sample, "
+            f"data.class {label}: is no dataset; it needs __len__ and __getitem__, which returns (sample, "
             "target), or __iter__, which yields them"
         )
-    return DatasetRows(found, data.label, task)
+    return DatasetRows(found, label, task)

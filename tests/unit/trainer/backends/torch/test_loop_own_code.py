@@ -164,6 +164,16 @@ def test_whole_numbers_reach_the_model_as_they_are(root: Path) -> None:
     job = small_job({**RINGS, "spec.training.data": {"class": "own_parts:Tokens", "batchSize": 20},
                       "spec.training.model": {"class": "own_parts:Bag"}})  # fmt: skip
     assert train(job, root).test_metrics["test/accuracy"] == 1.0
+    tokens = torch.tensor([[row, 3, 4] for row in range(3)])
+    assert load_package(run_store(job, root)).predict(tokens).tolist() == [0, 1, 2]
+
+
+def test_collated_rows_reach_the_model_by_their_names(root: Path) -> None:
+    job = small_job({**RINGS, "spec.training.data": {"class": "own_parts:Lengths", "batchSize": 20},
+                      "spec.training.model": {"class": "own_parts:Masked"}})  # fmt: skip
+    assert train(job, root).test_metrics["test/accuracy"] == 1.0
+    batch = {"tokens": torch.tensor([[0, 3, 0], [1, 3, 4]]), "lengths": torch.tensor([2, 3])}
+    assert load_package(run_store(job, root)).predict(batch).tolist() == [0, 1]
 
 
 def test_functions_are_losses_and_schedules(root: Path) -> None:

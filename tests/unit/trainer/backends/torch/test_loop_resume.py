@@ -134,9 +134,9 @@ def test_extended_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     assert (again.outcome, again.step) == (Outcome.COMPLETE, 66)
 
 
-def run_and_kill(root: Path, attempt: int, saves: int, delay: float) -> int:
+def run_and_kill(root: Path, attempt: int, saves: int, delay: float, job: str = "long") -> int:
     """SIGKILL soon after so many checkpoints were committed; return the step that it began with."""
-    command = [sys.executable, "-m", "tests.unit.trainer.backends.torch.killable", str(root), str(attempt)]
+    command = [sys.executable, "-m", "tests.unit.trainer.backends.torch.killable", str(root), str(attempt), job]
     paths = os.pathsep.join([str(ROOT / "crds"), str(ROOT / "trainer"), str(ROOT)])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     began = -1

@@ -15,7 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import IterableDataset
+from trainmaster_api.layout import Fingerprint
 from trainmaster_api.spec.job import Spec
+from trainmaster_trainer.data.inspect import Inspection
 from trainmaster_trainer.data.loader import Workers
 from trainmaster_trainer.data.own import START, IterableRows, Made, Stream
 from trainmaster_trainer.data.own import stream as stream_module
@@ -482,3 +484,9 @@ def test_dataset_of_torch_is_iterable_though_its_base_has_getitem() -> None:
     assert is_iterable(Numbers())
     assert not is_iterable([1])
     assert not is_iterable(torch.utils.data.TensorDataset(torch.zeros(1)))
+
+
+def test_stream_is_shown_as_one() -> None:
+    for target, words in ((Numbers, "a stream of 157 items"), (Stateless, "a stream of unknown length")):
+        shown = Inspection("job", "pkg:Stream", prepare_iterable(objects(target), spec()), Fingerprint(source="x"))
+        assert shown.heading() == (f"pkg:Stream: {words}",)

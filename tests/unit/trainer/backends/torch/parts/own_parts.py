@@ -79,6 +79,32 @@ class Tokens:
         return np.array([index % 3, 3, 4]), index % 3
 
 
+class Lengths(Tokens):
+    """The same with different lengths, padded by batch."""
+
+    vocabulary = 5
+
+    def __getitem__(self, index):
+        return [index % 3, 3, 4, 3][: 1 + index % 4], index % 3
+
+    def collate(self, pairs):
+        lengths = torch.tensor([len(tokens) for tokens, _ in pairs])
+        padded = nn.utils.rnn.pad_sequence([torch.tensor(tokens) for tokens, _ in pairs], batch_first=True)
+        return {"tokens": padded, "lengths": lengths}, torch.tensor([target for _, target in pairs])
+
+
+class Masked(nn.Module):
+    """Mean of the embeddings of what isn't padding."""
+
+    def __init__(self, outputs, vocabulary):
+        super().__init__()
+        self.table, self.last = nn.Embedding(vocabulary, 8), nn.Linear(8, outputs)
+
+    def forward(self, *, tokens, lengths):
+        mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        return self.last((self.table(tokens) * mask[:, :, None]).sum(dim=1) / lengths[:, None])
+
+
 class Bag(nn.Module):
     def __init__(self, outputs, vocabulary=5):
         super().__init__()
