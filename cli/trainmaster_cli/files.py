@@ -48,23 +48,32 @@ def check_file(name: str, *, imports: bool = False) -> list[Checked]:
 
 
 def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
-    """Return a problem if the data's relative path doesn't exist; it is relative to the job's file."""
-    source = job.spec.training.data.source
-    if source is None:
+    """Return a problem for each relative path of the data that doesn't exist; it is relative to the job's file."""
+    data = job.spec.training.data
+    if data.source is None:
         return []
+    sources = {"source": data.source, **data.own_sources}
+    return [
+        Problem(f"spec.training.data.{field}", f"{missing} does not exist", f'"{source}"')
+        for field, source in sources.items()
+        if (missing := _missing(source, folder))
+    ]
+
+
+def _missing(source: str, folder: Path) -> str | None:
+    """Return the file or folder that a source names and that isn't there."""
     kind, _, rest = source.partition(":")
     address = rest if kind == "images" else source
     if kind == "sklearn" or "://" in source or address.startswith("/"):
-        return []
+        return None
     found = folder / address
     what = "file" if kind != "images" or is_archive(address) else "folder"
     if kind != "images" and "*" in address and not found.exists():  # a pattern: its folder must be there
         while "*" in str(found.relative_to(folder)):
             found = found.parent
         what = "folder"
-    if found.is_dir() if what == "folder" else found.exists():  # a table may be a folder of files
-        return []
-    return [Problem("spec.training.data.source", f"{what} {found} does not exist", f'"{source}"')]
+    is_there = found.is_dir() if what == "folder" else found.exists()  # a table may be a folder of files
+    return None if is_there else f"{what} {found}"
 
 
 def _read(name: str) -> str:

@@ -132,7 +132,7 @@ class Fingerprint(Model):
     version: int = 1
     """Version of this format."""
     source: str
-    """`data.source` or `data.class`."""
+    """`data.source` or `data.class`; all sources where splits have their own."""
     digest: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     """SHA-256 over everything below; empty: the data has nothing to be identified by."""
     value: str = ""
@@ -144,6 +144,9 @@ class Fingerprint(Model):
     """Bytes of all files."""
     files: list[DataFile] = []
     """The files by path; empty where there are too many to list."""
+    sources: dict[str, Fingerprint] = {}
+    """Where splits have sources of their own: the fingerprint of each by its field, `source`, `validationSource` and
+    `testSource`. The digest is over theirs, and the files are there."""
 
     @property
     def short(self) -> str:

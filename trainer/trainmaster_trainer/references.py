@@ -99,10 +99,11 @@ def arguments(
     )
     if findings:
         raise ConfigurationError("; ".join(f"{path}.{each.field}: {each.message}" for each in findings))
-    return {**{name: values[name] for name in how.offered if name in values and _names(target, name)}, **given, **args}
+    named = {name: values[name] for name in how.offered if name in values and names_argument(target, name)}
+    return {**named, **given, **args}
 
 
-def _names(target: Callable[..., Any], argument: str) -> bool:
+def names_argument(target: Callable[..., Any], argument: str) -> bool:
     """Return whether a signature has an argument of this name; `**options` is none."""
     try:
         found = inspect.signature(target).parameters.get(argument)

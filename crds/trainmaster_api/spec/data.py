@@ -99,6 +99,11 @@ class Data(Model):
     `images:<folder or s3:// prefix>` with one sub-folder per class, or a .zip, .tar, .tar.gz or .tgz of such a folder.
     A relative path is relative to the TrainingJob's file on a laptop and to the container's working directory in a
     cluster."""
+    validation_source: Source | None = None
+    """Source of the validation split, if it has one of its own: of the same kind as `source`, with the same columns.
+    `source` is then divided into the other splits. Tables and image folders only."""
+    test_source: Source | None = None
+    """Source of the test split, if it has one of its own, as `validationSource`."""
     reference: Reference = None
     """Reference to your own dataset, `package.module:Name`; instead of a source."""
     args: dict[str, Any] = {}
@@ -156,6 +161,16 @@ class Data(Model):
     def label(self) -> str:
         """The source or the class, for messages and logs."""
         return self.source or self.reference or ""
+
+    @property
+    def own_sources(self) -> dict[str, str]:
+        """The sources of single splits by their field: `validationSource`, `testSource`."""
+        found = {"validationSource": self.validation_source, "testSource": self.test_source}
+        return {field: source for field, source in found.items() if source is not None}
+
+    def of_source(self, source: str) -> Data:
+        """Return the same with another source, to read that by the same rules."""
+        return self.model_copy(update={"source": source, "validation_source": None, "test_source": None})
 
     @property
     def sklearn_set(self) -> SklearnSet | None:

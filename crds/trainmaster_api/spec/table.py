@@ -9,7 +9,7 @@ from pydantic import Field
 from trainmaster_api.types import Model
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=253)]
-Role = Literal["numeric", "boolean", "categorical", "datetime", "text", "image", "group", "ignore"]
+Role = Literal["numeric", "boolean", "categorical", "datetime", "text", "image", "group", "weight", "ignore"]
 Missing = Literal["error", "impute", "drop"]
 
 NULL_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")

@@ -30,6 +30,10 @@ def _is_named(data: Data) -> bool:
     return data.source is not None and data.source.startswith(("sklearn:", "images:"))
 
 
+def _is_images(data: Data) -> bool:
+    return (data.source or "").startswith("images:")
+
+
 def _has_no_columns(data: Data) -> bool:
     return _is_named(data) or data.reference is not None
 
@@ -181,6 +185,37 @@ def _split_not_trained(spec: Spec) -> Iterator[Problem]:
         yield Problem(f"{_DATA}.split.column", "must not be the target: a split would lack what the others have")
     elif split.by == "column" and split.column in (data.features or ()):
         yield Problem(f"{_DATA}.features", f"must not contain `{split.column}`, which says the split: remove it")
+
+
+@_check(f"{_DATA}.validationSource", f"{_DATA}.testSource", f"{_DATA}.source", f"{_DATA}.format", f"{_DATA}.split")
+def _own_sources(spec: Spec) -> Iterator[Problem]:
+    """`data.validationSource` and `testSource` must be of the kind of `source` (table, images), and different."""
+    data = spec.training.data
+    seen = {data.source: "source"}
+    for field, own in data.own_sources.items():
+        path, other = f"{_DATA}.{field}", data.of_source(own)
+        if data.source is None or data.sklearn_set is not None:
+            what = "a `class` says all of its rows" if data.source is None else "this set is one"
+            yield Problem(path, f"goes with a `source` that is a table or a folder of images, and {what}: remove it")
+        elif (data.is_table, _is_images(data)) != (other.is_table, _is_images(other)):
+            kind = "a folder of images (`images:<folder>`)" if _is_images(data) else "a table (.csv, .tsv or .parquet)"
+            yield Problem(path, f"must be {kind}, as `source` is")
+        elif "://" in own and not own.startswith(("s3://", "images:s3://")):
+            yield Problem(path, "is read from a path or from s3://; copy the data to one of them")
+        elif data.split.by == "column":
+            yield Problem(path, "can't go with `split.by: column`, which says the split of every row: remove one")
+        elif own in seen:
+            yield Problem(path, f"is the same as `{seen[own]}`: the splits must have different rows")
+        seen.setdefault(own, field)
+
+
+@_check(f"{_DATA}.validationSource", f"{_DATA}.testSource", f"{_DATA}.split")
+def _split_undivided(spec: Spec) -> Iterator[Problem]:
+    """`data.split.by` is not accepted if each split has a source of its own."""
+    data = spec.training.data
+    if len(data.own_sources) == 2 and data.split.by not in (None, "column"):
+        words = "has nothing to divide: `validationSource` and `testSource` are the other two splits; remove it"
+        yield Problem(f"{_DATA}.split.by", words)
 
 
 @_check(f"{_DATA}.dedupe", f"{_DATA}.source")

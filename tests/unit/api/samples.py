@@ -89,6 +89,8 @@ _DATA, _TASK = "spec.training.data", "spec.training.task"
 _SPLIT = f"{_DATA}.split"
 IRIS: Changes = {f"{_DATA}.source": "sklearn:iris"}
 IMAGES: Changes = {f"{_DATA}.source": "images:pictures"}
+OWN_DATA: Changes = {"spec.training.data": {"class": "my_pkg.data:Churn"}}
+BOTH: Changes = {f"{_DATA}.validationSource": "validation.csv", f"{_DATA}.testSource": "test.csv"}
 CNN: Changes = {"spec.training.model": {"name": "cnn"}}
 KAPPA = {"class": "my_pkg.metrics:CohenKappa"}
 SYNC: Changes = {"spec.training.distributed.syncBatchNorm": True}
@@ -204,6 +206,27 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job(TABLE, {_SPLIT: {"by": "column", "column": "part"}, f"{_DATA}.features": ["a", "part"]}),
             job(TABLE, {_SPLIT: {"by": "column", "column": "part"}, f"{_DATA}.features": ["a"]}),
         ),
+    ],
+    "own-sources": [
+        (f"{_DATA}.{key}", job(*changes, {f"{_DATA}.{key}": bad}), job(near, {f"{_DATA}.{key}": good}))
+        for key, bad, changes, near, good in (
+            ("testSource", "test.csv", (), TABLE, "s3://bucket/test.parquet"),
+            ("validationSource", "v.csv", (OWN_DATA,), TABLE, "v.csv"),
+            ("validationSource", "v.csv", (TABLE, {_SPLIT: {"by": "column", "column": "part"}}), TABLE, "v.csv"),
+            ("validationSource", "images:val", (TABLE,), {**IMAGES, **CNN}, "images:val"),
+            ("validationSource", "val", (TABLE,), {**TABLE, f"{_DATA}.format": "csv"}, "val"),
+            ("testSource", "test.csv", (IMAGES, CNN), {**IMAGES, **CNN}, "images:s3://bucket/test"),
+            ("testSource", "gs://bucket/test.csv", (TABLE,), TABLE, "test.csv"),
+            ("testSource", "rows.csv", (TABLE,), TABLE, "other.csv"),
+            ("testSource", "a.csv", (TABLE, {f"{_DATA}.validationSource": "a.csv"}), TABLE, "a.csv"),
+        )
+    ],
+    "split-undivided": [
+        (
+            f"{_SPLIT}.by",
+            job(TABLE, BOTH, {f"{_SPLIT}.by": "random"}),
+            job(TABLE, {f"{_DATA}.testSource": "test.csv", f"{_SPLIT}.by": "random"}),
+        )
     ],
     "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
     "text": [

@@ -10,7 +10,7 @@ from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.registry import Registry
 
-from .sources.base import Request
+from .sources.base import Request, address_of
 
 if TYPE_CHECKING:  # both import torch, and `trainmaster run` compares the data's fingerprint without it
     from .prepared import Prepared, Rows
@@ -22,7 +22,7 @@ TABLE = "table"
 
 
 def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepared:
-    """Read the job's source and split it.
+    """Read the job's sources and split them.
 
     Args:
         job: The resolved job.
@@ -40,11 +40,16 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
     data = training.data
     if data.source is None:
         return own_data(job.spec, base_dir)
-    name, _, address = data.source.partition(":")
-    if data.is_table:
-        name, address = TABLE, data.source
-    request = Request(address, data, training.task, job.spec.storage, base_dir, env)
-    return prepare(SOURCES.get(name, "data.source")(request), training)
+    name = TABLE if data.is_table else data.source.partition(":")[0]
+    build = SOURCES.get(name, "data.source")
+    request = Request(address_of(data), data, training.task, job.spec.storage, base_dir, env)
+    if data.is_table or not data.own_sources:
+        return prepare(build(request), training)
+    from .joined import JoinedRows
+
+    every = request.every()
+    fields = ("source", "validationSource", "testSource")
+    return prepare(JoinedRows([build(every[field]) if field in every else None for field in fields]), training)
 
 
 def __getattr__(name: str) -> Any:

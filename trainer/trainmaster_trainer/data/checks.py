@@ -106,7 +106,7 @@ def check(
     found += _groups(asked)
     found += _said_splits(asked)
     if is_classification:
-        found += _missing_classes(asked)
+        found += missing_classes(*asked.classes(), division)
     return found
 
 
@@ -290,18 +290,19 @@ def _duplicates(asked: _Checked) -> Iterator[Finding]:
         return
     ids = row_ids([asked.target, *asked.features], len(asked.table))
     train, validation, test = asked.division.parts
+    or_group = "" if asked.division.by == "sources" else ", or use data.split.by: group"
     leaked = copies(ids, train, np.concatenate([validation, test]))
     if len(leaked.rows):
         words = (
             f"{_count(leaked)} of train {_are(leaked)} of validation or test ({_pairs(asked, leaked)}): the scores "
-            "will be too good. Set data.dedupe: true to remove them from train, or use data.split.by: group"
+            f"will be too good. Set data.dedupe: true to remove them from train{or_group}"
         )
         yield Finding("warn", words, _leak(leaked, "train"))
     shared = copies(ids, validation, test)
     if len(shared.rows):
         words = (
             f"{_count(shared)} of validation {_are(shared)} of test ({_pairs(asked, shared)}): the test isn't "
-            "independent of the choice of the checkpoint. Remove the copies from the data, or use data.split.by: group"
+            f"independent of the choice of the checkpoint. Remove the copies from the data{or_group}"
         )
         yield Finding("warn", words, _leak(shared, "validation"))
 
@@ -339,10 +340,13 @@ def _groups(asked: _Checked) -> Iterator[Finding]:
         return
     names = pc.unique(column.values)
     some = [str(names[int(index)].as_py()) for index in split_groups[:MOST_EXAMPLES]]
+    remedy = "Move each group into one source"
+    if asked.division.by != "sources":
+        remedy = f"Set data.split.by: group; where a split has a source of its own, {remedy[0].lower()}{remedy[1:]}"
     words = (
         f"{len(split_groups):,} of {seen.shape[1]:,} groups of `{asked.group}` are in more than one split "
         f"({', '.join(some)}{', ...' if len(split_groups) > len(some) else ''}): the model is tested on groups that it "
-        "has seen. Set data.split.by: group; where files of their own are the splits, move each group into one file"
+        f"has seen. {remedy}"
     )
     yield Finding("warn", words, {"kind": "group", "column": asked.group, "groups": len(split_groups)})
 
@@ -368,11 +372,16 @@ def _said_splits(asked: _Checked) -> Iterator[Finding]:
         yield Finding("warn", sentence, {"kind": "split-column", "column": column.name})
 
 
-def _missing_classes(asked: _Checked) -> Iterator[Finding]:
-    """Yield for each split the classes that it lacks."""
-    codes, names = asked.classes()
+def missing_classes(codes: npt.NDArray[np.int64], names: Sequence[str | None], division: Division) -> Iterator[Finding]:
+    """Yield for each split the classes that it lacks.
+
+    Args:
+        codes: Class of each row as its position in `names`.
+        names: Names of the classes; None: rows without a class.
+        division: The split.
+    """
     sizes = np.bincount(codes, minlength=len(names))
-    for name, rows in zip(SPLITS, asked.division.parts, strict=True):
+    for name, rows in zip(SPLITS, division.parts, strict=True):
         present = np.zeros(len(names), bool)
         present[codes[rows]] = True
         lacking = [index for index in np.flatnonzero(~present & (sizes > 0)).tolist() if names[index] is not None]
@@ -380,9 +389,7 @@ def _missing_classes(asked: _Checked) -> Iterator[Finding]:
             continue
         some = first_of([f"`{names[index]}` ({sizes[index]:,} rows)" for index in lacking], between=", ")
         why = "can't be learned" if name == "train" else "don't count in its metrics"
-        words = (
-            f"the {name} split has no row of class {some}: they {why}. Set data.split.by: stratified, or add "
-            "rows of them"
-        )
+        remedy = "Add" if division.by == "sources" else "Set data.split.by: stratified, or add"
+        words = f"the {name} split has no row of class {some}: they {why}. {remedy} rows of them"
         details = {"kind": "missing-class", "split": name, "classes": [names[index] for index in lacking]}
         yield Finding("warn", words, details)

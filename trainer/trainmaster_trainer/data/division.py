@@ -50,7 +50,7 @@ class Division:
     """Row numbers of the three splits, each in random order.
 
     Attributes:
-        by: What the split went by.
+        by: What the split went by; `sources`: each split has its own.
         said: What the user is told, a sentence each.
         warnings: Those of `said` that differ from what was asked.
     """
@@ -80,6 +80,8 @@ def divide(split: Split, keys: Keys) -> Division:
         DataError: The values can't be divided into the splits that have a share.
     """
     own = keys.rows - keys.validation_rows - keys.test_rows
+    if keys.validation_rows and keys.test_rows:
+        return _undivided(split, keys, own)
     shares = _shares(split, keys)
     inner = replace(
         keys,
@@ -101,7 +103,7 @@ def divide(split: Split, keys: Keys) -> Division:
     said.insert(0, f"split {_WORDS[by].format(column=split.column)}: {amounts}")
     if by not in ("random", "column"):
         warnings += _missed(by, counts, shares)
-    validation, test = np.split(np.arange(own, keys.rows, dtype=np.int64), [keys.validation_rows])
+    validation, test = _of_sources(split, keys, own)
     for name, rows in (("validation", validation), ("test", test)):
         if len(rows):
             said.append(f"the {name} split is data.{name}Source: {len(rows):,} rows")
@@ -113,6 +115,20 @@ def divide(split: Split, keys: Keys) -> Division:
         (*said, *warnings),
         tuple(warnings),
     )
+
+
+def _undivided(split: Split, keys: Keys, own: int) -> Division:
+    """Return the split where each has a source of its own."""
+    parts = (np.random.default_rng([split.seed, own]).permutation(own), *_of_sources(split, keys, own))
+    amounts = ", ".join(f"{name} {len(rows):,} rows" for name, rows in zip(SPLITS, parts, strict=True))
+    return Division(*parts, "sources", (f"split by source: {amounts}",))
+
+
+def _of_sources(split: Split, keys: Keys, own: int) -> tuple[Indices, Indices]:
+    """Return the rows of `validationSource` and of `testSource`, in random order as those of other splits."""
+    rows = np.split(np.arange(own, keys.rows, dtype=np.int64), [keys.validation_rows])
+    validation, test = (np.random.default_rng([split.seed, len(each)]).permutation(each) for each in rows)
+    return validation, test
 
 
 def rows_for_stratified(shares: Shares) -> int:

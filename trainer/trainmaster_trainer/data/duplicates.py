@@ -87,7 +87,7 @@ def dedupe(division: Division, ids: Indices) -> Division:
         division: The split.
         ids: `row_ids` of the features and the target.
     """
-    leaked = np.zeros(len(ids), bool)
+    leaked = np.zeros(int(ids.max(initial=-1)) + 1, bool)  # ids of rows that have been dropped are left out
     leaked[ids[division.validation]] = True
     leaked[ids[division.test]] = True
     keep = ~leaked[ids[division.train]]

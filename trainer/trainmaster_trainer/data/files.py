@@ -54,20 +54,30 @@ class Files:
         store: Rooted at the directory (for one file: at its parent).
         name: File's name, empty for a directory; for a table also a folder's name or a pattern.
         shown: The address as the user wrote it.
+        field: Where it was written, for messages.
     """
 
     store: Store
     name: str
     shown: str
+    field: str = "source"
 
     @classmethod
     def open(
-        cls, address: str, storage: Storage, base_dir: Path, env: Mapping[str, str], *, is_table: bool = False
+        cls,
+        address: str,
+        storage: Storage,
+        base_dir: Path,
+        env: Mapping[str, str],
+        *,
+        is_table: bool = False,
+        field: str = "source",
     ) -> Files:
         """Open the files at an address of `data.source`; s3:// uses the endpoint and keys of `spec.storage`.
 
         Args:
             address: `data.source`, without the name of the source and its colon.
+            field: `source`, or the field of a single split's source.
             storage: `spec.storage`.
             base_dir: What relative paths are relative to.
             env: Environment with the S3 keys.
@@ -76,7 +86,7 @@ class Files:
         try:  # resolved, because `..` after a symbolic link depends on the file system
             place = parse(address, relative_to=str(base_dir.resolve()))
         except AddressError as error:
-            raise DataError(f'data.source "{address}" {error}') from None
+            raise DataError(f'data.{field} "{address}" {error}') from None
         file_name = PurePosixPath(place.path).name.lower()
         is_packed = is_archive(file_name) and (place.is_s3 or not Path(place.path).is_dir())
         is_file = is_table or file_name.endswith(TABLE_ENDINGS) or is_packed
@@ -86,10 +96,10 @@ class Files:
             folder, name = _fixed(place)
             is_there = not place.is_s3 and Path(folder.path).exists()
         if place.is_s3:
-            return cls(open_store(str(folder), storage.endpoint, storage.region, env), name, address)
+            return cls(open_store(str(folder), storage.endpoint, storage.region, env), name, address, field)
         if not is_there:
-            raise DataError(f"data.source {address}: no such {'file' if is_file else 'folder'} ({place})")
-        return cls(Store(str(folder)), name, address)
+            raise DataError(f"data.{field} {address}: no such {'file' if is_file else 'folder'} ({place})")
+        return cls(Store(str(folder)), name, address, field)
 
     def read(self, name: str | None = None) -> bytes:
         """Return the content of a file; default: the one file of the source.
@@ -100,7 +110,7 @@ class Files:
         path = self.name if name is None else name
         found = self.store.get(path)
         if found is None:
-            raise DataError(f"data.source {self.shown}: no such file: {path}")
+            raise DataError(f"data.{self.field} {self.shown}: no such file: {path}")
         return found
 
     def table(self, endings: tuple[str, ...]) -> Found:
@@ -135,11 +145,11 @@ class Files:
         packed = [path for path in foreign if any(f"{ending}." in path.lower() for ending in endings)]
         if packed:
             raise DataError(
-                f"data.source {self.shown}: {packed[0]} can't be read: text may be compressed as .gz or .zst"
+                f"data.{self.field} {self.shown}: {packed[0]} can't be read: text may be compressed as .gz or .zst"
             )
         if not names:
             others = f" (there are {', '.join((hidden + foreign)[:3])})" if hidden or foreign else ""
-            raise DataError(f"data.source {self.shown}: no file that ends in {' or '.join(endings)}{others}")
+            raise DataError(f"data.{self.field} {self.shown}: no file that ends in {' or '.join(endings)}{others}")
         return Found(tuple(names), root, tuple(hidden), tuple(foreign))
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainmaster_api.layout import DataFile, Fingerprint, Lines
-from trainmaster_api.spec.data import TABLE_ENDINGS
+from trainmaster_api.spec.data import TABLE_ENDINGS, Data
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.storage import Storage
 
 from trainmaster_trainer.storage.store import Stat, Store
 
@@ -36,6 +37,7 @@ HASHED_FILES = 10_000
 LISTED_FILES = 100_000
 BLOCKS = 256  # of lines in a text file: with fewer lines each is a block, so a change is named by its line
 
+_NONE = Fingerprint(source="", digest=hashlib.sha256().hexdigest())  # of a source that isn't there: no files
 _SMALL = 4 * 2**20  # files up to this size are read by several threads at once
 _THREADS = 16
 _TEXT = (".csv", ".tsv", ".txt", ".jsonl")
@@ -57,26 +59,57 @@ def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Finger
     Raises:
         DataError: There is no such source.
     """
-    source = job.spec.training.data.source
+    data, storage = job.spec.training.data, job.spec.storage
+    if not data.own_sources:
+        return _of_source("source", data, storage, base_dir, env, known)
+    before = _by_field(known) if known else {}
+    found = {
+        field: _of_source(field, data.of_source(source), storage, base_dir, env, before.get(field))
+        for field, source in {"source": data.label, **data.own_sources}.items()
+    }
+    digests = "".join(f"{field} {each.digest}\n" for field, each in found.items())
+    return Fingerprint(
+        source=", ".join(each.source for each in found.values()),
+        digest=hashlib.sha256(digests.encode()).hexdigest() if all(each.digest for each in found.values()) else "",
+        count=sum(each.count for each in found.values()),
+        size=sum(each.size for each in found.values()),
+        sources=found,
+    )
+
+
+def _of_source(
+    field: str, data: Data, storage: Storage, base_dir: Path, env: Mapping[str, str], known: Fingerprint | None
+) -> Fingerprint:
+    """Return the fingerprint of one source.
+
+    Args:
+        field: The field that it is of.
+        data: `spec.training.data`, with this source as `source`.
+        storage: `spec.storage`.
+        base_dir: What relative paths are relative to.
+        env: Environment with the S3 keys.
+        known: What to compare it with.
+    """
+    source = data.source
     if source is None:
-        return Fingerprint(source=job.spec.training.data.label)
+        return Fingerprint(source=data.label)
     kind, _, name = source.partition(":")
     if kind == "sklearn":
         return of_value(source, f"scikit-learn {version('scikit-learn')}, {name}")
     is_images = kind == "images"
-    if not is_images and not job.spec.training.data.is_table:  # a source of another package
+    if not is_images and not data.is_table:  # a source of another package
         return Fingerprint(source=source)
     if is_images:
-        files = Files.open(name, job.spec.storage, base_dir, env)
+        files = Files.open(name, storage, base_dir, env, field=field)
         return _of_files(source, files.store, objects(files, IMAGE_ENDINGS), known)
-    files = Files.open(source, job.spec.storage, base_dir, env, is_table=True)
-    start = f".{job.spec.training.data.table_format}"
+    files = Files.open(source, storage, base_dir, env, is_table=True, field=field)
+    start = f".{data.table_format}"
     names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(start))).names
     found = [stat for stat in map(files.store.stat, names) if stat is not None]
     table = _of_files(source, files.store, found, known)
-    if job.spec.training.data.image_column is None:
+    if data.image_column is None:
         return table
-    return _with_images(table, files, job, base_dir, env, known)
+    return _with_images(table, files, data, storage, base_dir, env, known)
 
 
 def of_value(source: str, value: str) -> Fingerprint:
@@ -110,6 +143,13 @@ def what_changed(old: Fingerprint, new: Fingerprint) -> list[str]:
     """
     if not old.digest or old.digest == new.digest:
         return []
+    if old.sources or new.sources:
+        parts = _by_field(old), _by_field(new)
+        return [
+            f"data.{field} {change}"
+            for field in dict.fromkeys([*parts[0], *parts[1]])
+            for change in what_changed(*(part.get(field, _NONE) for part in parts))
+        ]
     if old.value or not new.digest:
         return [f"{new.source}: {new.value or 'no fingerprint'}, before {old.value or old.short}"]
     if old.count != len(old.files) or new.count != len(new.files):  # too many to list
@@ -132,6 +172,11 @@ def what_changed(old: Fingerprint, new: Fingerprint) -> list[str]:
             changes[path] = f"renamed, before {origin}"
     changes |= {path: f"removed ({_amount(file)})" for path, file in removed.items()}
     return [f"{path}: {change}" for path, change in sorted(changes.items())]
+
+
+def _by_field(found: Fingerprint) -> dict[str, Fingerprint]:
+    """Return the fingerprints of the sources by field."""
+    return found.sources or {"source": found}
 
 
 def shown(changes: list[str], most: int = MOST_NAMED) -> list[str]:
@@ -172,7 +217,8 @@ class _Named:
 def _with_images(
     table: Fingerprint,
     files: Files,
-    job: TrainingJob,
+    data: Data,
+    storage: Storage,
     base_dir: Path,
     env: Mapping[str, str],
     known: Fingerprint | None,
@@ -182,11 +228,10 @@ def _with_images(
     from .tables.read import read_table
     from .tables.table import ColumnType
 
-    data = job.spec.training.data
     cells = image_cells(read_table(files, data), str(data.image_column))
     if cells is None or cells.type is not ColumnType.TEXT:
         return table
-    place = Place.of(files, data, job.spec.storage, base_dir, env)
+    place = Place.of(files, data, storage, base_dir, env)
     named = _Named(place, place.files.store.is_s3)
     paths = sorted(path for path in cells.values.unique().to_pylist() if path)
     images = _of_files(table.source, named, named.stats(paths), known)

@@ -21,6 +21,7 @@ from .order import Indices
 from .sample import BYTE, Inputs, Sample, apply
 from .sentences import first_of, quoted
 from .spellings import look_alikes
+from .split import SPLITS
 
 STATISTICS_ROWS = 256  # rows whose decoding is cheap enough to happen before the first step
 STATISTICS_VALUES = 2**22  # numbers that are looked at together
@@ -52,6 +53,9 @@ class TensorRows:
     """Rows that fit into memory."""
 
     notes: tuple[str, ...] = ()
+    weights: Tensor | None = None
+    """Weight of each row in the loss, of (n,): finite and at least 0. `prepare` divides them by their mean over the
+    train split, which makes them float32. None: all rows count alike."""
 
     def __init__(self, x: Tensor, y: Tensor, labels: list[str], features: list[str]) -> None:
         self.x, self.y, self.labels, self.features = x, y, labels, features
@@ -203,6 +207,11 @@ class Prepared:
         return Inputs(tuple(self.rows.shape), vocabulary, categories)
 
     @property
+    def has_weights(self) -> bool:
+        """Whether rows have weights in the loss."""
+        return getattr(self.rows, "weights", None) is not None
+
+    @property
     def is_on_device(self) -> bool:
         """Whether every row is on the device, scaled: a batch is then two index operations."""
         return bool(self._on_device)
@@ -289,7 +298,9 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         division = rows.divide(spec)
     if division is None:
         _require_undivided(spec)
-        division = divide(spec.split, Keys(len(rows), classes, rows.labels))
+        own = [getattr(rows, name, 0) for name in ("validation_rows", "test_rows")]
+        keys = Keys(len(rows), classes, rows.labels, validation_rows=own[0], test_rows=own[1])
+        division = divide(spec.split, keys)
     _require_rows(division, len(rows), spec)
     if isinstance(rows, FittedRows):
         rows.fit(division.train)
@@ -299,11 +310,7 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         mean=torch.zeros(1),
         std=torch.ones(1),
         said=division.said,
-        warnings=(
-            *division.warnings,
-            *_alike(rows.labels),
-            *(rows.check(division) if isinstance(rows, Checked) else ()),
-        ),
+        warnings=(*division.warnings, *_alike(rows.labels), *_checked(rows, division, classes)),
         notes=rows.notes,
     )
     if spec.sampling == "balanced":
@@ -319,8 +326,39 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
         found.validation, found.test = (
             part[np.argsort(rows.lengths[part], kind="stable")] for part in (found.validation, found.test)
         )
+    _scale_weights(rows, division)
     measure(found, normalize=spec.normalize)
     return found
+
+
+def _scale_weights(rows: Rows, division: Division) -> None:
+    """Divide the weights by their mean over the train split: the learning rate means what it means without weights.
+
+    Raises:
+        DataError: Those of a split are all 0.
+    """
+    weights: Tensor | None = getattr(rows, "weights", None)
+    if weights is None:
+        return
+    means = [float(weights[torch.from_numpy(part)].double().mean()) for part in division.parts]
+    zero = [name for name, mean in zip(SPLITS, means, strict=True) if not mean]
+    if zero:
+        raise DataError(
+            f"the weights of the {' and '.join(zero)} split are all 0, so its loss is undefined; correct them, or the "
+            "split (data.split)"
+        )
+    rows.weights = (weights.double() / means[0]).float()  # type: ignore[attr-defined]  # optional in the protocol
+
+
+def _checked(rows: Rows, division: Division, classes: Indices | None) -> tuple[str, ...]:
+    """Return warnings about a split; of rows without columns, the classes that it lacks."""
+    if isinstance(rows, Checked):
+        return rows.check(division)
+    if classes is None:
+        return ()
+    from .checks import missing_classes
+
+    return tuple(finding.sentence for finding in missing_classes(classes, rows.labels, division))
 
 
 def _alike(labels: list[str]) -> list[str]:

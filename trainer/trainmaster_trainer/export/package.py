@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
+from trainmaster_trainer.data.checks import Finding
 from trainmaster_trainer.data.sample import Inputs, Sample, forward
+from trainmaster_trainer.data.tables.drift import Statistics, compare
 from trainmaster_trainer.data.tables.encode import Encoder
 from trainmaster_trainer.data.tables.table import Table
 from trainmaster_trainer.data.text.encode import TextEncoder
 from trainmaster_trainer.data.text.rows import TOKENIZER
 from trainmaster_trainer.data.text.tokens import Tokens
-from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
 from trainmaster_trainer.storage.store import Store
@@ -45,6 +48,19 @@ def package(store: Store, training: Training, data: Prepared, weights: dict[str,
     return f"{store.uri}/{MODEL}"
 
 
+_NO_STATISTICS = (
+    "the package has no statistics of the train split, because an earlier version wrote it, so new rows can't be "
+    "compared with it; train again, or predict with check off"
+)
+
+Check = Literal["strict", "warn", "off"]
+"""What is done where new rows differ from the train split."""
+
+
+class DriftWarning(UserWarning):
+    """New rows differ from those that a model was trained on, and are predicted all the same."""
+
+
 @dataclass
 class Predictor:
     """A packaged model, ready for new rows."""
@@ -57,23 +73,36 @@ class Predictor:
     target_mean: float
     target_std: float
     encoder: Encoder | TextEncoder | None = None
+    statistics: tuple[Statistics, ...] = ()
     outputs: int = 1
 
     @torch.no_grad()
-    def predict_table(self, table: Table) -> Tensor:
+    def predict_table(self, table: Table, check: Check = "warn") -> Tensor:
         """Predict from raw rows of a table: class numbers of (n,), or float64 numbers in the target's unit.
 
-        Columns that the model doesn't know are not used.
+        Columns that the model doesn't know are not used. What makes a row impossible to encode is always an error.
+
+        Args:
+            table: The rows.
+            check: What is done where they differ from the train split (`findings`): nothing is predicted, or a
+                DriftWarning says it, or it isn't looked at.
 
         Raises:
             ConfigurationError: The model wasn't trained on a table.
-            DataError: A column is missing or of another kind, or a value can't be used.
+            DataError: A column is missing or of another kind, or a value can't be used; with `strict` also where the
+                rows differ from the train split.
         """
-        if self.encoder is None:
-            raise ConfigurationError("the model was trained on tensors and not on a table; use predict")
+        if check not in get_args(Check):
+            raise ConfigurationError(f"check is {check!r}; it can be {', '.join(get_args(Check))}")
         if isinstance(self.encoder, TextEncoder):
+            if check == "strict":
+                raise ConfigurationError("texts have no statistics to be compared with; set check to warn or off")
             return self._decoded(self._of_tokens(self.encoder.transform(table).tokens))
-        return self._decoded(self.model((torch.from_numpy(self.encoder.transform(table)) - self.mean) / self.std))
+        encoder = self._require_encoder()
+        samples = torch.from_numpy(encoder.transform(table))
+        if check != "off":
+            self._check(encoder, table, is_strict=check == "strict")
+        return self._decoded(self.model((samples - self.mean) / self.std))
 
     @torch.no_grad()
     def predict_images(self, images: Sequence[bytes | Path]) -> Tensor:
@@ -125,6 +154,43 @@ class Predictor:
         if self.labels:
             return output.argmax(dim=1)
         return output.squeeze(1).double() * self.target_std + self.target_mean
+
+    def _check(self, encoder: Encoder, table: Table, *, is_strict: bool) -> None:
+        if is_strict:
+            self._require_statistics()
+        found = compare(encoder, self.statistics, table)
+        words = "; ".join(finding.sentence for finding in found)
+        if not self.statistics:
+            words = _NO_STATISTICS
+        elif found:
+            ways = "1 way" if len(found) == 1 else f"{len(found):,} ways"
+            words = f"{table.shown} differs from the training data in {ways}: {words}"
+        else:
+            return
+        if is_strict:
+            raise DataError(f"{words}. Nothing was predicted; correct the rows, or train on such rows")
+        warnings.warn(words, DriftWarning, stacklevel=4)  # predict_table and its decorator are between
+
+    def findings(self, table: Table) -> list[Finding]:
+        """Return in what raw rows differ from the train split: types, missing values, range, categories, distribution.
+
+        Raises:
+            ConfigurationError: The model wasn't trained on a table, or its package has no statistics.
+            DataError: A column is missing or of another kind, or a value can't be used.
+        """
+        encoder = self._require_encoder()
+        self._require_statistics()
+        encoder.check(table)
+        return compare(encoder, self.statistics, table)
+
+    def _require_statistics(self) -> None:
+        if not self.statistics:
+            raise ConfigurationError(_NO_STATISTICS)
+
+    def _require_encoder(self) -> Encoder:
+        if not isinstance(self.encoder, Encoder):
+            raise ConfigurationError("the model was trained on tensors or texts and not on a table; use predict")
+        return self.encoder
 
     @torch.no_grad()
     def predict(self, x: Sample) -> Tensor:
@@ -185,6 +251,7 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         data["targetMean"],
         data["targetStd"],
         _encoder(data, store),
+        tuple(Statistics.read(each) for each in data.get("statistics", ())),
         data["outputs"],
     )
 

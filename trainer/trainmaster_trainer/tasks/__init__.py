@@ -8,6 +8,7 @@ from trainmaster_api.spec.task import METRICS, MetricPart
 from trainmaster_api.spec.task import Loss as LossPart
 from trainmaster_api.spec.task import Task as TaskSpec
 
+from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import resolve
 from trainmaster_trainer.registry import Registry
 
@@ -24,16 +25,17 @@ LOSSES: Registry[Callable[[LossPart], Loss]] = Registry("loss", f"{__name__}.los
 METRICS_BY_NAME: Registry[Callable[[Kind], Metric]] = Registry("metric", f"{__name__}.metrics", "trainmaster.metrics")
 
 
-def build_task(spec: TaskSpec, classes: int, unit: Unit | None = None) -> Task:
+def build_task(spec: TaskSpec, classes: int, unit: Unit | None = None, *, has_weights: bool = False) -> Task:
     """Return the task of a specification.
 
     Args:
         spec: What was asked.
         classes: Number of classes that the data names; used where the spec gives none.
         unit: What the target was standardised with.
+        has_weights: Whether rows have weights, which the loss has to take.
 
     Raises:
-        ConfigurationError: A name or a reference leads nowhere, or its arguments don't fit.
+        ConfigurationError: A name or a reference leads nowhere, its arguments don't fit, or the loss takes no weights.
     """
     kind = KINDS.get(spec.name, "task.name")(spec, classes, unit or Unit())
     # those that every task of this kind has come first, so that a job's own metric can't take their place
@@ -42,9 +44,14 @@ def build_task(spec: TaskSpec, classes: int, unit: Unit | None = None) -> Task:
     for index, part in enumerate(spec.metrics):
         if part.key not in parts:
             parts[part.key], paths[part.key] = part, f"task.metrics[{index}]"
-    return Task(
-        kind, _loss(spec.loss_or_default), {key: _metric(part, key, paths[key], kind) for key, part in parts.items()}
-    )
+    loss = _loss(spec.loss_or_default)
+    if has_weights and not loss.takes_weights:
+        raise ConfigurationError(
+            f"task.loss {spec.loss_or_default.label}: rows have weights (role weight in data.columns, or `weights` of "
+            "the dataset), and its signature doesn't name `weight`. Add an argument `weight=None`, a tensor of "
+            "(batch,), and return the mean of weight times loss; or remove the weights"
+        )
+    return Task(kind, loss, {key: _metric(part, key, paths[key], kind) for key, part in parts.items()})
 
 
 def _loss(part: LossPart) -> Loss:

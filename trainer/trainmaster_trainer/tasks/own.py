@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainmaster_api.spec.part import Part
 
 from trainmaster_trainer.errors import ConfigurationError
-from trainmaster_trainer.references import arguments, call
+from trainmaster_trainer.references import arguments, call, names_argument
 
 from .base import Kind
 from .losses.base import Loss
@@ -85,12 +85,14 @@ def metric_factory(target: Any, part: Part, name: str, path: str, kind: Kind) ->
 def own_loss(target: Any, part: Part, path: str) -> Loss:
     """Return the user's loss: a class whose objects are callable, or a function, (output, target) -> mean.
 
+    With an argument `weight` it gets the weights of the rows, if they have any.
+
     Raises:
         ConfigurationError: Its arguments don't fit, or it has parameters, which nothing would train.
     """
     if not inspect.isclass(target):
         function = partial(target, **arguments(target, path, part.FAMILY.call, part.args))
-        return Loss(function, function)
+        return Loss(function, function, _takes_weights(target) and "weight" not in part.args)
     found = call(target, path, part.FAMILY.call, part.args)
     if not callable(found):
         raise ConfigurationError(f"{path} {part.label}: its instances can't be called with (output, target)")
@@ -99,4 +101,14 @@ def own_loss(target: Any, part: Part, path: str) -> Loss:
             f"{path} {part.label}: has its own parameters, which are neither trained nor synchronized between workers; "
             "move them into the model"
         )
-    return Loss(found, found)
+    return Loss(found, found, _takes_weights(found.forward if isinstance(found, nn.Module) else found))
+
+
+def _takes_weights(function: Callable[..., Any]) -> bool:
+    """Return whether a loss takes the weights of rows: its signature names `weight`, and it isn't one of torch's own.
+
+    There `weight` is another thing: weights of classes in `cross_entropy`, and a mean over the weights in `mse_loss`.
+    """
+    if str(getattr(function, "__module__", "")).partition(".")[0] == "torch":
+        return False
+    return names_argument(function, "weight")

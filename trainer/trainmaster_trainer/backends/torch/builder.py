@@ -162,7 +162,8 @@ def build(context: Context) -> Setup:
     if fingerprint is not None and training.data.source is None:
         fingerprint = identity.of_dataset(fingerprint, getattr(data.rows, "dataset", data.rows))
     data.move(context.device)
-    task = build_task(training.task, len(data.rows.labels), Unit(data.target_mean, data.target_std))
+    unit = Unit(data.target_mean, data.target_std)
+    task = build_task(training.task, len(data.rows.labels), unit, has_weights=data.has_weights)
     if task.loss.module is not None:
         task.loss.module.to(context.device)
 

@@ -42,7 +42,7 @@ def evaluate(
     at_once = max(1, min(MOST_ROWS, MOST_VALUES // math.prod(shape))) if shape else loader.micro_batch
     for batch in loader.evaluation(mine[start : start + at_once] for start in range(0, len(mine), at_once)):
         output = forward(model, batch.x)
-        loss.update(output, batch.y)
+        loss.update(output, batch.y, batch.weight)
         predicted, true = task.kind.decode(output, batch.y)
         for metric in metrics.values():
             metric.update(predicted, true)

@@ -137,7 +137,7 @@ def loss_of(setup: Setup, output: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return the mean loss of a batch, a scalar."""
     if batch.weight is None:
         return setup.task.loss.training(output, batch.y)
-    return setup.task.loss.training(output, batch.y, weight=batch.weight)  # type: ignore[call-arg]
+    return setup.task.loss.training(output, batch.y, weight=batch.weight)
 
 
 def no_sync(setup: Setup, *, until_last: bool) -> contextlib.AbstractContextManager[None]:

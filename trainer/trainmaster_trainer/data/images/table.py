@@ -35,10 +35,10 @@ class ImageTableRows(SplitTable, ImageRows):
         DataError: A role doesn't fit, or images can't be read: the first ten at once.
     """
 
-    def __init__(self, table: Table, place: Place, data: Data, task: Task) -> None:
+    def __init__(self, table: Table, place: Place, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
         assert data.image_column is not None
         cells = image_cells(table, data.image_column)
-        SplitTable.__init__(self, with_cells(table, cells), data, task)
+        SplitTable.__init__(self, with_cells(table, cells), data, task, own)
         if cells is None:  # its role has said so
             raise DataError(f"{table.shown}: column {data.image_column} has no images")
         content = ColumnContent(table, cells, self.kept, place)

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from trainmaster_trainer.data.images.column import Place
 from trainmaster_trainer.data.prepared import Rows
+from trainmaster_trainer.data.tables.join import join
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.rows import TableRows
+from trainmaster_trainer.errors import ConfigurationError
 
 from .base import Request
 
 
 def build(request: Request) -> Rows:
-    """Return the rows of a table: numbers, tokens where a column has the role text, images where one has that role.
+    """Return the rows of a table: those of `source`, then those of the sources of single splits.
+
+    They are numbers, tokens where a column has the role text, images where one has that role.
 
     Raises:
         DataError: With everything that is wrong with roles, and the first ten cells that can't be used.
     """
-    files, data = request.files(), request.data
-    table = read_table(files, data)
+    data, asked = request.data, request.every()
+    tables = {field: read_table(each.files(), each.data) for field, each in asked.items()}
+    own = tuple(len(tables[field]) if field in tables else 0 for field in ("validationSource", "testSource"))
+    table = join(tables)
     if data.text_columns:
         from trainmaster_trainer.data.text.rows import TextRows  # not for every table: it imports tokenizers
 
-        return TextRows(table, data, request.task)
+        return TextRows(table, data, request.task, own)
     if data.image_column is None:
-        return TableRows(table, data, request.task)
+        return TableRows(table, data, request.task, own)
     from trainmaster_trainer.data.images.table import ImageTableRows  # with torchvision
 
-    place = Place.of(files, data, request.storage, request.base_dir, request.env)
-    return ImageTableRows(table, place, data, request.task)
+    places = [Place.of(each.files(), data, request.storage, request.base_dir, request.env) for each in asked.values()]
+    if len({(place.files.store, place.folder) for place in places}) > 1:
+        raise ConfigurationError(
+            "data.validationSource and data.testSource are in other folders than data.source, and paths of images are "
+            "relative to the folder of their table; set data.images.root"
+        )
+    return ImageTableRows(table, places[0], data, request.task, own)

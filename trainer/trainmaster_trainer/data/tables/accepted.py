@@ -8,7 +8,7 @@ import numpy as np
 from trainmaster_api.spec.table import Missing, Role
 from trainmaster_api.spec.task import Task
 
-from .cells import FLOAT32_MAX, Bools, Problems, is_missing, is_number_text, numbers, shown
+from .cells import FLOAT32_MAX, Bools, Floats, Problems, is_missing, is_number_text, numbers, shown
 from .table import Column, ColumnType
 
 SHOWN_ROWS = 3
@@ -22,6 +22,7 @@ ACCEPTED: dict[Role, tuple[ColumnType, ...]] = {
     "text": (ColumnType.TEXT,),
     "image": (ColumnType.TEXT, ColumnType.BYTES),  # paths, or files
     "group": (ColumnType.TEXT, *_NUMBERS, ColumnType.BOOLEAN, ColumnType.TIME),
+    "weight": _NUMBERS,
     "ignore": tuple(ColumnType),
 }
 FILL = "correct the cells, or set data.missing (or data.columns.<name>.missing) to impute or drop"
@@ -47,11 +48,11 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
     Args:
         column: Of a type that the role accepts.
         role: Its role.
-        missing: What is done with missing values; a group must have none.
+        missing: What is done with missing values; a group or weight must have none.
         problems: Gets the cells.
     """
     absent = is_missing(column)
-    if role == "group":
+    if role in ("group", "weight"):
         problems.cells(column, absent, lambda _: "is empty", ROWS)
     elif missing == "error":
         problems.cells(column, absent, lambda _: "is empty", IMAGES if role == "image" else FILL)
@@ -62,13 +63,27 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
             return
     if role == "image":
         return
-    if role != "boolean" and (role == "numeric" or column.type is ColumnType.NUMBER):
+    if role != "boolean" and (role in ("numeric", "weight") or column.type is ColumnType.NUMBER):
         found = numbers(column)
         problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, CORRECT)
+    if role == "weight":
+        _check_weights(column, numbers(column), problems)
     if role == "boolean" and column.type is not ColumnType.BOOLEAN:
         found = numbers(column)
         wrong = ~absent & (found != 0) & (found != 1)
         problems.cells(column, wrong, lambda value: f"{value} is neither 0 nor 1", "declare the column numeric")
+
+
+def _check_weights(column: Column, found: Floats, problems: Problems) -> None:
+    """Find what makes numbers useless as weights of the loss."""
+    problems.cells(
+        column, found < 0, lambda value: f"{value} is negative, and a weight is 0 or more", "correct the weights"
+    )
+    if not (found > 0).any():
+        problems.say(
+            f"column {column.name!r} has the role weight and is 0 in every row: nothing would be trained; correct it, "
+            "or declare it ignore in data.columns"
+        )
 
 
 def check_target(column: Column, task: Task, distinct: int, problems: Problems) -> None:

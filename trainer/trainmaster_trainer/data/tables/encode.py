@@ -76,6 +76,15 @@ class Encoder:
         Raises:
             DataError: A column is missing or of another kind, or a value can't be used; the first ten at once.
         """
+        self.check(table)
+        return self.matrix(table)
+
+    def check(self, table: Table) -> None:
+        """Check that new rows can be encoded.
+
+        Raises:
+            DataError: A column is missing or of another kind, or a value can't be used; the first ten at once.
+        """
         problems = Problems(table)
         absent = [code.name for code in self.codes if code.name not in table.names]
         if absent:
@@ -86,7 +95,6 @@ class Encoder:
             if code.name in table.names:
                 self._check(code, table.column(code.name), problems)
         problems.check()
-        return self.matrix(table)
 
     def matrix(self, table: Table, kept: Codes | None = None) -> Out:
         """Return the features of rows whose cells have been checked.

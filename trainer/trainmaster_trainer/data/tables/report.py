@@ -186,6 +186,7 @@ def _becomes(planned: Planned) -> str:
         "target": "what is predicted",
         "image": "pixels",
         "group": "its rows stay together",
+        "weight": "weights the loss; mean 1 over train",
     }.get(planned.role, "not used")
 
 

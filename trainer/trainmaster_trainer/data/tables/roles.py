@@ -75,9 +75,10 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
     columns = sorted(table.columns, key=lambda column: order.get(column.name, len(order)))
     planned = [_plan_column(column, data, problems) for column in columns]
     found = [each for each in planned if each is not None]
-    groups = [each.column.name for each in found if each.role == "group"]
-    if len(groups) > 1:
-        problems.say(f"data.columns: {_quoted(groups)} have the role group; at most one column can have it")
+    for only in ("group", "weight"):
+        named = [each.column.name for each in found if each.role == only]
+        if len(named) > 1:
+            problems.say(f"data.columns: {_quoted(named)} have the role {only}; at most one column can have it")
     if len(found) == len(planned) and not problems and not any(each.is_feature for each in found):
         reasons = first_of([f"{each.column.name}: {each.why}" for each in found if each.role == "ignore"])
         problems.say(

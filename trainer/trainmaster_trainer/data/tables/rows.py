@@ -17,12 +17,14 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import FittedRows, TensorRows
 from trainmaster_trainer.errors import DataError
 
-from .cells import is_missing
+from .cells import is_missing, numbers
+from .drift import statistics_of
 from .encode import Encoder, encode_target
 from .keys import keys_of
 from .report import Report, make_report
 from .roles import Planned, plan
 from .table import Table
+from .unseen import unseen_in_splits
 
 
 class SplitTable:
@@ -32,6 +34,8 @@ class SplitTable:
         table: As it was read.
         data: `spec.training.data`.
         task: Whether targets are classes or numbers.
+        own: How many of the last rows are the validation split, and how many after them the test split, because they
+            come from sources of their own.
 
     Attributes:
         plans: What becomes of each column.
@@ -44,14 +48,16 @@ class SplitTable:
         DataError: A role doesn't fit, a cell can't be used, or no row is left.
     """
 
-    def __init__(self, table: Table, data: Data, task: Task) -> None:
-        self.table = table
+    def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
+        self.table, self._own = table, own
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
         self._time = data.split.column
         y, self.labels = encode_target(self._target, task)
         self.y = torch.from_numpy(y[self.kept])
+        weight = next((each.column for each in self.plans if each.role == "weight"), None)
+        self.weights = None if weight is None else torch.from_numpy(numbers(weight)[self.kept])
 
     @property
     def row_classes(self) -> Indices | None:
@@ -60,8 +66,9 @@ class SplitTable:
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
-        keys = keys_of(self.table, data)
+        keys = keys_of(self.table, data, validation_rows=self._own[0], test_rows=self._own[1])
         values = None if keys.values is None else keys.values[self.kept]
+        validation_rows, test_rows = self._own_rows()
         keys = replace(
             keys,
             rows=len(self.kept),
@@ -69,6 +76,8 @@ class SplitTable:
             class_names=self.labels,
             values=values,
             where=lambda row: self.table.where(int(self.kept[row])),
+            validation_rows=validation_rows,
+            test_rows=test_rows,
         )
         found = divide(data.split, keys)
         if not data.dedupe:
@@ -76,14 +85,30 @@ class SplitTable:
         columns = [self._target, *(each.column for each in self.plans if each.is_feature)]
         return dedupe(found, row_ids(columns, len(self.table))[self.kept])
 
+    def _own_rows(self) -> tuple[int, int]:
+        """Return how many of the rows that stay come from sources of single splits.
+
+        Raises:
+            DataError: Every row of a source is dropped.
+        """
+        ends = np.cumsum([len(self.table) - sum(self._own), *self._own])
+        counts = np.diff(np.searchsorted(self.kept, ends), prepend=0).tolist()
+        fields = ("source", "validationSource", "testSource")
+        for field, rows, left in zip(fields, (int(ends[0]), *self._own), counts, strict=True):
+            if rows and not left:
+                raise DataError(
+                    f"{self.table.shown}: missing values in {', '.join(self.dropped)} drop all {rows:,} rows of "
+                    f"data.{field}; set missing of some columns to impute, or declare them ignore in data.columns"
+                )
+        return counts[1], counts[2]
+
     def check(self, division: Division) -> tuple[str, ...]:
-        """Return what may give the target away, or makes a split worth less than it looks.
+        """Return what may give the target away, or makes a split worth less than it looks; after `fit`.
 
         Raises:
             DataError: The target is among the features.
         """
-        train, validation, test = (self.kept[part] for part in division.parts)
-        numbered = Division(train, validation, test, division.by)
+        numbered = self._numbered(division)
         features = [each.column.name for each in self.plans if each.is_feature]
         group = next((each for each in self.plans if each.role == "group"), None)
         found = check(
@@ -98,7 +123,12 @@ class SplitTable:
         refused = [finding.sentence for finding in found if finding.severity == "refuse"]
         if refused:
             raise DataError(f"{self.table.shown}: " + "; ".join(refused))
-        return tuple(finding.sentence for finding in found)
+        return tuple(each.sentence for each in found)
+
+    def _numbered(self, division: Division) -> Division:
+        """Return a split in numbers of the table's rows."""
+        train, validation, test = (self.kept[part] for part in division.parts)
+        return Division(train, validation, test, division.by)
 
 
 class PlannedRows(SplitTable, FittedRows):
@@ -125,14 +155,20 @@ class TableRows(TensorRows, PlannedRows):
     report: Report
     categories: tuple[tuple[int, int], ...] = ()
 
-    def __init__(self, table: Table, data: Data, task: Task) -> None:
-        PlannedRows.__init__(self, table, data, task)
+    def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
+        PlannedRows.__init__(self, table, data, task, own)
         self.normalize, self._is_index = data.normalize, data.categories == "index"
         TensorRows.__init__(self, torch.zeros(len(self.kept), 0), self.y, self.labels, [])
 
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return the warnings of every table, and the categories that the train split doesn't have; after `fit`."""
+        unseen = unseen_in_splits(self.encoder, self.table, self._numbered(division))
+        return (*super().check(division), *unseen)
+
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize, is_index=self._is_index)
+        self._train = self.kept[train]
+        self.encoder = Encoder.fit(self.plans, self._train, normalize=self.normalize, is_index=self._is_index)
         self.categories = self.encoder.categories
         kept = self.kept if len(self.kept) < len(self.table) else None
         self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
@@ -140,8 +176,9 @@ class TableRows(TensorRows, PlannedRows):
         self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
 
     def description(self) -> dict[str, Any]:
-        """Return what the package and `data.json` say of the table: its columns and their encoding."""
-        return {"table": self.report.wire(), "encoder": self.encoder.wire()}
+        """Return what the package and `data.json` say of the table: its columns, their encoding, the train split."""
+        statistics = [each.wire() for each in statistics_of(self.encoder, self.table, self._train)]
+        return {"table": self.report.wire(), "encoder": self.encoder.wire(), "statistics": statistics}
 
     def summary(self) -> str:
         """Return the report as text."""

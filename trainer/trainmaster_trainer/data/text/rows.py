@@ -47,8 +47,8 @@ class TextRows(PlannedRows):
     lengths: Indices
     vocabulary: int
 
-    def __init__(self, table: Table, data: Data, task: Task) -> None:
-        super().__init__(table, data, task)
+    def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
+        super().__init__(table, data, task, own)
         self.asked = data.text
         self.shape = (data.text.max_length,)
         self.features = [each.column.name for each in self.plans if each.role == "text"]
