@@ -10,6 +10,7 @@ from pydantic import Field
 from trainmaster_api.address import Source
 from trainmaster_api.types import Model
 
+from .cache import Cache
 from .images import Images
 from .loading import Loading
 from .part import Call, Reference
@@ -134,6 +135,8 @@ class Data(Model):
     rows of small classes are repeated, and rows of large ones wait for a later epoch). Classification only."""
     loading: Loading = Loading()
     """Who makes the samples, and how far ahead."""
+    cache: Cache = Cache()
+    """Where a table that is larger than memory is kept. Tables only."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""

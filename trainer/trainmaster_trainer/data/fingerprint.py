@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -64,13 +64,24 @@ def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Finger
     files = Files.open(source, job.spec.storage, base_dir, env, is_table=True)
     start = f".{job.spec.training.data.table_format}"
     names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(start))).names
-    found = [stat for stat in map(files.store.stat, names) if stat is not None]
-    return _of_files(source, files.store, found, known)
+    return of_table(files, names, known)
 
 
 def of_value(source: str, value: str) -> Fingerprint:
     """Return the fingerprint of data that is identified by a word and not by files."""
     return Fingerprint(source=source, value=value, digest=hashlib.sha256(value.encode()).hexdigest())
+
+
+def of_table(files: Files, names: Sequence[str], known: Fingerprint | None = None) -> Fingerprint:
+    """Return the fingerprint of the files of a table.
+
+    Args:
+        files: The source's.
+        names: Those that are read.
+        known: As for `take`.
+    """
+    found = [stat for stat in map(files.store.stat, names) if stat is not None]
+    return _of_files(files.shown, files.store, found, known)
 
 
 def objects(files: Files, endings: tuple[str, ...] = ()) -> list[Stat]:

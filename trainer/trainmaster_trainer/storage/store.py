@@ -159,6 +159,24 @@ class Store:
 
         return self._patiently(f"reading {path}", read)
 
+    def get_range(self, path: str, start: int, length: int) -> bytes | None:
+        """Return bytes of an object, None if it doesn't exist; an outage is waited out for each range.
+
+        Args:
+            path: Of the object.
+            start: The first byte.
+            length: How many; less where the object ends before.
+        """
+
+        def read() -> bytes | None:
+            try:
+                return bytes(obstore.get_range(self._client(), path, start=start, length=length))
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return None
+
+        return self._patiently(f"reading {path}", read, length)
+
     def directories(self, prefix: str) -> list[str]:
         """Return the names of the directories directly under a directory; on disk also of empty ones."""
 
