@@ -46,23 +46,29 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
         missing: What is done with missing values; a group must have none.
         problems: Gets the cells.
     """
-    absent = is_missing(column)
-    if role == "group":
-        problems.cells(column, absent, lambda _: "is empty", ROWS)
-    elif missing == "error":
-        problems.cells(column, absent, lambda _: "is empty", FILL)
+    if role == "group" or missing == "error":
+        for start, piece in column.pieces():
+            words = ROWS if role == "group" else FILL
+            problems.cells(piece, is_missing(piece), lambda _: "is empty", words, start=start)
     if role == "numeric" and column.type is ColumnType.TEXT:
-        wrong = ~is_number_text(column) & ~absent
-        problems.cells(column, wrong, not_finite, WORDS)
-        if wrong.any():
+        are_numbers = True
+        for start, piece in column.pieces():
+            wrong = ~is_number_text(piece) & ~is_missing(piece)
+            problems.cells(piece, wrong, not_finite, WORDS, start=start)
+            are_numbers = are_numbers and not wrong.any()
+        if not are_numbers:
             return
     if role != "boolean" and (role == "numeric" or column.type is ColumnType.NUMBER):
-        found = numbers(column)
-        problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, CORRECT)
+        for start, piece in column.pieces():
+            wrong = ~is_missing(piece) & ~(np.abs(numbers(piece)) <= FLOAT32_MAX)
+            problems.cells(piece, wrong, not_finite, CORRECT, start=start)
     if role == "boolean" and column.type is not ColumnType.BOOLEAN:
-        found = numbers(column)
-        wrong = ~absent & (found != 0) & (found != 1)
-        problems.cells(column, wrong, lambda value: f"{value} is neither 0 nor 1", "declare the column numeric")
+        for start, piece in column.pieces():
+            found = numbers(piece)
+            wrong = ~is_missing(piece) & (found != 0) & (found != 1)
+            problems.cells(
+                piece, wrong, lambda value: f"{value} is neither 0 nor 1", "declare the column numeric", start=start
+            )
 
 
 def check_target(column: Column, task: Task, distinct: int, problems: Problems) -> None:

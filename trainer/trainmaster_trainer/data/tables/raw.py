@@ -71,8 +71,8 @@ class Raw:
                 self._read_parquet(number, name)
             self._commit()
             batches = self._batches()
-            tables = dict(zip(self._inner_names(), self._tables(batches), strict=True))
-            whole = {name: pa.concat_tables(tables) for name, tables in tables.items()}
+            by_name = zip(self._inner_names(), self._tables(batches), strict=True)
+            whole = {name: pa.concat_tables(tables) for name, tables in by_name}
             return draft_parquet(self._files.shown, whole, left_out), batches
         reader = TextReader(self._files.shown, self._data, kind, Problems(self._files.shown))
         if self._state["dialect"] is not None:
@@ -230,11 +230,10 @@ def _dialect_of(reader: TextReader) -> dict[str, Any] | None:
 
 def _rows_of(metadata: pq.FileMetaData) -> int:
     """Return how many rows of a Parquet file are about BATCH bytes."""
-    groups = range(metadata.num_row_groups)
-    size = max(sum(metadata.row_group(group).total_byte_size for group in groups), 8 * metadata.num_columns)
-    return max(
-        1024, min(MOST_ROWS, BATCH * metadata.num_rows // max(1, size, 8 * metadata.num_columns * metadata.num_rows))
-    )
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    size = max(1, size, 8 * metadata.num_columns * metadata.num_rows)  # of dictionaries is more made than they take
+    rows: int = BATCH * metadata.num_rows // size
+    return max(1024, min(MOST_ROWS, rows))
 
 
 def _decoded(table: pa.Table) -> pa.Table:

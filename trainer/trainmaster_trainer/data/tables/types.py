@@ -80,7 +80,7 @@ class _Text:
 
     def find(self, test: Callable[[pa.Array], pa.Array | np.ndarray], most: int, *, are: bool = True) -> _Matches:
         """Return the cells that a test is true of, or false."""
-        count, rows = 0, []
+        count, rows = 0, list[int]()
         for index in range(len(self.chunks)):
             mask = np.asarray(test(self.cells(index)))
             picked = np.flatnonzero(mask if are else ~mask)

@@ -132,6 +132,7 @@ def test_ten_rows_are_named_and_the_others_counted(tmp_path: Path) -> None:
 
 def test_row_numbers_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "CHUNK", 7)
+    monkeypatch.setattr(raw, "TEXT_BLOCK", 7)
     rows = [f'{row},"x\r\n{row}" , {row / 2}' for row in range(100)]
     found = of(tmp_path, "a,b,c\r\n" + "\r\n\r\n".join(rows))
     assert cells(found)["b"] == [f"x\r\n{row}" for row in range(100)]
