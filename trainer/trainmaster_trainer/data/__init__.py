@@ -21,13 +21,16 @@ SOURCES: Registry[Callable[[Request], Rows]] = Registry("source", f"{__name__}.s
 TABLE = "table"
 
 
-def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepared:
+def load_data(
+    job: TrainingJob, base_dir: Path, env: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> Prepared:
     """Read the job's source and split it.
 
     Args:
         job: The resolved job.
         base_dir: What relative paths are relative to.
         env: Environment with the S3 keys.
+        say: Takes a sentence on what is being done, every few seconds while much is read.
 
     Raises:
         DataError: The source can't be read or doesn't match the specification.
@@ -43,7 +46,7 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
     name, _, address = data.source.partition(":")
     if data.is_table:
         name, address = TABLE, data.source
-    request = Request(address, data, training.task, job.spec.storage, base_dir, env)
+    request = Request(address, data, training.task, job.spec.storage, base_dir, env, say)
     return prepare(SOURCES.get(name, "data.source")(request), training)
 
 

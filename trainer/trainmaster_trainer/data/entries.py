@@ -118,7 +118,7 @@ class Folder:
         with suppress(OSError):
             words = (path / SAID).read_text()
         since = time.monotonic() - began
-        if since > 1:
+        if since > 1 and since % 2 < _POLL_SECONDS:
             self.say(f"waiting for another process that reads {self.shown} into the cache{words and f': {words}'}")
 
     def _unusable(self, error: OSError) -> ConfigurationError:

@@ -50,6 +50,8 @@ class TensorRows:
     """Rows that fit into memory."""
 
     notes: tuple[str, ...] = ()
+    in_memory = True
+    """Whether `x` has the samples; if not, `batch` reads those it needs."""
 
     def __init__(self, x: Tensor, y: Tensor, labels: list[str], features: list[str]) -> None:
         self.x, self.y, self.labels, self.features = x, y, labels, features
@@ -66,7 +68,7 @@ class TensorRows:
     @property
     def row_classes(self) -> Indices | None:
         """Return the class of each row; None for regression."""
-        return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
+        return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64, copy=False)
 
 
 class FittedRows(TensorRows, ABC):
@@ -150,7 +152,7 @@ class Prepared:
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         weights: Tensor | None = getattr(self.rows, "weights", None)
         self._weights = None if weights is None else weights.to(device)
-        if isinstance(self.rows, TensorRows):
+        if isinstance(self.rows, TensorRows) and self.rows.in_memory:
             x, y = self.scaled(self.rows.x, self.rows.y)
             assert isinstance(x, Tensor)
             self._on_device = {"x": x, "y": y}
@@ -285,7 +287,8 @@ def _measure(data: Prepared, *, normalize: bool) -> None:
         data.std = torch.where(std > 0, std, torch.ones_like(std))
     _, y = data.rows.batch(chosen[:1])
     if y.is_floating_point():
-        _, y = data.rows.batch(chosen)
+        rows = data.rows
+        y = rows.y[torch.from_numpy(chosen)] if isinstance(rows, TensorRows) else rows.batch(chosen)[1]
         data.target_mean = float(y.double().mean())
         data.target_std = float(y.double().std(correction=0)) or 1.0
 

@@ -16,7 +16,7 @@ from trainmaster_api.spec.job import Spec
 
 from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
-from trainmaster_trainer.context import Context
+from trainmaster_trainer.context import Context, Report, ReportKind
 from trainmaster_trainer.data import Prepared, identity, load_data
 from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
@@ -153,7 +153,7 @@ def build(context: Context) -> Setup:
     )  # fmt: skip
     # the same draws on every rank and in every attempt: a user's class may use them in its constructor
     seed_everything(training.loop.seed, 0, 0)
-    data = load_data(context.job, context.base_dir, os.environ)
+    data = load_data(context.job, context.base_dir, os.environ, lambda words: _say(context, words))
     if fingerprint is not None and training.data.source is None:
         fingerprint = identity.of_dataset(fingerprint, getattr(data.rows, "dataset", data.rows))
     data.move(context.device)
@@ -200,6 +200,12 @@ def build(context: Context) -> Setup:
     # From here on each rank draws its own numbers: with the same ones, dropout would mask the same units on all ranks.
     seed_everything(training.loop.seed, context.rank, 0)
     return setup
+
+
+def _say(context: Context, words: str) -> None:
+    """Report how far reading the data is; a run that is reading isn't stalled."""
+    if context.rank == 0:
+        context.report(Report(kind=ReportKind.READING, step=0, total_steps=0, epoch=0, message=words))
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device, label: str) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Request:
         storage: `spec.storage`: endpoint, region and keys for s3:// addresses.
         base_dir: What relative paths are relative to.
         env: Environment with the S3 keys.
+        say: Takes a sentence on what is being done while the data is read.
     """
 
     address: str
@@ -32,6 +33,7 @@ class Request:
     storage: Storage
     base_dir: Path
     env: Mapping[str, str]
+    say: Callable[[str], None] = lambda _: None
 
     def files(self) -> Files:
         """Return the files behind the address."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainmaster_trainer.data.tables.read import read_table
+from trainmaster_trainer.data.tables.cache import open_table
 from trainmaster_trainer.data.tables.rows import TableRows
 
 from .base import Request
@@ -14,4 +14,5 @@ def build(request: Request) -> TableRows:
     Raises:
         DataError: With everything that is wrong with roles, and the first ten cells that can't be used.
     """
-    return TableRows(read_table(request.files(), request.data), request.data, request.task)
+    found = open_table(request.files(), request.data, request.env, request.say)
+    return TableRows(found, request.data, request.task)

@@ -20,7 +20,7 @@ from .roles import Planned
 from .table import Column, ColumnType, Table
 
 VERSION = 1
-BLOCK = 16 << 20
+BLOCK = 8 << 20
 """Bytes of features that are made together where they aren't kept in memory."""
 
 SAME_CATEGORIES: dict[ColumnType, tuple[ColumnType, ...]] = {

@@ -25,9 +25,9 @@ from .text import Cursor, TextReader
 if TYPE_CHECKING:
     from .cache import Progress
 
-TEXT_BLOCK = 4 << 20
+TEXT_BLOCK = 2 << 20
 """Bytes of text that are looked at together; what is made of them on the way takes some twenty times as much."""
-BATCH = 16 << 20
+BATCH = 8 << 20
 """Bytes of a record batch: what is converted together."""
 MOST_ROWS = 128 << 10
 _STATE = "raw.json"
@@ -201,6 +201,7 @@ class Raw:
         new = self._path / f"{_STATE}.tmp"
         new.write_text(json.dumps(self._state))
         new.rename(self._path / _STATE)
+        pa.default_memory_pool().release_unused()
 
     def _abandon(self) -> None:
         if self._writer is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from .cells import categories, numbers, shifted
 from .codes import NumericCode
+from .distinct import count_steps
 from .encode import Encoder
 from .roles import Planned
 from .table import Column, ColumnType, LeftOut, Table
@@ -146,12 +148,18 @@ def _notes(planned: Planned, code: NumericCode | None) -> list[str]:
     """Return what should make a reader look twice: a row number, and values that float32 can't tell apart."""
     column, found = planned.column, []
     if planned.is_feature and column.type is ColumnType.INTEGER and planned.distinct == len(column.values) > 1:
-        values = numbers(column)
-        if values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
-            found.append(f"counts the rows from {values[0]:.0f}; declare it ignore if it is an index")
+        first = column.values[0].as_py()
+        if first in (0, 1) and all(
+            np.array_equal(numbers(piece), np.arange(start + first, start + first + len(piece.values)))
+            for start, piece in column.pieces()
+        ):
+            found.append(f"counts the rows from {first}; declare it ignore if it is an index")
     if code is not None and planned.distinct:
-        encoded = ((shifted(column, code.offset) - code.mean) / code.std).astype(np.float32)
-        left = len(np.unique(encoded[~np.isnan(encoded)]))
+        encoded = np.empty(len(column.values), np.float32)
+        for start, piece in column.pieces():
+            encoded[start : start + len(piece.values)] = (shifted(piece, code.offset) - code.mean) / code.std
+        encoded.sort()  # NaN comes last
+        left = count_steps(encoded[: len(encoded) - np.count_nonzero(np.isnan(encoded))])
         if left < planned.distinct and column.type is not ColumnType.TEXT:
             found.append(f"float32 can tell {left:,} of its {planned.distinct:,} distinct values apart")
     return found
@@ -165,7 +173,7 @@ def _range(column: Column, planned: Planned) -> str:
         return f"{_value(found['min'])} .. {_value(found['max'])}"
     if planned.role == "ignore":
         return ""
-    names, _ = categories(column)
+    names, _ = categories(replace(column, values=pa.chunked_array([column.values.unique()])))
     more = f" (+{len(names) - 3})" if len(names) > 3 else ""
     return ", ".join(_cut(name, 12) for name in names[:3]) + more
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow.compute as pc
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.table import ColumnSpec, Missing, Role
 from trainmaster_api.spec.task import Task
 
 from .accepted import ACCEPTED, check_cells, check_target
 from .cells import Problems, is_missing, is_number_text, shown
+from .distinct import count_distinct
 from .table import Column, ColumnType, Table
 
 FEATURES = ("numeric", "boolean", "categorical", "datetime")
@@ -151,16 +151,6 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
     if role not in FEATURES:
         missing = "error"
     return Planned(column, role, why, spec.role is not None, missing, spec.indicator, nulls, distinct)
-
-
-def count_distinct(column: Column) -> int:
-    """Return the number of distinct values that aren't missing; 0 for types that have none to compare."""
-    if column.type in (ColumnType.EMPTY, ColumnType.OTHER, ColumnType.BYTES):
-        return 0
-    values = column.values
-    if column.type is ColumnType.NUMBER:
-        values = pc.if_else(pc.is_nan(values), None, values)
-    return int(pc.count_distinct(values, mode="only_valid").as_py())
 
 
 def _role(

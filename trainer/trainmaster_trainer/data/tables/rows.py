@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.task import Task
@@ -17,6 +21,7 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import FittedRows
 from trainmaster_trainer.errors import DataError
 
+from .cache import CachedTable, Progress
 from .cells import is_missing
 from .encode import Encoder, encode_target
 from .keys import keys_of
@@ -29,7 +34,7 @@ class TableRows(FittedRows):
     """Rows of a table.
 
     Args:
-        table: As it was read.
+        table: As it was read, in memory or mapped from the cache.
         data: `spec.training.data`.
         task: Whether targets are classes or numbers.
 
@@ -48,14 +53,19 @@ class TableRows(FittedRows):
     report: Report
     categories: tuple[tuple[int, int], ...] = ()
 
-    def __init__(self, table: Table, data: Data, task: Task) -> None:
+    def __init__(self, table: Table | CachedTable, data: Data, task: Task) -> None:
+        self._cached = table if isinstance(table, CachedTable) else None
+        self.in_memory = self._cached is None
+        self._mapped: npt.NDArray[np.float32] | None = None
+        table = table.table if isinstance(table, CachedTable) else table
         self.table, self.normalize, self._is_index = table, data.normalize, data.categories == "index"
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
         self._time = data.split.column
         y, labels = encode_target(self._target, task)
-        super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y[self.kept]), labels, [])
+        y = y if len(y) == len(self.kept) else y[self.kept]
+        super().__init__(torch.zeros(len(self.kept), 0), torch.from_numpy(y), labels, [])
 
     def divide(self, data: Data) -> Division:
         """Return the split that the job asks for, in numbers of the rows that stay."""
@@ -81,7 +91,8 @@ class TableRows(FittedRows):
         Raises:
             DataError: The target is among the features.
         """
-        train, validation, test = (self.kept[part] for part in division.parts)
+        is_whole = len(self.kept) == len(self.table)
+        train, validation, test = division.parts if is_whole else (self.kept[part] for part in division.parts)
         numbered = Division(train, validation, test, division.by)
         features = [each.column.name for each in self.plans if each.is_feature]
         group = next((each for each in self.plans if each.role == "group"), None)
@@ -101,12 +112,43 @@ class TableRows(FittedRows):
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self.encoder = Encoder.fit(self.plans, self.kept[train], normalize=self.normalize, is_index=self._is_index)
-        self.categories = self.encoder.categories
-        kept = self.kept if len(self.kept) < len(self.table) else None
-        self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
-        self.shape, self.features = tuple(self.x.shape[1:]), self.encoder.features
+        is_whole = len(self.kept) == len(self.table)
+        fitted = train if is_whole else self.kept[train]
+        self.encoder = Encoder.fit(self.plans, fitted, normalize=self.normalize, is_index=self._is_index)
+        self.categories, self.features = self.encoder.categories, self.encoder.features
+        self.shape = (len(self.features),)
+        if self._cached is None:
+            self.x = torch.from_numpy(self.encoder.matrix(self.table, None if is_whole else self.kept))
+        else:
+            self._mapped = self._encoded(self._cached)
+            self.notes = (*self.notes, self._cached.note)
         self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
+
+    def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows by number."""
+        if self._mapped is None:
+            return super().batch(indices)
+        return torch.from_numpy(self._mapped[indices]), self.y[torch.from_numpy(indices)]
+
+    def _encoded(self, cached: CachedTable) -> npt.NDArray[np.float32]:
+        """Return the samples, mapped from a file that is written first where it isn't there."""
+        width, rows = len(self.features), len(self.kept)
+        made_of = hashlib.sha256(json.dumps([self.encoder.wire(), len(self.table)]).encode())
+        made_of.update(self.kept.data)
+        progress = Progress(cached.say, f"encoding {self.table.shown}")
+
+        def write(path: Path) -> None:
+            done = path.stat().st_size // (4 * width) if path.exists() else 0
+            with path.open("r+b" if path.exists() else "wb") as file:
+                file.truncate(done * 4 * width)  # the last row may be cut off, where a process was killed
+                file.seek(0, 2)
+                for block in self.encoder.blocks(self.table, self.kept, done):
+                    file.write(block.data)
+                    done += len(block)
+                    progress.at(done * 4 * width, rows * 4 * width)
+
+        path = cached.file(f"features-{made_of.hexdigest()[:16]}", rows, width, write)
+        return np.memmap(path, np.float32, "r", shape=(rows, width))
 
     def description(self) -> dict[str, Any]:
         """Return what the package and `data.json` say of the table: its columns and their encoding."""

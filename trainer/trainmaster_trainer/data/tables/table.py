@@ -40,7 +40,7 @@ ARROW: dict[ColumnType, pa.DataType] = {
 }
 
 
-PIECE = 1 << 18
+PIECE = 1 << 17
 """Most rows that are looked at together where a column may be larger than memory."""
 
 
