@@ -154,7 +154,9 @@ class TextReader:
         """Return a file as UTF-8 from where it is to be read, None if it is empty."""
         if at.offset:
             if at.encoding == "utf-8" and not name.lower().endswith(_PACKED):
-                return _utf8(_chunks(name, opened(at.mark + at.offset), size), at.encoding)
+                start = at.mark + at.offset
+                # blocks end where they would have ended if nobody had been killed
+                return _utf8(_chunks(name, opened(start), size, size - start % size), at.encoding)
             chunks = _chunks(name, opened(0), size)
             return _without(_utf8(chain([next(chunks)[at.mark :]], chunks), at.encoding), at.offset)
         chunks = _chunks(name, opened(0), size)
@@ -230,15 +232,16 @@ def _parsed(
     )  # fmt: skip
 
 
-def _chunks(name: str, raw: IO[bytes], size: int) -> Iterator[bytes]:
-    """Yield the decompressed bytes of a file."""
+def _chunks(name: str, raw: IO[bytes], size: int, first: int | None = None) -> Iterator[bytes]:
+    """Yield the decompressed bytes of a file, `size` at a time, but for the first ones."""
     source: IO[bytes] | Any = raw
     if name.lower().endswith(".gz"):
         source = gzip.GzipFile(fileobj=raw)  # pyarrow's doesn't mind a file that is cut off
     elif name.lower().endswith(".zst"):
         source = pa.input_stream(raw, compression="zstd")
     with raw:
-        while chunk := source.read(size):
+        while chunk := source.read(first or size):
+            first = None
             yield chunk
 
 
