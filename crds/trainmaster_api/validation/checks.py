@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from trainmaster_api.spec.cache import Cache
 from trainmaster_api.spec.data import SKLEARN_SETS, Data
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.model import shape_problem
@@ -216,6 +217,14 @@ def _dedupe(spec: Spec) -> Iterator[Problem]:
     """`data.dedupe` is accepted for tables only."""
     if spec.training.data.dedupe and _has_no_columns(spec.training.data):
         yield Problem(f"{_DATA}.dedupe", "is for tables only: remove it")
+
+
+@_check(f"{_DATA}.cache", f"{_DATA}.source")
+def _cache(spec: Spec) -> Iterator[Problem]:
+    """`data.cache` is accepted for tables only."""
+    data = spec.training.data
+    if data.cache != Cache() and _has_no_columns(data):
+        yield Problem(f"{_DATA}.cache", "is for tables only: remove it")
 
 
 @_check(f"{_DATA}.sampling", f"{_TASK}.name")

@@ -199,6 +199,13 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job(TABLE, {_SPLIT: {"by": "column", "column": "part"}, f"{_DATA}.features": ["a"]}),
         ),
     ],
+    "cache": [
+        (
+            f"{_DATA}.cache",
+            job({f"{_DATA}.cache": {"mode": "always"}}),
+            job(TABLE, {f"{_DATA}.cache": {"mode": "always"}}),
+        )
+    ],
     "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
     "sampling": [
         (

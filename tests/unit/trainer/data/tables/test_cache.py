@@ -59,7 +59,7 @@ def write(folder: Path, kind: str, rows: int = ROWS) -> str:
     text = csv(rows)
     if kind == "parquet":
         table = pa.csv.read_csv(pa.BufferReader(text.encode()))
-        pq.write_table(table, folder / "t.parquet", row_group_size=700)
+        pq.write_table(table, folder / "t.parquet", row_group_size=250)
         return "t.parquet"
     name, content = {
         "csv": ("t.csv", text.encode()),
