@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -65,7 +65,12 @@ class Raw:
             DataError: As `read_table`.
         """
         kind, _ = table_files(self._files, self._data)
-        left_out = files_left_out(self._found)
+        left_out, total = files_left_out(self._found), sum(self._sizes)
+        deciding = replace(self._progress, what=f"deciding the types of {self._files.shown}")
+
+        def at(share: float) -> None:
+            deciding.at(share * total, total)
+
         if kind == "parquet":
             for number, name in enumerate(self._found.names):
                 self._read_parquet(number, name)
@@ -73,7 +78,7 @@ class Raw:
             batches = self._batches()
             by_name = zip(self._inner_names(), self._tables(batches), strict=True)
             whole = {name: pa.concat_tables(tables) for name, tables in by_name}
-            return draft_parquet(self._files.shown, whole, left_out), batches
+            return draft_parquet(self._files.shown, whole, left_out, at), batches
         reader = TextReader(self._files.shown, self._data, kind, Problems(self._files.shown))
         if self._state["dialect"] is not None:
             words = self._state["dialect"]
@@ -90,7 +95,7 @@ class Raw:
         parts = {
             name: cursor.part(inner, table) for (name, inner), cursor, table in zip(names, cursors, tables, strict=True)
         }
-        return draft_text(reader, parts, left_out, keep=False), batches
+        return draft_text(reader, parts, left_out, keep=False, at=at), batches
 
     def remove(self) -> None:
         """Remove the files."""

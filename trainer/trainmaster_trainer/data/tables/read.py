@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -74,7 +74,12 @@ def _counted(names: tuple[str, ...] | list[str], what: str) -> str:
 
 
 def draft_text(
-    reader: TextReader, read: Mapping[str, TextPart | None], left_out: list[LeftOut], *, keep: bool = True
+    reader: TextReader,
+    read: Mapping[str, TextPart | None],
+    left_out: list[LeftOut],
+    *,
+    keep: bool = True,
+    at: Callable[[float], None] = lambda _: None,
 ) -> Draft:
     """Return what becomes of files of text.
 
@@ -83,6 +88,7 @@ def draft_text(
         read: The rows of each file by its name; None: it is empty.
         left_out: What isn't read of the source.
         keep: Whether values may stay in memory.
+        at: Takes the share of the columns whose type is decided.
 
     Raises:
         DataError: Rows are broken, or something could be read in two ways.
@@ -110,7 +116,10 @@ def draft_text(
     assert reader.dialect is not None  # there is a part
     decimal = decimal_of(values, reader.dialect.delimiter, data.csv.decimal, shown)
     where = table.table().where
-    columns = [decide_text(name, values.pop(name).chunks, decimal, where, problems, keep=keep) for name in names]
+    columns = []
+    for index, name in enumerate(names):
+        columns.append(decide_text(name, values.pop(name).chunks, decimal, where, problems, keep=keep))
+        at((index + 1) / len(names))
     columns += _partitions([(part.name, part.lengths) for part in parts], names, where, problems)
     problems.check()
     if not columns:
@@ -275,13 +284,16 @@ def _lengths(table: pa.Table) -> list[int]:
     return [len(chunk) for chunk in table.column(0).iterchunks()] if table.num_columns else [table.num_rows]
 
 
-def draft_parquet(shown: str, tables: Mapping[str, pa.Table], left_out: list[LeftOut]) -> Draft:
+def draft_parquet(
+    shown: str, tables: Mapping[str, pa.Table], left_out: list[LeftOut], at: Callable[[float], None] = lambda _: None
+) -> Draft:
     """Return what becomes of Parquet files.
 
     Args:
         shown: The source, for messages.
         tables: Each file's content by its path below the source.
         left_out: What isn't read of the source.
+        at: Takes the share of the columns whose type is decided.
 
     Raises:
         DataError: Files don't go together, or a value can't be held.
@@ -301,10 +313,11 @@ def draft_parquet(shown: str, tables: Mapping[str, pa.Table], left_out: list[Lef
     parts = tuple(Part(part, table.num_rows) for part, table in tables.items())
     draft = Draft(shown, (), parts, {}, tuple(left_out))
     where = draft.table().where
-    columns = [
-        decide_arrow(name, [(part, table.column(name)) for part, table in tables.items()], where, problems, shown)
-        for name in names
-    ]
+    columns = []
+    for number, name in enumerate(names, start=1):
+        pieces = [(part, table.column(name)) for part, table in tables.items()]
+        columns.append(decide_arrow(name, pieces, where, problems, shown))
+        at(number / len(names))
     lengths = [(part, _lengths(table)) for part, table in tables.items()]
     columns += _partitions(lengths, names, where, problems)
     problems.check()

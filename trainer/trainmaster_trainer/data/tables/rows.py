@@ -59,6 +59,7 @@ class TableRows(FittedRows):
         self._mapped: npt.NDArray[np.float32] | None = None
         table = table.table if isinstance(table, CachedTable) else table
         self.table, self.normalize, self._is_index = table, data.normalize, data.categories == "index"
+        self._say("deciding the roles of")
         self.plans = plan(table, data, task)
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
@@ -92,6 +93,7 @@ class TableRows(FittedRows):
             DataError: The target is among the features.
         """
         is_whole = len(self.kept) == len(self.table)
+        self._say("checking")
         train, validation, test = division.parts if is_whole else (self.kept[part] for part in division.parts)
         numbered = Division(train, validation, test, division.by)
         features = [each.column.name for each in self.plans if each.is_feature]
@@ -113,6 +115,7 @@ class TableRows(FittedRows):
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
         is_whole = len(self.kept) == len(self.table)
+        self._say("measuring")
         fitted = train if is_whole else self.kept[train]
         self.encoder = Encoder.fit(self.plans, fitted, normalize=self.normalize, is_index=self._is_index)
         self.categories, self.features = self.encoder.categories, self.encoder.features
@@ -122,6 +125,7 @@ class TableRows(FittedRows):
         else:
             self._mapped = self._encoded(self._cached)
             self.notes = (*self.notes, self._cached.note)
+        self._say("describing")
         self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
 
     def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,6 +133,11 @@ class TableRows(FittedRows):
         if self._mapped is None:
             return super().batch(indices)
         return torch.from_numpy(self._mapped[indices]), self.y[torch.from_numpy(indices)]
+
+    def _say(self, doing: str) -> None:
+        """Say what is being done with a table so large that it takes long."""
+        if self._cached is not None:
+            self._cached.say(f"{doing} {self.table.shown}")
 
     def _encoded(self, cached: CachedTable) -> npt.NDArray[np.float32]:
         """Return the samples, mapped from a file that is written first where it isn't there."""

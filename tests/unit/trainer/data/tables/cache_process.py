@@ -20,8 +20,9 @@ from trainmaster_trainer.data.tables.cache import CachedTable, cached_table
 
 def small(batch: int, segment: int) -> None:
     """Let little data be many batches and files."""
-    raw.TEXT_BLOCK, raw.BATCH, raw.SEGMENT = batch, batch, segment
-    cache.SEGMENT, encode.BLOCK = segment, batch
+    raw.TEXT_BLOCK, raw.BATCH, encode.BLOCK = batch, batch, batch
+    for module in (raw, cache):
+        setattr(module, "SEGMENT", segment)  # noqa: B010 - each has its own
 
 
 def read(folder: Path, source: str, root: Path) -> CachedTable:

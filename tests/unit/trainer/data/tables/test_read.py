@@ -51,7 +51,7 @@ def table(folder: Path, source: str = "t.csv", **data: Any) -> Table:
     cached = cached_table(files, spec, folder / ".cache").table
     assert replace(cached, columns=()) == replace(found, columns=())
     for one, other in zip(found.columns, cached.columns, strict=True):
-        assert replace(one, values=None) == replace(other, values=None)  # type: ignore[arg-type]
+        assert replace(one, values=None) == replace(other, values=None)
         assert one.values.equals(other.values)
     return found
 
