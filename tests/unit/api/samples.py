@@ -199,6 +199,7 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job(TABLE, {_SPLIT: {"by": "column", "column": "part"}, f"{_DATA}.features": ["a"]}),
         ),
     ],
+    "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
     "cache": [
         (
             f"{_DATA}.cache",
@@ -206,7 +207,6 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job(TABLE, {f"{_DATA}.cache": {"mode": "always"}}),
         )
     ],
-    "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
     "sampling": [
         (
             f"{_DATA}.sampling",
