@@ -18,5 +18,6 @@ class Cache(Model):
     directory: Annotated[str, Field(pattern=r"^/", max_length=1024, examples=["/var/cache/trainmaster"])] | None = None
     """Folder of the cache, which ranks and jobs share that see it. Default: the environment's TRAINMASTER_CACHE, else
     `trainmaster` in XDG_CACHE_HOME, else a folder of the user in the folder for temporary files."""
-    size: Quantity = "100Gi"
-    """What all tables in the folder may take together. The least recently used that no process uses is removed."""
+    size: Quantity | None = None
+    """What all tables in the folder may take together. The least recently used that no process uses is removed.
+    Default: 100Gi; in the folder for temporary files 15Gi, because that of a pod has 20Gi, for everything."""

@@ -188,7 +188,8 @@ class Folder:
             words = f", and {size_text(rest)} there are in use" if rest else ""
             raise DataError(
                 f"{self.shown}: its cache needs more than {size_text(own)}{words}, and data.cache.size allows "
-                f"{size_text(self.limit)} in {self.root}; raise data.cache.size"
+                f"{size_text(self.limit)} in {self.root}; raise data.cache.size, where its disk (in a cluster: the "
+                "volume that data.cache.directory names) has the room"
             )
 
     def _evict(self, path: Path) -> bool:

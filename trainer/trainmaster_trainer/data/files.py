@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -127,6 +127,14 @@ class Files:
         ranges = _Ranges(self.store, name, stat.size)
         ranges.seek(start)
         return io.BufferedReader(ranges, ahead) if ahead else ranges  # type: ignore[return-value]
+
+    def sizes(self, names: Sequence[str]) -> list[int]:
+        """Return the bytes of files; 0 for one that is gone. Many are listed together."""
+        if len(names) == 1:
+            stat = self.store.stat(names[0])
+            return [stat.size if stat else 0]
+        listed = dict(self.store.list("" if "*" in self.name else self.name))
+        return [listed.get(name, 0) for name in names]
 
     def table(self, endings: tuple[str, ...]) -> Found:
         """Return the files of a table: one file, those of a folder, or those that a pattern matches.

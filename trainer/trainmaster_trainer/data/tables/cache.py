@@ -42,6 +42,8 @@ SHARE = 0.5
 GROWTH = {"csv": 3.0, "tsv": 3.0, "parquet": 4.0}
 """Bytes in memory for a byte of a file; text that is compressed has PACKED times as many."""
 PACKED = 4.0
+SIZE, TEMPORARY_SIZE = "100Gi", "15Gi"
+"""What a folder may take by default, and the folder for temporary files, which in a pod has 20Gi for everything."""
 
 _SAY_SECONDS = 2.0
 Say = Callable[[str], None]
@@ -128,7 +130,16 @@ def cache_folder(data: Data, env: Mapping[str, str]) -> Path:
         return Path(env["TRAINMASTER_CACHE"])
     if env.get("XDG_CACHE_HOME"):
         return Path(env["XDG_CACHE_HOME"]) / "trainmaster"
+    return _temporary()
+
+
+def _temporary() -> Path:
     return Path(tempfile.gettempdir()) / f"trainmaster-cache-{getuid()}"
+
+
+def cache_size(data: Data, root: Path) -> int:
+    """Return the bytes that the cache in a folder may take."""
+    return int(parse_quantity(data.cache.size or (TEMPORARY_SIZE if root == _temporary() else SIZE)))
 
 
 def open_table(files: Files, data: Data, env: Mapping[str, str], say: Say = lambda _: None) -> Table | CachedTable:
@@ -152,10 +163,10 @@ def _is_cached(files: Files, data: Data, env: Mapping[str, str]) -> bool:
     if data.cache.mode != "auto":
         return data.cache.mode == "always"
     kind, found = table_files(files, data)
-    size = 0.0
-    for name in found.names:
-        stat = files.store.stat(name)
-        size += (stat.size if stat else 0) * GROWTH[kind] * (PACKED if name.lower().endswith((".gz", ".zst")) else 1)
+    size = sum(
+        bytes_ * GROWTH[kind] * (PACKED if name.lower().endswith((".gz", ".zst")) else 1)
+        for name, bytes_ in zip(found.names, files.sizes(found.names), strict=True)
+    )
     ranks = max(1, int(env.get("LOCAL_WORLD_SIZE", "1")))
     return size > SHARE * available_memory() / ranks
 
@@ -174,7 +185,7 @@ def cached_table(files: Files, data: Data, root: Path, say: Say = lambda _: None
     """
     _, found = table_files(files, data)
     print_ = of_table(files, found.names)
-    folder = Folder(root, int(parse_quantity(data.cache.size)), say, files.shown)
+    folder = Folder(root, cache_size(data, root), say, files.shown)
     entry = folder.entry(_key(files, found, data, print_.digest), partial(_build, folder, files, found, data, print_))
     table = _load(entry.path, files.shown, files_left_out(found))
     return CachedTable(table, entry, say)

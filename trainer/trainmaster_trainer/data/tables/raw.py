@@ -55,8 +55,7 @@ class Raw:
         self._parts: list[dict[str, Any]] = self._state["parts"]
         self._writer: ArrowWriter | None = None
         self._schema: pa.Schema | None = None
-        stats = [files.store.stat(name) for name in found.names]
-        self._sizes = [stat.size if stat else 0 for stat in stats]
+        self._sizes = files.sizes(found.names)
 
     def read(self) -> tuple[Draft, list[pa.RecordBatch]]:
         """Return what becomes of the source, and its batches; those of a column have its values in the same order.

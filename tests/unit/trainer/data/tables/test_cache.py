@@ -25,7 +25,7 @@ from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.data.entries import DONE, Folder
 from trainmaster_trainer.data.files import Files
 from trainmaster_trainer.data.tables import arrow_files, cache, encode, raw
-from trainmaster_trainer.data.tables.cache import CachedTable, cache_folder, cached_table, open_table
+from trainmaster_trainer.data.tables.cache import CachedTable, cache_folder, cache_size, cached_table, open_table
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.table import Table
 from trainmaster_trainer.errors import DataError
@@ -267,7 +267,11 @@ def test_folder_of_the_cache(tmp_path: Path) -> None:
     assert cache_folder(asked("t.csv"), env) == Path("/x/trainmaster")
     assert cache_folder(asked("t.csv"), env | {"TRAINMASTER_CACHE": "/t"}) == Path("/t")
     assert cache_folder(asked("t.csv", cache={"directory": "/d"}), env | {"TRAINMASTER_CACHE": "/t"}) == Path("/d")
-    assert cache_folder(asked("t.csv"), {}).name == f"trainmaster-cache-{os.getuid()}"
+    temporary = cache_folder(asked("t.csv"), {})
+    assert temporary.name == f"trainmaster-cache-{os.getuid()}"
+    assert cache_size(asked("t.csv"), temporary) == 15 * 2**30  # a pod's /scratch has 20Gi
+    assert cache_size(asked("t.csv"), Path("/d")) == 100 * 2**30
+    assert cache_size(asked("t.csv", cache={"size": "3k"}), temporary) == 3000
 
 
 def test_available_memory_is_that_of_the_container(tmp_path: Path) -> None:
