@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.storage import Storage
+from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.data.entries import DONE, Folder
 from trainmaster_trainer.data.files import Files
@@ -33,7 +35,7 @@ from trainmaster_trainer.memory import available_memory
 from trainmaster_trainer.storage.store import Store
 
 from tests.unit.trainer.data.tables import cache_process
-from tests.unit.trainer.harness import small_job
+from tests.unit.trainer.harness import Recording, small_job, train, weights
 
 ROWS = 4000
 PROCESS = Path(cache_process.__file__)
@@ -293,13 +295,16 @@ def test_available_memory_is_that_of_the_container(tmp_path: Path) -> None:
 # --- what is trained on ----------------------------------------------------------------------------------------------
 
 
-def loaded(folder: Path, mode: str, **data: Any) -> Prepared:
+def job(folder: Path, mode: str, **data: Any) -> TrainingJob:
     found = {
-        "source": "t.csv", "target": "y", "batchSize": 16, "cache": {"mode": mode, "directory": str(folder / "cache")},
-        "columns": {"id": {"role": "ignore"}}, "missing": "impute",
+        "source": str(folder / "t.csv"), "target": "y", "batchSize": 16, "missing": "impute",
+        "columns": {"id": {"role": "ignore"}}, "cache": {"mode": mode, "directory": str(folder / "cache")},
     }  # fmt: skip
-    job = small_job({"spec.training.data": found | data, "spec.training.task": {"name": "classification"}})
-    return load_data(job, folder, {})
+    return small_job({"spec.training.data": found | data, "spec.training.task": {"name": "classification"}})
+
+
+def loaded(folder: Path, mode: str, **data: Any) -> Prepared:
+    return load_data(job(folder, mode, **data), folder, {})
 
 
 @pytest.mark.parametrize("missing", ["impute", "drop"])
@@ -318,6 +323,20 @@ def test_batches_are_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.Mon
     assert (one.said, one.warnings, one.description()) == (other.said, other.warnings, other.description())
     assert other.notes[-1].startswith(f"cached in {tmp_path / 'cache'} (")
     assert one.about() in other.about() or other.about().replace(f"{other.notes[-1]}\n", "") == one.about()
+
+
+def test_training_is_the_same_and_says_where_the_table_is(tmp_path: Path) -> None:
+    write(tmp_path, "csv", 300)
+    here, mapped, seen = job(tmp_path, "never"), job(tmp_path, "always"), Recording()
+    train(here, tmp_path / "1")
+    train(mapped, tmp_path / "2", recording=seen)
+    assert weights(here, tmp_path / "1") == weights(mapped, tmp_path / "2")
+    said = [report.message for report in seen.reports if report.kind is ReportKind.DATA]
+    assert f"cached in {tmp_path / 'cache'} (" in said[0]
+    doing = [report.message for report in seen.reports if report.kind is ReportKind.READING]
+    assert doing == [
+        f"{words} {tmp_path / 't.csv'}" for words in ("deciding the roles of", "measuring", "describing", "checking")
+    ]
 
 
 def test_samples_are_written_once_and_read_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +362,7 @@ def test_samples_are_written_once_and_read_on_after_a_kill(tmp_path: Path, monke
 
 
 def test_rows_larger_than_memory(tmp_path: Path) -> None:
-    """820 MB of rows are read, checked, encoded and made batches of in 82 MB; in memory it would be 1.6 GB."""
+    """820 MB of rows are read, checked, encoded and made batches of in 82 MB, a tenth of their size."""
     rows, letters = 300_000, np.random.default_rng(0).integers(97, 122, 1 << 20, dtype=np.uint8).tobytes().decode()
     writer = None
     for seed in range(0, rows, 10_000):
