@@ -90,8 +90,8 @@ def cached(folder: Path, source: str, root: str = "cache", **more: Any) -> Cache
     return cached_table(opened(folder, source), asked(source, **more), folder / root)
 
 
-def started(folder: Path, source: str, root: str, die_at: int = -1) -> subprocess.Popen[str]:
-    arguments = ["read", str(folder), source, str(folder / root), str(die_at)]
+def started(folder: Path, source: str, root: str, die_at: int = -1, what: str = "read") -> subprocess.Popen[str]:
+    arguments = [what, str(folder), source, str(folder / root), str(die_at)]
     return subprocess.Popen([sys.executable, str(PROCESS), *arguments], stdout=subprocess.PIPE, text=True)
 
 
@@ -129,7 +129,7 @@ def test_killed_while_building_is_finished_by_the_next(tmp_path: Path, kind: str
 
 def test_two_processes_build_once(tmp_path: Path) -> None:
     source = write(tmp_path, "csv")
-    both = [started(tmp_path, source, "cache") for _ in range(2)]
+    both = [started(tmp_path, source, "cache", what="meet") for _ in range(2)]
     found = [json.loads(each.communicate()[0]) for each in both]
     assert [each["rows"] for each in found] == [ROWS, ROWS]
     assert min(each["written"] for each in found) == 0
