@@ -38,6 +38,7 @@ class ReportKind(StrEnum):
     """What a report is about."""
 
     RESUMED = "Resumed"  # step: where the run resumes; 0: from the start
+    READING = "Reading"  # message: how far reading the data is, every few seconds where it takes long
     DATA = "Data"  # message: what was read, left out and noticed, one sentence per line
     LOADED = "Loaded"
     FIRST_STEP = "FirstStep"

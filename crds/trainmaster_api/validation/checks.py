@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
+from trainmaster_api.spec.cache import Cache
 from trainmaster_api.spec.data import SKLEARN_SETS, Data
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.model import shape_problem
@@ -246,6 +247,26 @@ def _text_alone(spec: Spec) -> Iterator[Problem]:
             yield Problem(f"{_DATA}.columns", words)
         if column.role == "text" and column.indicator:
             yield Problem(f"{_DATA}.columns", f"{name} is text, which has no indicator of missing values: remove it")
+
+
+@_check(f"{_DATA}.cache", f"{_DATA}.source")
+def _cache(spec: Spec) -> Iterator[Problem]:
+    """`data.cache` is accepted for tables only."""
+    data = spec.training.data
+    if data.cache != Cache() and _has_no_columns(data):
+        yield Problem(f"{_DATA}.cache", "is for tables only: remove it")
+
+
+@_check(f"{_DATA}.cache", f"{_DATA}.source", f"{_DATA}.format", f"{_DATA}.columns", f"{_DATA}.validationSource")
+def _cache_always(spec: Spec) -> Iterator[Problem]:
+    """`data.cache.mode: always` is not accepted for what is always read into memory.
+
+    That is JSON Lines, a column of the role `text` or `image`, and sources of single splits.
+    """
+    data = spec.training.data
+    if data.cache.mode == "always" and data.is_table and data.not_cached is not None:
+        words = f"can't be `always` with {data.not_cached}, which is read into memory whole: remove it"
+        yield Problem(f"{_DATA}.cache.mode", words)
 
 
 @_check(f"{_DATA}.sampling", f"{_TASK}.name")

@@ -241,6 +241,25 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
         for role, good in (("numeric", {"role": "ignore"}), ("categorical", {"role": "text"}))
     ]
     + [(f"{_DATA}.columns", job(TEXT, {f"{_DATA}.columns.words.indicator": True}), job(TEXT))],
+    "cache": [
+        (
+            f"{_DATA}.cache",
+            job({f"{_DATA}.cache": {"mode": "always"}}),
+            job(TABLE, {f"{_DATA}.cache": {"mode": "always"}}),
+        )
+    ],
+    "cache-always": [
+        (
+            f"{_DATA}.cache.mode",
+            job(asked, {f"{_DATA}.cache": {"mode": "always"}}),
+            job(asked, {f"{_DATA}.cache": {"mode": "auto"}}),
+        )
+        for asked in (
+            {**TABLE, f"{_DATA}.source": "rows.jsonl"},
+            TEXT,
+            {**TABLE, f"{_DATA}.validationSource": "more.csv"},
+        )
+    ],
     "sampling": [
         (
             f"{_DATA}.sampling",

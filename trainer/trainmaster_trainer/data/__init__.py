@@ -21,13 +21,16 @@ SOURCES: Registry[Callable[[Request], Rows]] = Registry("source", f"{__name__}.s
 TABLE = "table"
 
 
-def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepared:
+def load_data(
+    job: TrainingJob, base_dir: Path, env: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> Prepared:
     """Read the job's sources and split them.
 
     Args:
         job: The resolved job.
         base_dir: What relative paths are relative to.
         env: Environment with the S3 keys.
+        say: Takes a sentence on what is being done, every few seconds while much is read.
 
     Raises:
         DataError: The source can't be read or doesn't match the specification.
@@ -42,7 +45,7 @@ def load_data(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Prepa
         return own_data(job.spec, base_dir)
     name = TABLE if data.is_table else data.source.partition(":")[0]
     build = SOURCES.get(name, "data.source")
-    request = Request(address_of(data), data, training.task, job.spec.storage, base_dir, env)
+    request = Request(address_of(data), data, training.task, job.spec.storage, base_dir, env, say=say)
     if data.is_table or not data.own_sources:
         return prepare(build(request), training)
     from .joined import JoinedRows

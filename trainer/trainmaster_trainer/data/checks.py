@@ -22,6 +22,7 @@ from .order import Indices
 from .scores import Score, alone
 from .sentences import first_of, quoted
 from .split import SPLITS
+from .tables.distinct import pick
 from .tables.table import Column, ColumnType, Table
 
 LEAST_ROWS = 20  # fewer say nothing: a random feature would look like the target
@@ -131,6 +132,9 @@ def _copy(asked: _Checked, feature: Column) -> str:
     if rows < LEAST_ROWS or rows < len(asked.table) / 2:
         return ""
     some = "" if rows == len(asked.table) else f" in the {rows:,} rows where both have a value"
+    first = _first(known, SCORED_ROWS)
+    if not _may_be_copy(asked, feature, pick(feature.values, first), pick(target.values, first)):
+        return ""
     x, y = feature.values.filter(known), target.values.filter(known)
     if feature.type is target.type and pc.all(pc.equal(x, y)).as_py():
         return f"is equal to the target `{target.name}`{some}"
@@ -140,6 +144,38 @@ def _copy(asked: _Checked, feature: Column) -> str:
     if not asked.is_classification and feature.type in _NUMERIC and target.type in _NUMERIC and _is_linear(x, y):
         return f"is the target `{target.name}` times a constant plus a constant{some}"
     return ""
+
+
+def _first(mask: pa.ChunkedArray, count: int) -> Indices:
+    """Return the first rows of a mask."""
+    found: list[Indices] = []
+    start = 0
+    for chunk in mask.iterchunks():
+        found.append(np.flatnonzero(chunk.to_numpy(zero_copy_only=False)) + start)
+        start += len(chunk)
+        if sum(map(len, found)) >= count:
+            break
+    return np.concatenate(found)[:count]
+
+
+def _may_be_copy(asked: _Checked, feature: Column, x: pa.Array, y: pa.Array) -> bool:
+    """Return whether a feature may be a copy, by some rows: what isn't one there isn't one in all."""
+    target = asked.target
+    if feature.type is target.type and pc.all(pc.equal(x, y)).as_py():
+        return True
+    if _mapped(pa.chunked_array([x]), pa.chunked_array([y])):
+        return True
+    if asked.is_classification or feature.type not in _NUMERIC or target.type not in _NUMERIC:
+        return False
+    a, b = (_floats(pa.chunked_array([each])) for each in (x, y))
+    edges = pc.min_max(target.values if target.type is not ColumnType.BOOLEAN else target.values.cast(pa.int8()))
+    low, high = (_floats(pa.chunked_array([pa.array([edges[name]], edges[name].type)]))[0] for name in ("min", "max"))
+    with np.errstate(all="ignore"):
+        a, b = a - a.mean(), b - b.mean()
+        power = float(a @ a)
+        # the line through these rows is at least as close to them, squared, as that through all rows
+        missed = np.sqrt(float(np.mean((b - a * float(a @ b) / power) ** 2))) if power else 0.0
+        return not missed > LINEAR * (high - low)
 
 
 def _mapped(x: pa.ChunkedArray, y: pa.ChunkedArray) -> int:
@@ -181,10 +217,11 @@ def _sorted_by_target(asked: _Checked, skipped: set[str]) -> Iterator[tuple[str,
     for column in columns:
         if column.type not in _ORDERED or column.values.null_count:
             continue
-        x = _floats(column.values)
-        order = np.argsort(x, kind="stable")
         # numbers or dates of rows: whole, and no two alike; measured numbers are judged by their score
-        is_index = len(x) > 1 and bool(np.all(np.diff(x[order]) > 0)) and bool(np.all(x == np.floor(x)))
+        if column.name != asked.time and not _is_index(_floats(column.values.slice(0, SCORED_ROWS))):
+            continue
+        x = _floats(column.values)
+        is_index, order = _is_index(x), np.argsort(x, kind="stable")
         if not (is_index or column.name == asked.time) or not _is_sorted(asked, order):
             continue
         details: dict[str, Any] = {"kind": "sorted-by-target", "column": column.name, "target": target.name}
@@ -203,6 +240,10 @@ def _sorted_by_target(asked: _Checked, skipped: set[str]) -> Iterator[tuple[str,
             if score is not None:
                 details |= {"measure": score.measure, "score": round(score.value, 6)}
         yield column.name, Finding("warn", words, details)
+
+
+def _is_index(x: npt.NDArray[np.float64]) -> bool:
+    return len(x) > 1 and bool(np.all(x == np.floor(x))) and bool(np.all(np.diff(np.sort(x)) > 0))
 
 
 def _is_sorted(asked: _Checked, order: Indices) -> bool:
@@ -253,9 +294,9 @@ class _Scored:
         """Return how well a column alone predicts the target."""
         parts: list[npt.NDArray[Any]]
         if column.type in _ORDERED:
-            parts = [_floats(column.values.take(pa.array(rows))) for rows in (self.train, self.held)]
+            parts = [_floats(pa.chunked_array([pick(column.values, rows)])) for rows in (self.train, self.held)]
         else:
-            both = codes_of(column.values.take(pa.array(np.concatenate([self.train, self.held]))))
+            both = codes_of(pa.chunked_array([pick(column.values, np.concatenate([self.train, self.held]))]))
             parts = [both[: len(self.train)], both[len(self.train) :]]
         return alone(parts[0], self.y[self.train], parts[1], self.y[self.held], classes=self.classes)
 
@@ -277,7 +318,7 @@ def _scored_rows(asked: _Checked) -> _Scored | None:
 def _with_target(rows: Indices, target: Column) -> Indices:
     some = rows[:SCORED_ROWS]  # a split is in random order
     if target.values.null_count:
-        some = some[target.values.take(pa.array(some)).is_valid().to_numpy()]
+        some = some[pick(target.values, some).is_valid().to_numpy(zero_copy_only=False)]
     return some
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from .division import Division
 from .order import Indices
+from .tables.distinct import LARGE, Hashes, pick, row_hashes
 from .tables.table import Column, ColumnType
 
 _UNCOMPARED = (ColumnType.EMPTY, ColumnType.OTHER)
@@ -43,11 +44,12 @@ def row_ids(columns: Sequence[Column], rows: int) -> Indices:
     compared = [column for column in columns if column.type not in _UNCOMPARED]
     if not compared:
         return ids
-    open_rows, group = ids, np.zeros(rows, np.int64)
+    open_rows = ids if rows < LARGE else _candidates(row_hashes(compared, rows))
+    group = np.zeros(len(open_rows), np.int64)
     for column in compared:
         if not len(open_rows):
             return ids
-        values = column.values if len(open_rows) == rows else column.values.take(pa.array(open_rows))
+        values = column.values if len(open_rows) == rows else pa.chunked_array([pick(column.values, open_rows)])
         codes = codes_of(values)
         _, group, sizes = np.unique(group * (int(codes.max()) + 1) + codes, return_inverse=True, return_counts=True)
         is_open = sizes[group] > 1
@@ -55,6 +57,20 @@ def row_ids(columns: Sequence[Column], rows: int) -> Indices:
     _, first, group = np.unique(group, return_index=True, return_inverse=True)
     ids[open_rows] = open_rows[first][group]
     return ids
+
+
+def _candidates(hashes: Hashes) -> Indices:
+    """Return the rows whose hash another row has too: no other row can have an equal one."""
+    ordered = np.sort(hashes)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    found = np.zeros(len(hashes), np.bool_)
+    step = 1 << 20
+    for start in range(0, len(hashes) if len(twice) else 0, step):
+        some = hashes[start : start + step]
+        at = np.minimum(np.searchsorted(twice, some), len(twice) - 1)
+        found[start : start + step] = twice[at] == some
+    return np.flatnonzero(found).astype(np.int64)
 
 
 @dataclass(frozen=True)

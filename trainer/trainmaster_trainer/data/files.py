@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import unquote
 
 from trainmaster_api.address import Address, AddressError, parse
@@ -113,6 +116,39 @@ class Files:
             raise DataError(f"data.{self.field} {self.shown}: no such file: {path}")
         return found
 
+    def open_at(self, name: str, start: int = 0, *, ahead: int = 0) -> IO[bytes]:
+        """Return a file opened for reading at a byte; an object on S3 is read in ranges as they are asked for.
+
+        Args:
+            name: Of the file.
+            start: The byte.
+            ahead: Bytes of the smallest range, for what reads from the start to the end.
+
+        Raises:
+            DataError: The file doesn't exist.
+        """
+        if not self.store.is_s3:
+            try:
+                found = (self.store.root / name).open("rb")
+            except FileNotFoundError:
+                raise DataError(f"data.source {self.shown}: no such file: {name}") from None
+            found.seek(start)
+            return found
+        stat = self.store.stat(name)
+        if stat is None:
+            raise DataError(f"data.source {self.shown}: no such file: {name}")
+        ranges = _Ranges(self.store, name, stat.size)
+        ranges.seek(start)
+        return io.BufferedReader(ranges, ahead) if ahead else ranges  # type: ignore[return-value]
+
+    def sizes(self, names: Sequence[str]) -> list[int]:
+        """Return the bytes of files; 0 for one that is gone. Many are listed together."""
+        if len(names) == 1:
+            stat = self.store.stat(names[0])
+            return [stat.size if stat else 0]
+        listed = dict(self.store.list("" if "*" in self.name else self.name))
+        return [listed.get(name, 0) for name in names]
+
     def table(self, endings: tuple[str, ...]) -> Found:
         """Return the files of a table: one file, those of a folder, or those that a pattern matches.
 
@@ -151,6 +187,46 @@ class Files:
             others = f" (there are {', '.join((hidden + foreign)[:3])})" if hidden or foreign else ""
             raise DataError(f"data.{self.field} {self.shown}: no file that ends in {' or '.join(endings)}{others}")
         return Found(tuple(names), root, tuple(hidden), tuple(foreign))
+
+
+class _Ranges(io.RawIOBase):
+    """An object on S3 as a file: each read is a request for those bytes, with the patience of the store."""
+
+    def __init__(self, store: Store, name: str, size: int) -> None:
+        super().__init__()
+        self._store, self._name, self._size, self._at = store, name, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        length = left if size is None or size < 0 else min(size, left)
+        if not length:
+            return b""
+        try:
+            found = self._store.read_range(self._name, self._at, length)
+        except FileNotFoundError:
+            found = b""
+        if len(found) != length:
+            raise DataError(f"{self._name} was changed or removed while it was read")
+        self._at += length
+        return found
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
 
 
 def partitions(path: str) -> dict[str, str | None]:

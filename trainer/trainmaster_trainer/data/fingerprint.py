@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,8 +105,7 @@ def _of_source(
     files = Files.open(source, storage, base_dir, env, is_table=True, field=field)
     start = f".{data.table_format}"
     names = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(start))).names
-    found = [stat for stat in map(files.store.stat, names) if stat is not None]
-    table = _of_files(source, files.store, found, known)
+    table = of_table(files, names, known)
     if data.image_column is None:
         return table
     return _with_images(table, files, data, storage, base_dir, env, known)
@@ -115,6 +114,18 @@ def _of_source(
 def of_value(source: str, value: str) -> Fingerprint:
     """Return the fingerprint of data that is identified by a word and not by files."""
     return Fingerprint(source=source, value=value, digest=hashlib.sha256(value.encode()).hexdigest())
+
+
+def of_table(files: Files, names: Sequence[str], known: Fingerprint | None = None) -> Fingerprint:
+    """Return the fingerprint of the files of a table.
+
+    Args:
+        files: The source's.
+        names: Those that are read.
+        known: As for `take`.
+    """
+    found = [stat for stat in map(files.store.stat, names) if stat is not None]
+    return _of_files(files.shown, files.store, found, known)
 
 
 def objects(files: Files, endings: tuple[str, ...] = ()) -> list[Stat]:

@@ -115,7 +115,7 @@ class Workers:
     @classmethod
     def of(cls, loading: Loading, rows: Rows, device: torch.device) -> Workers:
         """Return what a job asks for; by default where samples have to be decoded, as many as there are free cores."""
-        if isinstance(rows, TensorRows):
+        if isinstance(rows, TensorRows) and rows.in_memory:
             return cls(0)
         default = min(MOST_WORKERS, torch.get_num_threads() - 1) if getattr(rows, "is_decoded", False) else 0
         number = default if loading.workers is None else loading.workers

@@ -56,6 +56,8 @@ class TensorRows:
     weights: Tensor | None = None
     """Weight of each row in the loss, of (n,): finite and at least 0. `prepare` divides them by their mean over the
     train split, which makes them float32. None: all rows count alike."""
+    in_memory = True
+    """Whether `x` has the samples; if not, `batch` reads those it needs."""
 
     def __init__(self, x: Tensor, y: Tensor, labels: list[str], features: list[str]) -> None:
         self.x, self.y, self.labels, self.features = x, y, labels, features
@@ -72,7 +74,7 @@ class TensorRows:
     @property
     def row_classes(self) -> Indices | None:
         """Return the class of each row; None for regression."""
-        return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64)
+        return None if self.y.is_floating_point() else self.y.numpy().astype(np.int64, copy=False)
 
 
 @runtime_checkable
@@ -221,7 +223,7 @@ class Prepared:
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         weights: Tensor | None = getattr(self.rows, "weights", None)
         self._weights = None if weights is None else weights.to(device)
-        if isinstance(self.rows, TensorRows):
+        if isinstance(self.rows, TensorRows) and self.rows.in_memory:
             x, y = self.scaled(self.rows.x, self.rows.y)
             assert isinstance(x, Tensor)
             self._on_device = {"x": x, "y": y}

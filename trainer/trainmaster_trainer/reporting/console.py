@@ -6,6 +6,7 @@ import time
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from trainmaster_api.messages import TrainerState
@@ -112,6 +113,8 @@ class RichDisplay:
     def _report(self, event: RunEvent) -> None:
         if event.report is ReportKind.WARNING:
             self._print(f"warning: {event.message}")
+        elif event.report is ReportKind.READING:
+            self._progress.update(self._task, description=escape(event.message))
         elif event.message:
             self._print(event.message)
         if event.report is ReportKind.RESUMED and event.step:

@@ -16,7 +16,7 @@ from trainmaster_api.spec.job import Spec
 
 from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
-from trainmaster_trainer.context import Context
+from trainmaster_trainer.context import Context, Report, ReportKind
 from trainmaster_trainer.data import Prepared, identity, load_data
 from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Loader, Workers
@@ -158,7 +158,7 @@ def build(context: Context) -> Setup:
     )  # fmt: skip
     # the same draws on every rank and in every attempt: a user's class may use them in its constructor
     seed_everything(training.loop.seed, 0, 0)
-    data = load_data(context.job, context.base_dir, os.environ)
+    data = load_data(context.job, context.base_dir, os.environ, lambda words: _say(context, words))
     if fingerprint is not None and training.data.source is None:
         fingerprint = identity.of_dataset(fingerprint, getattr(data.rows, "dataset", data.rows))
     data.move(context.device)
@@ -222,6 +222,12 @@ def feed(context: Context, data: Prepared, outputs: int) -> tuple[Sampler | Stre
         workers=workers, mix=Mix.of(training.data, outputs),
     )  # fmt: skip
     return sampler, loader, total_steps
+
+
+def _say(context: Context, words: str) -> None:
+    """Report how far reading the data is; a run that is reading isn't stalled."""
+    if context.rank == 0:
+        context.report(Report(kind=ReportKind.READING, step=0, total_steps=0, epoch=0, message=words))
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device, label: str) -> nn.Module:

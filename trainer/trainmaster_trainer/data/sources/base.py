@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Request:
         base_dir: What relative paths are relative to.
         env: Environment with the S3 keys.
         field: The field that the address is of, for messages: `source`, `validationSource` or `testSource`.
+        say: Takes a sentence on what is being done while the data is read.
     """
 
     address: str
@@ -34,6 +35,7 @@ class Request:
     base_dir: Path
     env: Mapping[str, str]
     field: str = "source"
+    say: Callable[[str], None] = lambda _: None
 
     def files(self) -> Files:
         """Return the files behind the address."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainmaster_trainer.data.images.column import Place
 from trainmaster_trainer.data.prepared import Rows
+from trainmaster_trainer.data.tables.cache import open_table
 from trainmaster_trainer.data.tables.join import join
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.rows import TableRows
@@ -21,6 +22,8 @@ def build(request: Request) -> Rows:
         DataError: With everything that is wrong with roles, and the first ten cells that can't be used.
     """
     data, asked = request.data, request.every()
+    if data.not_cached is None:
+        return TableRows(open_table(request.files(), data, request.env, request.say), data, request.task)
     tables = {field: read_table(each.files(), each.data) for field, each in asked.items()}
     own = tuple(len(tables[field]) if field in tables else 0 for field in ("validationSource", "testSource"))
     table = join(tables)

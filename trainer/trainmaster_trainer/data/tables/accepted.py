@@ -51,27 +51,34 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
         missing: What is done with missing values; a group or weight must have none.
         problems: Gets the cells.
     """
-    absent = is_missing(column)
-    if role in ("group", "weight"):
-        problems.cells(column, absent, lambda _: "is empty", ROWS)
-    elif missing == "error":
-        problems.cells(column, absent, lambda _: "is empty", IMAGES if role == "image" else FILL)
+    is_required = role in ("group", "weight")
+    if is_required or missing == "error":
+        advice = ROWS if is_required else IMAGES if role == "image" else FILL
+        for start, piece in column.pieces():
+            problems.cells(piece, is_missing(piece), lambda _: "is empty", advice, start=start)
     if role == "numeric" and column.type is ColumnType.TEXT:
-        wrong = ~is_number_text(column) & ~absent
-        problems.cells(column, wrong, not_finite, WORDS)
-        if wrong.any():
+        are_numbers = True
+        for start, piece in column.pieces():
+            wrong = ~is_number_text(piece) & ~is_missing(piece)
+            problems.cells(piece, wrong, not_finite, WORDS, start=start)
+            are_numbers = are_numbers and not wrong.any()
+        if not are_numbers:
             return
     if role == "image":
         return
     if role != "boolean" and (role in ("numeric", "weight") or column.type is ColumnType.NUMBER):
-        found = numbers(column)
-        problems.cells(column, ~absent & ~(np.abs(found) <= FLOAT32_MAX), not_finite, CORRECT)
+        for start, piece in column.pieces():
+            wrong = ~is_missing(piece) & ~(np.abs(numbers(piece)) <= FLOAT32_MAX)
+            problems.cells(piece, wrong, not_finite, CORRECT, start=start)
     if role == "weight":
         _check_weights(column, numbers(column), problems)
     if role == "boolean" and column.type is not ColumnType.BOOLEAN:
-        found = numbers(column)
-        wrong = ~absent & (found != 0) & (found != 1)
-        problems.cells(column, wrong, lambda value: f"{value} is neither 0 nor 1", "declare the column numeric")
+        for start, piece in column.pieces():
+            found = numbers(piece)
+            wrong = ~is_missing(piece) & (found != 0) & (found != 1)
+            problems.cells(
+                piece, wrong, lambda value: f"{value} is neither 0 nor 1", "declare the column numeric", start=start
+            )
 
 
 def _check_weights(column: Column, found: Floats, problems: Problems) -> None:

@@ -44,14 +44,15 @@ class Problems:
         """Add a problem that isn't one of single cells."""
         self.sentences.append(sentence)
 
-    def cells(self, column: Column, wrong: Bools, words: Callable[[Any], str], advice: str) -> None:
+    def cells(self, column: Column, wrong: Bools, words: Callable[[Any], str], advice: str, *, start: int = 0) -> None:
         """Add the cells of a column where `wrong` is true.
 
         Args:
-            column: The column.
+            column: The column, or a piece of it.
             wrong: One value per row.
             words: Says what is wrong with a value.
             advice: What the user can do, said once at the end.
+            start: Number of the piece's first row.
         """
         rows = np.flatnonzero(wrong)
         if len(rows) == 0:
@@ -61,8 +62,8 @@ class Problems:
             self.advice.append(advice)
         order = self.table.names.index(column.name)
         for row in rows[:MOST_NAMED].tolist():
-            said = f"{self.table.where(row)}, column {column.name}: {words(column.values[row].as_py())}"
-            self._cells.append((row, order, said))
+            said = f"{self.table.where(start + row)}, column {column.name}: {words(column.values[row].as_py())}"
+            self._cells.append((start + row, order, said))
 
     def check(self) -> None:
         """Return if there is no problem.
@@ -100,19 +101,29 @@ def numbers(column: Column) -> Floats:
     """
     if column.type is ColumnType.EMPTY:
         return np.full(len(column.values), np.nan)
-    values = column.values
-    if column.type is ColumnType.TEXT:
-        values = pc.cast(pc.utf8_trim_whitespace(values), pa.float64())
-    elif column.type in (ColumnType.BOOLEAN, ColumnType.TIME):
-        values = pc.cast(values, pa.int64())
-    # int64 beyond 2**53 has no exact float64; who needs exact differences uses `shifted`
-    values = pc.cast(values, pa.float64(), safe=False)
-    return np.array(pc.fill_null(values, float("nan")).to_numpy(), dtype=np.float64)
+    found = np.empty(len(column.values), dtype=np.float64)
+    start = 0
+    for values in column.values.iterchunks():  # nothing else of the length of the column is in memory
+        if column.type is ColumnType.TEXT:
+            values = pc.cast(pc.utf8_trim_whitespace(values), pa.float64())
+        elif column.type in (ColumnType.BOOLEAN, ColumnType.TIME):
+            values = pc.cast(values, pa.int64())
+        # int64 beyond 2**53 has no exact float64; who needs exact differences uses `shifted`
+        values = pc.fill_null(pc.cast(values, pa.float64(), safe=False), float("nan"))
+        found[start : start + len(values)] = values.to_numpy(zero_copy_only=False)
+        start += len(values)
+    return found
 
 
 def integers(column: Column) -> Codes:
     """Return whole numbers or times as int64, 0 where one is missing."""
-    return np.array(pc.fill_null(pc.cast(column.values, pa.int64()), 0).to_numpy(), dtype=np.int64)
+    found = np.empty(len(column.values), dtype=np.int64)
+    start = 0
+    for values in column.values.iterchunks():
+        filled = pc.fill_null(pc.cast(values, pa.int64()), 0)
+        found[start : start + len(values)] = filled.to_numpy(zero_copy_only=False)
+        start += len(values)
+    return found
 
 
 def shifted(column: Column, offset: float) -> Floats:
@@ -126,12 +137,17 @@ def shifted(column: Column, offset: float) -> Floats:
         offset: Subtracted; an int for the exact difference.
     """
     if not (isinstance(offset, int) and column.type in (ColumnType.INTEGER, ColumnType.TIME)):
-        return numbers(column) - float(offset)
-    values = integers(column)
-    high = (values >> 32) - (offset >> 32)  # the halves of an int64 are exact in float64, and neither overflows
-    low = (values & 0xFFFFFFFF) - (offset & 0xFFFFFFFF)
-    found = high.astype(np.float64) * 2.0**32 + low
-    found[is_missing(column)] = np.nan
+        found = numbers(column)
+        found -= float(offset)
+        return found
+    found = np.empty(len(column.values), dtype=np.float64)
+    for start, piece in column.pieces():
+        values = integers(piece)
+        high = (values >> 32) - (offset >> 32)  # the halves of an int64 are exact in float64, and neither overflows
+        low = (values & 0xFFFFFFFF) - (offset & 0xFFFFFFFF)
+        shifts = high.astype(np.float64) * 2.0**32 + low
+        shifts[is_missing(piece)] = np.nan
+        found[start : start + len(values)] = shifts
     return found
 
 

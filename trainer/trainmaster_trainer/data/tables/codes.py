@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from trainmaster_api.spec.table import Missing, Role
 
 from trainmaster_trainer.errors import DataError
@@ -17,6 +19,8 @@ from .roles import Planned
 from .table import Column, ColumnType
 
 DAY = 86_400_000_000  # microseconds
+_BLOCK = 1 << 22  # values that are looked at together
+_NAN = (ColumnType.NUMBER, ColumnType.EMPTY)
 Out = npt.NDArray[np.float32]
 
 
@@ -47,16 +51,16 @@ class NumericCode:
     def fit(cls, planned: Planned, train: Codes, *, normalize: bool) -> NumericCode:
         """Measure the train split."""
         column = planned.column
-        present = train[~is_missing(column)[train]]
+        present = _present(column, train)
         offset: float = 0
         if normalize and len(present):
             is_exact = column.type is ColumnType.INTEGER
-            found = integers(column)[present] if is_exact else numbers(column)[present]
-            middle = np.partition(found, (len(found) - 1) // 2)[(len(found) - 1) // 2]
+            middle = _lower_median((integers if is_exact else numbers)(column)[present])
             offset = int(middle) if is_exact else float(middle)
         values = shifted(column, offset)[present]
         mean, std = _moments(values) if normalize else (0.0, 1.0)
-        fill = float(np.median(values)) if planned.missing == "impute" and len(values) else None
+        is_filled = planned.missing == "impute" and len(values)
+        fill = float(np.median(values, overwrite_input=True)) if is_filled else None
         return cls(column.name, column.type, planned.missing, offset, mean, std, fill, planned.indicator)
 
     def features(self) -> list[str]:
@@ -153,11 +157,16 @@ class CategoricalCode:
     @classmethod
     def fit(cls, planned: Planned, train: Codes, *, is_index: bool = False) -> CategoricalCode:
         """Collect the train split's categories."""
-        names, codes = categories(planned.column)
-        found = np.unique(codes[train])
-        has_missing = planned.missing == "impute" and bool((found == -1).any())
-        seen = tuple(names[index] for index in found.tolist() if index >= 0)
-        return cls(planned.column.name, planned.column.type, planned.missing, seen, has_missing, is_index)
+        column, is_train = planned.column, np.zeros(len(planned.column.values), dtype=np.bool_)
+        is_train[train] = True
+        some = [
+            pc.unique(piece.values.filter(pa.array(is_train[start : start + len(piece.values)])))
+            for start, piece in column.pieces()
+        ]
+        values = pa.chunked_array([pa.chunked_array(some, type=column.values.type).unique()])
+        seen, codes = categories(replace(column, values=values))
+        has_missing = planned.missing == "impute" and bool((codes == -1).any())
+        return cls(column.name, column.type, planned.missing, tuple(seen), has_missing, is_index)
 
     def features(self) -> list[str]:
         """Return `column=category` for each, `column is another` and `column is missing`; or the column's name."""
@@ -225,13 +234,15 @@ class DatetimeCode:
     def fit(cls, planned: Planned, train: Codes, *, normalize: bool) -> DatetimeCode:
         """Measure the train split."""
         column = planned.column
-        present = train[~is_missing(column)[train]]
+        present = _present(column, train)
         values = integers(column)[present]
-        offset = int(np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2]) if len(values) else 0
+        varying = tuple(part for part in PARTS if _varies(part, values))
+        offset = int(_lower_median(values)) if len(values) else 0
+        del values
         since = shifted(column, offset)[present]
-        mean, std = _moments(since / DAY)
         fill = round(float(np.median(since))) if planned.missing == "impute" and len(since) else None
-        varying = tuple(part for part in PARTS if len(values) and np.ptp(_turn(part, values)) > 0)
+        since /= DAY
+        mean, std = _moments(since)
         std = std if normalize else 1.0
         return cls(column.name, column.type, planned.missing, offset, mean, std, fill, varying, planned.indicator)
 
@@ -274,11 +285,35 @@ def _turn(part: str, values: Codes) -> Floats:
     return np.asarray((dates - dates.astype("datetime64[Y]")).astype(np.float64) / 366, dtype=np.float64)
 
 
+def _present(column: Column, rows: Codes) -> Codes:
+    """Return those rows that have a value."""
+    return rows[~is_missing(column)[rows]] if column.values.null_count or column.type in _NAN else rows
+
+
+def _lower_median(values: npt.NDArray[Any]) -> Any:
+    """Return the lower of the values in the middle; changes their order."""
+    middle = (len(values) - 1) // 2
+    values.partition(middle)
+    return values[middle]
+
+
+def _varies(part: str, values: Codes) -> bool:
+    blocks = (_turn(part, values[start : start + _BLOCK]) for start in range(0, len(values), _BLOCK))
+    edges = [(block.min(), block.max()) for block in blocks]
+    return bool(edges) and max(high for _, high in edges) > min(low for low, _ in edges)
+
+
 def _moments(values: Floats) -> tuple[float, float]:
     """Return mean and standard deviation; 0 and 1 of nothing, and a constant is only centered."""
     if len(values) == 0:
         return 0.0, 1.0
-    return float(values.mean()), float(values.std()) or 1.0
+    if len(values) <= _BLOCK:
+        return float(values.mean()), float(values.std()) or 1.0
+    # numpy would make two more arrays of that length
+    blocks = [values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK)]
+    mean = sum(float(block.sum()) for block in blocks) / len(values)
+    variance = sum(float(((block - mean) ** 2).sum()) for block in blocks) / len(values)
+    return mean, float(np.sqrt(variance)) or 1.0
 
 
 def _filled(missing: Missing, fill: str | None, indicator: bool) -> str:

@@ -188,25 +188,38 @@ def decimal_of(columns: Mapping[str, pa.ChunkedArray], delimiter: str, declared:
     points = _cells_with(columns, ".")
     if commas and points:
         pairs = [next(iter(found.items())) for found in (points, commas)]
-        words = " and ".join(f"{cells[0].as_py()!r} (column {column})" for column, cells in pairs)
+        words = " and ".join(f"{cells.first!r} (column {column})" for column, cells in pairs)
         raise DataError(f"{name}: {words} have different decimal separators; set data.csv.decimal")
-    for mark, found in ((",", commas), (".", points)):
-        if found and all(pc.all(pc.match_substring_regex(cells, _grouped(mark))).as_py() for cells in found.values()):
+    for found in (commas, points):
+        if found and all(cells.are_grouped for cells in found.values()):
             column, cells = next(iter(found.items()))
-            words = f"{cells[0].as_py()!r} (column {column}) may have a decimal separator or group thousands"
+            words = f"{cells.first!r} (column {column}) may have a decimal separator or group thousands"
             raise DataError(f"{name}: {words}; set data.csv.decimal")
     return "," if commas else "."
 
 
-def _cells_with(columns: Mapping[str, pa.ChunkedArray], mark: str) -> dict[str, pa.ChunkedArray]:
+@dataclass(frozen=True)
+class _Cells:
+    """Cells of a column that have a decimal separator: the first, and whether in all of them it may group thousands."""
+
+    first: str
+    are_grouped: bool
+
+
+def _cells_with(columns: Mapping[str, pa.ChunkedArray], mark: str) -> dict[str, _Cells]:
     """Return the cells with a decimal separator, of columns where more than half of the cells are numbers."""
     found = {}
     either = f"(?:{number('.')})|(?:{number(',')})"
     for name, values in columns.items():
-        if not pc.any(pc.match_substring(values, mark)).as_py():
+        if not any(pc.any(pc.match_substring(chunk, mark)).as_py() for chunk in values.iterchunks()):
             continue
-        share = pc.mean(pc.match_substring_regex(values, either).cast(pa.int8())).as_py()
-        cells = values.filter(pc.match_substring_regex(values, _fraction(mark)))
-        if share > 0.5 and len(cells):
-            found[name] = cells
+        numbers, first, are_grouped = 0, None, True
+        for chunk in values.iterchunks():  # a column may be larger than memory
+            numbers += pc.sum(pc.match_substring_regex(chunk, either)).as_py() or 0
+            cells = chunk.filter(pc.match_substring_regex(chunk, _fraction(mark)))
+            if len(cells):
+                first = cells[0].as_py() if first is None else first
+                are_grouped = are_grouped and pc.all(pc.match_substring_regex(cells, _grouped(mark))).as_py()
+        if first is not None and 2 * numbers > len(values) - values.null_count:
+            found[name] = _Cells(first, are_grouped)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ VERSION = 1
 FARTHEST = 1e12
 """Largest scaled number, in standard deviations of the train split. A network's squares of larger ones overflow, which
 would be a NonFiniteLoss with no word about the cell."""
+BLOCK = 8 << 20
+"""Bytes of features that are made together where they aren't kept in memory."""
 
 SAME_CATEGORIES: dict[ColumnType, tuple[ColumnType, ...]] = {
     ColumnType.TEXT: (ColumnType.TEXT, ColumnType.INTEGER),
@@ -106,12 +108,41 @@ class Encoder:
         Raises:
             DataError: A number is more than FARTHEST standard deviations from those of the train split.
         """
-        widths = [len(code.features()) for code in self.codes]
-        rows = len(table) if kept is None else len(kept)
-        out = np.empty((rows, sum(widths)), dtype=np.float32)
-        problems, start = Problems(table), 0
-        for code, width in zip(self.codes, widths, strict=True):
-            column = table.column(code.name)
+        out = np.empty((len(table) if kept is None else len(kept), len(self.features)), dtype=np.float32)
+        problems = Problems(table)
+        self._write(table, kept, out, problems)
+        problems.check()
+        return out
+
+    def blocks(self, table: Table, kept: Codes, first: int = 0) -> Iterator[Out]:
+        """Yield the features of rows some at a time: the same numbers as `matrix` returns.
+
+        Nothing is yielded of or after rows that can't be scaled.
+
+        Args:
+            table: Has every column.
+            kept: Row numbers, in order.
+            first: Which of them to begin with.
+
+        Raises:
+            DataError: As `matrix`, at the end.
+        """
+        width, problems = len(self.features), Problems(table)
+        at_once = max(256, BLOCK // max(1, 4 * width))
+        for start in range(first, len(kept), at_once):
+            rows = kept[start : start + at_once]
+            begin, end = int(rows[0]), int(rows[-1]) + 1
+            out = np.empty((len(rows), width), dtype=np.float32)
+            local = rows - begin if len(rows) < end - begin else None
+            self._write(table.slice(begin, end - begin), local, out, problems, begin)
+            if not problems:
+                yield out
+        problems.check()
+
+    def _write(self, table: Table, kept: Codes | None, out: Out, problems: Problems, first_row: int = 0) -> None:
+        start = 0
+        for code in self.codes:
+            column, width = table.column(code.name), len(code.features())
             part = out[:, start : start + width] if kept is None else np.empty((len(table), width), np.float32)
             with np.errstate(over="ignore"):
                 code.write(column, part)
@@ -122,11 +153,9 @@ class Encoder:
                 wrong &= np.isin(np.arange(len(table)), kept)
             problems.cells(
                 column, wrong, lambda value: f"{value} is too far from the values of the train split to be scaled",
-                "correct the cells, or set data.normalize to false",
+                "correct the cells, or set data.normalize to false", start=first_row,
             )  # fmt: skip
             start += width
-        problems.check()
-        return out
 
     def _check(self, code: Code, column: Column, problems: Problems) -> None:
         accepted = SAME_CATEGORIES[code.type] if code.ROLE == "categorical" else ACCEPTED[code.ROLE]

@@ -6,6 +6,7 @@ bits as rounded floats, and takes the last of two equal keys.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections import Counter
@@ -266,7 +267,7 @@ class JsonReader:
 def _lines(name: str, content: bytes) -> Iterator[bytes]:
     """Yield the lines of a file, without their ends. A line break inside of a JSON text is written as two letters."""
     rest = b""
-    for chunk in chunks_of(name, content):
+    for chunk in chunks_of(name, io.BytesIO(content)):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
     if rest:

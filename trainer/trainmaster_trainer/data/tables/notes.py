@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainmaster_trainer.data.sentences import quoted
@@ -13,6 +15,7 @@ from trainmaster_trainer.data.spellings import look_alikes
 
 from .cells import NUMBER_PATTERN, categories, numbers, shifted, shown
 from .codes import DatetimeCode, NumericCode
+from .distinct import count_steps
 from .roles import Planned
 from .table import ColumnType, Table
 
@@ -27,6 +30,7 @@ USUAL_TIMES = tuple(
 TOLD_APART = 0.9
 """Share of the distinct values that float32 must keep apart: of millions of measured ones it merges some harmlessly."""
 SAMPLED = 100_000  # values that quartiles and spellings are looked for in
+_SAMPLED_BYTES = 4 << 20  # of text
 _AROUND_NUMBERS = re.compile(r"[\s$€£¥%'’]|,(?=\d{3}(?!\d))")
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-"})
 _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
@@ -53,31 +57,44 @@ def notes_on(table: Table, planned: Planned, code: object | None) -> list[str]:
 def _counts_rows(planned: Planned) -> Iterator[str]:
     column = planned.column
     if planned.is_feature and column.type is ColumnType.INTEGER and planned.distinct == len(column.values) > 1:
-        values = numbers(column)
-        if values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
-            yield f"counts the rows from {values[0]:.0f}; declare it ignore if it is an index"
+        first = column.values[0].as_py()
+        if first in (0, 1) and all(
+            np.array_equal(numbers(piece), np.arange(start + first, start + first + len(piece.values)))
+            for start, piece in column.pieces()
+        ):
+            yield f"counts the rows from {first}; declare it ignore if it is an index"
 
 
 def _told_apart(planned: Planned, code: NumericCode) -> Iterator[str]:
-    encoded = ((shifted(planned.column, code.offset) - code.mean) / code.std).astype(np.float32)
-    left = len(np.unique(encoded[~np.isnan(encoded)]))
-    if left < TOLD_APART * planned.distinct and planned.column.type is not ColumnType.TEXT:
+    if planned.column.type is ColumnType.TEXT:
+        return
+    encoded = np.empty(len(planned.column.values), np.float32)
+    for start, piece in planned.column.pieces():
+        encoded[start : start + len(piece.values)] = (shifted(piece, code.offset) - code.mean) / code.std
+    encoded.sort()  # NaN comes last
+    left = count_steps(encoded[: len(encoded) - np.count_nonzero(np.isnan(encoded))])
+    if left < TOLD_APART * planned.distinct:
         yield f"float32 can tell {left:,} of its {planned.distinct:,} distinct values apart"
 
 
 def _far(table: Table, planned: Planned) -> Iterator[str]:
     """Yield values that may be words for a missing one, such as -9999 or 1970-01-01, or a slip of the decimal point."""
     column = planned.column
-    values = numbers(column)
-    lower, median, upper = np.nanpercentile(values[:: max(1, len(values) // SAMPLED)], [25, 50, 75])
+    step = max(1, len(column.values) // SAMPLED)
+    sample = np.concatenate([numbers(piece)[-start % step :: step] for start, piece in column.pieces()])
+    lower, median, upper = np.nanpercentile(sample, [25, 50, 75])
     if not upper > lower:  # at least half of the values are one
         return
-    distance = np.abs(values - median) / (upper - lower)
     usual = USUAL_TIMES if column.type is ColumnType.TIME else USUAL_NUMBERS
-    far = np.flatnonzero((distance > FAR) | ((distance > FAR_OF_USUAL) & np.isin(np.abs(values), usual)))
-    if len(far):
-        row = int(far[0])
-        more = f" and {len(far) - 1:,} more" if len(far) > 1 else ""
+    row, count = -1, 0
+    for start, piece in column.pieces():
+        values = numbers(piece)
+        distance = np.abs(values - median) / (upper - lower)
+        far = np.flatnonzero((distance > FAR) | ((distance > FAR_OF_USUAL) & np.isin(np.abs(values), usual)))
+        if len(far):
+            row, count = (row if count else start + int(far[0])), count + len(far)
+    if count:
+        more = f" and {count - 1:,} more" if count > 1 else ""
         yield (
             f"{table.where(row)} is {shown(column.values[row].as_py())}{more}, far from all others; "
             "if that stands for a missing value, leave the cell empty"
@@ -87,15 +104,22 @@ def _far(table: Table, planned: Planned) -> Iterator[str]:
 def _spelled(planned: Planned) -> Iterator[str]:
     values = planned.column.values
     if planned.role == "categorical":
-        names, _ = categories(planned.column)
+        names, _ = categories(replace(planned.column, values=pa.chunked_array([values.unique()])))
         alike = look_alikes(names)
         if alike:
             yield f"{_some(alike)} are different categories; write them alike if they are one"
     else:
-        names = pc.unique(values.slice(0, SAMPLED)).drop_null().to_pylist()
+        names = pc.unique(_first_texts(values)).drop_null().to_pylist()
     bare = [name for name in names if not _NUMBER.match(name) and _NUMBER.match(_stripped(name))]
     if 2 * len(bare) > len(names):
         yield f"text such as {shown(bare[0])} is no number; to use it as one, write it without unit and grouping"
+
+
+def _first_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the first SAMPLED values, fewer of long texts: the column may be larger than memory."""
+    some = values.slice(0, SAMPLED)
+    sizes = np.cumsum(pc.fill_null(pc.binary_length(some), 0).to_numpy())
+    return some.slice(0, int(np.searchsorted(sizes, _SAMPLED_BYTES, "right")))
 
 
 def _stripped(name: str) -> str:

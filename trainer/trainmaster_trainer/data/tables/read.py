@@ -6,31 +6,33 @@ A column has one type over all files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from trainmaster_api.spec.data import TABLE_ENDINGS, Data
+from trainmaster_api.spec.data import TABLE_ENDINGS, Data, TableFormat
 
 from trainmaster_trainer.data.files import Files, Found, partitions
 from trainmaster_trainer.errors import DataError
 
-from .canonical import canonical
-from .dialect import decimal_of
+from .canonical import decide_arrow
+from .decided import Decided, Draft
+from .dialect import Dialect, decimal_of
 from .jsonl import JsonReader
 from .problems import Problems
-from .table import Column, LeftOut, Part, Table
+from .table import LeftOut, Part, Table
 from .text import TextPart, TextReader
-from .types import Where, typed
+from .types import Where, decide_text
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _NAMED = 3
 
 
 def read_table(files: Files, data: Data) -> Table:
-    """Return the rows of a source, whole and checked.
+    """Return the rows of a source, whole and checked, in memory.
 
     Args:
         files: Its files.
@@ -39,26 +41,29 @@ def read_table(files: Files, data: Data) -> Table:
     Raises:
         DataError: Something can't be read, or could be read in two ways; with the first ten problems.
     """
+    kind, found = table_files(files, data)
+    left_out = files_left_out(found)
+    if kind == "parquet":
+        return draft_parquet(files.shown, _parquet(files, found), left_out).table()
+    if kind == "jsonl":
+        return _jsonl(files, found, data, left_out)
+    reader = TextReader(files.shown, data, kind, Problems(files.shown))
+    parts = {
+        name: reader.read(name[found.root :], files.read(name), is_one_of_many=len(found.names) > 1)
+        for name in found.names
+    }
+    return draft_text(reader, parts, left_out).table()
+
+
+def table_files(files: Files, data: Data) -> tuple[TableFormat, Found]:
+    """Return the format of a source and its files."""
     kind = data.table_format
     assert kind is not None  # a rule of the contract
-    found = files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(f".{kind}")))
-    left_out = _left_out(found)
-    if kind == "parquet":
-        table = _parquet(files, found, left_out)
-    elif kind == "jsonl":
-        table = _jsonl(files, found, data, left_out)
-    else:
-        table = _text(files, found, data, kind, left_out)
-    if not len(table):
-        raise DataError(
-            f"{files.shown} has {'a header and ' if table.columns and kind in ('csv', 'tsv') else ''}no rows"
-        )
-    if not table.columns:
-        raise DataError(f"{files.shown} has no columns")
-    return table
+    return kind, files.table(tuple(ending for ending in TABLE_ENDINGS if ending.startswith(f".{kind}")))
 
 
-def _left_out(found: Found) -> list[LeftOut]:
+def files_left_out(found: Found) -> list[LeftOut]:
+    """Return the files of a folder that aren't read."""
     left_out = []
     for names, why in ((found.hidden, "hidden or a marker"), (found.foreign, "of another format")):
         if names:
@@ -74,57 +79,80 @@ def _counted(names: tuple[str, ...] | list[str], what: str) -> str:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _text(files: Files, found: Found, data: Data, kind: Literal["csv", "tsv"], left_out: list[LeftOut]) -> Table:
-    problems = Problems(files.shown)
-    reader = TextReader(files.shown, data, kind, problems)
-    parts, empty = [], []
-    for name in found.names:
-        part = reader.read(name[found.root :], files.read(name), is_one_of_many=len(found.names) > 1)
-        if part is None:
-            empty.append(name)
-        else:
-            parts.append(part)
+def draft_text(
+    reader: TextReader,
+    read: Mapping[str, TextPart | None],
+    left_out: list[LeftOut],
+    *,
+    keep: bool = True,
+    at: Callable[[float], None] = lambda _: None,
+) -> Draft:
+    """Return what becomes of files of text.
+
+    Args:
+        reader: Has read them.
+        read: The rows of each file by its name; None: it is empty.
+        left_out: What isn't read of the source.
+        keep: Whether values may stay in memory.
+        at: Takes the share of the columns whose type is decided.
+
+    Raises:
+        DataError: Rows are broken, or something could be read in two ways.
+    """
+    problems, data, shown = reader.problems, reader.data, reader.shown
+    parts = [part for part in read.values() if part is not None]
+    empty = [name for name, part in read.items() if part is None]
     if not parts:
-        raise DataError(f"{files.shown} is empty")
+        raise DataError(f"{shown} is empty")
     what = "rows" if problems.count else "names in the header"
     for part in parts:
         _check_names(part.names, problems, f"{part.name}: " if len(parts) > 1 else "", may_start_nameless=True)
     problems.check(f"Correct the {what}, or set data.csv.delimiter and data.csv.quote")
-    if empty:
-        left_out.append(LeftOut(_counted(empty, "file"), "empty"))
-    blank = sum(part.blank for part in parts)
-    if blank:
-        left_out.append(LeftOut(f"{blank:,} empty line{'' if blank == 1 else 's'}", "no fields"))
-    left_out.extend(_index(parts, files.shown))
+    left_out = [*left_out, *_text_left_out(parts, empty, shown)]
     names = [name for name in parts[0].names if name]
-    _check_same({part.name: [name for name in part.names if name] for part in parts}, files.shown)
-    shown = Table(
-        files.shown, (), tuple(Part(part.name, part.rows, part.first_line) for part in parts), {}
-    )  # where a row is
+    _check_same({part.name: [name for name in part.names if name] for part in parts}, shown)
+    table = _require_rows(
+        Draft(shown, (), tuple(Part(part.name, part.rows, part.first_line) for part in parts), {}), "a header and "
+    )
     values = {
         name: pa.chunked_array(
             [chunk for part in parts for chunk in part.column(part.names.index(name))], type=pa.large_string()
         )
         for name in names
     }
-    decimal = decimal_of(values, _delimiter(reader), data.csv.decimal, files.shown)
-    columns = [typed(name, values.pop(name), decimal, shown.where, problems) for name in names]
-    columns += _partitions([(part.name, part.rows) for part in parts], names, shown.where, problems)
-    problems.check()
-    return Table(
-        files.shown, tuple(columns), shown.parts, _dialect(reader, data, kind, parts, decimal), tuple(left_out)
-    )
-
-
-def _delimiter(reader: TextReader) -> str:
     assert reader.dialect is not None  # there is a part
-    return reader.dialect.delimiter
+    decimal = decimal_of(values, reader.dialect.delimiter, data.csv.decimal, shown)
+    where = table.table().where
+    columns = []
+    for index, name in enumerate(names):
+        columns.append(decide_text(name, values.pop(name).chunks, decimal, where, problems, keep=keep))
+        at((index + 1) / len(names))
+    columns += _partitions([(part.name, part.lengths) for part in parts], names, where, problems)
+    problems.check()
+    if not columns:
+        raise DataError(f"{shown} has no columns")
+    dialect = _dialect(reader, reader.dialect, parts, decimal)
+    return replace(table, columns=tuple(columns), dialect=dialect, left_out=tuple(left_out))
 
 
-def _dialect(reader: TextReader, data: Data, kind: str, parts: list[TextPart], decimal: str) -> dict[str, Any]:
+def _require_rows(draft: Draft, before: str = "") -> Draft:
+    if not any(part.rows for part in draft.parts):
+        raise DataError(f"{draft.shown} has {before}no rows")
+    return draft
+
+
+def _text_left_out(parts: list[TextPart], empty: list[str], shown: str) -> Iterable[LeftOut]:
+    if empty:
+        yield LeftOut(_counted(empty, "file"), "empty")
+    blank = sum(part.blank for part in parts)
+    if blank:
+        yield LeftOut(f"{blank:,} empty line{'' if blank == 1 else 's'}", "no fields")
+    yield from _index(parts, shown)
+
+
+def _dialect(reader: TextReader, used: Dialect, parts: list[TextPart], decimal: str) -> dict[str, Any]:
     """Return how text was read, and what of that was recognised rather than declared."""
-    used = reader.dialect
-    assert used is not None
+    data, kind = reader.data, reader.kind
     recognised = {
         "encoding": data.csv.encoding is None,
         "delimiter": data.csv.delimiter is None and kind != "tsv",
@@ -153,12 +181,7 @@ def _index(parts: list[TextPart], shown: str) -> Iterable[LeftOut]:
         if part.names[0]:
             before += part.rows
             continue
-        chunks = part.column(0)
-        try:
-            counted = pa.chunked_array(chunks, type=pa.large_string()).cast(pa.int64())
-        except pa.ArrowInvalid:
-            counted = None
-        if counted is None or counted.null_count or not _counts(counted.to_numpy(), before):
+        if not _counts(part.column(0), before):
             where = f"{shown}: {part.name}" if len(parts) > 1 else shown
             raise DataError(
                 f"{where}: field 1 of the header has no name, and its column doesn't count the rows; name it, or write "
@@ -169,10 +192,19 @@ def _index(parts: list[TextPart], shown: str) -> Iterable[LeftOut]:
         yield LeftOut("the first column, which has no name", "counts the rows")
 
 
-def _counts(values: np.ndarray[Any, Any], before: int) -> bool:
+def _counts(chunks: list[pa.Array], before: int) -> bool:
     """Return whether values are 0, 1, 2 ... or 1, 2, 3 ..., in this file or over all files."""
-    steps = np.arange(len(values))
-    return any(np.array_equal(values, steps + start) for start in (0, 1, before, before + 1))
+    starts = {0, 1, before, before + 1}
+    rows = 0
+    for chunk in chunks:
+        try:
+            counted = chunk.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return False
+        steps = np.arange(rows, rows + len(chunk))
+        starts = {start for start in starts if not chunk.null_count and np.array_equal(counted, steps + start)}
+        rows += len(chunk)
+    return bool(starts)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -201,8 +233,24 @@ def _check_same(names: dict[str, list[str]], shown: str) -> None:
     problems.check()
 
 
-def _partitions(parts: list[tuple[str, int]], names: list[str], where: Where, problems: Problems) -> list[Column]:
-    """Return the columns that folders such as `year=2024` stand for."""
+class _Repeated(Sequence[pa.Array]):
+    """Chunks of one value each, made when they are needed."""
+
+    def __init__(self, values: list[tuple[str | None, int]]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> pa.Array:  # type: ignore[override]
+        value, rows = self._values[index]
+        return pa.repeat(pa.scalar(value, pa.large_string()), rows)
+
+
+def _partitions(
+    parts: list[tuple[str, list[int]]], names: list[str], where: Where, problems: Problems
+) -> list[Decided]:
+    """Return the columns that folders such as `year=2024` stand for; `parts` has the lengths of each file's chunks."""
     keys = [partitions(name) for name, _ in parts]
     if any(list(each) != list(keys[0]) for each in keys):
         first = next(index for index, each in enumerate(keys) if list(each) != list(keys[0]))
@@ -214,11 +262,8 @@ def _partitions(parts: list[tuple[str, int]], names: list[str], where: Where, pr
         raise DataError(f"{problems.shown}: {both[0]!r} is a column and a partition: rename one")
     columns = []
     for key in keys[0]:
-        chunks = [
-            pa.repeat(pa.scalar(each[key], pa.large_string()), rows)
-            for each, (_, rows) in zip(keys, parts, strict=True)
-        ]
-        columns.append(typed(key, pa.chunked_array(chunks, type=pa.large_string()), ".", where, problems))
+        values = [(each[key], rows) for each, (_, lengths) in zip(keys, parts, strict=True) for rows in lengths]
+        columns.append(decide_text(key, _Repeated(values), ".", where, problems, keep=False))
     return columns
 
 
@@ -238,40 +283,78 @@ def _jsonl(files: Files, found: Found, data: Data, left_out: list[LeftOut]) -> T
     ignored = {name for name, spec in data.columns.items() if spec.role == "ignore"}
     columns = reader.columns(where, ignored)
     names = [column.name for column in columns]
-    columns += _partitions([(part.name, part.rows) for part in parts], names, where, problems)
+    folders = _partitions([(part.name, [part.rows]) for part in parts], names, where, problems)
+    columns += [each.column() for each in folders]
     problems.check()
+    if not any(part.rows for part in parts):
+        raise DataError(f"{files.shown} has no rows")
+    if not columns:
+        raise DataError(f"{files.shown} has no columns")
     return Table(files.shown, tuple(columns), tuple(parts), {"format": "jsonl", "encoding": "utf-8"}, tuple(left_out))
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
 
 
-def _parquet(files: Files, found: Found, left_out: list[LeftOut]) -> Table:
-    problems = Problems(files.shown)
-    tables: dict[str, pa.Table] = {}
+def parquet_error(files: Files, found: Found, part: str, error: Exception) -> DataError:
+    """Return the refusal of a file that isn't Parquet."""
+    file = f"{files.shown}: {part}" if len(found.names) > 1 else files.shown
+    return DataError(f"{file}: can't be read as Parquet: {str(error).strip().splitlines()[0]}")
+
+
+def _parquet(files: Files, found: Found) -> dict[str, pa.Table]:
+    tables = {}
     for name in found.names:
         part = name[found.root :]
         try:
-            table = pq.ParquetFile(pa.BufferReader(files.read(name))).read()
+            tables[part] = pq.ParquetFile(pa.BufferReader(files.read(name))).read()
         except (pa.ArrowException, OSError) as error:
-            file = f"{files.shown}: {part}" if len(found.names) > 1 else files.shown
-            reason = str(error).strip().splitlines()[0]
-            raise DataError(f"{file}: can't be read as Parquet: {reason}") from None
-        tables[part] = table.rename_columns([column.strip() for column in table.column_names])
-        prefix = f"{part}: " if len(found.names) > 1 else ""
-        _check_names(tables[part].column_names, problems, prefix, may_start_nameless=False)
+            raise parquet_error(files, found, part, error) from None
+    return tables
+
+
+def _lengths(table: pa.Table) -> list[int]:
+    return [len(chunk) for chunk in table.column(0).iterchunks()] if table.num_columns else [table.num_rows]
+
+
+def draft_parquet(
+    shown: str, tables: Mapping[str, pa.Table], left_out: list[LeftOut], at: Callable[[float], None] = lambda _: None
+) -> Draft:
+    """Return what becomes of Parquet files.
+
+    Args:
+        shown: The source, for messages.
+        tables: Each file's content by its path below the source.
+        left_out: What isn't read of the source.
+        at: Takes the share of the columns whose type is decided.
+
+    Raises:
+        DataError: Files don't go together, or a value can't be held.
+    """
+    problems = Problems(shown)
+    tables = {
+        part: table.rename_columns([name.strip() for name in table.column_names]) for part, table in tables.items()
+    }
+    for part, table in tables.items():
+        _check_names(table.column_names, problems, f"{part}: " if len(tables) > 1 else "", may_start_nameless=False)
     problems.check()
-    _check_same({part: table.column_names for part, table in tables.items()}, files.shown)
+    _check_same({part: table.column_names for part, table in tables.items()}, shown)
     first = next(iter(tables.values()))
     index = [name for name in first.column_names if _PANDAS_INDEX.fullmatch(name)]
-    left_out.extend(LeftOut(f"column {name}", "the index of pandas, which has no name") for name in index)
+    left_out = [*left_out, *(LeftOut(f"column {name}", "the index of pandas, which has no name") for name in index)]
     names = [name for name in first.column_names if name not in index]
     parts = tuple(Part(part, table.num_rows) for part, table in tables.items())
-    where = Table(files.shown, (), parts, {}).where
-    columns = [
-        canonical(name, [(part, table.column(name)) for part, table in tables.items()], where, problems, files.shown)
-        for name in names
-    ]
-    columns += _partitions([(part.name, part.rows) for part in parts], names, where, problems)
+    draft = Draft(shown, (), parts, {}, tuple(left_out))
+    where = draft.table().where
+    columns = []
+    for number, name in enumerate(names, start=1):
+        pieces = [(part, table.column(name)) for part, table in tables.items()]
+        columns.append(decide_arrow(name, pieces, where, problems, shown))
+        at(number / len(names))
+    lengths = [(part, _lengths(table)) for part, table in tables.items()]
+    columns += _partitions(lengths, names, where, problems)
     problems.check()
-    return Table(files.shown, tuple(columns), parts, {}, tuple(left_out))
+    _require_rows(draft)
+    if not columns:
+        raise DataError(f"{shown} has no columns")
+    return replace(draft, columns=tuple(columns))

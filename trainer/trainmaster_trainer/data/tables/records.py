@@ -47,6 +47,7 @@ class Block:
         blank: Number of empty lines that were left out.
         second_line: Line, in the block from 1, of the second record; 0: there is none.
         is_quoted: Whether there is a quote.
+        used: Bytes of the text that it was made of.
     """
 
     data: Bytes
@@ -55,6 +56,7 @@ class Block:
     blank: int
     second_line: int
     is_quoted: bool
+    used: int
 
 
 def blocks(chunks: Iterable[bytes], delimiter: str, quote: str) -> Iterator[Block]:
@@ -134,13 +136,13 @@ def _block(text: bytes, delimiter: int, quote: int, *, is_last: bool) -> tuple[B
     if blank is not None:
         data = data[~blank[0]]
         if not len(data):
-            return Block(data, np.empty(0, np.int64), 0, blank[1], 0, False), used
+            return Block(data, np.empty(0, np.int64), 0, blank[1], 0, False, used), used
         marks = _marks(data, delimiter, quote)
     ends = np.flatnonzero(marks.ends)
     _check(data, marks, ends)
     widths = np.diff(np.searchsorted(np.flatnonzero(marks.separators), ends), prepend=0) + 1
     is_quoted = bool(marks.quotes.any())
-    return Block(data, widths, int(ends[0]) + 1, blank[1] if blank else 0, second_line, is_quoted), used
+    return Block(data, widths, int(ends[0]) + 1, blank[1] if blank else 0, second_line, is_quoted, used), used
 
 
 def _without_space(data: Bytes, marks: _Marks, delimiter: int, quote: int) -> tuple[Bytes, _Marks]:

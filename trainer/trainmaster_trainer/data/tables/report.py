@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainmaster_trainer.data.sentences import printable
@@ -203,7 +204,7 @@ def _range(column: Column, planned: Planned) -> str:
     if planned.role == "text":
         found = pc.min_max(pc.utf8_length(planned.column.values)).as_py()
         return f"{found['min']:,} .. {found['max']:,} characters"
-    names, _ = categories(column)
+    names, _ = categories(replace(column, values=pa.chunked_array([column.values.unique()])))
     more = f" (+{len(names) - 3})" if len(names) > 3 else ""
     return ", ".join(_cut(name, 12) for name in names[:3]) + more
 

@@ -23,6 +23,7 @@ from trainmaster_trainer.data.sentences import first_of
 
 from .accepted import ACCEPTED, check_cells, check_target, first_values
 from .cells import Problems, is_missing, is_number_text, shown
+from .distinct import count_distinct
 from .table import Column, ColumnType, Table
 
 FEATURES = ("numeric", "boolean", "categorical", "datetime", "text", "image")
@@ -192,16 +193,6 @@ def without_blanks(column: Column) -> Column:
     values = pc.if_else(blank, pa.scalar(None, pa.large_string()), column.values)
     words = f"{count:,} text{'' if count == 1 else 's'} without a character, taken as missing"
     return replace(column, values=values, notes=(*column.notes, words))
-
-
-def count_distinct(column: Column) -> int:
-    """Return the number of distinct values that aren't missing; 0 for types that have none to compare."""
-    if column.type in (ColumnType.EMPTY, ColumnType.OTHER, ColumnType.BYTES):
-        return 0
-    values = column.values
-    if column.type is ColumnType.NUMBER:
-        values = pc.add(pc.if_else(pc.is_nan(values), None, values), 0.0)  # -0.0 is 0.0
-    return int(pc.count_distinct(values, mode="only_valid").as_py())
 
 
 def _role(

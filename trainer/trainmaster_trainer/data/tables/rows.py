@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.task import Task
@@ -17,6 +21,7 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import FittedRows, TensorRows
 from trainmaster_trainer.errors import DataError
 
+from .cache import CachedTable, Progress
 from .cells import is_missing, numbers
 from .drift import statistics_of
 from .encode import Encoder, encode_target
@@ -55,9 +60,14 @@ class SplitTable:
         self._target = next(each.column for each in self.plans if each.role == "target")
         self._time = data.split.column
         y, self.labels = encode_target(self._target, task)
-        self.y = torch.from_numpy(y[self.kept])
+        self.y = torch.from_numpy(y if self._is_whole else y[self.kept])
         weight = next((each.column for each in self.plans if each.role == "weight"), None)
         self.weights = None if weight is None else torch.from_numpy(numbers(weight)[self.kept])
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether every row stays: then nothing of the length of the table has to be copied."""
+        return len(self.kept) == len(self.table)
 
     @property
     def row_classes(self) -> Indices | None:
@@ -127,6 +137,8 @@ class SplitTable:
 
     def _numbered(self, division: Division) -> Division:
         """Return a split in numbers of the table's rows."""
+        if self._is_whole:
+            return division
         train, validation, test = (self.kept[part] for part in division.parts)
         return Division(train, validation, test, division.by)
 
@@ -139,11 +151,13 @@ class TableRows(TensorRows, PlannedRows):
     """Rows of a table whose columns are encoded as numbers.
 
     Args:
-        table: As it was read.
+        table: As it was read, in memory or mapped from the cache.
         data: `spec.training.data`.
         task: Whether targets are classes or numbers.
+        own: As for `SplitTable`; a cached table has no rows of other sources.
 
     Attributes:
+        in_memory: Whether `x` has the samples; else they are mapped from a file of the cache.
         encoder: Fitted by `fit`.
         report: What is said before the first step; made by `fit`.
 
@@ -155,25 +169,67 @@ class TableRows(TensorRows, PlannedRows):
     report: Report
     categories: tuple[tuple[int, int], ...] = ()
 
-    def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
+    def __init__(self, table: Table | CachedTable, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
+        self._cached = table if isinstance(table, CachedTable) else None
+        self.in_memory = self._cached is None
+        self._mapped: npt.NDArray[np.float32] | None = None
+        table = table.table if isinstance(table, CachedTable) else table
+        self._say(f"deciding the roles of {table.shown}")
         PlannedRows.__init__(self, table, data, task, own)
         self.normalize, self._is_index = data.normalize, data.categories == "index"
         TensorRows.__init__(self, torch.zeros(len(self.kept), 0), self.y, self.labels, [])
 
     def check(self, division: Division) -> tuple[str, ...]:
         """Return the warnings of every table, and the categories that the train split doesn't have; after `fit`."""
+        self._say(f"checking {self.table.shown}")
         unseen = unseen_in_splits(self.encoder, self.table, self._numbered(division))
         return (*super().check(division), *unseen)
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self._train = self.kept[train]
+        self._say(f"measuring {self.table.shown}")
+        self._train = train if self._is_whole else self.kept[train]
         self.encoder = Encoder.fit(self.plans, self._train, normalize=self.normalize, is_index=self._is_index)
-        self.categories = self.encoder.categories
-        kept = self.kept if len(self.kept) < len(self.table) else None
-        self.x = torch.from_numpy(self.encoder.matrix(self.table, kept))
-        self.shape, self.features = tuple(self.x.shape[1:]), self.encoder.features
+        self.categories, self.features = self.encoder.categories, self.encoder.features
+        self.shape = (len(self.features),)
+        if self._cached is None:
+            self.x = torch.from_numpy(self.encoder.matrix(self.table, None if self._is_whole else self.kept))
+        else:
+            self._mapped = self._encoded(self._cached)
+            self.notes = (*self.notes, self._cached.note)
+        self._say(f"describing {self.table.shown}")
         self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
+
+    def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows by number."""
+        if self._mapped is None:
+            return super().batch(indices)
+        return torch.from_numpy(self._mapped[indices]), self.y[torch.from_numpy(indices)]
+
+    def _say(self, doing: str) -> None:
+        """Say what is being done with a table so large that it takes long."""
+        if self._cached is not None:
+            self._cached.say(doing)
+
+    def _encoded(self, cached: CachedTable) -> npt.NDArray[np.float32]:
+        """Return the samples, mapped from a file that is written first where it isn't there."""
+        width, rows = len(self.features), len(self.kept)
+        made_of = hashlib.sha256(json.dumps([self.encoder.wire(), len(self.table)]).encode())
+        made_of.update(self.kept.data)
+        progress = Progress(cached.say, f"encoding {self.table.shown}")
+
+        def write(path: Path) -> None:
+            done = path.stat().st_size // (4 * width) if path.exists() else 0
+            with path.open("r+b" if path.exists() else "wb") as file:
+                file.truncate(done * 4 * width)  # the last row may be cut off, where a process was killed
+                file.seek(0, 2)
+                for block in self.encoder.blocks(self.table, self.kept, done):
+                    file.write(block.data)
+                    done += len(block)
+                    progress.at(done * 4 * width, rows * 4 * width)
+
+        path = cached.file(f"features-{made_of.hexdigest()[:16]}", rows, width, write)
+        return np.memmap(path, np.float32, "r", shape=(rows, width))
 
     def description(self) -> dict[str, Any]:
         """Return what the package and `data.json` say of the table: its columns, their encoding, the train split."""

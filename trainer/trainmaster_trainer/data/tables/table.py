@@ -6,7 +6,8 @@ Reading (`read`) decides types, and nothing after it looks at text again; roles 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,6 +40,10 @@ ARROW: dict[ColumnType, pa.DataType] = {
 }
 
 
+PIECE = 1 << 17
+"""Most rows that are looked at together where a column may be larger than memory."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column.
@@ -54,6 +59,15 @@ class Column:
     type: ColumnType
     values: pa.ChunkedArray
     notes: tuple[str, ...] = ()
+
+    def pieces(self) -> Iterator[tuple[int, Column]]:
+        """Yield the column a piece at a time, each with the number of its first row."""
+        start = 0
+        for chunk in self.values.iterchunks():
+            for at in range(0, len(chunk), PIECE):
+                part = chunk.slice(at, PIECE)
+                yield start, replace(self, values=pa.chunked_array([part]))
+                start += len(part)
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,11 @@ class Table:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def slice(self, start: int, rows: int) -> Table:
+        """Return some of the rows, without what says where they are from."""
+        columns = tuple(replace(each, values=each.values.slice(start, rows)) for each in self.columns)
+        return replace(self, columns=columns, parts=(Part("", min(rows, len(self) - start)),))
 
     def where(self, row: int) -> str:
         """Return where a row is, for messages: `row 18`, or `part-2.csv: row 18` where there are several files.

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Any, Literal
@@ -27,6 +27,7 @@ CHUNK = 16 << 20
 PACKED_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, OSError, pa.ArrowInvalid)
 """What `chunks_of` raises for a file that is damaged, or isn't compressed as its name says."""
 _GZIP = b"\x1f\x8b"
+_PACKED = (".gz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,43 @@ class TextPart:
         """Return a column."""
         return [chunk for table in self.tables for chunk in table.column(index).chunks]
 
+    @property
+    def lengths(self) -> list[int]:
+        """Number of rows of each chunk of a column."""
+        return [len(chunk) for chunk in self.column(0)]
+
+
+@dataclass
+class Cursor:
+    """How far a file has been read; plain, so that it can be stored and another process can read on.
+
+    Attributes:
+        names: As the header has them; None: there is no header yet.
+        rows: Number of rows so far; `blank` of empty lines.
+        first_line: Line of the first row, from 1.
+        encoding: Its encoding; `mark` is the length of its byte order mark.
+        offset: Bytes that have been read, of the text as UTF-8 behind the mark.
+    """
+
+    names: list[str] | None = None
+    rows: int = 0
+    blank: int = 0
+    first_line: int = 0
+    encoding: str = ""
+    mark: int = 0
+    offset: int = 0
+
+    def part(self, name: str, tables: list[pa.Table]) -> TextPart | None:
+        """Return what has been read, None if the file is empty."""
+        if self.names is None:
+            return None
+        first_line = self.first_line if self.rows else 0
+        return TextPart(name, self.names, tables, self.rows, first_line, self.blank, self.encoding)
+
+
+Opened = Callable[[int], IO[bytes]]
+"""Opens a file for reading, at a byte."""
+
 
 class TextReader:
     """Reads the files of one table; the first one decides the delimiter."""
@@ -82,52 +120,83 @@ class TextReader:
         Raises:
             DataError: It can't be read.
         """
+        at = Cursor()
+        tables = list(self.stream(name, lambda start: io.BytesIO(content[start:]), at, is_one_of_many=is_one_of_many))
+        return at.part(name, tables)
+
+    def stream(
+        self, name: str, opened: Opened, at: Cursor, *, is_one_of_many: bool, size: int | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of a file, some at a time. `at` says what the tables so far hold.
+
+        Args:
+            name: Its path below the source.
+            opened: Opens the file at a byte.
+            at: Where to begin, and at each table what has been read.
+            is_one_of_many: Whether messages need its name.
+            size: Bytes that are looked at together.
+
+        Raises:
+            DataError: It can't be read.
+        """
         where = f"{self.shown}: {name}" if is_one_of_many else self.shown
+        before = at.rows + 1 if at.offset else 0  # records, the header among them
         try:
-            chunks = chunks_of(name, content)
-            first = next(chunks, b"")
-            encoding, mark = encoding_of(first, self.data.csv.encoding, where)
-            text = _utf8(chain([first[mark:]], chunks), encoding)
-            head = next(text, b"")
-            if self.dialect is None and head.strip():
-                self.dialect = dialect(self.data, head[:HEAD], self.kind, where)
-            if self.dialect is None:
-                for rest in text:
-                    if rest.strip():
-                        raise DataError(f"{where}: starts with {len(head):,} empty bytes: is it damaged?")
-                return None
-            return self._rows(name, chain([head], text), encoding, f"{name}: " if is_one_of_many else "")
+            text = self._text(name, opened, at, where, size or CHUNK)
+            if text is not None:
+                yield from self._rows(text, at, f"{name}: " if is_one_of_many else "")
         except BadRecordError as error:
-            record = f"row {error.record}" if error.record else "the header"
-            hint = ". It is compressed with gzip: name it .csv.gz" if content.startswith(_GZIP) else ""
+            record = f"row {before + error.record}" if before + error.record else "the header"
+            is_packed = opened(0).read(len(_GZIP)) == _GZIP
+            hint = ". It is compressed with gzip: name it .csv.gz" if is_packed else ""
             raise DataError(f"{where}: {record} {error.what}{hint}") from None
         except PACKED_ERRORS as error:
             raise DataError(f"{where}: can't be decompressed: {error}") from None
 
-    def _rows(self, name: str, text: Iterable[bytes], encoding: str, prefix: str) -> TextPart | None:
+    def _text(self, name: str, opened: Opened, at: Cursor, where: str, size: int) -> Iterable[bytes] | None:
+        """Return a file as UTF-8 from where it is to be read, None if it is empty."""
+        if at.offset:
+            if at.encoding == "utf-8" and not name.lower().endswith(_PACKED):
+                start = at.mark + at.offset
+                # blocks end where they would have ended if nobody had been killed
+                return _utf8(chunks_of(name, opened(start), size, size - start % size), at.encoding)
+            chunks = chunks_of(name, opened(0), size)
+            return _without(_utf8(chain([next(chunks)[at.mark :]], chunks), at.encoding), at.offset)
+        chunks = chunks_of(name, opened(0), size)
+        first = next(chunks, b"")
+        at.encoding, at.mark = encoding_of(first, self.data.csv.encoding, where)
+        text = _utf8(chain([first[at.mark :]], chunks), at.encoding)
+        head = next(text, b"")
+        if self.dialect is None and head.strip():
+            self.dialect = dialect(self.data, head[:HEAD], self.kind, where)
+        if self.dialect is not None:
+            return chain([head], text)
+        for rest in text:
+            if rest.strip():
+                raise DataError(f"{where}: starts with {len(head):,} empty bytes: is it damaged?")
+        return None
+
+    def _rows(self, text: Iterable[bytes], at: Cursor, prefix: str) -> Iterator[pa.Table]:
         assert self.dialect is not None
         used = self.dialect
-        names: list[str] | None = None
-        tables: list[pa.Table] = []
-        rows = blank = first_line = 0
         for block in blocks(text, used.delimiter, used.quote):
             widths, body = block.widths, block.data
-            blank += block.blank
+            at.blank += block.blank
+            at.offset += block.used
             if not len(widths):
                 continue
-            if names is None:
-                names = names_of(bytes(body[: block.head]), used.delimiter, used.quote)
-                widths, body, first_line = widths[1:], body[block.head :], block.second_line
-            bad = np.flatnonzero(widths != len(names))
+            if at.names is None:
+                at.names = names_of(bytes(body[: block.head]), used.delimiter, used.quote)
+                widths, body, at.first_line = widths[1:], body[block.head :], block.second_line
+            bad = np.flatnonzero(widths != len(at.names))
             for row in bad[:MOST_NAMED]:
-                self.problems.add(f"{prefix}row {rows + row + 1} has {_fields(widths[row])}, the header {len(names)}")
+                self.problems.add(
+                    f"{prefix}row {at.rows + row + 1} has {_fields(widths[row])}, the header {len(at.names)}"
+                )
             self.problems.more(max(0, len(bad) - MOST_NAMED))
-            rows += len(widths)
+            at.rows += len(widths)
             if len(widths) and not self.problems.count:
-                tables.append(self._parse(block, pa.py_buffer(body), names, len(widths)))
-        if names is None:
-            return None
-        return TextPart(name, names, tables, rows, first_line if rows else 0, blank, encoding)
+                yield self._parse(block, pa.py_buffer(body), at.names, len(widths))
 
     def _parse(self, block: Block, body: pa.Buffer, names: list[str], rows: int) -> pa.Table:
         assert self.dialect is not None
@@ -166,15 +235,24 @@ def _parsed(
     )  # fmt: skip
 
 
-def chunks_of(name: str, content: bytes) -> Iterator[bytes]:
-    """Yield the decompressed bytes of a file."""
-    raw: IO[bytes] | Any = io.BytesIO(content)
+def chunks_of(name: str, raw: IO[bytes], size: int = CHUNK, first: int | None = None) -> Iterator[bytes]:
+    """Yield the decompressed bytes of a file, `size` at a time, but for the first ones."""
+    source: IO[bytes] | Any = raw
     if name.lower().endswith(".gz"):
-        raw = gzip.GzipFile(fileobj=raw)  # pyarrow's doesn't mind a file that is cut off
+        source = gzip.GzipFile(fileobj=raw)  # pyarrow's doesn't mind a file that is cut off
     elif name.lower().endswith(".zst"):
-        raw = pa.input_stream(pa.BufferReader(content), compression="zstd")
-    while chunk := raw.read(CHUNK):
-        yield chunk
+        source = pa.input_stream(raw, compression="zstd")
+    with raw:
+        while chunk := source.read(first or size):
+            first = None
+            yield chunk
+
+
+def _without(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    """Yield a text without its first bytes."""
+    for chunk in chunks:
+        yield chunk[count:]
+        count = max(0, count - len(chunk))
 
 
 def _utf8(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

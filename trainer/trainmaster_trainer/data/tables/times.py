@@ -14,7 +14,8 @@ PATTERN = (
     r"(?:[T ](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
     r" ?(?P<zone>Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?$"
 )
-_HEAD = 64
+HEAD = 64
+"""Cells that decide whether a column may be one of times."""
 _SECOND = 1_000_000
 
 Mask = npt.NDArray[np.bool_]
@@ -38,9 +39,9 @@ class Times:
     cut: int
 
 
-def looks_like_time(cells: pa.ChunkedArray) -> bool:
-    """Return whether one of the first cells, which aren't null, has the form of a time."""
-    return bool(pc.any(pc.match_substring_regex(cells.slice(0, _HEAD), PATTERN)).as_py())
+def looks_like_time(cells: pa.Array) -> bool:
+    """Return whether one of a column's first cells, which aren't null, has the form of a time."""
+    return bool(pc.any(pc.match_substring_regex(cells, PATTERN)).as_py())
 
 
 def times_of(cells: pa.Array) -> Times:

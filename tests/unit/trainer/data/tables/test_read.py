@@ -6,6 +6,8 @@ import codecs
 import csv
 import gzip
 import io
+import re
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from hypothesis import strategies as st
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.tables import raw
 from trainmaster_trainer.data.tables import text as text_module
+from trainmaster_trainer.data.tables.cache import cached_table
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.table import Table
 from trainmaster_trainer.errors import DataError
@@ -27,9 +31,29 @@ from trainmaster_trainer.errors import DataError
 TYPES = {"int64": "integer", "double": "number", "bool": "boolean", "large_string": "text", "timestamp[us]": "time"}
 
 
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cache write every block of text, and every file, to files of its own."""
+    monkeypatch.setattr(raw, "BATCH", 1)
+    monkeypatch.setattr(raw, "SEGMENT", 1)
+
+
 def table(folder: Path, source: str = "t.csv", **data: Any) -> Table:
+    """Read a table into memory and through the cache: both must be the same, or the same refusal."""
     spec = Data.model_validate({"source": source, "target": "y", **data})
-    return read_table(Files.open(source, Storage(), folder, {}, is_table=True), spec)
+    files = Files.open(source, Storage(), folder, {}, is_table=True)
+    try:
+        found = read_table(files, spec)
+    except DataError as error:
+        with pytest.raises(DataError, match=f"^{re.escape(error.message)}$"):
+            cached_table(files, spec, folder / ".cache")
+        raise
+    cached = cached_table(files, spec, folder / ".cache").table
+    assert replace(cached, columns=()) == replace(found, columns=())
+    for one, other in zip(found.columns, cached.columns, strict=True):
+        assert replace(one, values=None) == replace(other, values=None)
+        assert one.values.equals(other.values)
+    return found
 
 
 def of(folder: Path, content: str | bytes, source: str = "t.csv", **data: Any) -> Table:
@@ -108,6 +132,7 @@ def test_ten_rows_are_named_and_the_others_counted(tmp_path: Path) -> None:
 
 def test_row_numbers_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "CHUNK", 7)
+    monkeypatch.setattr(raw, "TEXT_BLOCK", 7)
     rows = [f'{row},"x\r\n{row}" , {row / 2}' for row in range(100)]
     found = of(tmp_path, "a,b,c\r\n" + "\r\n\r\n".join(rows))
     assert cells(found)["b"] == [f"x\r\n{row}" for row in range(100)]
