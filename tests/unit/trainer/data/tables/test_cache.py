@@ -18,14 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from moto.server import ThreadedMotoServer
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.loading import Loading
 from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.data import Prepared, load_data
 from trainmaster_trainer.data.entries import DONE, Folder
 from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.loader import Workers
 from trainmaster_trainer.data.tables import arrow_files, cache, encode, raw
 from trainmaster_trainer.data.tables.cache import CachedTable, cache_folder, cache_size, cached_table, open_table
 from trainmaster_trainer.data.tables.read import read_table
@@ -264,6 +267,25 @@ def test_mode_decides_and_auto_goes_by_memory(tmp_path: Path, monkeypatch: pytes
     assert not is_cached(1, "never")
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"source": "t.jsonl"}, {"columns": {"c": {"role": "text"}}, "features": ["c"]}, {"validationSource": "v.csv"}],
+    ids=["jsonl", "text", "several sources"],
+)
+def test_what_is_never_cached_is_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(cache, "available_memory", lambda: 1)
+    write(tmp_path, "csv", 200)
+    (tmp_path / "v.csv").write_text(csv(50, 1))
+    lines = [{"x": row / 7, "c": "ab"[row // 2 % 2], "y": row % 2} for row in range(200)]
+    (tmp_path / "t.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = loaded(tmp_path, "auto", **{"columns": {}, "source": "t.csv"} | more)
+    assert len(found.rows)
+    assert not (tmp_path / "cache").exists()
+    assert loaded(tmp_path, "auto").rows.in_memory is False  # type: ignore[attr-defined]  # another is
+
+
 def test_folder_of_the_cache(tmp_path: Path) -> None:
     env = {"XDG_CACHE_HOME": "/x"}
     assert cache_folder(asked("t.csv"), env) == Path("/x/trainmaster")
@@ -323,6 +345,23 @@ def test_batches_are_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.Mon
     assert (one.said, one.warnings, one.description()) == (other.said, other.warnings, other.description())
     assert other.notes[-1].startswith(f"cached in {tmp_path / 'cache'} (")
     assert one.about() in other.about() or other.about().replace(f"{other.notes[-1]}\n", "") == one.about()
+
+
+def test_weights_and_numbers_of_categories_are_the_same(tmp_path: Path) -> None:
+    write(tmp_path, "csv")
+    asked = {"columns": {"id": {"role": "weight"}, "x": {"role": "ignore"}}, "categories": "index"}
+    one, other = loaded(tmp_path, "never", **asked), loaded(tmp_path, "always", **asked)
+    rows = one.train[:50]
+    for data in (one, other):
+        data.move(torch.device("cpu"))
+    assert (one.is_on_device, other.is_on_device) == (True, False)
+    assert one.inputs == other.inputs
+    assert torch.equal(one.weight(rows), other.weight(rows))  # type: ignore[arg-type]
+    for a, b in zip(one.batch(rows), other.batch(rows), strict=True):
+        assert torch.equal(a, b)  # type: ignore[arg-type]
+    assert Workers.of(Loading(), other.rows, torch.device("cpu")).number == 0
+    assert Workers.of(Loading(workers=2), other.rows, torch.device("cpu")).number == 2
+    assert Workers.of(Loading(workers=2), one.rows, torch.device("cpu")).number == 0
 
 
 def test_training_is_the_same_and_says_where_the_table_is(tmp_path: Path) -> None:
