@@ -26,7 +26,7 @@ def _segment(forbidden: str) -> str:
     inner = rf"[^/\x00-\x1f\x7f{forbidden}]"
     edge = rf"[^/\x00-\x20\x7f{forbidden}]"
     first = rf"[^./\x00-\x20\x7f{forbidden}]"
-    return rf"({first}|\.{first}|\.\.{edge})({inner}*{edge})?"
+    return rf"({first}|\.{first}|\.\.{edge}|\.\.? +{edge})({inner}*{edge})?"
 
 
 _URI_SEGMENT, _PATH_SEGMENT = _segment("#?%"), _segment("")

@@ -130,6 +130,10 @@ def test_parse_raises_nothing_but_its_own_error(text: str, base: str | None) -> 
 @example("s3://runs/a b")
 @example("/a b/ c")
 @example("file:///")
+@example("s3://runs/. 0")
+@example("/.. ./a")
+@example("/ .")
+@example("/.  ")
 def test_the_pattern_accepts_what_parse_accepts(text: str) -> None:
     try:
         parse(text)

@@ -35,6 +35,7 @@ class NumericCode:
         mean: Mean of the train split's values minus offset; `std` their standard deviation, 1 for a constant.
         fill: Median of the train split's values minus offset, for missing values; None if they aren't filled in.
         indicator: Whether a second feature is 1 where the value was missing and 0 elsewhere.
+        normalize: Whether it is scaled: `data.normalize`.
     """
 
     ROLE: ClassVar[Role] = "numeric"
@@ -46,6 +47,7 @@ class NumericCode:
     std: float
     fill: float | None
     indicator: bool
+    normalize: bool = True
 
     @classmethod
     def fit(cls, planned: Planned, train: Codes, *, normalize: bool) -> NumericCode:
@@ -61,7 +63,7 @@ class NumericCode:
         mean, std = _moments(values) if normalize else (0.0, 1.0)
         is_filled = planned.missing == "impute" and len(values)
         fill = float(np.median(values, overwrite_input=True)) if is_filled else None
-        return cls(column.name, column.type, planned.missing, offset, mean, std, fill, planned.indicator)
+        return cls(column.name, column.type, planned.missing, offset, mean, std, fill, planned.indicator, normalize)
 
     def features(self) -> list[str]:
         """Return the column's name, and that of the indicator."""
@@ -69,8 +71,8 @@ class NumericCode:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the number is changed at all."""
-        return (self.offset, self.mean, self.std) != (0, 0.0, 1.0)
+        """Whether the number is changed; with `normalize: false` it isn't."""
+        return self.normalize
 
     def write(self, column: Column, out: Out) -> None:
         """Write the scaled number."""

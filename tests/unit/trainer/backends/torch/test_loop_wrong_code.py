@@ -94,8 +94,8 @@ def data(kind: str) -> dict[str, Any]:
         (data("words"), DataError, "row 0 can't be converted to a tensor and a number"),
         (data("empty"), DataError, "has no rows"),
         (data("raises"), IndexError, r"list index out of range \(wrong_parts\.py:\d+ in __getitem__\)"),
-        ({"spec.training.data": {"class": "wrong_parts:Stream", "batchSize": 10}}, ConfigurationError,
-         "an iterable dataset has no position to resume from"),
+        ({"spec.training.data": {"class": "wrong_parts:Stream", "batchSize": 10}}, DataError,
+         "no item of train came in a stream of 0"),
     ],
 )  # fmt: skip
 def test_own_parts_mistakes_are_named_and_never_retried(

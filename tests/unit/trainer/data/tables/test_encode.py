@@ -61,6 +61,13 @@ def test_impute_is_the_median_of_the_train_split() -> None:
     assert rows.x[:, 1].sum() == 1
 
 
+def test_far_value_beside_a_train_split_of_zeros_is_refused() -> None:
+    values = [0.0] * 59 + [2e16]
+    with pytest.raises(DataError, match=r"row 60, column a: 2e\+16 is too far"):
+        fitted({"a": (ColumnType.NUMBER, values)})
+    assert float(fitted({"a": (ColumnType.NUMBER, values)}, normalize=False).x[59, 0]) == np.float32(2e16)
+
+
 def test_drop_counts_rows() -> None:
     values: list[Any] = [float(i) for i in range(60)]
     values[3] = values[50] = None
