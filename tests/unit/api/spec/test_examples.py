@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from trainmaster_api.validation.yaml_reader import validate_text
 from trainmaster_cli.files import check_file
 
 ROOT = Path(__file__).parents[4]
+GENERATED = "text-docstrings"  # examples/make_data.py writes its data, which others wrote
 EXAMPLES = sorted(ROOT.glob("examples/**/*.yaml"))
 
 
@@ -16,12 +18,13 @@ def test_there_are_examples():
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
 def test_example_is_valid(file):
     (checked,) = check_file(str(file))
-    assert checked.problems == []
+    is_there = [problem for problem in checked.problems if "does not exist" not in problem.message]
+    assert (is_there if file.parent.name == GENERATED else checked.problems) == []
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
 def test_example_leaves_storage_and_tracking_to_the_operator(file):
-    (checked,) = check_file(str(file))
-    assert checked.job is not None
-    assert checked.job.spec.storage.uri is None
-    assert [entry.wire() for entry in checked.job.spec.tracking] == [{"mlflow": {}}]
+    ((job, problems),) = validate_text(file.read_text())
+    assert job is not None, problems
+    assert job.spec.storage.uri is None
+    assert [entry.wire() for entry in job.spec.tracking] == [{"mlflow": {}}]
