@@ -13,7 +13,7 @@ from tests.bench.data_arms import BATCH, COLUMNS, EPOCHS, SIDE, WORKERS, make_im
 from tests.bench.result import ROOT, Bar, Result, Table
 from tests.bench.stats import ratio, spread
 
-COUNTS, QUICK_COUNTS = {"images": 3000, "table": 1_000_000, "resume": 10_000_000}, {
+COUNTS, QUICK_COUNTS = {"images": 3000, "table": 100_000, "resume": 10_000_000}, {
     "images": 200, "table": 20_000, "resume": 200_000
 }  # fmt: skip
 KINDS = {
