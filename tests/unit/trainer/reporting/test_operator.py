@@ -67,7 +67,7 @@ def test_push_dead_operator_costs_a_line(
     push = ProgressPush("https://127.0.0.1:1/v1/progress", "", str(token), run_state.progress)
     began = time.monotonic()
     assert not push.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10  # which is how long it would try otherwise
     printed = capsys.readouterr().out
     assert printed.count("training continues") == 1, printed
 

@@ -41,6 +41,7 @@ from tests.unit.trainer.data.tables import cache_process
 from tests.unit.trainer.harness import Recording, small_job, train, weights
 
 ROWS = 4000
+ROOT = Path(__file__).parents[5]
 PROCESS = Path(cache_process.__file__)
 
 
@@ -418,7 +419,7 @@ def test_rows_larger_than_memory(tmp_path: Path) -> None:
     writer.close()
     size = (tmp_path / "t.parquet").stat().st_size
     command = [sys.executable, str(PROCESS), "measure", str(tmp_path), "t.parquet", str(tmp_path / "cache"), "0"]
-    env = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+    env = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(ROOT)}
     found = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
     assert found["rows"] == rows
     assert size > 800 * 10**6
