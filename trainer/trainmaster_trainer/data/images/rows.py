@@ -81,7 +81,8 @@ class ImageRows:
         with seeded(seed, epoch) as seed_row:
             for index in indices:
                 found = torch.from_numpy(self._pixels(int(index)))
-                seed_row(int(index))
+                if self._augment:
+                    seed_row(int(index))
                 pixels.append(self._augment(found))
         return stack(pixels), self.targets[torch.from_numpy(indices)]
 
