@@ -17,7 +17,7 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.failures import RankError, rank_error
 
-from tests.unit.trainer.backends.torch.killable import JOBS, PARTS, own_job
+from tests.unit.trainer.backends.torch.killable import JOBS, PARTS, own_job, write_data
 from tests.unit.trainer.backends.torch.test_loop_resume import run_and_kill
 from tests.unit.trainer.harness import Recording, run_store, train, train_ranks, weights
 
@@ -44,6 +44,22 @@ def test_two_kills_anywhere_change_no_bit(tmp_path: Path, name: str) -> None:
     began = [run_and_kill(killed, attempt, dice.randint(2, 12), dice.uniform(0, 0.03), name) for attempt in (1, 2)]
     assert began == sorted(set(began))
     assert train(job, killed, attempt=3).outcome is Outcome.COMPLETE
+    assert weights(job, killed) == weights(job, whole)
+    assert metrics(job, killed) == metrics(job, whole)
+
+
+@pytest.mark.parametrize("name", ["pictures", "cached"])
+def test_kills_of_what_is_read_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Decoded by processes, augmented, mixed, kept on disk; and a mapped table with weights. Classes are balanced."""
+    monkeypatch.setenv("TRAINMASTER_CACHE", str(tmp_path / "cache"))
+    job, dice = JOBS[name](), random.Random(name)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        write_data(folder)
+    began = [run_and_kill(killed, attempt, dice.randint(2, 12), dice.uniform(0, 0.03), name) for attempt in (1, 2)]
+    assert began == sorted(set(began))
+    assert train(job, killed, attempt=3).outcome is Outcome.COMPLETE
+    assert train(job, whole).test_metrics["test/accuracy"] > 0.8
     assert weights(job, killed) == weights(job, whole)
     assert metrics(job, killed) == metrics(job, whole)
 
