@@ -66,7 +66,7 @@ class Cache(Model):
     """Memory for it in each worker, shared by its processes; `0`: none."""
     disk: Quantity = "0"
     """Disk for it, in a file that the processes of a machine share and that is found again by a later attempt; `0`:
-    none. In the folder of TRAINMASTER_CACHE, or in one for temporary files."""
+    none. In the default folder of `data.cache.directory`."""
 
 
 class Images(Model):

@@ -1,6 +1,6 @@
 """A folder of cache entries: each built once under a lock, in use under a shared lock, evicted by least recent use.
 
-The locks are the kernel's (`flock`), so a process that is killed releases them, and whoever waits for it takes over.
+The locks are the kernel's (`flock`), so a process that is killed releases them, and a process that waits takes over.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from trainmaster_trainer.data.cache_folder import make
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 DONE = "table.json"
@@ -81,7 +82,7 @@ class Folder:
         """
         path = self.root / key
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make(self.root)
         except OSError as error:
             raise self._unusable(error) from None
         began = time.monotonic()
@@ -166,7 +167,7 @@ class Folder:
             ) from None
 
     def make_room(self, path: Path, more: int) -> None:
-        """Evict what was least recently used and nobody uses, until an entry can grow.
+        """Evict what was least recently used and isn't in use, until an entry can grow.
 
         Args:
             path: Of the entry.
@@ -176,7 +177,9 @@ class Folder:
             DataError: The limit is too small for it, or what is in use doesn't leave it room.
         """
         own = _size(path) + more
-        others = {other: _size(other) for other in self.root.iterdir() if other.is_dir() and other != path}
+        # a folder without a lock is no entry, and not ours to delete
+        entries = (each.with_suffix("") for each in self.root.glob(f"*{_LOCK}"))
+        others = {other: _size(other) for other in entries if other.is_dir() and other != path}
         total = own + sum(others.values())
         for other in sorted(others, key=_used):
             if total <= self.limit:

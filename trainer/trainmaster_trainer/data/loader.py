@@ -78,7 +78,7 @@ class Maker:
             return self.rows.batch(work.rows)
         if self.mix is None:
             return self._training(work.rows, work.epoch)
-        # each row is mixed with the one after it in the step's batch, whoever has that one
+        # each row is mixed with the one after it in the step's batch, also where another rank has that one
         x, y = self._training(np.append(work.rows, work.following), work.epoch)
         assert isinstance(x, Tensor)
         return self.mix.apply(x[:-1], y[:-1], x[1:], y[1:], self.seed, work.step)

@@ -6,24 +6,25 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from trainmaster_trainer.data.cache_folder import cache_folder, make
 
 UNUSED_SECONDS = 7 * 86_400.0
 """Age of the last use after which a file is deleted by the next one that is made."""
 
 
 def scratch_folder(kind: str) -> Path:
-    """Return the folder of a kind of files: under TRAINMASTER_CACHE, or a folder for temporary files of this user."""
-    root = os.environ.get("TRAINMASTER_CACHE")
-    base = Path(root) if root else Path(tempfile.gettempdir()) / f"trainmaster-{os.getuid()}"
-    folder = base / kind
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not root and base.stat().st_uid != os.getuid():  # somebody else made it, who could change what is read
-        raise PermissionError(f"{base} belongs to another user")
+    """Return the folder of a kind of files, in that of all caches.
+
+    Raises:
+        OSError: It can't be made, or belongs to another user.
+    """
+    folder = cache_folder(os.environ) / kind
+    make(folder)
     return folder
 
 
@@ -56,7 +57,7 @@ def scratch_file(kind: str, identity: str, write: Callable[[BinaryIO], None]) ->
 
 
 def remove_unused(folder: Path) -> None:
-    """Delete files that nobody has used for a long time."""
+    """Delete files that have not been used for a long time."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):  # another process was first
             if time.time() - path.stat().st_mtime > UNUSED_SECONDS:

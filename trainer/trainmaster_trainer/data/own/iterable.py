@@ -260,7 +260,7 @@ def _require_possible(spec: Spec) -> None:
 
 
 def _require_steps(rows: IterableRows, spec: Spec) -> None:
-    """Reject epochs where nobody knows how long one is, and an epoch without a step."""
+    """Reject epochs where their length is unknown, and an epoch without a step."""
     training, length = spec.training, rows.train_length
     if length is not None:
         if length < training.data.batch_size:
@@ -278,7 +278,7 @@ def _require_steps(rows: IterableRows, spec: Spec) -> None:
     counted = [f"{name}: {value}" for name, value in fields.items() if _is_in_epochs(value)]
     if counted:
         raise ConfigurationError(
-            f"data.class {training.data.label} has no __len__, so nobody knows how many steps an epoch has, and "
+            f"data.class {training.data.label} has no __len__, so the number of steps in an epoch is unknown, and "
             f"{', '.join(counted)} {'is' if len(counted) == 1 else 'are'} in epochs; give steps (1000step), or define "
             "__len__"
         )

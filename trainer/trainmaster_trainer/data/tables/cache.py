@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from os import getuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +21,7 @@ from trainmaster_api.layout import Fingerprint
 from trainmaster_api.spec.data import Data
 from trainmaster_api.types import parse_quantity
 
+from trainmaster_trainer.data.cache_folder import cache_folder, temporary
 from trainmaster_trainer.data.entries import DONE, SAID, Entry, Folder, once, size_text
 from trainmaster_trainer.data.files import Files, Found
 from trainmaster_trainer.data.fingerprint import of_table
@@ -42,6 +41,7 @@ SHARE = 0.5
 GROWTH = {"csv": 3.0, "tsv": 3.0, "parquet": 4.0}
 """Bytes in memory for a byte of a file; text that is compressed has PACKED times as many."""
 PACKED = 4.0
+TABLES = "tables"
 SIZE, TEMPORARY_SIZE = "100Gi", "15Gi"
 """What a folder may take by default, and the folder for temporary files, which in a pod has 20Gi for everything."""
 
@@ -122,24 +122,16 @@ class CachedTable:
         return f"cached in {self.entry.folder.root} ({size_text(self.entry.size)}), mapped into memory"
 
 
-def cache_folder(data: Data, env: Mapping[str, str]) -> Path:
-    """Return the folder of the cache."""
-    if data.cache.directory is not None:
-        return Path(data.cache.directory)
-    if env.get("TRAINMASTER_CACHE"):
-        return Path(env["TRAINMASTER_CACHE"])
-    if env.get("XDG_CACHE_HOME"):
-        return Path(env["XDG_CACHE_HOME"]) / "trainmaster"
-    return _temporary()
-
-
-def _temporary() -> Path:
-    return Path(tempfile.gettempdir()) / f"trainmaster-cache-{getuid()}"
+def table_folder(data: Data, env: Mapping[str, str]) -> Path:
+    """Return the folder of the entries: one of its own, because what is in it is evicted."""
+    base = cache_folder(env) if data.cache.directory is None else Path(data.cache.directory)
+    return base / TABLES
 
 
 def cache_size(data: Data, root: Path) -> int:
     """Return the bytes that the cache in a folder may take."""
-    return int(parse_quantity(data.cache.size or (TEMPORARY_SIZE if root == _temporary() else SIZE)))
+    default = TEMPORARY_SIZE if root.is_relative_to(temporary()) else SIZE
+    return int(parse_quantity(data.cache.size or default))
 
 
 def open_table(files: Files, data: Data, env: Mapping[str, str], say: Say = lambda _: None) -> Table | CachedTable:
@@ -156,7 +148,7 @@ def open_table(files: Files, data: Data, env: Mapping[str, str], say: Say = lamb
     """
     if not _is_cached(files, data, env):
         return read_table(files, data)
-    return cached_table(files, data, cache_folder(data, env), say)
+    return cached_table(files, data, table_folder(data, env), say)
 
 
 def _is_cached(files: Files, data: Data, env: Mapping[str, str]) -> bool:

@@ -158,7 +158,7 @@ class TextReader:
         if at.offset:
             if at.encoding == "utf-8" and not name.lower().endswith(_PACKED):
                 start = at.mark + at.offset
-                # blocks end where they would have ended if nobody had been killed
+                # blocks end where they would have ended if no process had been killed
                 return _utf8(chunks_of(name, opened(start), size, size - start % size), at.encoding)
             chunks = chunks_of(name, opened(0), size)
             return _without(_utf8(chain([next(chunks)[at.mark :]], chunks), at.encoding), at.offset)

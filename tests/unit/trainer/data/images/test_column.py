@@ -114,6 +114,25 @@ def test_parquet_equals_the_folder(root: Path, kind: str) -> None:
     assert torch.equal(samples(data.rows, EVERYTHING), of_folder(root))
 
 
+def test_validation_and_test_have_tables_of_their_own(root: Path) -> None:
+    frame = pd.DataFrame({"file": PATHS, "label": LABELS})
+    for name, rows in (("rows.csv", slice(0, 40)), ("later.csv", slice(40, 50)), ("last.csv", slice(50, 60))):
+        frame[rows].to_csv(root / name, index=False)
+    data = loaded(root, job_of("rows.csv", validationSource="later.csv", testSource="last.csv"))
+    assert (sorted(data.train), sorted(data.validation)) == (list(range(40)), list(range(40, 50)))
+    assert torch.equal(samples(data.rows, EVERYTHING), of_folder(root))
+
+
+def test_tables_in_other_folders_need_a_root_of_their_images(root: Path) -> None:
+    """A path that is relative to the table may be another image there."""
+    write(root)
+    (root / "other").mkdir()
+    write(root, "other/later.csv")
+    assert refused(root, job_of("rows.csv", validationSource="other/later.csv")).endswith("set data.images.root")
+    data = loaded(root, job_of("rows.csv", validationSource="other/later.csv", images={"root": "."}))
+    assert sorted(data.validation) == list(range(60, 120))
+
+
 def test_model_trains_on_a_table_of_images(root: Path) -> None:
     write(root)
     longer: Changes = {

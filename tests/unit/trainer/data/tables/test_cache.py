@@ -1,4 +1,4 @@
-"""Tables larger than memory: one cache that is built once, whoever is killed, within bounds of memory and disk."""
+"""Tables larger than memory: one cache, built once also where a builder is killed, within bounds of memory and disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainmaster_trainer.data.entries import DONE, Folder
 from trainmaster_trainer.data.files import Files
 from trainmaster_trainer.data.loader import Workers
 from trainmaster_trainer.data.tables import arrow_files, cache, encode, raw
-from trainmaster_trainer.data.tables.cache import CachedTable, cache_folder, cache_size, cached_table, open_table
+from trainmaster_trainer.data.tables.cache import CachedTable, cache_size, cached_table, open_table, table_folder
 from trainmaster_trainer.data.tables.read import read_table
 from trainmaster_trainer.data.tables.table import Table
 from trainmaster_trainer.errors import DataError
@@ -217,6 +217,20 @@ def test_least_recently_used_is_evicted_and_never_what_is_in_use(tmp_path: Path)
         cached(tmp_path, "b.csv", "other", cache={"size": "1k"})
 
 
+def test_folders_that_are_no_entries_are_never_deleted(tmp_path: Path) -> None:
+    """The folder of the cache is the user's to choose, and may hold anything."""
+    for name in ("t.csv", "u.csv"):
+        (tmp_path / name).write_text(csv(seed=ord(name[0])))
+    first = cached(tmp_path, "t.csv")
+    root, limit = first.entry.folder.root, str(int(2.5 * first.entry.size))
+    first.entry.close()
+    (root / "mine").mkdir()
+    (root / "mine" / "thesis.tex").write_text("x" * first.entry.size)
+    cached(tmp_path, "u.csv", cache={"size": limit})
+    assert not first.entry.path.exists(), "there was no room for both"
+    assert (root / "mine" / "thesis.tex").exists()
+
+
 @pytest.mark.parametrize("source", ["csv", "parquet"])
 def test_full_disk_is_said_and_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     name = write(tmp_path, source)
@@ -289,11 +303,13 @@ def test_what_is_never_cached_is_read_into_memory(
 
 def test_folder_of_the_cache(tmp_path: Path) -> None:
     env = {"XDG_CACHE_HOME": "/x"}
-    assert cache_folder(asked("t.csv"), env) == Path("/x/trainmaster")
-    assert cache_folder(asked("t.csv"), env | {"TRAINMASTER_CACHE": "/t"}) == Path("/t")
-    assert cache_folder(asked("t.csv", cache={"directory": "/d"}), env | {"TRAINMASTER_CACHE": "/t"}) == Path("/d")
-    temporary = cache_folder(asked("t.csv"), {})
-    assert temporary.name == f"trainmaster-cache-{os.getuid()}"
+    assert table_folder(asked("t.csv"), env) == Path("/x/trainmaster/tables")
+    assert table_folder(asked("t.csv"), env | {"TRAINMASTER_CACHE": "/t"}) == Path("/t/tables")
+    assert table_folder(asked("t.csv", cache={"directory": "/d"}), env | {"TRAINMASTER_CACHE": "/t"}) == Path(
+        "/d/tables"
+    )
+    temporary = table_folder(asked("t.csv"), {})
+    assert temporary.parent.name == f"trainmaster-cache-{os.getuid()}"
     assert cache_size(asked("t.csv"), temporary) == 15 * 2**30  # a pod's /scratch has 20Gi
     assert cache_size(asked("t.csv"), Path("/d")) == 100 * 2**30
     assert cache_size(asked("t.csv", cache={"size": "3k"}), temporary) == 3000
@@ -344,7 +360,7 @@ def test_batches_are_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.Mon
         assert a.numpy().tobytes() == b.numpy().tobytes()
     assert (one.train == other.train).all()
     assert (one.said, one.warnings, one.description()) == (other.said, other.warnings, other.description())
-    assert other.notes[-1].startswith(f"cached in {tmp_path / 'cache'} (")
+    assert other.notes[-1].startswith(f"cached in {tmp_path / 'cache'}/tables (")
     assert one.about() in other.about() or other.about().replace(f"{other.notes[-1]}\n", "") == one.about()
 
 
@@ -372,7 +388,7 @@ def test_training_is_the_same_and_says_where_the_table_is(tmp_path: Path) -> Non
     train(mapped, tmp_path / "2", recording=seen)
     assert weights(here, tmp_path / "1") == weights(mapped, tmp_path / "2")
     said = [report.message for report in seen.reports if report.kind is ReportKind.DATA]
-    assert f"cached in {tmp_path / 'cache'} (" in said[0]
+    assert f"cached in {tmp_path / 'cache'}/tables (" in said[0]
     doing = [report.message for report in seen.reports if report.kind is ReportKind.READING]
     assert doing == [
         f"{words} {tmp_path / 't.csv'}" for words in ("deciding the roles of", "measuring", "describing", "checking")
@@ -382,7 +398,7 @@ def test_training_is_the_same_and_says_where_the_table_is(tmp_path: Path) -> Non
 def test_samples_are_written_once_and_read_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "csv")
     first = loaded(tmp_path, "always")
-    file = next((tmp_path / "cache").glob("*/*.f32"))
+    file = next((tmp_path / "cache" / "tables").glob("*/*.f32"))
     whole = file.read_bytes()
     first.rows._cached.entry.close()  # type: ignore[attr-defined]
     file.with_suffix(".partial").write_bytes(whole[: len(whole) // 2 + 1])  # a row is cut off

@@ -96,6 +96,21 @@ def test_text_is_the_same_from_every_format(tmp_path: Path, name: str) -> None:
         assert data.rows.labels[target] == row["label"]
 
 
+def test_tokenizer_learns_nothing_from_a_test_source(tmp_path: Path) -> None:
+    write(tmp_path, stories())
+    write(
+        tmp_path, [{"story": f"{row['story']} qqqq qqqq", "label": row["label"]} for row in stories(40, 1)], "t.jsonl"
+    )
+    data = load_data(job(testSource="t.jsonl"), tmp_path, {})
+    assert sorted(data.test) == list(range(ROWS, ROWS + 40))
+    assert isinstance(data.rows, TextRows)
+    alone = load_data(job(), tmp_path, {})
+    assert isinstance(alone.rows, TextRows)
+    content = data.rows.encoder.content()
+    assert content is not None
+    assert b"qq" not in content
+
+
 def test_text_must_be_declared(tmp_path: Path) -> None:
     write(tmp_path, stories())
     found = refused(tmp_path, columns={}, text={})
