@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from .oom import own_groups
+
 _UNLIMITED = 2**60  # cgroup v1 says so with a number near 2**63
 
 
@@ -28,14 +30,7 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 def _of_groups(root: Path) -> Iterator[int]:
     """Yield what is left in the cgroups that hold this process; in a container its cgroup is the root of the tree."""
-    unified, memory = "", ""
-    with contextlib.suppress(OSError, ValueError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                unified = path.strip("/")
-            elif "memory" in controllers.split(","):
-                memory = path.strip("/")
+    unified, memory = own_groups(root)
     tree = root / "sys/fs/cgroup"
     for folder, limit, usage in (
         (tree / unified, "memory.max", "memory.current"),

@@ -32,14 +32,7 @@ def _counters(root: Path) -> list[Path]:
 
     In a container the cgroup of its processes is seen as the root of the tree, outside of one by its full path.
     """
-    unified, memory = "", ""
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                unified = path.strip("/")
-            elif "memory" in controllers.split(","):
-                memory = path.strip("/")
+    unified, memory = own_groups(root)
     tree = root / "sys/fs/cgroup"
     return [
         tree / unified / "memory.events",
@@ -47,3 +40,16 @@ def _counters(root: Path) -> list[Path]:
         tree / "memory.events",
         tree / "memory/memory.oom_control",
     ]
+
+
+def own_groups(root: Path) -> tuple[str, str]:
+    """Return the paths of this process's cgroups: in the tree of version 2, in that of version 1's memory; empty: the root."""
+    unified, memory = "", ""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                unified = path.strip("/")
+            elif "memory" in controllers.split(","):
+                memory = path.strip("/")
+    return unified, memory
