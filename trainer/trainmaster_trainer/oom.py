@@ -43,7 +43,7 @@ def _counters(root: Path) -> list[Path]:
 
 
 def own_groups(root: Path) -> tuple[str, str]:
-    """Return the paths of this process's cgroups: in the tree of version 2, in that of version 1's memory; empty: the root."""
+    """Return this process's cgroups: in the tree of version 2, and of version 1's memory; empty: the root."""
     unified, memory = "", ""
     with contextlib.suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():

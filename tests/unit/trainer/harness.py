@@ -20,7 +20,7 @@ from trainmaster_trainer.context import Context, Report, Result, Signal
 from trainmaster_trainer.data import Prepared
 from trainmaster_trainer.data.loader import Loader
 from trainmaster_trainer.data.order import Indices, Sampler
-from trainmaster_trainer.data.prepared import Rows
+from trainmaster_trainer.data.rows import Rows
 from trainmaster_trainer.storage.store import Store
 
 from tests.factories import Changes, make_job

@@ -13,7 +13,8 @@ from trainmaster_trainer.registry import Registry
 from .sources.base import Request, address_of
 
 if TYPE_CHECKING:  # both import torch, and `trainmaster run` compares the data's fingerprint without it
-    from .prepared import Prepared, Rows
+    from .prepared import Prepared
+    from .rows import Rows
 
 __all__ = ["SOURCES", "Prepared", "Rows", "load_data"]
 

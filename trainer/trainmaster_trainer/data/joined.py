@@ -11,7 +11,7 @@ from torch import Tensor
 from trainmaster_trainer.errors import DataError
 
 from .order import Indices
-from .prepared import Rows
+from .rows import Rows
 from .sample import Sample
 
 

@@ -23,7 +23,8 @@ from trainmaster_trainer.kernel import die_with_parent
 
 from .images.mix import Mix
 from .order import Indices, Sampler
-from .prepared import Prepared, Rows, TensorRows
+from .prepared import Prepared
+from .rows import Rows, TensorRows
 from .sample import Sample
 
 MOST_WORKERS = 8

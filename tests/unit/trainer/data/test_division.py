@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from trainmaster_api.spec.data import Split
 from trainmaster_trainer.data.division import Division, Keys, divide
 from trainmaster_trainer.data.order import split_rows
-from trainmaster_trainer.data.prepared import TensorRows, prepare
+from trainmaster_trainer.data.prepared import prepare
+from trainmaster_trainer.data.rows import TensorRows
 from trainmaster_trainer.errors import ConfigurationError, DataError
 
 from tests.unit.trainer.harness import small_job

@@ -17,7 +17,8 @@ from trainmaster_trainer.data.draws import seed_of, seeded
 from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Batch, Loader, Workers
 from trainmaster_trainer.data.order import Indices, Sampler
-from trainmaster_trainer.data.prepared import Prepared, TensorRows
+from trainmaster_trainer.data.prepared import Prepared
+from trainmaster_trainer.data.rows import TensorRows
 from trainmaster_trainer.errors import DataError, TrainingError
 from trainmaster_trainer.failures import rank_error
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from trainmaster_trainer.data import Prepared, load_data
-from trainmaster_trainer.data.prepared import TensorRows, prepare
+from trainmaster_trainer.data.prepared import prepare
+from trainmaster_trainer.data.rows import TensorRows
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.export.package import load_package
 

@@ -17,7 +17,7 @@ from trainmaster_api.spec.task import TASK_METRICS
 from trainmaster_api.spec.task import Task as TaskSpec
 from trainmaster_trainer.backends.torch.evaluate import evaluate
 from trainmaster_trainer.data import Prepared
-from trainmaster_trainer.data.prepared import TensorRows
+from trainmaster_trainer.data.rows import TensorRows
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.tasks import METRICS_BY_NAME, Task, Unit, build_task
 

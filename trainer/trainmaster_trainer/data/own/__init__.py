@@ -9,7 +9,8 @@ from trainmaster_api.spec.data import DATA_CALL
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.task import Task
 
-from trainmaster_trainer.data.prepared import Prepared, Rows, TensorRows, prepare
+from trainmaster_trainer.data.prepared import Prepared, prepare
+from trainmaster_trainer.data.rows import Rows, TensorRows
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import call, resolve
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from trainmaster_api.spec.task import Task
 
-from trainmaster_trainer.data.prepared import TensorRows
+from trainmaster_trainer.data.rows import TensorRows
 
 from .base import Request
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainmaster_trainer.data.images.column import Place
-from trainmaster_trainer.data.prepared import Rows
+from trainmaster_trainer.data.rows import Rows
 from trainmaster_trainer.data.tables.cache import open_table
 from trainmaster_trainer.data.tables.join import join
 from trainmaster_trainer.data.tables.read import read_table

@@ -18,7 +18,7 @@ from trainmaster_trainer.data.checks import check
 from trainmaster_trainer.data.division import Division, divide
 from trainmaster_trainer.data.duplicates import dedupe, row_ids
 from trainmaster_trainer.data.order import Indices
-from trainmaster_trainer.data.prepared import FittedRows, TensorRows
+from trainmaster_trainer.data.rows import FittedRows, TensorRows
 from trainmaster_trainer.errors import DataError
 
 from .cache import CachedTable, Progress

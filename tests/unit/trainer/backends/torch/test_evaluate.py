@@ -10,7 +10,7 @@ from trainmaster_api.spec.task import Task as TaskSpec
 from trainmaster_trainer.backends.torch import evaluate as module
 from trainmaster_trainer.backends.torch.evaluate import evaluate
 from trainmaster_trainer.data import Prepared
-from trainmaster_trainer.data.prepared import TensorRows
+from trainmaster_trainer.data.rows import TensorRows
 from trainmaster_trainer.tasks import Task, build_task
 
 from tests.unit.trainer.harness import loader_of
