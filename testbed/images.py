@@ -63,7 +63,7 @@ def build_ours(names: Iterable[str] = OURS) -> list[str]:
         with paths.locked(home() / "build.lock"):
             key, mark, name = inputs_key(dockerfile, paths.REPO), home() / f"{short}.inputs", image_name(short)
             if not _is_built(mark, key, name):
-                _build_one(dockerfile, name)
+                build(dockerfile, name)
                 mark.write_text(key)
         done.append(name)
     return done
@@ -95,11 +95,12 @@ def built_layers() -> dict[str, BuiltLayer]:
     return {digest: layer for digest, layer in found.items() if layer.files.is_dir()}
 
 
-def _build_one(dockerfile: Path, name: str) -> None:
+def build(dockerfile: Path, name: str, context: Path | None = None) -> None:
+    """Build an image into the layout, whatever is there of it. `context`: default: this checkout."""
     began = time.monotonic()
     say(f"building {name}")
     _build_base()
-    _buildah_build(dockerfile, name)
+    _buildah_build(dockerfile, name, context or paths.REPO)
     built = time.monotonic()
     with _layout_lock():
         _push(name)
@@ -196,11 +197,11 @@ def _build_base() -> None:
     mark.write_text(recipe)
 
 
-def _buildah_build(dockerfile: Path, name: str) -> None:
+def _buildah_build(dockerfile: Path, name: str, context: Path) -> None:
     log = home() / f"{name.replace('/', '_')}.log"
     options = ["--isolation", "chroot", "--pull-never", "--layers", "-t", name, "-f", str(dockerfile)]
     with log.open("w") as out:
-        argv = _buildah("bud", *options, *_machine_options(), str(paths.REPO))
+        argv = _buildah("bud", *options, *_machine_options(), str(context))
         code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT).returncode
     if code != 0:
         tail = "\n".join(log.read_text().splitlines()[-20:])

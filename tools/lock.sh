@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
 [ -x "$uv" ] || uv=uv
 compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate "$@"; }
-compile pyproject.toml --group dev --extra operator --extra trainer --no-emit-package trainmaster -o requirements.lock
+compile pyproject.toml --group dev --extra operator --extra trainer --extra cli --no-emit-package trainmaster -o requirements.lock
 compile pyproject.toml --extra operator --constraint requirements.lock -o locks/operator.lock
 compile pyproject.toml --extra trainer --constraint requirements.lock -o locks/trainer.lock
 # the images bootstrap uv itself from this one entry

@@ -30,6 +30,17 @@ await() { # name, what for: show the log until the build has ended
   wait "$pid" || { cat "$logs/$1.log"; exit 1; }
   rm "$logs/$1.pid"
 }
+failed=()
+tests() { # arguments of pytest. A failure doesn't keep the later parts from running: a run names all that is wrong.
+  # Properties are tried on the same examples everywhere; without the profile, as pytest alone does, on new ones.
+  $py -m pytest -q --hypothesis-profile=ci "$@" || failed+=("$*")
+}
+ended() {
+  [ ${#failed[@]} = 0 ] && { say "all passed"; exit 0; }
+  say "failed:"
+  printf '  %s\n' "${failed[@]}"
+  exit 1
+}
 up_by_us=
 finish() {
   status=$?
@@ -56,16 +67,16 @@ fi
 say "lint"
 tools/lint.sh
 say "unit tests"
-$py -m pytest tests/unit -q -n 2
-[ "$fast" = "--fast" ] && { say "cluster tests $cluster"; exit 0; }
+tests tests/unit -n 2
+[ "$fast" = "--fast" ] && { say "cluster tests $cluster"; ended; }
 
 if [ "$(uname -s)" != Linux ]; then
   say "integration and cluster tests left out: kube-apiserver is built for Linux here"
-  exit 0
+  ended
 fi
 await tools "Go tools"
 say "integration tests: a real kube-apiserver"
-$py -m pytest tests/integration -q -m "not ray" -n 3 --durations=5
+tests tests/integration -m "not ray" -n 3 --durations=5
 
 if [ "$cluster" = yes ]; then
   await images images
@@ -76,12 +87,12 @@ if [ "$cluster" = yes ]; then
 fi
 if [ -n "${KUBECONFIG:-}" ]; then
   say "end-to-end tests, two side by side"
-  $py -m pytest tests/e2e -q -m "not alone" -n 2 --dist loadscope --durations=20
+  tests tests/e2e -m "not alone" -n 2 --dist loadscope --durations=20
   say "end-to-end tests that take the operator away, and beside them, because they mostly wait, a real Ray on this machine"
-  $py -m pytest tests/e2e tests/integration -q -m "alone or ray" -n 3 --dist loadscope --durations=10
+  tests tests/e2e tests/integration -m "alone or ray" -n 3 --dist loadscope --durations=10
 else
   say "cluster tests $cluster"
   say "integration tests: a real Ray on this machine"
-  $py -m pytest tests/integration -q -m ray -n 2 --dist loadfile --durations=5
+  tests tests/integration -m ray -n 2 --dist loadfile --durations=5
 fi
-say "all passed"
+ended

@@ -18,6 +18,7 @@ from trainmaster_api.reasons import FAILURE_RULES, FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
 from .errors import UserError
+from .progress import Doing
 
 if TYPE_CHECKING:
     from trainmaster_trainer.data.inspect import Inspection
@@ -42,8 +43,9 @@ def show_data(job: TrainingJob, folder: Path, *, as_json: bool) -> int:
     from trainmaster_trainer.failures import rank_error
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a class of the user's prints is no part of the answer
-            found = inspect(job, folder, os.environ)
+        # what a class of the user's prints is no part of the answer, and a program that reads JSON needs no progress
+        with contextlib.nullcontext() if as_json else Doing() as doing, contextlib.redirect_stdout(sys.stderr):
+            found = inspect(job, folder, os.environ, *([] if doing is None else [doing.say]))
     except TrainingError as error:
         raise UserError(error.message) from None
     except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything

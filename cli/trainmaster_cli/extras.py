@@ -8,12 +8,18 @@ from .errors import UserError
 
 # modules that stand for an extra of pyproject.toml; a test compares them with what is imported
 _TRAINER = ("torch", "ray", "obstore", "rich", "numpy", "pyarrow", "pandas", "sklearn", "safetensors", "PIL")
+_CLUSTER = ("kubernetes", "rich", "obstore", "pathspec")
 _PACKAGE = "trainmaster"
 
 
 def require_trainer(command: str) -> None:
     """Raise UserError if something that training, or reading its data, needs is not installed."""
     _require(f"trainmaster {command}", "trainer", ("trainmaster_trainer", *_TRAINER))
+
+
+def require_cluster(command: str) -> None:
+    """Raise UserError if something that a command on a cluster needs is not installed."""
+    _require(f"trainmaster {command}", "cli", _CLUSTER)
 
 
 def require_operator() -> None:

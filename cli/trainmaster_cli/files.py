@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainmaster_api.requirements import read
+from trainmaster_api.spec.code import Code
 from trainmaster_api.spec.images import is_archive
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.references import check_references
@@ -13,6 +16,8 @@ from trainmaster_api.validation.validate import Problem, format_problems
 from trainmaster_api.validation.yaml_reader import validate_text
 
 from .errors import UserError
+
+_NO_MODULE = re.compile(r"[Nn]o module (?:named )?'([^'.]+)")
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,17 @@ def check_file(name: str, *, imports: bool = False) -> list[Checked]:
     folder = Path() if name == "-" else Path(name).parent
 
     def more(job: TrainingJob) -> list[Problem]:
-        return [*data_problems(job, folder), *(check_references(job, folder) if imports else ())]
+        found = [*data_problems(job, folder), *code_problems(job, folder)]
+        own = code_folder(job, folder)
+        return [*found, *(reference_problems(job, own) if imports and own is not None and own.is_dir() else ())]
 
     return [Checked(job, problems) for job, problems in validate_text(text, also=more)]
 
 
 def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     """Return a problem for each relative path of the data that doesn't exist; it is relative to the job's file."""
-    data = job.spec.training.data
-    if data.source is None:
+    data = job.spec.training.data_or_none
+    if data is None or data.source is None:
         return []
     sources = {"source": data.source, **data.own_sources}
     return [
@@ -58,6 +65,57 @@ def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
         for field, source in sources.items()
         if (missing := _missing(source, folder))
     ]
+
+
+def code_folder(job: TrainingJob, folder: Path) -> Path | None:
+    """Return the folder of the job's own code; None: it is elsewhere, so nothing can be imported here."""
+    code = job.spec.training.code
+    if code is None:
+        return folder
+    return folder / code.path if code.path is not None else None
+
+
+def code_problems(job: TrainingJob, folder: Path) -> list[Problem]:
+    """Return a problem for a folder of code, or a lock file in it, that doesn't exist or can't be used."""
+    code = job.spec.training.code
+    if code is None or code.path is None:
+        return []
+    own = folder / code.path
+    if not own.is_dir():
+        what = "is a file; name its folder" if own.exists() else "does not exist"
+        return [Problem("spec.training.code.path", f"folder {own} {what}", f'"{code.path}"')]
+    return [*_lock_problems(code, own), *_wheels_problems(code, own)]
+
+
+def _lock_problems(code: Code, own: Path) -> list[Problem]:
+    if code.requirements is None:
+        return []
+    path, file = "spec.training.code.requirements", own / code.requirements
+    if not file.is_file():
+        return [Problem(path, f"file {file} does not exist", f'"{code.requirements}"')]
+    _, problems = read(file.read_bytes())
+    return [Problem(path, f"{code.requirements}: {each}") for each in problems]
+
+
+def _wheels_problems(code: Code, own: Path) -> list[Problem]:
+    wheels = code.wheels
+    if wheels is None or "://" in wheels or wheels.startswith("/") or (own / wheels).is_dir():
+        return []
+    return [Problem("spec.training.code.wheels", f"folder {own / wheels} does not exist", f'"{wheels}"')]
+
+
+def reference_problems(job: TrainingJob, own: Path) -> list[Problem]:
+    """Return what is wrong with references; a package that a lock file may bring need not be on this machine."""
+    code = job.spec.training.code
+    found = check_references(job, own)
+    if code is None or code.requirements is None:
+        return found
+    return [problem for problem in found if not _may_be_locked(problem.message, own)]
+
+
+def _may_be_locked(message: str, own: Path) -> bool:
+    match = _NO_MODULE.search(message)
+    return match is not None and not any((own / name).exists() for name in (match[1], f"{match[1]}.py"))
 
 
 def _missing(source: str, folder: Path) -> str | None:

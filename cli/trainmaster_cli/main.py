@@ -1,4 +1,4 @@
-"""The command line: `trainmaster run | data | validate | render | dashboard | version`.
+"""The command line: `trainmaster run | data | validate | render | ls | status | logs | why | stop | ...`.
 
 Nothing heavy is imported until a command needs it, so that `--help` answers at once.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cluster import parsers as cluster
+from .cluster.parsers import namespace
 from .errors import UserError
 from .extras import require_operator, require_trainer
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from trainmaster_api.spec.job import TrainingJob
     from trainmaster_api.spec.tracking import Tracker
 
-OK, BAD_INPUT = 0, 2
+OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _UTF8_MODE = ["-X", "utf8"]
 
 
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"trainmaster: {error}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         return OK
@@ -157,12 +160,13 @@ def dashboard(options: argparse.Namespace) -> int:
 
     from .dashboard import attempt_token, current_attempt, forward_command
 
-    attempt = current_attempt(options.name, options.namespace)
-    token = attempt_token(options.name, attempt, options.namespace)
+    where = (options.namespace, getattr(options, "context", None))
+    attempt = current_attempt(options.name, *where)
+    token = attempt_token(options.name, attempt, *where)
 
     print(f"open http://localhost:8265 and enter this token: {token}", flush=True)
     try:
-        return subprocess.run(forward_command(options.name, attempt, options.namespace), check=False).returncode
+        return subprocess.run(forward_command(options.name, attempt, *where), check=False).returncode
     except KeyboardInterrupt:
         return OK
 
@@ -181,16 +185,10 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _namespace(text: str) -> str:
-    if len(text) > 63 or re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid namespace (lower-case letters, digits and '-')")
-    return text
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="trainmaster",
-        description="Train a TrainingJob on this machine, validate it, or print what the operator would create for it.",
+        prog="kubectl trainmaster" if Path(sys.argv[0]).name == "kubectl-trainmaster" else "trainmaster",
+        description="Train a TrainingJob on this machine, validate it, or see and steer those of a cluster.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -231,15 +229,17 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("render", help="print the objects the operator creates", description=render.__doc__)
     command.add_argument("file", metavar="FILE", help="TrainingJob file; `-`: standard input")
-    command.add_argument("--namespace", metavar="NAME", type=_namespace, help="override metadata.namespace")
+    command.add_argument("--namespace", metavar="NAME", type=namespace, help="override metadata.namespace")
     command.add_argument("--image", metavar="IMAGE", help="default trainer image, for jobs that don't set one")
     command.set_defaults(command=render)
+
+    cluster.add(commands)
 
     command = commands.add_parser(
         "dashboard", help="open the Ray dashboard of a running job", description=dashboard.__doc__
     )
     command.add_argument("name", metavar="NAME", help="TrainingJob in the cluster of your kubeconfig")
-    command.add_argument("--namespace", "-n", metavar="NAME", type=_namespace, help="override the current namespace")
+    command.add_argument("--namespace", "-n", metavar="NAME", type=namespace, help="override the current namespace")
     command.set_defaults(command=dashboard)
 
     command = commands.add_parser("version", help="print the version")

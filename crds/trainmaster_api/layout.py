@@ -1,7 +1,8 @@
 """The storage layout of a run, the same on S3 and on a laptop's disk.
 
     <uri>/<namespace>/<name>/<uid>/
-      spec.json  checkpoints/a2-step-0001200/  LATEST  BEST  metrics.jsonl  events.jsonl  logs/a2/<pod>.log
+      spec.json  environment.json  code.diff  code/<sha256>.tar.gz  code/<sha256>.json
+      checkpoints/a2-step-0001200/  LATEST  BEST  metrics.jsonl  events.jsonl  logs/a2/<pod>.log
       data/fingerprint.json  model/  export/  report/
 
 A checkpoint exists when its manifest does. LATEST and BEST hold (attempt, step) and never go back.
@@ -26,8 +27,14 @@ METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 LOGS = "logs"
 FINGERPRINT = "data/fingerprint.json"  # of the data, written once, before the first step
+CODE = "code"
+ENVIRONMENT = "environment.json"  # what the run was made with: code, commit, packages, hardware
+CODE_DIFF = "code.diff"  # how the code differed from its commit, where it did
 MODEL = "model"
-TEST_METRICS = "report/test-metrics.json"
+OBJECTS = "objects"  # contents by their checksum
+EXPORT = "export"
+REPORT = "report"
+TEST_METRICS = f"{REPORT}/test-metrics.json"
 FENCE = "FENCE"  # holds the newest attempt; a writer of an older one stops when it reads it
 
 _CHECKPOINT = re.compile(r"^a([1-9][0-9]*)-step-([0-9]{7,})$")
@@ -48,10 +55,25 @@ def checkpoint_name(attempt: int, step: int) -> str:
     return f"a{attempt}-step-{step:07d}"
 
 
+def code_path(sha256: str) -> str:
+    """Return the path of an archive of code, in a run's directory or beside the runs of a namespace."""
+    return f"{CODE}/{sha256}.tar.gz"
+
+
+def code_listing_path(sha256: str) -> str:
+    """Return the path of the listing of an archive: path -> checksum, so that a change can name the files."""
+    return f"{CODE}/{sha256}.json"
+
+
 def parse_checkpoint_name(name: str) -> tuple[int, int] | None:
     """Return (attempt, step) of a checkpoint's directory name, or None for any other name."""
     match = _CHECKPOINT.match(name)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def log_path(attempt: int, pod: str) -> str:
+    """Return the path of a pod's log in the run: a head's is its driver's, a worker's is what its rank printed."""
+    return f"{LOGS}/a{attempt}/{pod}.log"
 
 
 class File(Model):
@@ -63,6 +85,10 @@ class File(Model):
     """Bytes."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Checksum of the content."""
+    modified: float | None = None
+    """Time of the last change, seconds since the epoch, of a file that a program of the user's own wrote."""
+    link: str = ""
+    """What a symbolic link points to; it has no content."""
 
 
 class Manifest(Model):
@@ -82,6 +108,9 @@ class Manifest(Model):
     """Validation metrics at that step."""
     files: list[File]
     """Everything in the directory but the manifest."""
+    objects: bool = False
+    """Whether the contents are in `objects/<sha256>` of the run, as for the files of a program of the user's own,
+    of which most stay the same from one checkpoint to the next; their paths begin with `node-<n>/`."""
 
 
 class Pointer(Model):

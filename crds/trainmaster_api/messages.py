@@ -34,6 +34,20 @@ class ExitCode:
     STOPPED = 75  # EX_TEMPFAIL: resume later
 
 
+class Resume(StrEnum):
+    """How exactly a run resumes, as far as what it runs can promise."""
+
+    EXACT = "Exact"  # the same weights, to the bit, as without an interruption
+    LOADER = "AsItsLoader"  # exact if the state of the user's stream is
+    SCRIPT = "AsTheScript"  # from what the program itself has saved
+
+
+RESUME_MEANINGS = {
+    Resume.EXACT: "exact",
+    Resume.LOADER: "as exact as its loader",
+    Resume.SCRIPT: "as the script does",
+}
+
 _EXIT_CODES = {
     Outcome.COMPLETE: ExitCode.COMPLETE,
     Outcome.STOPPED: ExitCode.STOPPED,
@@ -135,6 +149,44 @@ class TrainerState(StrEnum):
     FINISHING = "Finishing"
 
 
+class TuningProgress(Model):
+    """How far a search is."""
+
+    total: Annotated[int, Field(ge=0)]
+    """Trials that there will be."""
+    running: Annotated[int, Field(ge=0)] = 0
+    """Trials that were begun and haven't ended."""
+    complete: Annotated[int, Field(ge=0)] = 0
+    """Trials that had all their validations."""
+    pruned: Annotated[int, Field(ge=0)] = 0
+    """Trials that were stopped because others are better, that diverged, or that need more memory than there is."""
+    failed: Annotated[int, Field(ge=0)] = 0
+    """Trials that failed."""
+    best: float | None = None
+    """Best value of the objective; absent: none yet, or several objectives."""
+    best_trial: int | None = None
+    """Its trial."""
+    metric: Annotated[str, Field(max_length=64)] = ""
+    """The objective's metric."""
+    is_over: bool = False
+    """Whether the search has ended; the winner is trained then."""
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended."""
+        return self.complete + self.pruned + self.failed
+
+    @property
+    def text(self) -> str:
+        """The counters for the printed column."""
+        return f"{self.ended}/{self.total} trials"
+
+    @property
+    def best_text(self) -> str:
+        """The best for the printed column; empty: none yet."""
+        return "" if self.best is None else f"best {self.metric}={self.best:.4g}"[:64]
+
+
 class ProgressMessage(Model):
     """Pushed by the driver with POST, at most once per 5 s and at every transition. Every field is the newest value."""
 
@@ -181,8 +233,16 @@ class ProgressMessage(Model):
     """When the attempt's first step was done, RFC 3339."""
     data_fingerprint: Annotated[str, Field(max_length=64)] = ""
     """What identifies the data, shortened as it is shown; empty: nothing does, or it isn't known yet."""
+    resume: Resume | None = None
+    """How exactly the run resumes; absent: not known yet."""
+    read: Annotated[str, Field(max_length=WAITING_LIMIT)] = ""
+    """What a program of the user's own has read of its checkpoint after a restart, a clause; empty: nothing to say."""
+    began_again: bool = False
+    """Whether such a program has read no checkpoint although there is one, and began from its start."""
     trackers: Annotated[list[TrackerRef], Field(max_length=MAX_TRACKERS)] = []
     """Where the run is shown."""
+    tuning: TuningProgress | None = None
+    """How far the job's search is; absent: it has none, or hasn't begun."""
     time: str
     """When it was sent, RFC 3339."""
 

@@ -32,8 +32,13 @@ KEY_JOB = "job.json"  # the resolved TrainingJob: metadata {name, namespace, uid
 ANNOTATION_JOB = f"{GROUP}/resolved-job"
 # `loop.duration` of the spec that the pod was made from: the operator compares it without parsing the whole job.
 ANNOTATION_DURATION = f"{GROUP}/duration"
+# What git says about the code that `trainmaster submit` packed: no part of the code, and so not of the spec.
+ANNOTATION_GIT = f"{GROUP}/git"
+KEY_GIT = "git-state"  # that annotation as a key of the Secret
+MOST_GIT_STATE = 128 * 1024  # characters; all annotations of an object together may have 256 KiB
 KEY_PROGRESS_URL = "progress-url"
 KEY_PROGRESS_CA = "progress-ca.crt"
+KEY_CODE = "code.tar.gz"  # archive of `spec.training.code.inline`; the job above has its checksum alone
 
 RUN_DIR = "/var/run/trainmaster/job"
 TOKEN_DIR = "/var/run/trainmaster/token"  # projected service-account token, file `token`
@@ -51,6 +56,8 @@ ENV_JOB_UID = "TRAINMASTER_JOB_UID"
 ENV_POD_IP = "POD_IP"
 ENV_POD_NAME = "POD_NAME"
 ENV_HEAD_ADDRESS = "TRAINMASTER_HEAD_ADDRESS"
+# Of ranks, set by their launcher and by `trainmaster run`: folder with the packages of `code.requirements`.
+ENV_PACKAGES = "TRAINMASTER_PACKAGES"
 
 # Fixed, so that a NetworkPolicy can name them.
 PORT_GCS = 6379

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
     TRAINING_COMPLETE = "TrainingComplete"
     NAME_CONFLICT = "NameConflict"
+    CHECKPOINT_NOT_READ = "CheckpointNotRead"
     HEALTHY = "Healthy"
 
 
@@ -79,7 +80,7 @@ CONDITION_MEANINGS: dict[ConditionType, str] = {
         "the model is trained, evaluated and stored; final, unless training.loop.duration is raised afterwards"
     ),
     ConditionType.FAILED: "the job has failed permanently; the reason is a failure class",
-    ConditionType.DEGRADED: "reconciliation is degraded; the operator will retry",
+    ConditionType.DEGRADED: "something is wrong that doesn't end the job; the reason says what",
 }
 
 REASON_MEANINGS: dict[Reason, str] = {
@@ -125,6 +126,9 @@ REASON_MEANINGS: dict[Reason, str] = {
     Reason.NAME_CONFLICT: (
         "a required object name is already taken by an object this TrainingJob does not own; it is left unmodified"
     ),
+    Reason.CHECKPOINT_NOT_READ: (
+        "your program had checkpoint files and read none of them: it has begun again from its start"
+    ),
     Reason.HEALTHY: "reconciliation works",
 }
 
@@ -144,6 +148,8 @@ class FailureClass(StrEnum):
     """Why an attempt ended; the reason of the `Failed` condition and of an entry in status.attempts."""
 
     USER_CODE_ERROR = "UserCodeError"
+    CODE_ERROR = "CodeError"
+    CODE_UNAVAILABLE = "CodeUnavailable"
     INVALID_CONFIGURATION = "InvalidConfiguration"
     DATA_ERROR = "DataError"
     DATA_CHANGED = "DataChanged"
@@ -160,6 +166,7 @@ class FailureClass(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     POD_REJECTED = "PodRejected"
     STALLED = "Stalled"
+    NO_PROGRESS = "NoProgress"
     GPU_FAULT = "GpuFault"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     CANCELLED = "Cancelled"
@@ -178,6 +185,15 @@ class FailureRule:
 FAILURE_RULES: dict[FailureClass, FailureRule] = {
     FailureClass.USER_CODE_ERROR: FailureRule(
         Retry.NEVER, "the training code raised an exception", "fix the code; status.attempts has the last log lines"
+    ),
+    FailureClass.CODE_ERROR: FailureRule(
+        Retry.NEVER, "the code didn't arrive as the job says: another checksum, a damaged or harmful archive, no such "
+        "folder, or packages that can't be installed",
+        "correct spec.training.code as the message says, or submit again: trainmaster submit FILE --replace",
+    ),
+    FailureClass.CODE_UNAVAILABLE: FailureRule(
+        Retry.COUNTED, "a git repository or an index of packages did not respond",
+        "check the address that the message names, and the way from the pods to it",
     ),
     FailureClass.INVALID_CONFIGURATION: FailureRule(
         Retry.NEVER, "the spec can't be carried out", "change the field that the message names"
@@ -226,6 +242,10 @@ FAILURE_RULES: dict[FailureClass, FailureRule] = {
     ),
     FailureClass.STALLED: FailureRule(
         Retry.COUNTED, "no step was completed for run.stallSeconds", "look for a deadlock, or raise run.stallSeconds"
+    ),
+    FailureClass.NO_PROGRESS: FailureRule(
+        Retry.NEVER, "your program was started again several times in a row and reached no new step",
+        "look at the last lines; a program resumes only if it reads its own checkpoints",
     ),
     FailureClass.GPU_FAULT: FailureRule(Retry.FREE, "a GPU or NCCL fault", "drain the node named in the message"),
     FailureClass.DEADLINE_EXCEEDED: FailureRule(

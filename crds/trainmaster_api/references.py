@@ -166,7 +166,8 @@ def check(request: Mapping[str, Any]) -> list[dict[str, str]]:
     """Resolve each reference of a request and compare its arguments.
 
     Args:
-        request: `folder`, and `parts`: each with path, class or name and group, args, and how it is called.
+        request: `folder`, and `parts`: each with path, where (the field of the reference), class or name and group,
+            args, and how it is called.
 
     Returns:
         Problems as {path, message}.
@@ -175,7 +176,7 @@ def check(request: Mapping[str, Any]) -> list[dict[str, str]]:
     use_folder(folder)
     problems = []
     for part in request["parts"]:
-        where = f"{part['path']}.{'class' if part['class'] else 'name'}"
+        where = part["where"]
         try:
             target = resolve(part["class"], folder) if part["class"] else _entry_point(part["group"], part["name"])
         except Unresolved as reason:

@@ -59,8 +59,9 @@ class Progress(Model):
     """Number of steps of the whole run."""
     epoch: int = 0
     """Epoch of that step, counted from 0."""
-    percent: Annotated[str, Field(max_length=8)] = ""
-    """Progress for the printer column: `42%`."""
+    percent: Annotated[str, Field(max_length=24)] = ""
+    """Progress for the printer column: `42%`, `step 420` of a program that doesn't say where it ends, or `12/16 trials`
+    of a search."""
     eta_seconds: int | None = None
     """Estimated seconds until the end, at the current speed."""
     eta: Annotated[str, Field(max_length=16)] = ""
@@ -141,6 +142,17 @@ class StartupTimings(Model):
     """Until the first optimizer step completed."""
 
 
+class StorageStatus(Model):
+    """The storage of the run, with what the operator filled in: by it `trainmaster logs` finds logs without pods."""
+
+    endpoint: Annotated[str, Field(max_length=253)] | None = None
+    """S3 endpoint; unset for AWS and for a directory."""
+    region: Annotated[str, Field(max_length=63)] = ""
+    """S3 region."""
+    credentials_secret: Annotated[str, Field(max_length=253)] | None = None
+    """Secret in the job's namespace with the keys."""
+
+
 class TrackerStatus(Model):
     """The run in an experiment tracker."""
 
@@ -148,6 +160,28 @@ class TrackerStatus(Model):
     """Name of the tracker: `mlflow`, or the class of your own."""
     url: Annotated[str, Field(max_length=2048)] = ""
     """URL of the run; empty if the tracker has none."""
+
+
+class TuningStatus(Model):
+    """The job's search, as last reported by the trainer."""
+
+    total: int = 0
+    """Number of trials that there will be."""
+    running: int = 0
+    """Number of trials that were begun and haven't ended."""
+    complete: int = 0
+    """Number of trials that had all their validations."""
+    pruned: int = 0
+    """Number of trials that were stopped because others are better, that diverged, or that need more memory than there
+    is."""
+    failed: int = 0
+    """Number of trials that failed."""
+    best: float | None = None
+    """Best value of the objective; unset if there is none yet, or with several objectives."""
+    best_trial: int | None = None
+    """Number of the trial with the best value."""
+    summary: Annotated[str, Field(max_length=128)] = ""
+    """Counters and best, in human-readable form: `12/16 trials, best val/accuracy=0.981`."""
 
 
 class Status(Model):
@@ -181,6 +215,8 @@ class Status(Model):
     """Time at which the job became Complete or Failed."""
     progress: Progress | None = None
     """Progress of the run, as last reported by the trainer."""
+    tuning: TuningStatus | None = None
+    """The job's search; unset if it has none."""
     last_checkpoint: CheckpointStatus | None = None
     """The newest committed checkpoint."""
     attempts: Annotated[list[AttemptStatus], Field(max_length=10)] = []
@@ -191,11 +227,16 @@ class Status(Model):
     """Startup timings of the current attempt."""
     run_uri: str = ""
     """Address of the run's directory in storage."""
+    storage: StorageStatus | None = None
+    """How that storage is reached."""
     model_uri: str = ""
     """Address of the trained model, once complete."""
     data_fingerprint: Annotated[str, Field(max_length=64)] = ""
     """First 12 digits of the checksum that identifies the run's data, the same as in `trainmaster data` and MLflow;
     empty until the first step, and for data that has none. An attempt on other data fails as DataChanged."""
+    resume: Literal["", "Exact", "AsItsLoader", "AsTheScript"] = ""
+    """How exactly the run resumes after an interruption. Exact: the same weights, to the bit; AsItsLoader: exact if the
+    state of your own stream is; AsTheScript: from what your program itself saves. Empty until the first step."""
     test_metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Metrics on the held-out test split, once complete."""
     trackers: Annotated[

@@ -15,6 +15,8 @@ from tests.bench import report
 from tests.bench.result import ROOT, Result, Stamp, UnavailableError, stamp, store
 
 PREFIX = "bench_"
+ASKED_FOR = ("larger",)
+"""Benchmarks that take so long, or so much disk, that they run only when they are named."""
 
 
 def known() -> list[str]:
@@ -26,13 +28,20 @@ def known() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for. Exit code 1: one of them failed or could not run; a missed bar is a result."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("name", nargs="*", help=f"by default all: {', '.join(known())}")
+    default = [name for name in known() if name not in ASKED_FOR]
+    parser.add_argument(
+        "name", nargs="*",
+        help=f"by default {', '.join(default)}; only by name, because of their time and disk: {', '.join(ASKED_FOR)}",
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3, help="times that each arm runs, in turns (default 3)")
     parser.add_argument("--quick", action="store_true", help="once and small: shows that it works, proves nothing")
+    parser.add_argument("--gb", type=float, help="size of the table of larger (default 20, which takes 46 GB of disk)")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.name) - set(known()))
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known())}")
+    if args.gb is not None and (args.gb <= 0 or args.name != ["larger"]):
+        parser.error(f"--gb {args.gb:g}: above 0, and for larger alone")
     if args.repeats < 1:
         parser.error(f"--repeats {args.repeats}: at least 1")
     # as Ctrl-C does: beds and temporary folders are taken away on the way out
@@ -40,9 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     repeats = 1 if args.quick else args.repeats
     done: list[tuple[Result, Stamp]] = []
     missing = []
-    for name in args.name or known():
+    for name in args.name or default:
         try:
-            result: Result = importlib.import_module(f"tests.bench.{PREFIX}{name}").run(repeats, quick=args.quick)
+            more = {} if args.gb is None else {"gb": args.gb}
+            module = importlib.import_module(f"tests.bench.{PREFIX}{name}")
+            result: Result = module.run(repeats, quick=args.quick, **more)
         except (UnavailableError, BedError) as error:
             print(f"{name}: not measured: {error}", file=sys.stderr)
             missing.append(name)

@@ -70,7 +70,7 @@ class Sample:
 def run(repeats: int, *, quick: bool) -> Result:
     """Each fault in turn, once where it is a quick run."""
     taken: dict[str, list[Sample]] = {fault.name: [] for fault in FAULTS}
-    with _namespace() as namespace:
+    with bench_namespace() as namespace:
         for repeat in range(1 if quick else repeats):
             for index, fault in enumerate(FAULTS):
                 found = _measure(namespace, f"r{repeat}-{index}", fault)
@@ -120,7 +120,7 @@ def is_back(before: Json, job: Json) -> bool:
 def _measure(namespace: Namespace, name: str, fault: Fault) -> Sample:
     began = time.time()
     namespace.apply(make_job(name, **FOREVER))
-    first = namespace.wait(name, _trains, "training", PATIENCE)
+    first = namespace.wait(name, trains, "training", PATIENCE)
     start = time.time() - began
     assert not holds(first, "Failed"), namespace.explain(name)
     before = namespace.at_step(name, STEPS_BEFORE, PATIENCE)
@@ -138,7 +138,8 @@ def _measure(namespace: Namespace, name: str, fault: Fault) -> Sample:
     return Sample(start, stages, recovery, _lost(after) or 0)
 
 
-def _trains(job: Json) -> bool:
+def trains(job: Json) -> bool:
+    """Whether a job has done its first step, or never will."""
     return holds(job, "Running") or holds(job, "Failed")
 
 
@@ -149,7 +150,12 @@ def _lost(job: Json) -> int | None:
 
 
 @contextmanager
-def _namespace() -> Iterator[Namespace]:
+def bench_namespace() -> Iterator[Namespace]:
+    """A namespace in the cluster of `KUBECONFIG`.
+
+    Raises:
+        UnavailableError: There is none, or no operator in it.
+    """
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
         raise UnavailableError("KUBECONFIG names no cluster: `make cluster-up` prints the line to export")

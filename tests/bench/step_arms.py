@@ -78,7 +78,9 @@ def ours(steps: int, every: str = "auto") -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="trainmaster-bench-") as folder:
         store = open_store(folder, None, "us-east-1", {})
         device = torch.device("cpu")
-        result = fit(Context(job(steps, every), 0, 1, device, 1, store, folder, Path(folder), _GoOn(), report))
+        result = fit(
+            Context(job(steps, every), 0, 1, device, 1, store, folder, Path(folder), Path(folder), _GoOn(), report)
+        )
     assert result.outcome is Outcome.COMPLETE
     return found | {"saves": saves, "accuracy": result.test_metrics["test/accuracy"]}
 

@@ -333,7 +333,7 @@ def test_wrong_data_ends_the_attempt(attempts: Callable[[int], Attempt]) -> None
     one = attempts(1)
     one.end()
     data = one.job.spec.training.data.model_copy(update={"source": "/nowhere/rows.csv", "target": "y"})
-    training = one.job.spec.training.model_copy(update={"data": data})
+    training = one.job.spec.training.model_copy(update={"data_or_none": data})
     spec = one.job.spec.model_copy(update={"training": training})
     one.job = one.job.model_copy(update={"spec": spec})
     for role, index in ((names.ROLE_HEAD, 0), (names.ROLE_WORKER, 0), (names.ROLE_WORKER, 1)):

@@ -181,7 +181,7 @@ def test_many_problems_are_named_at_once(plane):
     [
         ({"spec.training.model": {"name": "vit", "depth": 2}}, "spec.training.model.depth"),
         ({"spec.training.task.labelSmoothing": 0.1}, "spec.training.task.labelSmoothing"),
-        ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
+        ({"spec.tuning": {"space": {}, "trials": 8}}, "spec.tuning.trials"),
         ({"spec.evaluation": {}}, "spec.evaluation"),
         ({"spec.export": {}}, "spec.export"),
     ],
@@ -218,7 +218,7 @@ def test_explain_describes_every_level(plane):
     text = plane.kubectl("explain", "trainingjob.spec.training.model.args")
     assert "docs/api.md" in text
     text = plane.kubectl("explain", "trainingjob.spec.training.model")
-    assert "The model." in text
+    assert "The model, trained by our loop" in text
     assert "cnn, mlp, transformer, vit; or `package/name` of an installed package" in " ".join(text.split())
     text = plane.kubectl("explain", "trainingjob.spec.training.optimizer.lr")
     assert "Default: 0.001 (adamw), 0.1 (sgd)." in " ".join(text.split())

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import Prepared, load_data
-from trainmaster_trainer.data.fingerprint import shown, take, what_changed
+from trainmaster_trainer.data.differences import shown, what_changed
+from trainmaster_trainer.data.fingerprint import take
 from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.storage.store import Store

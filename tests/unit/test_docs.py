@@ -65,6 +65,13 @@ def test_guarantees_are_all_proved() -> None:
         assert "`tests/" in row, f"no test proves: {row}"
 
 
+def test_quickstart_shows_the_example() -> None:
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    for language, file in (("python", "recipe.py"), ("yaml", "trainingjob.yaml")):
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+        assert block == (ROOT / "examples" / "recipe" / file).read_text()
+
+
 def test_lifecycle_names_real_classes_and_costs() -> None:
     text = (ROOT / "docs" / "lifecycle.md").read_text()
     named = {str(c) for c in reasons.FailureClass if f"`{c}`" in text}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ConfigDict
-from trainmaster_api.messages import CheckpointRef, Outcome
+from trainmaster_api.messages import CheckpointRef, Outcome, Resume
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.types import Model
 
@@ -24,6 +24,13 @@ class Signal(StrEnum):
 
     CONTINUE = "Continue"
     STOP = "Stop"
+
+
+class Verdict(StrEnum):
+    """What a trial of a search is told after a validation."""
+
+    CONTINUE = "Continue"
+    STOP = "Stop"  # at once, without a save: nothing will continue it
 
 
 class Control(Protocol):
@@ -67,6 +74,9 @@ class Report(_Data):
     checkpoint: CheckpointRef | None = None
     message: str = ""
     fingerprint: str = ""  # of the data, shortened as it is shown; with RESUMED, once the run has accepted the data
+    resume: Resume | None = None  # how exactly the run resumes; None: as said before
+    reads: str = ""  # with RESUMED: what the user's program has read of its checkpoint, a clause
+    began_again: bool = False  # with RESUMED: it has read none although there is one
 
 
 class Result(_Data):
@@ -78,6 +88,33 @@ class Result(_Data):
     checkpoint: CheckpointRef | None = None
     test_metrics: dict[str, float] = {}
     model_uri: str = ""
+
+
+class StoredFile(_Data):
+    """A file of a user's own program whose content is in the run's storage, under `objects/<sha256>`."""
+
+    path: str
+    """Relative to the working directory."""
+    size: int
+    sha256: str
+    modified: float
+    """Time of its last change, seconds since the epoch: programs look for the newest of several files."""
+    link: str = ""
+    """What a symbolic link points to; it has no content."""
+
+
+class Part(_Data):
+    """The checkpoint files of one node, all of them at one time."""
+
+    node: int
+    files: list[StoredFile] = []
+    step: int = 0
+    is_complete: bool = True
+    """Whether all of them are closed and stored; False: the program is writing, so what was sent before is stale."""
+
+
+def _ignore(part: Part) -> None:
+    """Do nothing: a backend whose checkpoints are its own has no parts."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +130,19 @@ class Context:
         run: Store rooted at the run's directory.
         run_uri: Address of the run's directory, for messages.
         base_dir: Directory that relative data paths are relative to.
+        code_dir: Folder of the user's code; base_dir where the job has no `code`.
         control: Asked by rank 0.
         report: Called on rank 0 only; must not block.
+        work_dir: Directory that a program of the user's own runs in; the same path in every attempt.
+        local_rank: This process among those of its node.
+        node: Number of its node among `nodes`.
+        nodes: Number of nodes.
+        share: Takes the checkpoint files of a node, from local rank 0 of each; must not block.
+        is_trial: Whether this is one of many trials of a search: it is neither tested nor packaged.
+        gate: Called by rank 0 after each validation, with the report and how many validations that makes; waits for the
+            verdict. None: there is no search.
+        end: Sends the result and ends this process, from any thread: the user's program has the main one.
+        fail: The same with a failure.
     """
 
     job: TrainingJob
@@ -105,5 +153,15 @@ class Context:
     run: Store
     run_uri: str
     base_dir: Path
+    code_dir: Path
     control: Control
     report: Callable[[Report], None]
+    work_dir: Path = Path()
+    local_rank: int = 0
+    node: int = 0
+    nodes: int = 1
+    is_trial: bool = False
+    gate: Callable[[Report, int], Verdict] | None = None
+    share: Callable[[Part], None] = _ignore
+    end: Callable[[Result], None] = lambda result: None
+    fail: Callable[[BaseException], None] = lambda error: None

@@ -11,9 +11,11 @@ class TrainingError(Exception):
     Attributes:
         failure_class: Entry of the published list; decides whether the attempt is retried.
         message: One or two sentences: what is wrong, with the value, and what would be accepted.
+        last_lines: Where it happened in the user's code, and what that printed last; nearly always empty.
     """
 
     failure_class = FailureClass.INTERNAL_ERROR
+    last_lines: list[str] = []  # replaced, never changed
 
     def __init__(self, message: str, failure_class: FailureClass | None = None) -> None:
         super().__init__(message, failure_class)  # both in args, so that the exception survives pickling
@@ -41,6 +43,18 @@ class DataChanged(TrainingError):  # noqa: N818 - named like its failure class
     """The data is not the data that the run began with; nothing is trained on it."""
 
     failure_class = FailureClass.DATA_CHANGED
+
+
+class CodeError(TrainingError):
+    """The user's code didn't arrive: it isn't what the job says, or it isn't there."""
+
+    failure_class = FailureClass.CODE_ERROR
+
+
+class CodeUnavailable(TrainingError):  # noqa: N818 - named like its failure class
+    """A repository or an index of packages doesn't respond."""
+
+    failure_class = FailureClass.CODE_UNAVAILABLE
 
 
 class UserCodeError(TrainingError):

@@ -84,7 +84,7 @@ def rank_error(error: BaseException, rank: int, pod: str) -> RankError:
     lines = last_lines(error)
     if isinstance(error, TrainingError):
         # its message is complete; where it was raised in our code doesn't help a user
-        return RankError(error.message, error.failure_class, rank, pod, [], peer=False)
+        return RankError(error.message, error.failure_class, rank, pod, error.last_lines, peer=False)
     text = _one_line(error)
     name = type(error).__name__
     if isinstance(error, MemoryError):
@@ -128,6 +128,11 @@ def _data_worker_error(died: re.Match[str], rank: int, pod: str) -> RankError:
     )
 
 
+def users_frames(error: BaseException) -> list[str]:
+    """Return the lines of the user's frames in a traceback, the one nearest to the exception first."""
+    return [line.rstrip() for line in "".join(traceback.format_list(list(_blame(error).frames))).splitlines()]
+
+
 def _users_lines(error: BaseException, whose: _Blame) -> list[str]:
     """Return the user's own line first, what led to it in their code, and the exception; nothing of ours or torch's."""
     end = "".join(traceback.format_exception_only(error)).splitlines()
@@ -167,7 +172,8 @@ _RUNS_USER_CODE = (
     "trainmaster_trainer.backends.torch.loop",
     "trainmaster_trainer.backends.torch.evaluate",
     "trainmaster_trainer.backends.torch.optim",
-    "trainmaster_trainer.data.sample",
+    "trainmaster_trainer.backends.lightning",
+    "trainmaster_trainer.sample",
     "trainmaster_trainer.references",
     "trainmaster_trainer.tasks",
     "trainmaster_api.references",
@@ -180,6 +186,9 @@ _INSTALLED = tuple(str(Path(each).resolve()) for each in {*site.getsitepackages(
 
 def _blame(error: BaseException) -> _Blame:
     """Decide by the traceback: the deepest frame of the user's code, if there is one, has called what failed."""
+    if isinstance(error, SyntaxError) and error.filename and is_in_job_folder(error.filename):
+        at = traceback.FrameSummary(error.filename, error.lineno, "<module>")
+        return _Blame(True, True, frames=(at,))  # its text has the place
     frames = list(traceback.walk_tb(error.__traceback__))
     owners = [_owner(frame) for frame, _ in frames]
     first = owners.index(_Owner.OURS) if _Owner.OURS in owners else 0  # our callers are not to blame
@@ -191,8 +200,8 @@ def _blame(error: BaseException) -> _Blame:
             is_final = _Owner.TORCH not in below and (bool(below) or isinstance(error, OSError))
             summaries = traceback.extract_tb(error.__traceback__)
             others = [summaries[i] for i in range(first, index) if owners[i] is _Owner.USER]
-            frame, line = frames[index]
-            place = f"{_shown(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}"
+            frame, number = frames[index]
+            place = f"{_shown(frame.f_code.co_filename)}:{number} in {frame.f_code.co_name}"
             return _Blame(True, is_final, place, (summaries[index], *others))
     ours = [index for index, owner in enumerate(owners) if owner is _Owner.OURS]
     if not USER_PACKAGES or not ours:

@@ -1,4 +1,4 @@
-"""Requests to the kernel about this process. Linux only; elsewhere they do nothing."""
+"""Requests to the kernel about this process. What only Linux has does nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,23 @@ import contextlib
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process has; 0 where the kernel doesn't say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def die_with_parent() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -17,6 +17,9 @@ AWAITED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 class Children:
     """Starts processes and collects every exit, also those of orphans, which a PID 1 inherits."""
+
+    spared: frozenset[int] = frozenset()
+    """Processes that outlive Ray's: those that take note of how they ended."""
 
     def __init__(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
@@ -85,9 +88,9 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def kill_descendants() -> None:
-    """End every process below this one."""
-    for pid in descendants(os.getpid())[1:]:
+def kill_descendants(spared: Collection[int] = ()) -> None:
+    """End every process below this one, except those of `spared`."""
+    for pid in set(descendants(os.getpid())[1:]).difference(spared):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

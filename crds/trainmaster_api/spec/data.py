@@ -143,15 +143,15 @@ class Data(Model):
     """Train, validation and test split."""
     dedupe: bool = False
     """If true, remove from the train split each row whose features and target are equal to those of a row of validation
-    or test. Copies within one split stay. Tables only."""
+    or test, and each image whose file has the same bytes as one of them. Copies within one split stay. Tables and
+    images only."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """How an epoch draws rows of the train split: `uniform` (every row once) or `balanced` (every class equally often:
     rows of small classes are repeated, and rows of large ones wait for a later epoch). Classification only."""
     loading: Loading = Loading()
     """Who makes the samples, and how far ahead."""
     cache: Cache = Cache()
-    """Where a table that is larger than memory is kept. Tables only; JSON Lines, tables with a column of the role text
-    or image, and several sources are read into memory."""
+    """Where a table that is larger than memory is kept. Tables only."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Rows per optimizer step over all workers, so the result doesn't depend on the number of workers.
     Must be a multiple of workers x gradientAccumulation."""
@@ -191,17 +191,6 @@ class Data(Model):
     def image_column(self) -> str | None:
         """Name of the column of a table that has the images; None: no column has the role image."""
         return next((name for name, column in self.columns.items() if column.role == "image"), None)
-
-    @property
-    def not_cached(self) -> str | None:
-        """What keeps a table from being cached, for messages; None: nothing does."""
-        if self.table_format == "jsonl":
-            return "JSON Lines"
-        if self.text_columns:
-            return f"a column of text ({self.text_columns[0]})"
-        if self.image_column is not None:
-            return f"a column of images ({self.image_column})"
-        return next((f"data.{field}" for field in self.own_sources), None)
 
     @property
     def is_table(self) -> bool:

@@ -17,6 +17,7 @@ from .run import Run
 from .storage import Storage
 from .tracking import MAX_TRACKERS, Tracker
 from .training import Training
+from .tuning import Tuning
 
 
 class Spec(Model):
@@ -24,6 +25,8 @@ class Spec(Model):
 
     training: Training
     """What to train. Identifies the run and is immutable, except that loop.duration may be raised."""
+    tuning: Tuning | None = None
+    """A search for hyperparameters whose trials are this job with other values. If unset, the job is one run."""
     tracking: Annotated[list[Tracker], Field(max_length=MAX_TRACKERS)] = []
     """Experiment trackers that the run is reported to. metrics.jsonl in the run's storage is always written and is the
     source of truth."""

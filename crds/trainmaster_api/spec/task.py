@@ -17,6 +17,14 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Default metrics of each task; in the spec and in metrics.jsonl they are `val/<metric>` and `test/<metric>`."""
 
+HIGHER_IS_BETTER = {"loss": False, "rmse": False, "mae": False, "accuracy": True, "f1": True, "r2": True, "auc": True}
+"""Metrics that we ship, and whether higher is better."""
+
+
+def is_better_higher(metric: str) -> bool | None:
+    """Return whether higher is better of a metric such as `val/accuracy`; None: it isn't ours."""
+    return HIGHER_IS_BETTER.get(metric.rpartition("/")[2])
+
 
 class CrossEntropyArgs(Model):
     """Arguments of cross-entropy."""

@@ -21,16 +21,18 @@ class Check:
         reads: Paths that it reads; it is skipped while one of them has a problem of its own.
         find: Yields the problems, with path and without value.
         summary: The rule in one sentence, for the reference.
+        optional: Whether it also runs where a task, data or model that it reads isn't there.
     """
 
     id: str
     reads: tuple[str, ...]
     find: Find
     summary: str
+    optional: bool = False
 
 
-def registering(checks: list[Check]) -> Callable[..., Callable[[Find], Find]]:
-    """Return a decorator that adds a check to a list; it takes the paths that the check reads.
+def registering(checks: list[Check], *, optional: bool = False) -> Callable[..., Callable[[Find], Find]]:
+    """Return a decorator that adds a check to a list, with `optional`; it takes the paths that the check reads.
 
     The check's docstring is its summary.
     """
@@ -38,7 +40,7 @@ def registering(checks: list[Check]) -> Callable[..., Callable[[Find], Find]]:
     def check(*reads: str) -> Callable[[Find], Find]:
         def register(find: Find) -> Find:
             name = find.__name__.strip("_").replace("_", "-")
-            checks.append(Check(name, reads, find, " ".join((find.__doc__ or "").split())))
+            checks.append(Check(name, reads, find, " ".join((find.__doc__ or "").split()), optional))
             return find
 
         return register

@@ -14,6 +14,7 @@ from typing import Any
 from trainmaster_api.reasons import Reason
 from trainmaster_api.spec.loop import Loop
 from trainmaster_api.spec.training import Training
+from trainmaster_api.spec.tuning import Tuning
 from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, parse_count
 
 from .fields import fields_of
@@ -75,8 +76,8 @@ class SumsToOne:
         return f"{', '.join(self.shares[:-1])} and {self.shares[-1]} must add up to 1"
 
     def holds(self, value: Object) -> bool:
-        """Return whether they do, in plain data."""
-        return 0.999999 < sum(float(value_of(value, read)) for read in self.reads) < 1.000001
+        """Return whether they do, in plain data; an object that isn't there has none."""
+        return value is None or 0.999999 < sum(float(value_of(value, read)) for read in self.reads) < 1.000001
 
     def say(self, value: Object) -> str:
         """Return the message."""
@@ -85,11 +86,15 @@ class SumsToOne:
 
 @dataclass(frozen=True)
 class MultipleOf:
-    """A number is a multiple of the product of two others. `factors`: (word in the message, field)."""
+    """A number is a multiple of the product of two others. `factors`: (word in the message, field).
+
+    `within` is the object below `scope` that has the number; it may be absent.
+    """
 
     scope: str
     field: str
     factors: tuple[tuple[str, str], tuple[str, str]]
+    within: str
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -99,7 +104,7 @@ class MultipleOf:
     @property
     def cel(self) -> str:
         """Return the CEL."""
-        return f"self.{cel_path(self.field)} % {self._product} == 0"
+        return f"!has(self.{cel_path(self.within)}) || self.{cel_path(self.field)} % {self._product} == 0"
 
     @property
     def message(self) -> str:
@@ -115,8 +120,9 @@ class MultipleOf:
         return f"'is not a multiple of {words}; next is %d'.format([{numbers}, {up}])"
 
     def holds(self, value: Object) -> bool:
-        """Return whether it is."""
-        return bool(value_of(value, self.field) % self._parts(value) == 0)
+        """Return whether it is, or isn't there."""
+        number = value_of(value, self.field)
+        return number is None or bool(number % self._parts(value) == 0)
 
     def say(self, value: Object) -> str:
         """Return the message, with the factors and the next valid number."""
@@ -136,10 +142,14 @@ class MultipleOf:
 Constraint = SumsToOne | MultipleOf
 CONSTRAINTS: tuple[Constraint, ...] = (
     SumsToOne("spec.training.data", "split", ("train", "validation", "test")),
-    MultipleOf(
-        "spec",
-        "training.data.batchSize",
-        (("workers", "cluster.workers.count"), ("gradientAccumulation", "training.loop.gradientAccumulation")),
+    *(
+        MultipleOf(
+            "spec",
+            f"training.{within}.batchSize",
+            (("workers", "cluster.workers.count"), ("gradientAccumulation", "training.loop.gradientAccumulation")),
+            within=f"training.{within}",
+        )
+        for within in ("data", "recipe")
     ),
 )
 
@@ -181,6 +191,40 @@ class Fixed:
 
 
 @dataclass(frozen=True)
+class FixedBut:
+    """An object that may be absent, and that can't change except for some of its fields.
+
+    Attributes:
+        field: Dotted path below `spec`.
+        why: Reason, for the message.
+        parts: Fields below `field` that are compared, each with whether it may be absent.
+    """
+
+    field: str
+    why: str
+    parts: tuple[tuple[str, bool], ...]
+
+    @property
+    def cel(self) -> str:
+        """Return the CEL over `self` and `oldSelf`."""
+        new, old = (f"{job}.spec.{cel_path(self.field)}" for job in ("self", "oldSelf"))
+        same = " && ".join(_same(f"{self.field}.{part}", always=not optional) for part, optional in self.parts)
+        return f"has({new}) == has({old}) && (!has({new}) || ({same}))"
+
+    @property
+    def message(self) -> str:
+        """Return the message."""
+        return Fixed(self.field, self.why).message
+
+    def holds(self, new: Object, old: Object) -> bool:
+        """Return whether it is the same in both specs, plain data after defaults."""
+        if (value_of(new, self.field) is None) != (value_of(old, self.field) is None):
+            return False
+        paths = [f"{self.field}.{part}" for part, _ in self.parts]
+        return all(value_of(new, path) == value_of(old, path) for path in paths)
+
+
+@dataclass(frozen=True)
 class Grows:
     """A duration that can be raised, in its unit, and not lowered."""
 
@@ -212,13 +256,19 @@ def _training_parts() -> tuple[tuple[str, bool], ...]:
     return (*parts, *loop)
 
 
+def _tuning_parts() -> tuple[tuple[str, bool], ...]:
+    """Return everything of the search but its budget, which may be raised to extend it."""
+    return tuple((key, info.default is None) for key, info in fields_of(Tuning).items() if key != "budget")
+
+
 # A run is what its checkpoints belong to: the data and the model that they continue, where they are stored, the metric
 # that chose BEST, and the ranks and devices that exact resume needs. The image is the code that computes it.
 # Resources, placement, retries, deadlines and how often to save only say how the run is carried out: they may change,
 # and a run may be made longer.
-TRANSITIONS: tuple[Fixed | Grows, ...] = (
+TRANSITIONS: tuple[Fixed | FixedBut | Grows, ...] = (
     Fixed("training", "the checkpoints of this run belong to it", parts=_training_parts()),
     Grows("training.loop.duration"),
+    FixedBut("tuning", "the trials of this search belong to it, except for `budget`", parts=_tuning_parts()),
     Fixed("storage", "the checkpoints of this run are stored there"),
     Fixed("checkpoint.metric", "the best checkpoint so far was selected by it"),
     Fixed("cluster.image", "this code determines what the run computes", always=False),

@@ -59,9 +59,11 @@ def _list(schema: Schema) -> str:
 def _mapping(schema: Schema) -> str:
     if "properties" in schema:
         return f"a mapping with the fields {', '.join(schema['properties'])}"
+    least = schema.get("minProperties", 0)
+    mapping = f"a mapping with at least {least} {'entry' if least == 1 else 'entries'}" if least else "a mapping"
     if isinstance(schema.get("additionalProperties"), dict):
-        return f"a mapping of names to {accepted_by(schema['additionalProperties'])}"
-    return "a mapping"
+        return f"{mapping} of names to {accepted_by(schema['additionalProperties'])}"
+    return mapping
 
 
 def _size(schema: Schema, what: str, unit: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from trainmaster_api.spec.data import DATA_CALL
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.own import RECIPE_CALL
 from trainmaster_api.spec.part import Call, Part
 
 from .problem import Problem, shown
@@ -34,7 +35,7 @@ def check_references(job: TrainingJob, folder: Path, *, seconds: float = IMPORT_
         return []
     request = json.dumps({"folder": str(folder.absolute()), "parts": parts})
     command = [sys.executable, "-P", "-m", "trainmaster_api.references"]
-    values = {f"{part['path']}.{key}": part[key] for part in parts for key in ("class", "name") if part[key]}
+    values = {part["where"]: part["class"] or part["name"] for part in parts}
     first = next(iter(values))
     try:
         done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=seconds, check=False)
@@ -54,25 +55,40 @@ def check_references(job: TrainingJob, folder: Path, *, seconds: float = IMPORT_
 
 def _parts(job: TrainingJob) -> Iterator[dict[str, Any]]:
     training = job.spec.training
-    if training.data.reference is not None:
-        yield _asked("spec.training.data", training.data.reference, None, "", training.data.args, DATA_CALL, {})
+    data, task = training.data_or_none, training.task_or_none
+    if data is not None and data.reference is not None:
+        yield _asked("spec.training.data", data.reference, None, "", data.args, DATA_CALL, {})
     for key, part in (
-        ("model", training.model),
+        ("model", training.model_or_none),
         ("optimizer", training.optimizer),
         ("schedule", training.schedule),
-        ("task.loss", training.task.loss),
-        *((f"task.metrics[{index}]", metric) for index, metric in enumerate(training.task.metrics)),
-        *((f"data.images.augment[{index}]", part) for index, part in enumerate(training.data.images.augment)),
+        ("task.loss", task.loss if task else None),
+        *((f"task.metrics[{index}]", metric) for index, metric in enumerate(task.metrics if task else ())),
+        *((f"data.images.augment[{index}]", part) for index, part in enumerate(data.images.augment if data else ())),
     ):
         if isinstance(part, Part) and part.FAMILY.get(part.name) is None:
             call = part.FAMILY.call
             wire = part.wire()
             given = {argument: field for argument, field in call.fields.items() if field in wire}
             yield _asked(f"spec.training.{key}", part.reference, part.name, part.FAMILY.group, part.args, call, given)
+    if (recipe := training.recipe) is not None:
+        yield _asked("spec.training.recipe", recipe.function, None, "", recipe.args, RECIPE_CALL, {}, field="function")
+    if (lightning := training.lightning) is not None:
+        for key, own in (("module", lightning.module), ("datamodule", lightning.datamodule)):
+            if own is not None:
+                yield _asked(f"spec.training.lightning.{key}", own.reference, None, "", own.args, Call(), {})
 
 
 def _asked(
-    path: str, reference: str | None, name: str | None, group: str, args: Any, call: Call, fields: dict[str, str]
+    path: str,
+    reference: str | None,
+    name: str | None,
+    group: str,
+    args: Any,
+    call: Call,
+    fields: dict[str, str],
+    *,
+    field: str = "",
 ) -> dict[str, Any]:
     how = {
         "positional": call.positional,
@@ -80,7 +96,8 @@ def _asked(
         "offered": list(call.offered),
         "fields": fields,
     }
-    return {"path": path, "class": reference, "name": name, "group": group, "args": args, "call": how}
+    where = f"{path}.{field or ('class' if reference else 'name')}"
+    return {"path": path, "where": where, "class": reference, "name": name, "group": group, "args": args, "call": how}
 
 
 def _value(values: dict[str, str], parts: list[dict[str, Any]], path: str) -> str:

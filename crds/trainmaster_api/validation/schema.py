@@ -61,6 +61,8 @@ class _Builder:
             node["enum"] = [source["const"]]
         _bounds(source, node)
         self._children(source, node)
+        if "type" not in node and "x-kubernetes-int-or-string" not in node:
+            node["x-kubernetes-preserve-unknown-fields"] = True  # anything
         if "description" in node:
             node["description"] = " ".join(node["description"].split())
         if source.get("default") is not None and _FROM_NAME not in source:
@@ -85,7 +87,8 @@ class _Builder:
             required = [name for name in source.get("required", ()) if _FROM_NAME not in source["properties"][name]]
             if required:
                 node["required"] = required
-        extra = source.get("additionalProperties")
+        # Kubernetes has no pattern of names; a validator of the model checks them
+        (extra,) = source.get("patternProperties", {"": source.get("additionalProperties")}).values()
         if isinstance(extra, dict):
             node["additionalProperties"] = self.convert(extra)
         elif extra is True:
@@ -95,9 +98,16 @@ class _Builder:
 def _default(source: Schema, node: Schema) -> Any:
     """Return an object's default, `{}` or its name: the defaults inside it do the rest."""
     if node["type"] != "object":
-        return source["default"]
+        return _without_nulls(source["default"])
     named = source.get(EXACTLY_ONE, ())
     return {key: value for key, value in source["default"].items() if key in named and value is not None}
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a list's default without the fields of its items that aren't set: Kubernetes has no null there."""
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value
 
 
 def _bounds(source: Schema, node: Schema) -> None:

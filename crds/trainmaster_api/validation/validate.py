@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from trainmaster_api import API_VERSION, KIND
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.training import Training
 from trainmaster_api.types import EXACTLY_ONE_WORDS
 
 from .checks import CHECKS
@@ -25,6 +26,7 @@ from .fields import Place, drop_nulls, field_paths, fields_of, locate
 from .pod_template import cluster_findings
 from .problem import Problem, format_problems, shown
 from .schema import Schema
+from .trial_checks import trial_problems
 
 __all__ = ["Problem", "format_problems", "validate"]
 
@@ -32,13 +34,12 @@ _ABSENT = object()
 # What a required field is taken for while something else is looked at: rules are silent about it.
 _STAND_IN: dict[str, Any] = {
     "metadata": {"name": "job"},
-    "spec": {
-        "training": {
-            "task": {"name": "classification"},
-            "data": {"source": "sklearn:digits"},
-            "model": {"name": "mlp"},
-        }
-    },
+    "spec": {"training": {}},
+}
+_PARTS: dict[str, Any] = {
+    "task": {"name": "classification"},
+    "data": {"source": "sklearn:digits"},
+    "model": {"name": "mlp"},
 }
 
 
@@ -70,6 +71,8 @@ def validate(document: Any) -> tuple[TrainingJob | None, list[Problem]]:
         problems += _rule_problems(partial, data, bad)
     problems += [Problem(*found) for found in cluster_findings(data)]
     problems = _distinct(problems)
+    if job is not None and job.spec.tuning is not None and not problems:
+        problems = trial_problems(job, validate)
     return (None, problems) if problems else (job, [])
 
 
@@ -123,7 +126,7 @@ def _distinct(problems: list[Problem]) -> list[Problem]:
         if problem.message == "is required":  # a null was taken out, or the name that would have a default is unknown
             return problem.path in empty or f"{problem.path.rpartition('.')[0]}.name" in bad - {problem.path}
         return problem.message.startswith(EXACTLY_ONE_WORDS) and bool(
-            empty & {f"{problem.path}.{key}" for key in ("name", "class", "source")}
+            empty & {f"{problem.path}.{key}" for key in ("name", "class", "source", *Training.EXACTLY_ONE)}
         )
 
     return [problem for problem in found.values() if not follows(problem)]
@@ -145,6 +148,9 @@ def _problem(kind: str, place: Place, value: Any, text: str) -> Problem:
         return Problem(path, text, "" if isinstance(value, dict | list) else shown(value))
     if path == "metadata.name" and kind.startswith("string_") and kind != "string_type":
         return Problem(path, NAME_MESSAGE, shown(value))
+    if path.endswith(".[key]"):
+        words = "is no name of a parameter: letters, digits, `_` and `.`, such as optimizer.lr"
+        return Problem(path.removesuffix(".[key]"), words)
     if kind == "extra_forbidden":
         return _unknown_field(place, value)
     node = place.node or {}
@@ -204,6 +210,8 @@ def _parse_rest(data: Any, error: ValidationError) -> tuple[TrainingJob | None, 
             data, path = _without(data, location)
             removed += [path, locate(data, item["loc"]).path]
         data = _with_stand_ins(data, _STAND_IN)
+        if not {*Training.EXACTLY_ONE} & {*data["spec"]["training"]}:
+            data["spec"]["training"] = _with_stand_ins(data["spec"]["training"], _PARTS)
         try:
             return _parse(data), removed
         except ValidationError as again:
@@ -253,8 +261,10 @@ def _rule_problems(job: TrainingJob, data: dict[str, Any], bad: list[str]) -> It
         if not any(_touches(read, bad) for read in reads) and not constraint.holds(value):
             path = f"{constraint.scope}.{constraint.field}"
             yield Problem(path, constraint.say(value), _value_there(plain, path))
+    absent = [f"spec.training.{key}" for key in _PARTS if getattr(job.spec.training, f"{key}_or_none") is None]
     for check in CHECKS:
-        if not any(_touches(read, bad) for read in check.reads):
+        lacks = not check.optional and any(_is_within(read, path) for read in check.reads for path in absent)
+        if not lacks and not any(_touches(read, bad) for read in check.reads):
             for problem in check.find(job.spec):
                 there = _value_there(data, problem.path)
                 yield Problem(problem.path, problem.message, there, hint=problem.hint)

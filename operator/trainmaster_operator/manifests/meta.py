@@ -33,7 +33,9 @@ def metadata(
 
 
 def resolved(job: TrainingJob, *, whole: bool) -> str:
-    """Return the job as the trainer reads it, as JSON: only the identifying metadata, no status.
+    """Return the job as the trainer reads it, as JSON: only the identifying metadata, no status, no code.
+
+    All annotations of a pod together may have 256 KiB, so the archive of `code.inline` is in the run's Secret.
 
     Args:
         job: Resolved job.
@@ -42,5 +44,8 @@ def resolved(job: TrainingJob, *, whole: bool) -> str:
     """
     meta = {"name": job.metadata.name, "namespace": job.metadata.namespace, "uid": job.metadata.uid}
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=not whole)
+    inline = (spec["training"].get("code") or {}).get("inline")
+    if inline is not None:
+        inline["data"] = ""
     found = {"apiVersion": job.api_version, "kind": job.kind, "metadata": meta, "spec": spec}
     return json.dumps(found, separators=(",", ":"))

@@ -9,6 +9,7 @@ from trainmaster_api.spec.job import Spec, TrainingJob
 from trainmaster_api.spec.storage import Storage
 from trainmaster_api.spec.tracking import Tracker, merge
 from trainmaster_api.validation.pod_template import host_path_findings
+from trainmaster_api.validation.problem import shown
 from trainmaster_api.validation.validate import Problem, validate
 
 from trainmaster_operator.policy.settings import Settings
@@ -49,10 +50,24 @@ def resolve(raw: dict[str, Any], settings: Settings) -> tuple[TrainingJob | None
 
 
 def settings_problems(raw: Any, settings: Settings) -> list[Problem]:
-    """Return what this operator doesn't allow, though another one may: for the webhook too."""
-    if settings.allow_host_path or not isinstance(raw, dict):
+    """Return what a laptop or another operator may allow and this one doesn't: for the webhook too."""
+    if not isinstance(raw, dict):
         return []
-    return [Problem(*found) for found in host_path_findings(raw)]
+    found = _laptop_only(raw)
+    return found if settings.allow_host_path else [*found, *(Problem(*each) for each in host_path_findings(raw))]
+
+
+def _laptop_only(raw: dict[str, Any]) -> list[Problem]:
+    """Return a problem for code that is a folder on a laptop."""
+    found: Any = raw
+    for key in ("spec", "training", "code", "path"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, str):
+        return []
+    words = "is a folder on your disk, which the cluster can't read"
+    return [
+        Problem("spec.training.code.path", words, shown(found), hint="`trainmaster submit FILE` packs and sends it")
+    ]
 
 
 def _missing(path: str, what: str, flag: str) -> Problem:

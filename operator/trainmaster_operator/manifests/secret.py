@@ -1,4 +1,4 @@
-"""The job's Secret: the key of its Ray clusters, and where progress goes."""
+"""The job's Secret: the key of its Ray clusters, where progress goes, the code that the job carries, and its commit."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ def secret(job: TrainingJob, settings: Settings, ray_key: str) -> dict[str, Any]
         names.KEY_PROGRESS_URL: settings.progress_url,
         names.KEY_PROGRESS_CA: settings.progress_ca,
     }
+    git = (job.metadata.annotations or {}).get(names.ANNOTATION_GIT, "")
+    if git and len(git) <= names.MOST_GIT_STATE:
+        data[names.KEY_GIT] = git
+    code = job.spec.training.code
+    archive = {names.KEY_CODE: code.inline.data} if code is not None and code.inline is not None else {}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata(job, names.run_secret(job.metadata.name)),
         "type": "Opaque",
         "stringData": data,
+        **({"data": archive} if archive else {}),  # base64 already
     }

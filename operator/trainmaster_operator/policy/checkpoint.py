@@ -5,10 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainmaster_api.layout import run_uri
-from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, ProgressMessage, TrackerRef, TrainerState
+from trainmaster_api.messages import (
+    CheckpointRef,
+    ExitMessage,
+    Outcome,
+    ProgressMessage,
+    TrackerRef,
+    TrainerState,
+    TuningProgress,
+)
 from trainmaster_api.reasons import ConditionType, Reason
 from trainmaster_api.spec.tracking import MAX_TRACKERS
-from trainmaster_api.status import AttemptStatus, CheckpointStatus, Progress, Status, TrackerStatus
+from trainmaster_api.status import (
+    AttemptStatus,
+    CheckpointStatus,
+    Progress,
+    Status,
+    StorageStatus,
+    TrackerStatus,
+    TuningStatus,
+)
 
 from .context import PlanContext
 from .format import eta_text, metric_text, parse_time, percent_text
@@ -33,8 +49,13 @@ _RUNNING = {
 def follow(context: PlanContext) -> bool:
     """Take over the trainer's newest message, if it is of the newest attempt."""
     meta = context.job.metadata
-    uri = context.job.spec.storage.uri or ""
-    context.set(run_uri=run_uri(uri, meta.namespace, meta.name, meta.uid))
+    storage = context.job.spec.storage
+    context.set(
+        run_uri=run_uri(storage.uri or "", meta.namespace, meta.name, meta.uid),
+        storage=StorageStatus(
+            endpoint=storage.endpoint, region=storage.region, credentials_secret=storage.credentials_secret
+        ),
+    )
     message = context.snapshot.progress
     record = context.record
     if message is None or message.uid != meta.uid or message.attempt != context.status.attempt or record is None:
@@ -42,10 +63,16 @@ def follow(context: PlanContext) -> bool:
     take_checkpoint(context, message.checkpoint)
     _take_trackers(context, message.trackers)
     _take_fingerprint(context, message.data_fingerprint)
+    _take_tuning(context, message.tuning)
+    if message.resume is not None:
+        context.set(resume=message.resume.value)
+    _take_read(context, message)
     _take_attempt(context, message, record)
     if context.live:  # a late message of an attempt that has ended may bring its last checkpoint, and nothing else
         context.set(progress=_not_backwards(context, message, _progress(message)))
         holds, reason, text = _RUNNING[message.state]
+        if message.read and not message.began_again and reason is Reason.TRAINING:
+            text = f"{text} Resumed: {message.read}."
         context.set_condition(ConditionType.RUNNING, holds, reason, text)
     return False
 
@@ -89,14 +116,33 @@ def _take_fingerprint(context: PlanContext, found: str) -> None:
         context.set(data_fingerprint=found)
 
 
+def _take_read(context: PlanContext, message: ProgressMessage) -> None:
+    """Report a program of the user's own that has read none of its checkpoint files."""
+    if message.began_again:
+        context.set_condition(ConditionType.DEGRADED, True, Reason.CHECKPOINT_NOT_READ, f"{message.read}.")
+    elif context.reason(ConditionType.DEGRADED) == Reason.CHECKPOINT_NOT_READ and message.read:
+        context.set_condition(ConditionType.DEGRADED, False, Reason.HEALTHY)
+
+
 def last_step_before(status: Status, attempt: int) -> int | None:
     """Return the last completed step known of the attempts before."""
     earlier = [record for record in status.attempts if record.attempt < attempt and record.last_step is not None]
     return earlier[-1].last_step if earlier else None
 
 
+def _take_tuning(context: PlanContext, found: TuningProgress | None) -> None:
+    """Record how far the search is; an attempt that hasn't read its journal yet leaves it as it is."""
+    if found is not None:
+        counters = found.model_dump(include=set(TuningStatus.model_fields), by_alias=False)
+        summary = ", ".join(part for part in (found.text, found.best_text) if part)
+        context.set(tuning=TuningStatus(**counters, summary=summary))
+
+
 def _progress(message: ProgressMessage) -> Progress:
     eta = None if message.eta_seconds is None else round(message.eta_seconds)
+    search = message.tuning
+    if search is not None and not search.is_over:
+        return Progress(percent=search.text, metric=search.best_text, step_time=message.step_time, time=message.time)
     return Progress(
         step=message.step,
         total_steps=message.total_steps,

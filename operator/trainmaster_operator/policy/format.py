@@ -8,8 +8,10 @@ from trainmaster_api.text import duration_text
 
 
 def percent_text(step: int, total: int) -> str:
-    """Return `42%`; 100% only when every step is done; empty while the total is unknown."""
-    return f"{min(100, 100 * step // total)}%" if total > 0 else ""
+    """Return `42%`; 100% only when every step is done; `step 420` of a program that doesn't say where it ends."""
+    if total <= 0:
+        return f"step {step}" if step else ""
+    return f"{min(100, 100 * step // total)}%"
 
 
 def eta_text(seconds: int | None) -> str:
@@ -18,8 +20,9 @@ def eta_text(seconds: int | None) -> str:
 
 
 def metric_text(name: str, values: dict[str, float]) -> str:
-    """Return `val/accuracy=0.981`; empty without such a metric."""
-    return f"{name}={values[name]:.4g}"[:64] if name in values else ""
+    """Return `val/accuracy=0.981`; without such a metric the training loss, if there is one, else nothing."""
+    shown = name if name in values else "train/loss"
+    return f"{shown}={values[shown]:.4g}"[:64] if shown in values else ""
 
 
 def parse_time(text: str | None) -> datetime | None:

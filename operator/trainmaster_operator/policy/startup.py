@@ -215,5 +215,5 @@ def _waits(context: PlanContext, wait: Waiting) -> bool:
 
 
 def _recovered(context: PlanContext) -> None:
-    if context.holds(ConditionType.DEGRADED):
+    if context.holds(ConditionType.DEGRADED) and context.reason(ConditionType.DEGRADED) != Reason.CHECKPOINT_NOT_READ:
         context.set_condition(ConditionType.DEGRADED, False, Reason.HEALTHY)

@@ -110,7 +110,7 @@ def _is_news(context: PlanContext, new: Condition, word: str) -> bool:
         case ConditionType.COMPLETE | ConditionType.FAILED:
             return changed and (new.status == "True" or new.reason == Reason.DURATION_EXTENDED)
         case ConditionType.DEGRADED:  # an image that can't be pulled is reported by Provisioned
-            return changed and new.status == "True" and new.reason == Reason.NAME_CONFLICT
+            return changed and new.status == "True" and new.reason in (Reason.NAME_CONFLICT, Reason.CHECKPOINT_NOT_READ)
         case ConditionType.ACCEPTED:
             return new.status == "False" and (old is None or old.message != new.message)
         case ConditionType.PROVISIONED:

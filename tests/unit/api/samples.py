@@ -22,6 +22,17 @@ THREE: Changes = {"spec.training.task.numClasses": 3}
 SGD: Changes = {"spec.training.optimizer": {"name": "sgd"}}
 
 
+_NO_PARTS: Changes = {f"spec.training.{part}": REMOVE for part in ("task", "data", "model")}
+SCRIPT: Changes = {**_NO_PARTS, "spec.training.script": {"path": "train.py"}}
+RECIPE: Changes = {**_NO_PARTS, "spec.training.recipe": {"function": "my_pkg.train:recipe"}}
+TRANSFORMERS: Changes = {
+    "spec.training.model": REMOVE,
+    "spec.training.data": {"source": "reviews.csv", "target": "stars", "columns": {"text": {"role": "text"}}},
+    "spec.training.transformers": {"model": {"config": {"model_type": "bert"}}},
+}
+LIGHTNING: Changes = {**_NO_PARTS, "spec.training.lightning": {"module": {"class": "my_pkg.train:Net"}}}
+
+
 def job(*changes: Changes) -> Json:
     """A small job with changes."""
     return make_job({"metadata.namespace": "default"}, *changes, name="sample")
@@ -83,6 +94,23 @@ CEL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         job({"spec.tracking": [{"class": "my_pkg.trackers:Csv"}]}),
     ),
     "data-neither": ("spec.training.data", job({"spec.training.data": {"batchSize": 8}}), job()),
+    "training-both": ("spec.training", job({"spec.training.script": {"path": "train.py"}}), job(SCRIPT)),
+    "training-neither": ("spec.training", job(SCRIPT, {"spec.training.script": REMOVE}), job(RECIPE)),
+    "recipe-batch-multiple": (
+        "spec.training.recipe.batchSize",
+        job(RECIPE, {"spec.cluster.workers.count": 3}),
+        job(RECIPE, {"spec.cluster.workers.count": 2}),
+    ),
+    "script-both": (
+        "spec.training.script",
+        job(SCRIPT, {"spec.training.script.module": "net.train"}),
+        job(SCRIPT, {"spec.training.script": {"module": "net.train", "args": ["--epochs", "3"]}}),
+    ),
+    "code-both": (
+        "spec.training.code",
+        job(SCRIPT, {"spec.training.code": {"path": "src", "image": "/app"}}),
+        job(SCRIPT, {"spec.training.code": {"path": "src"}}),
+    ),
 }
 
 _DATA, _TASK = "spec.training.data", "spec.training.task"
@@ -97,6 +125,7 @@ SYNC: Changes = {"spec.training.distributed.syncBatchNorm": True}
 PLATEAU = {"name": "plateau", "args": {"metric": "val/accuracy"}}
 
 # id of a check -> (path, a job that breaks it and no other, a job near to it that breaks none)
+CODE = {"sha256": "5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b", "data": "Y29kZQ=="}
 CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "source-kind": [
         (f"{_DATA}.source", job({f"{_DATA}.source": "rows.xlsx"}), job(TABLE)),
@@ -228,7 +257,14 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job(TABLE, {f"{_DATA}.testSource": "test.csv", f"{_SPLIT}.by": "random"}),
         )
     ],
-    "dedupe": [(f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True}))],
+    "dedupe": [
+        (
+            f"{_DATA}.dedupe",
+            job({f"{_DATA}.dedupe": True}),
+            job({f"{_DATA}.source": "images:pictures", f"{_DATA}.dedupe": True}),
+        ),
+        (f"{_DATA}.dedupe", job({f"{_DATA}.dedupe": True}), job(TABLE, {f"{_DATA}.dedupe": True})),
+    ],
     "text": [
         (f"{_DATA}.text", job(TABLE, {f"{_DATA}.text.maxLength": 64}), job(TEXT, {f"{_DATA}.text.maxLength": 64}))
     ],
@@ -246,18 +282,6 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             f"{_DATA}.cache",
             job({f"{_DATA}.cache": {"mode": "always"}}),
             job(TABLE, {f"{_DATA}.cache": {"mode": "always"}}),
-        )
-    ],
-    "cache-always": [
-        (
-            f"{_DATA}.cache.mode",
-            job(asked, {f"{_DATA}.cache": {"mode": "always"}}),
-            job(asked, {f"{_DATA}.cache": {"mode": "auto"}}),
-        )
-        for asked in (
-            {**TABLE, f"{_DATA}.source": "rows.jsonl"},
-            TEXT,
-            {**TABLE, f"{_DATA}.validationSource": "more.csv"},
         )
     ],
     "sampling": [
@@ -384,6 +408,71 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
         ),
     ],
     **IMAGE_EXAMPLES,
+    "required-parts": [
+        ("spec.training.task", job({"spec.training.task": REMOVE}), job()),
+        ("spec.training.data", job({"spec.training.data": REMOVE}), job()),
+        ("spec.training.data", job(TRANSFORMERS, {"spec.training.data": REMOVE}), job(TRANSFORMERS)),
+    ],
+    "not-with": [
+        ("spec.training.task", job(SCRIPT, {"spec.training.task": {"name": "regression"}}), job(SCRIPT)),
+        ("spec.training.data", job(RECIPE, {"spec.training.data": {"source": "sklearn:iris"}}), job(RECIPE)),
+        (
+            "spec.training.loop",
+            job(TRANSFORMERS, {"spec.training.loop": {"duration": "3ep"}}),
+            job(RECIPE, {"spec.training.loop": {"duration": "3ep"}}),
+        ),
+        (
+            "spec.training.optimizer",
+            job(LIGHTNING, {"spec.training.optimizer": {"name": "sgd"}}),
+            # what the API server fills in
+            job(LIGHTNING, {"spec.training.optimizer": {"name": "adamw"}}),
+        ),
+    ],
+    "texts": [
+        (
+            "spec.training.task.name",
+            job(TRANSFORMERS, {"spec.training.task": {"name": "regression"}}),
+            job(TRANSFORMERS),
+        ),
+        (
+            "spec.training.task.loss",
+            job(TRANSFORMERS, {"spec.training.task.loss": {"name": "cross_entropy"}}),
+            job(TRANSFORMERS),
+        ),
+        ("spec.training.data.columns", job(TRANSFORMERS, {"spec.training.data.columns": {}}), job(TRANSFORMERS)),
+        (
+            "spec.training.data.sampling",
+            job(TRANSFORMERS, {"spec.training.data.sampling": "balanced"}),
+            job(TRANSFORMERS, {"spec.training.data.sampling": "uniform"}),
+        ),
+    ],
+    "framework": [
+        (
+            "spec.training.framework",
+            job({"spec.training.framework": "lightning"}),
+            job(LIGHTNING, {"spec.training.framework": "lightning"}),
+        ),
+        (
+            "spec.training.framework",
+            job(SCRIPT, {"spec.training.framework": "lightning"}),
+            job(LIGHTNING, {"spec.training.framework": "torch"}),
+        ),
+    ],
+    "inline-code": [
+        (
+            f"spec.training.code.inline.{field}",
+            job({"spec.training.code": {"inline": {**CODE, field: value}}}),
+            job({"spec.training.code": {"inline": CODE}}),
+        )
+        for field, value in (("data", "Y29kZQ="), ("sha256", "0" * 64))
+    ],
+    "wheels": [
+        (
+            "spec.training.code.wheels",
+            job(SCRIPT, {"spec.training.code": {"path": "src", "wheels": "wheels"}}),
+            job(SCRIPT, {"spec.training.code": {"path": "src", "wheels": "wheels", "requirements": "lock.txt"}}),
+        )
+    ],
 }
 
 # rules of a name that we ship -> (path, bad, good)
@@ -436,6 +525,75 @@ PART_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     },
 }
 
+_RATE: dict[str, Any] = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
+
+
+def search(**tuning: Any) -> Changes:
+    """A search for a learning rate."""
+    return {"spec.tuning": {"space": _RATE, **tuning}}
+
+
+_ONE_WORKER: Changes = {"spec.cluster.workers.count": 1}
+CHECK_EXAMPLES |= {
+    "tuning-place": [
+        (
+            "spec.tuning.space.optimizer.rate",
+            job(search(space={**_RATE, "optimizer.rate": {"value": 1}})),
+            job(search(space={**_RATE, "optimizer.weightDecay": {"value": 1}})),
+        )
+    ],
+    "tuning-framework": [("spec.tuning", job(SCRIPT, search()), job(search()))],
+    "tuning-conditions": [
+        (
+            "spec.tuning.space.data.batchSize.when.optimizer.lr",
+            job(search(space={**_RATE, "data.batchSize": {"value": 32, "when": {"optimizer.lr": [5]}}})),
+            job(search(space={**_RATE, "data.batchSize": {"value": 32, "when": {"optimizer.lr": [0.1]}}})),
+        )
+    ],
+    "tuning-constraints": [
+        (
+            "spec.tuning.constraints[0]",
+            job(search(constraints=["lr < 1"])),
+            job(search(constraints=["optimizer.lr < 1"])),
+        )
+    ],
+    "tuning-algorithm": [
+        (
+            "spec.tuning.search.algorithm",
+            job(search(search={"algorithm": "cmaes"})),
+            job(search(search={"algorithm": "tpe"})),
+        )
+    ],
+    "tuning-objectives": [
+        (
+            "spec.tuning.objectives[0].goal",
+            job(search(objectives=[{"goal": "maximize"}])),
+            job(search(objectives=[{"goal": "minimize"}])),
+        )
+    ],
+    "tuning-pruning": [
+        (
+            "spec.tuning.pruning.minTime",
+            job(search(pruning={"minTime": 4, "maxTime": 4})),
+            job(search(pruning={"minTime": 3, "maxTime": 4})),
+        )
+    ],
+    "tuning-budget": [
+        (
+            "spec.tuning.trial.workers",
+            job(_ONE_WORKER, search(trial={"workers": 2})),
+            job(_ONE_WORKER, search(trial={"workers": 1})),
+        )
+    ],
+    "tuning-points": [
+        (
+            "spec.tuning.warmStart.points[0].optimizer.lr",
+            job(search(warmStart={"points": [{"optimizer.lr": 1}]})),
+            job(search(warmStart={"points": [{"optimizer.lr": 0.01}]})),
+        )
+    ],
+}
+
 ALL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     **CEL_EXAMPLES,
     **PART_EXAMPLES,
@@ -446,6 +604,10 @@ ALL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 FIXED_EXAMPLES: dict[str, tuple[Changes, Changes]] = {
     "training": ({}, {"spec.training.loop.seed": 5}),
     "training.loop.duration": ({"spec.training.loop.duration": "30ep"}, {"spec.training.loop.duration": "20ep"}),
+    "tuning": (
+        search(space={"data.batchSize": {"values": [32, 64]}}),
+        search(space={"data.batchSize": {"values": [32, 128]}}),
+    ),
     "storage": ({"spec.storage.uri": "s3://one"}, {"spec.storage.uri": "s3://two"}),
     "checkpoint.metric": ({}, {"spec.checkpoint.metric": "val/accuracy"}),
     "cluster.image": ({}, {"spec.cluster.image": "other:1"}),

@@ -50,3 +50,4 @@ def test_no_attempt_no_secret_no_job(
 def test_forward_goes_to_the_head_of_the_current_attempt() -> None:
     assert forward_command("digits", 3, None) == ["kubectl", "port-forward", "pod/digits-3-head", "8265"]
     assert forward_command("digits", 3, "team")[1:3] == ["--namespace", "team"]
+    assert forward_command("digits", 3, None, "prod")[1:3] == ["--context", "prod"]

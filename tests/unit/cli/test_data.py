@@ -3,15 +3,20 @@
 import collections
 import csv
 import hashlib
+import io
 import json
 import random
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import trainmaster_trainer.data.inspect
 from PIL import Image
+from rich.console import Console
 from trainmaster_api.spec.data import SKLEARN_SETS
+from trainmaster_cli import progress
 from trainmaster_cli.main import main
 
 from tests.factories import REMOVE
@@ -43,7 +48,7 @@ def table(tmp_path) -> list[dict[str, str]]:
 def test_columns_of_a_table(tmp_path, table, capsys):
     assert main(["data", write(tmp_path, job(TABLE))]) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert [line for line in err.splitlines() if not line.startswith("reading ")] == [], "but how far a slow read is"
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "rows.csv: 120 rows, 3 of 4 columns, 5 features"
     values = [float(row["a"]) for row in table]
@@ -205,3 +210,59 @@ def test_pattern_in_a_folder_that_does_not_exist(tmp_path, capsys):
     assert main(["validate", write(tmp_path, job(changes))]) == 2
     assert f"folder {tmp_path / 'weeks'} does not exist" in capsys.readouterr().err
     assert Path(tmp_path / "job.yaml").exists()
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Reading waits until the line that says so has been written."""
+    said = threading.Event()
+    begin = progress.Doing.__init__
+
+    def started(self, console=None, seconds=0.01):
+        begin(self, console, seconds)
+        show = self._console.print
+
+        def shown(words):
+            show(words)
+            if "50%" in words.plain:
+                said.set()
+
+        self._console.print = shown
+
+    monkeypatch.setattr(progress.Doing, "__init__", started)
+    real = trainmaster_trainer.data.inspect.load_data
+
+    def load(job, folder, env, say=lambda _: None):
+        say("reading rows.csv [##########          ] 50% of 2.0 GB")
+        load.was_said = said.wait(5)
+        return real(job, folder, env, say)
+
+    monkeypatch.setattr(trainmaster_trainer.data.inspect, "load_data", load)
+    return load
+
+
+def test_progress_is_said_on_stderr(tmp_path, table, capsys, slow):
+    assert main(["data", write(tmp_path, job(TABLE))]) == 0
+    out, err = capsys.readouterr()
+    assert slow.was_said
+    assert re.search(r"^reading rows.csv \[##########          \] 50% of 2.0 GB \(\d+ s\)$", err, re.MULTILINE)
+    assert "50%" not in out
+
+
+def test_json_has_no_progress(tmp_path, table, capsys, monkeypatch):
+    monkeypatch.setattr(progress.Doing, "__init__", lambda self: pytest.fail("shows progress"))
+    assert main(["data", "--json", write(tmp_path, job(TABLE))]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["rows"], err) == (120, "")
+
+
+def test_progress_on_a_terminal_is_one_line():
+    target = io.StringIO()
+    with progress.Doing(Console(file=target, force_terminal=True, width=80)) as doing:
+        doing.say("reading rows.csv")
+    shown = target.getvalue()
+    assert "reading rows.csv (0 s)" in shown
+    assert shown.endswith("\x1b[2K")  # and nothing of it stays

@@ -46,6 +46,17 @@ def test_run_says_what_to_install() -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", [("ls",), ("status", "digits"), ("why", "digits"), ("logs", "digits", "-f")])
+def test_commands_on_a_cluster_say_what_to_install(arguments: tuple[str, ...]) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"trainmaster: `trainmaster {arguments[0]}` needs packages that are not installed (kubernetes, rich, "
+        "obstore, ...): "
+        "pip install 'trainmaster[cli]', or `pip install '.[cli]'` in a checkout\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [("validate", DIGITS), ("render", DIGITS), ("version",), ("--help",)])
 def test_other_commands_need_no_extra(arguments: tuple[str, ...]) -> None:
     done = command(*arguments)
@@ -60,6 +71,12 @@ def test_dashboard_needs_no_extra() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "kubectl was not found on PATH" in done.stderr
+
+
+def test_every_package_of_the_cli_is_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {line.partition(">")[0] for line in project["optional-dependencies"]["cli"]} == set(extras._CLUSTER)
+    assert project["scripts"].keys() == {"trainmaster", "kubectl-trainmaster"}, "which makes it a plugin of kubectl"
 
 
 def test_every_package_of_the_extra_is_looked_for() -> None:

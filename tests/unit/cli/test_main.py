@@ -41,8 +41,8 @@ def test_validate_names_file_line_and_every_problem(tmp_path, capsys):
     assert err.splitlines() == [
         f"{bad}:11: spec.training.data.batchSize = 32: is not a multiple of 3 workers x 1 gradientAccumulation; "
         "next is 33",
-        f"{bad}:15: spec.foo = 1: unknown field: known fields are training, tracking, storage, checkpoint, cluster, "
-        "run",
+        f"{bad}:15: spec.foo = 1: unknown field: known fields are training, tuning, tracking, storage, checkpoint, "
+        "cluster, run",
     ]
 
 
@@ -261,6 +261,13 @@ def test_a_wrong_command_is_a_sentence(arguments, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
+def test_the_plugin_of_kubectl_is_called_so(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/kubectl-trainmaster", "--help"])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: kubectl trainmaster ")
+
+
 def test_version_option(capsys):
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith("trainmaster 0.")
@@ -271,7 +278,7 @@ def test_help_loads_nothing_heavy_and_is_quick():
         "import sys\n"
         "from trainmaster_cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'torch', 'ray', 'pydantic', 'yaml', 'kopf', 'mlflow'} & set(sys.modules)))\n"
+        "print(sorted({'torch', 'ray', 'pydantic', 'yaml', 'kopf', 'mlflow', 'kubernetes'} & set(sys.modules)))\n"
     )
     fastest = float("inf")
     for _ in range(3):
@@ -304,3 +311,41 @@ def test_output_closed_early_is_no_error():
         check=True,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_validate_imports_from_the_code_s_folder(tmp_path, capsys):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "own.py").write_text("class Net:\n    def __init__(self, hidden): ...\n")
+    model = {"class": "own:Net", "args": {"hiden": 3}}
+    given = {"spec.training.model": model, "spec.training.data.source": "sklearn:digits"}
+    bad = write(tmp_path, job({**given, "spec.training.code": {"path": "src"}}))
+    assert main(["validate", bad]) == 2
+    assert "spec.training.model.args.hiden = 3: Net has no such argument" in capsys.readouterr().err
+    missing = write(tmp_path, job({**given, "spec.training.code": {"path": "sources"}}))
+    assert main(["validate", missing]) == 2
+    assert f'spec.training.code.path = "sources": folder {tmp_path}/sources does not exist' in capsys.readouterr().err
+    elsewhere = write(tmp_path, job({**given, "spec.training.code": {"image": "/app"}}))
+    assert main(["validate", elsewhere]) == 0, "the code is in an image, which isn't here"
+
+
+def test_validate_reads_the_lock_file(tmp_path, capsys):
+    """A package that it brings need not be on this machine; a misspelled module of one's own is still found."""
+    given = {"spec.training.model": {"class": "net:Net"}}
+    code = {"path": "src", "requirements": "lock.txt", "wheels": "wheels"}
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "net.py").write_text("import not_on_this_machine\n")
+    file = write(tmp_path, job({**given, "spec.training.code": code}))
+    assert main(["validate", file]) == 2
+    said = capsys.readouterr().err
+    assert f'spec.training.code.requirements = "lock.txt": file {tmp_path}/src/lock.txt does not exist' in said
+    assert f'spec.training.code.wheels = "wheels": folder {tmp_path}/src/wheels does not exist' in said
+    (tmp_path / "src" / "wheels").mkdir()
+    (tmp_path / "src" / "lock.txt").write_text("numpy>=2\n")
+    assert main(["validate", file]) == 2
+    said = capsys.readouterr().err
+    assert "spec.training.code.requirements: lock.txt: line 1: `numpy>=2` must be NAME==VERSION" in said
+    (tmp_path / "src" / "lock.txt").write_text(f"not-on-this-machine==1.0 --hash=sha256:{'0' * 64}\n")
+    assert main(["validate", file]) == 0
+    (tmp_path / "src" / "net.py").write_text("import net.part\n")
+    assert main(["validate", file]) == 2
+    assert "No module named 'net.part'" in capsys.readouterr().err

@@ -68,8 +68,8 @@ def make_context(
     recording = recording or Recording()
     path = root / run_path("default", job.metadata.name, "u")
     return Context(
-        job, rank, world_size, torch.device("cpu"), attempt, Store(str(path), patience=2.0), str(path), root, recording,
-        recording.report,
+        job, rank, world_size, torch.device("cpu"), attempt, Store(str(path), patience=2.0), str(path), root, root,
+        recording, recording.report,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.backends.torch.loop import fit
 from trainmaster_trainer.context import ReportKind
 
+from tests.unit.trainer.backends.script.launching import Run
 from tests.unit.trainer.harness import Recording, make_context
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -52,7 +54,7 @@ def trained(file: Path, tmp_path: Path) -> tuple[dict[str, float], Recording]:
     job, problems = validate(asked)
     assert job is not None, problems
     recording = Recording()
-    context = dataclasses.replace(make_context(job, tmp_path, recording=recording), base_dir=folder)
+    context = dataclasses.replace(make_context(job, tmp_path, recording=recording), base_dir=folder, code_dir=folder)
     result = fit(context)
     assert result.outcome is Outcome.COMPLETE
     return result.test_metrics, recording
@@ -76,3 +78,43 @@ def test_example_is_as_good_as_its_set_is_known_to_be(name: str, tmp_path: Path)
     assert metrics[metric] >= least
     (said,) = [report.message for report in recording.reports if report.kind is ReportKind.DATA]
     assert "rows" in said
+
+
+def test_example_recipe_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy of logistic regression on these rows, less three standard errors of 270 rows."""
+    monkeypatch.syspath_prepend(EXAMPLES / "recipe")
+    metrics, _ = trained(EXAMPLES / "recipe" / "trainingjob.yaml", tmp_path)
+    assert metrics["test/accuracy"] >= 0.95 - 3 * 0.013
+
+
+def test_example_script_trains_and_resumes(tmp_path: Path) -> None:
+    """A program that knows nothing of us; accuracy of logistic regression on these rows, less three standard errors."""
+    folder = EXAMPLES / "script"
+    asked = yaml.safe_load((folder / "trainingjob.yaml").read_text())
+    asked["metadata"]["uid"] = "u"
+    job, problems = validate(asked)
+    assert job is not None, problems
+    run = Run(tmp_path, 1, folder, **asked["spec"]["training"]["script"])
+    run.start()
+    run.until(lambda: bool(run.commits))
+    run.kill()
+    run.start(new_disks=True)
+    run.finish()
+    assert list(run.model()) == ["checkpoints/last.pt"]
+    assert run.results[0]["step"] == 30 * 22, "1400 rows in batches of 64"
+    assert float(run.log().rpartition("accuracy ")[2]) >= 0.91 - 3 * 0.014
+
+
+def test_example_lightning_trains(tmp_path: Path) -> None:
+    """No program; the accuracy of logistic regression on these rows, less three standard errors of 270 rows."""
+    folder = EXAMPLES / "lightning"
+    asked = yaml.safe_load((folder / "trainingjob.yaml").read_text())
+    asked["metadata"]["uid"] = "u"
+    job, problems = validate(asked)
+    assert job is not None, problems
+    run = Run(tmp_path, 1, folder)
+    (tmp_path / "job.json").write_text(json.dumps(asked))
+    run.start()
+    run.finish()
+    assert run.results[0]["step"] == 8 * 20, "1258 rows in batches of 64"
+    assert run.results[0]["testMetrics"]["test/accuracy"] >= 0.95 - 3 * 0.013

@@ -14,6 +14,11 @@ class Backend(Protocol):
     """Runs a job's training."""
 
     @property
+    def is_reusable(self) -> bool:
+        """Whether a process that has trained one job may train another one: nothing of the first is left in it."""
+        ...
+
+    @property
     def warm_modules(self) -> tuple[str, ...]:
         """Modules that a process imports before it knows its job; they create no context on a GPU."""
         ...

@@ -75,12 +75,19 @@ class State:
         return cls(load(files[MODEL]), _loaded(files[OPTIMIZER]), _loaded(files[RANKS]), json.loads(files[LOOP]), parts)
 
 
-def get_rng(device: torch.device) -> RngState:
-    """Return this process's RNG states. Ours draws from torch only, but user code may use the others."""
+def get_rng(device: torch.device | None = None) -> RngState:
+    """Return this process's RNG states. Ours draws from torch only, but user code may use the others.
+
+    Args:
+        device: What the rank computes on; None: its current GPU if one is in use.
+    """
+    if device is None:
+        is_on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        device = torch.device("cuda" if is_on_gpu else "cpu")
     kind, keys, *position = np.random.get_state()
     state: RngState = {
         "torch": torch.get_rng_state(),
-        "numpy": [str(kind), np.asarray(keys).tolist(), *position],
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), *position],
         "python": random.getstate(),
     }
     if device.type == "cuda":
@@ -88,8 +95,9 @@ def get_rng(device: torch.device) -> RngState:
     return state
 
 
-def set_rng(state: RngState, device: torch.device) -> None:
-    """Put this process's random states back."""
+def set_rng(state: RngState, device: torch.device | None = None) -> None:
+    """Put this process's random states back; arguments as for `get_rng`."""
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_rng_state(state["torch"])
     kind, keys, *position = state["numpy"]
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *position))

@@ -20,6 +20,8 @@ from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Link
 from trainmaster_trainer.ipc.messages import (
+    Answered,
+    Asked,
     Assignment,
     Dump,
     Exited,
@@ -27,6 +29,7 @@ from trainmaster_trainer.ipc.messages import (
     Finished,
     Hello,
     Message,
+    Parts,
     Placement,
     Progress,
     Ready,
@@ -35,9 +38,11 @@ from trainmaster_trainer.ipc.messages import (
     Start,
     Started,
     Stop,
+    Surroundings,
     Warm,
 )
 from trainmaster_trainer.oom import OomWatch
+from trainmaster_trainer.surroundings import of_this_process
 
 from .process import RANK_COMMAND, Process
 
@@ -76,7 +81,7 @@ class Agent:
             first: One that was started already.
         """
         self._job, self._placement = job, placement
-        self._environment = {**environment, ENV_FRAMEWORK: job.spec.training.framework}
+        self._environment = {**environment, ENV_FRAMEWORK: job.spec.training.backend}
         self._command = command
         self._selector = selectors.DefaultSelector()
         self._oom = OomWatch()
@@ -84,6 +89,8 @@ class Agent:
         self._spare: Process | None = self._adopt(first) if first else None
         self._dead_spares = 0
         self._generation = 0
+        self._has_told = False
+        self._last_code = -signal.SIGKILL
         self._driver = Link(driver)
         self._selector.register(self._driver, selectors.EVENT_READ)
         self._driver.send(hello)
@@ -162,7 +169,10 @@ class Agent:
         elif isinstance(message, Warm):
             if self._spare is None and self._dead_spares < _MOST_DEAD_SPARES:
                 self._spare = self._spawn(is_spare=True)
-        elif isinstance(message, Stop | Dump):
+            if not self._has_told:
+                self._has_told = True
+                self._driver.send(of_this_process(self._environment))
+        elif isinstance(message, Stop | Dump | Answered):
             if self._rank is not None:
                 self._rank.link.send(message)
         elif isinstance(message, Retire):
@@ -170,18 +180,27 @@ class Agent:
 
     def _start(self, start: Start) -> None:
         self._generation = start.generation
-        if self._rank is not None:
-            self._end(self._rank)
-        process = self._spare or self._spawn(is_spare=False)
-        self._rank, self._spare = process, None
+        job = start.job or self._job
+        if start.reuse and self._rank is None:
+            # its peers are in a process group that a new process can't join: they must be replaced with it
+            self._driver.send(Exited(generation=start.generation, code=self._last_code))
+            return
+        if start.reuse and self._rank is not None:
+            process = self._rank
+        else:
+            if self._rank is not None:
+                self._end(self._rank)
+            process = self._spare or self._spawn(is_spare=False)
+            self._rank, self._spare = process, None
         process.generation = start.generation
         process.link.send(
             Assignment(
-                job=self._job,
+                job=job,
                 placement=self._placement,
+                run=start.run,
                 environment={
                     **self._since(process),
-                    **torchrun_environment(self._placement, start, self._job),
+                    **torchrun_environment(self._placement, start, job),
                 },
             )
         )
@@ -209,6 +228,7 @@ class Agent:
             self._dead_spares += 1
         else:
             self._rank = None
+            self._last_code = code
             self._driver.send(
                 Exited(
                     generation=process.generation,
@@ -230,7 +250,7 @@ class Agent:
             for message in messages:
                 if isinstance(message, Ready):
                     process.is_ready = True
-                elif isinstance(message, Progress | Failed | Finished | Stacks):
+                elif isinstance(message, Progress | Asked | Surroundings | Parts | Failed | Finished | Stacks):
                     self._driver.send(message.model_copy(update={"generation": process.generation}))
 
     def _spawn(self, *, is_spare: bool) -> Process:
@@ -238,6 +258,7 @@ class Agent:
         return self._adopt(Process(self._command, environment, is_spare=is_spare))
 
     def _adopt(self, process: Process) -> Process:
+        process.hand_over_output(f"rank {self._placement.rank}")
         self._selector.register(process.link, selectors.EVENT_READ)
         if process.pidfd is not None:
             self._selector.register(process.pidfd, selectors.EVENT_READ)

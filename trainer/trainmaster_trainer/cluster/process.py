@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,11 +14,13 @@ import time
 from collections.abc import Mapping
 
 from trainmaster_trainer.ipc.link import Link
+from trainmaster_trainer.logs.pipe import OutputPipe
 
 RANK_COMMAND = (sys.executable, "-m", "trainmaster_trainer.rank")
 
 _SHORT = 0.01
 _CRASH_LINES = 12
+_NOT_USERS = re.compile(r"/site-packages/|/dist-packages/|/lib/python3[^/]*/|/trainmaster_trainer/|<frozen ")
 
 
 class Process:
@@ -38,6 +41,8 @@ class Process:
         """Whether it has closed its end: it has ended, or sends no more messages."""
         self.generation = 0
         ours, theirs = socket.socketpair()
+        self._output = OutputPipe.of(environment)
+        output = self._output.writer if self._output else None
         self._crash = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         with theirs:
             # no preexec_fn: Ray's process has many threads, and a fork of one may only exec
@@ -45,9 +50,13 @@ class Process:
                 [*command, str(theirs.fileno()), str(self._crash.fileno())],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 pass_fds=[theirs.fileno(), self._crash.fileno()],
                 start_new_session=True,
             )
+        if self._output is not None:
+            self._output.started()
         self.link = Link(ours)
         self.pidfd = os.pidfd_open(self.popen.pid) if hasattr(os, "pidfd_open") else None
 
@@ -77,15 +86,38 @@ class Process:
             time.sleep(_SHORT)
         return code
 
+    def hand_over_output(self, name: str) -> None:
+        """Have the pod's log collector read what it prints, under a name such as `rank 1`."""
+        if self._output is not None:
+            self._output.hand_over(name)
+
     def crash(self) -> list[str]:
-        """Return what faulthandler wrote, cut to a few lines."""
+        """Return what faulthandler wrote of the thread that crashed, cut to a few lines."""
         self._crash.seek(0)
-        return self._crash.read().decode(errors="replace").splitlines()[:_CRASH_LINES]
+        return crash_lines(self._crash.read().decode(errors="replace"))
 
     def close(self) -> None:
         """Close its descriptors."""
         self.link.close()
         self._crash.close()
+        if self._output is not None:
+            self._output.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
+
+
+def crash_lines(written: str) -> list[str]:
+    """Return the lines of a faulthandler's dump that help: what it was, then the frame of the user's that led to it.
+
+    The dump has every thread, the newest first, so the one that crashed is often the last.
+    """
+    lines = [line.rstrip() for line in written.splitlines() if line.strip()]
+    head = [line for line in lines if line.startswith("Fatal Python error")][:1]
+    start = next((i for i, line in enumerate(lines) if line.startswith("Current thread")), None)
+    if start is None:
+        return lines[:_CRASH_LINES]
+    end = next((i for i in range(start + 1, len(lines)) if not lines[i].startswith("  ")), len(lines))
+    frames = lines[start + 1 : end]
+    users = [line for line in frames if not _NOT_USERS.search(line)]
+    return [*head, *users, *(line for line in frames if line not in users)][:_CRASH_LINES]

@@ -92,8 +92,11 @@ def run_agents(
         "attempt": settings.attempt,
         "storage_uri": settings.storage_uri,
         "base_dir": settings.base_dir,
+        "code_dir": settings.code_dir,
+        "work_dir": settings.work_dir,
         "control": [settings.host, control_port],
         "in_cluster": bool(settings.ray_address),
+        "cpus": settings.worker_cpus,
     }
     trainer = DataParallelTrainer(
         function or run_agent,
@@ -105,7 +108,7 @@ def run_agents(
             storage_path=str(Path(settings.scratch) / "ray-train"),
             # whether to go on is the driver's to say: it ends the attempt, and with it this trainer
             failure_config=FailureConfig(max_failures=-1),  # other failures have no limit by default
-            worker_runtime_env={"env_vars": {ENV_FRAMEWORK: job.spec.training.framework}},
+            worker_runtime_env={"env_vars": {ENV_FRAMEWORK: job.spec.training.backend}},
         ),
     )
     try:
@@ -147,7 +150,10 @@ def run_agent(config: dict[str, Any]) -> None:
         attempt=config["attempt"],
         storage_uri=config["storage_uri"],
         base_dir=config["base_dir"],
+        code_dir=config["code_dir"],
+        work_dir=config["work_dir"],
         in_cluster=config["in_cluster"],
+        cpus=config["cpus"],
     )
     host = str(ray.util.get_node_ip_address()) if config["in_cluster"] else _LAPTOP_HOST  # type: ignore[no-untyped-call]
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()

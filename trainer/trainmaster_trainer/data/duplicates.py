@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from .division import Division
 from .order import Indices
-from .tables.distinct import LARGE, Hashes, pick, row_hashes
+from .tables.distinct import LARGE, Hashes, is_long, pick, row_hashes
 from .tables.table import Column, ColumnType
 
 _UNCOMPARED = (ColumnType.EMPTY, ColumnType.OTHER)
@@ -30,7 +30,7 @@ def codes_of(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def row_ids(columns: Sequence[Column], rows: int) -> Indices:
+def row_ids(columns: Sequence[Column], rows: int, visit: Callable[[Column], None] = lambda _: None) -> Indices:
     """Return for each row the number of the first row that is equal to it in every column: its own, if there is none.
 
     Exact: no hash that two different rows could share. Each column is only compared for rows that are equal in all
@@ -39,12 +39,14 @@ def row_ids(columns: Sequence[Column], rows: int) -> Indices:
     Args:
         columns: What is compared. Lists and other values without a role, and columns of nulls, are not.
         rows: Number of rows.
+        visit: As for `row_hashes`, where rows are so many that they are hashed.
     """
     ids = np.arange(rows, dtype=np.int64)
     compared = [column for column in columns if column.type not in _UNCOMPARED]
     if not compared:
         return ids
-    open_rows = ids if rows < LARGE else _candidates(row_hashes(compared, rows))
+    is_small = rows < LARGE and not any(map(is_long, compared))
+    open_rows = ids if is_small else _candidates(row_hashes(compared, rows, visit))
     group = np.zeros(len(open_rows), np.int64)
     for column in compared:
         if not len(open_rows):
@@ -94,19 +96,20 @@ def copies(ids: Indices, rows: Indices, others: Indices) -> Copies:
     return Copies(found, partner[ids[found]])
 
 
-def dedupe(division: Division, ids: Indices) -> Division:
+def dedupe(division: Division, ids: Indices, what: str = "rows") -> Division:
     """Remove rows from the train split that are equal to a row of validation or test.
 
     Copies inside of train stay: how often a row occurs may be what the data says. Validation and test keep their rows.
 
     Args:
         division: The split.
-        ids: `row_ids` of the features and the target.
+        ids: `row_ids` of the features and the target; for images those of their bytes.
+        what: What rows are, for the report.
     """
     leaked = np.zeros(int(ids.max(initial=-1)) + 1, bool)  # ids of rows that have been dropped are left out
     leaked[ids[division.validation]] = True
     leaked[ids[division.test]] = True
     keep = ~leaked[ids[division.train]]
     removed = int(len(keep) - keep.sum())
-    said = f"data.dedupe: {removed:,} rows of train are copies of rows of validation or test and were removed"
+    said = f"data.dedupe: {removed:,} {what} of train are copies of {what} of validation or test and were removed"
     return replace(division, train=division.train[keep], said=(*division.said, said))

@@ -243,6 +243,9 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove an entry; the file that says that it is complete first."""
+    """Remove an entry, the file that says that it is complete first; or a file of one."""
+    if path.is_file():
+        path.unlink()
+        return
     (path / DONE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)

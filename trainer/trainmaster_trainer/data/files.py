@@ -24,12 +24,15 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 IMAGE_ENDINGS = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_SYSTEM = frozenset({
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin", "lost+found",
+    "system volume information",
+})  # fmt: skip
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a viewer or a file manager made a file: `.ipynb_checkpoints/`, `._x.png`, `__MACOSX/`."""
-    return any(part.startswith(".") or part in _SYSTEM for part in name.split("/"))
+    """Return whether a viewer, a file manager or a disk made a file: `.ipynb_checkpoints/`, `._x.png`, `__MACOSX/`."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM for part in name.split("/"))
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,12 @@ class Files:
             try:
                 found = (self.store.root / name).open("rb")
             except FileNotFoundError:
-                raise DataError(f"data.source {self.shown}: no such file: {name}") from None
+                raise DataError(f"data.{self.field} {self.shown}: no such file: {name}") from None
             found.seek(start)
             return found
         stat = self.store.stat(name)
         if stat is None:
-            raise DataError(f"data.source {self.shown}: no such file: {name}")
+            raise DataError(f"data.{self.field} {self.shown}: no such file: {name}")
         ranges = _Ranges(self.store, name, stat.size)
         ranges.seek(start)
         return io.BufferedReader(ranges, ahead) if ahead else ranges  # type: ignore[return-value]

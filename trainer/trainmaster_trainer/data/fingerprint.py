@@ -1,4 +1,4 @@
-"""Identity of the data: the fingerprint of a source's files, and what has changed between two of them.
+"""Identity of the data: the fingerprint of a source's files.
 
 Imports no framework, so that `trainmaster run` can compare a finished run's data without starting anything. The rule
 is in docs/data.md, "Identity of the data".
@@ -22,11 +22,12 @@ from trainmaster_api.spec.data import TABLE_ENDINGS, Data
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.storage import Storage
 
+from trainmaster_trainer.errors import StorageUnavailable
 from trainmaster_trainer.storage.store import Stat, Store
 
+from .differences import by_field, is_same
 from .files import IMAGE_ENDINGS, Files, is_hidden
 from .images.errors import UnreadableError
-from .sentences import MOST_NAMED
 
 if TYPE_CHECKING:  # which imports pyarrow and Pillow
     from .images.column import Place
@@ -37,7 +38,6 @@ HASHED_FILES = 10_000
 LISTED_FILES = 100_000
 BLOCKS = 256  # of lines in a text file: with fewer lines each is a block, so a change is named by its line
 
-_NONE = Fingerprint(source="", digest=hashlib.sha256().hexdigest())  # of a source that isn't there: no files
 _SMALL = 4 * 2**20  # files up to this size are read by several threads at once
 _THREADS = 16
 _TEXT = (".csv", ".tsv", ".txt", ".jsonl")
@@ -62,7 +62,7 @@ def take(job: TrainingJob, base_dir: Path, env: Mapping[str, str], known: Finger
     data, storage = job.spec.training.data, job.spec.storage
     if not data.own_sources:
         return _of_source("source", data, storage, base_dir, env, known)
-    before = _by_field(known) if known else {}
+    before = by_field(known) if known else {}
     found = {
         field: _of_source(field, data.of_source(source), storage, base_dir, env, before.get(field))
         for field, source in {"source": data.label, **data.own_sources}.items()
@@ -136,64 +136,16 @@ def objects(files: Files, endings: tuple[str, ...] = ()) -> list[Stat]:
         endings: What the files of a folder must end in; none: anything.
     """
     if files.name:
-        found = files.store.stat(files.name)
-        return [Stat(files.name, found.size, found.version)] if found else []
-    return [
-        each
-        for each in files.store.stat_all()
-        if not is_hidden(each.path) and (not endings or each.path.lower().endswith(endings))
-    ]
+        one = files.store.stat(files.name)
+        return [Stat(files.name, one.size, one.version)] if one else []
+    try:
+        found = files.store.stat_all()
+    except StorageUnavailable:
+        from .images.disk import surroundings
 
-
-def what_changed(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """Return what differs, one clause for each file that was added, removed, renamed or changed; empty: nothing.
-
-    Args:
-        old: As it was; one without a digest can't be compared with anything.
-        new: As it is, taken with `old` known.
-    """
-    if not old.digest or old.digest == new.digest:
-        return []
-    if old.sources or new.sources:
-        parts = _by_field(old), _by_field(new)
-        return [
-            f"data.{field} {change}"
-            for field in dict.fromkeys([*parts[0], *parts[1]])
-            for change in what_changed(*(part.get(field, _NONE) for part in parts))
-        ]
-    if old.value or not new.digest:
-        return [f"{new.source}: {new.value or 'no fingerprint'}, before {old.value or old.short}"]
-    if old.count != len(old.files) or new.count != len(new.files):  # too many to list
-        same = (old.count, old.size) == (new.count, new.size)
-        text = f"{new.count:,} files with {new.size:,} bytes"
-        return [f"{text}, not the same as before" if same else f"{text}, before {old.count:,} with {old.size:,} bytes"]
-    before, after = ({file.path: file for file in each.files} for each in (old, new))
-    removed = {path: file for path, file in before.items() if path not in after}
-    changes = {}
-    for path, file in after.items():
-        if path in before:
-            if not _is_same(before[path], file):
-                changes[path] = _difference(before[path], file)
-            continue
-        origin = next((name for name, gone in removed.items() if gone.sha256 and gone.sha256 == file.sha256), None)
-        if origin is None:
-            changes[path] = f"added ({_amount(file)})"
-        else:
-            del removed[origin]
-            changes[path] = f"renamed, before {origin}"
-    changes |= {path: f"removed ({_amount(file)})" for path, file in removed.items()}
-    return [f"{path}: {change}" for path, change in sorted(changes.items())]
-
-
-def _by_field(found: Fingerprint) -> dict[str, Fingerprint]:
-    """Return the fingerprints of the sources by field."""
-    return found.sources or {"source": found}
-
-
-def shown(changes: list[str], most: int = MOST_NAMED) -> list[str]:
-    """Return the first changes and the number of the others."""
-    more = len(changes) - most
-    return [*changes[:most], f"and {more:,} more"] if more > 0 else changes
+        surroundings(files)  # says what links there are that make this impossible
+        raise
+    return [each for each in found if not is_hidden(each.path) and (not endings or each.path.lower().endswith(endings))]
 
 
 # -- images that a table names ----------------------------------------------------------------------------------------
@@ -236,10 +188,11 @@ def _with_images(
 ) -> Fingerprint:
     """Return the fingerprint of a table and of the images that it names; those in the table itself are part of it."""
     from .images.column import Place, image_cells
-    from .tables.read import read_table
+    from .tables.cache import CachedTable, open_table
     from .tables.table import ColumnType
 
-    cells = image_cells(read_table(files, data), str(data.image_column))
+    opened = open_table(files, data, env)
+    cells = image_cells(opened.table if isinstance(opened, CachedTable) else opened, str(data.image_column))
     if cells is None or cells.type is not ColumnType.TEXT:
         return table
     place = Place.of(files, data, storage, base_dir, env)
@@ -355,56 +308,6 @@ def _digest(files: Iterable[DataFile], old: Mapping[str, DataFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
         before = old.get(file.path)
-        it = before if before is not None and _is_same(before, file) else file
+        it = before if before is not None and is_same(before, file) else file
         digest.update(f"{len(it.path)}:{it.path} {it.size} {it.sha256 or it.version}\n".encode())
     return digest.hexdigest()
-
-
-# -- the differences --------------------------------------------------------------------------------------------------
-def _is_same(old: DataFile, new: DataFile) -> bool:
-    """Compare the content where both were read, else size and time or ETag."""
-    if old.sha256 and new.sha256:
-        return old.sha256 == new.sha256
-    return (old.size, old.version) == (new.size, new.version)
-
-
-def _difference(old: DataFile, new: DataFile) -> str:
-    if new.version == "gone":
-        return f"removed ({_amount(old)})"
-    parts = [
-        f"{new.size:,} bytes, before {old.size:,}" if new.size != old.size else f"other content, {new.size:,} bytes"
-    ]
-    if not (old.sha256 and new.sha256) and new.size == old.size:
-        parts = [f"written at another time, {new.size:,} bytes ({new.version}, before {old.version})"]
-    if old.rows is not None and new.rows is not None:
-        parts.append(f"{new.rows:,} rows" + (f", before {old.rows:,}" if new.rows != old.rows else ""))
-    if old.lines and new.lines:
-        parts.append(_line_difference(old.lines, new.lines))
-    return "; ".join(parts)
-
-
-def _line_difference(old: Lines, new: Lines) -> str:
-    counts = f"{new.count:,} lines" + (f", before {old.count:,}" if new.count != old.count else "")
-    size = old.per_block
-    pairs = list(zip(old.blocks, new.blocks, strict=False))
-    # the last block of the shorter file may only be incomplete
-    shorter = min(old.count, new.count)
-    whole = shorter // size if old.count != new.count else len(pairs)
-    differing = [index for index, (before, after) in enumerate(pairs[:whole]) if before != after]
-    if not differing:
-        return counts
-    first, last = differing[0] * size + 1, min((differing[-1] + 1) * size, shorter)
-    if old.count != new.count:  # after a line that was inserted all others differ from what was there
-        return f"{counts}; the first that differs is {_range(first, min(first + size - 1, last))}"
-    number = f"{len(differing):,} of " if size == 1 and len(differing) < last - first + 1 else ""
-    return f"{counts}; {number}{_range(first, last)} differ{'s' if first == last else ''}"
-
-
-def _range(first: int, last: int) -> str:
-    return f"line {first:,}" if first == last else f"lines {first:,} to {last:,}"
-
-
-def _amount(file: DataFile) -> str:
-    if file.rows is not None:
-        return f"{file.rows:,} rows, {file.size:,} bytes"
-    return f"{file.lines.count:,} lines, {file.size:,} bytes" if file.lines else f"{file.size:,} bytes"

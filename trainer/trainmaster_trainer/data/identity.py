@@ -12,7 +12,8 @@ from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.errors import DataChanged, DataError
 from trainmaster_trainer.storage.store import Changed, Store
 
-from .fingerprint import of_value, shown, take, what_changed
+from .differences import shown, what_changed
+from .fingerprint import of_value, take
 
 
 def stored(run: Store) -> Fingerprint | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,23 +118,29 @@ class Inspection:
         }
 
 
-def inspect(job: TrainingJob, base_dir: Path, env: Mapping[str, str]) -> Inspection:
+def inspect(
+    job: TrainingJob, base_dir: Path, env: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> Inspection:
     """Return what there is to know about a job's data. Nothing is written, and nothing is compared with a run.
 
     Args:
         job: A valid job.
         base_dir: What relative paths are relative to.
         env: Environment with the S3 keys.
+        say: Takes a sentence on what is being done, whenever that changes and every few seconds while much is read.
 
     Raises:
         DataError: The data can't be read, or nothing may be trained on it.
         ConfigurationError: It can't feed the specified batches.
     """
     training = job.spec.training
-    use_folder(base_dir)
+    code = training.code
+    use_folder(base_dir / code.path if code is not None and code.path is not None else base_dir)
+    say(f"taking the fingerprint of {training.data.label}")
     fingerprint = take(job, base_dir, env)
     seed_everything(training.loop.seed, 0, 0)  # as a run does: a user's class may draw in its constructor
-    data = load_data(job, base_dir, env)
+    say(f"reading {training.data.label}")
+    data = load_data(job, base_dir, env, say)
     if training.data.source is None:
         fingerprint = of_dataset(fingerprint, getattr(data.rows, "dataset", data.rows))
     return Inspection(job.metadata.name, training.data.label, data, fingerprint)

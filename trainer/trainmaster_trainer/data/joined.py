@@ -1,4 +1,4 @@
-"""Rows of several sources behind one another: `source`, then those of single splits."""
+"""Images of several sources behind one another: `source`, then those of single splits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from trainmaster_trainer.errors import DataError
+from trainmaster_trainer.sample import Sample
 
+from .division import Division
+from .images.content import JoinedContent
+from .images.copies import Comparison
+from .images.rows import ImageRows
 from .order import Indices
 from .rows import Rows
-from .sample import Sample
 
 
 class JoinedRows:
-    """Rows of several sources with one numbering and one list of classes.
+    """Images of several sources with one numbering and one list of classes.
 
     The train split is of the first source, and the numbers of its rows are the same in both.
 
@@ -43,6 +47,9 @@ class JoinedRows:
         self.is_remote = any(getattr(part, "is_remote", False) for part in self._parts)
         self.can_be_scaled: bool = getattr(first, "can_be_scaled", True)
         self.statistics = getattr(first, "statistics", None)
+        compared = [part.comparison for part in self._parts if isinstance(part, ImageRows)]
+        self._comparison = Comparison(JoinedContent([each.content for each in compared]), compared[0].most)
+        self._warnings = tuple(each for part in self._parts for each in getattr(part, "warnings", ()))
         self.notes = tuple(dict.fromkeys(note for part in self._parts for note in part.notes))
 
     def __len__(self) -> int:
@@ -58,6 +65,16 @@ class JoinedRows:
             [classes.numpy()[each] for classes, each in zip(self._classes, found, strict=True) if each is not None]
         )
 
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return warnings about copies in two splits or classes, in any source, and about classes a split lacks."""
+        classes = self.row_classes
+        found = () if classes is None else self._comparison.check(classes, self.labels, division)
+        return (*self._warnings, *found)
+
+    def copy_ids(self) -> Indices:
+        """Return for each image the number of the first one with the same bytes, in any source."""
+        return self._comparison.ids
+
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return rows by number."""
         of_part = np.searchsorted(self._starts, indices, side="right") - 1
@@ -69,15 +86,15 @@ class JoinedRows:
         x, y = (torch.cat(each)[place] for each in zip(*found, strict=True))
         return x, y
 
-    def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Sample, Tensor]:
+    def training_batch(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Sample, Tensor]:
         """Return rows of the train split with random draws, if their source has them."""
         drawn = getattr(self._parts[0], "training_batch", None)
         if drawn is None:
             return self.batch(indices)
-        x, y = drawn(indices, seed, epoch)
+        x, y = drawn(indices, rounds, seed)
         return x, self._classes[0][y] if self.labels else y
 
     def _of(self, part: int, indices: Indices) -> tuple[Tensor, Tensor]:
         x, y = self._parts[part].batch(indices - self._starts[part])
-        assert isinstance(x, Tensor)  # images
+        assert isinstance(x, Tensor)
         return x, self._classes[part][y] if self.labels else y

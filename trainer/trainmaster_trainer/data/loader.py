@@ -20,28 +20,14 @@ from trainmaster_api.spec.loading import Loading
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.kernel import die_with_parent
+from trainmaster_trainer.sample import Batch, Sample
 
 from .images.mix import Mix
 from .order import Indices, Sampler
 from .prepared import Prepared
 from .rows import Rows, TensorRows
-from .sample import Sample
 
 MOST_WORKERS = 8
-
-
-class Batch(NamedTuple):
-    """Rows on their way into a model.
-
-    Attributes:
-        x: Samples.
-        y: Targets, of (n,).
-        weight: Weight of each row in the loss, of (n,); None: all the same.
-    """
-
-    x: Sample
-    y: Tensor
-    weight: Tensor | None = None
 
 
 class Work(NamedTuple):
@@ -49,15 +35,17 @@ class Work(NamedTuple):
 
     Attributes:
         rows: Row numbers.
-        epoch: Epoch whose random draws it gets; None: not for training, nothing is drawn.
+        rounds: Round of each row, whose random draws it gets; None: not for training, nothing is drawn.
         step: Optimizer step that it is a part of.
         following: The row after the last one in the step's batch, to mix it with; the first one after the last.
+        following_round: Its round.
     """
 
     rows: Indices
-    epoch: int | None
+    rounds: Indices | None
     step: int = 0
     following: int = 0
+    following_round: int = 0
 
 
 class Maker:
@@ -73,25 +61,28 @@ class Maker:
     def __init__(self, rows: Rows, seed: int, rank: int, mix: Mix | None) -> None:
         self.rows, self.seed, self.rank, self.mix = rows, seed, rank, mix
 
-    def make(self, work: Work) -> tuple[Sample, Tensor]:
-        """Return samples and targets, not scaled, in the memory of this process."""
-        if work.epoch is None:
-            return self.rows.batch(work.rows)
+    def make(self, work: Work) -> Batch:
+        """Return samples and targets, not scaled, in the memory of this process, and the weights of mixed rows."""
+        if work.rounds is None:
+            return Batch(*self.rows.batch(work.rows))
         if self.mix is None:
-            return self._training(work.rows, work.epoch)
+            return Batch(*self._training(work.rows, work.rounds))
         # each row is mixed with the one after it in the step's batch, also where another rank has that one
-        x, y = self._training(np.append(work.rows, work.following), work.epoch)
+        rows = np.append(work.rows, work.following)
+        x, y = self._training(rows, np.append(work.rounds, work.following_round))
         assert isinstance(x, Tensor)
-        return self.mix.apply(x[:-1], y[:-1], x[1:], y[1:], self.seed, work.step)
+        weights: Tensor | None = getattr(self.rows, "weights", None)
+        w = None if weights is None else weights[torch.from_numpy(rows)]
+        return Batch(*self.mix.apply(x[:-1], y[:-1], x[1:], y[1:], self.seed, work.step, w))
 
-    def _training(self, rows: Indices, epoch: int) -> tuple[Sample, Tensor]:
+    def _training(self, rows: Indices, rounds: Indices) -> tuple[Sample, Tensor]:
         for_training = getattr(self.rows, "training_batch", None)
         if for_training is None:
             return self.rows.batch(rows)
-        found: tuple[Sample, Tensor] = for_training(rows, self.seed, epoch)
+        found: tuple[Sample, Tensor] = for_training(rows, rounds, self.seed)
         return found
 
-    def __getitem__(self, work: Work) -> tuple[Sample, Tensor] | TrainingError:
+    def __getitem__(self, work: Work) -> Batch | TrainingError:
         """Make a batch in a worker process; an error is returned, because its traceback tells whose it is."""
         try:
             return self.make(work)
@@ -136,7 +127,7 @@ class Pool:
         self._queue: Iterable[Work] = ()
         self._loader: DataLoader[Any] | None = None
 
-    def map(self, queue: Iterable[Work]) -> Iterator[tuple[Sample, Tensor]]:
+    def map(self, queue: Iterable[Work]) -> Iterator[Batch]:
         """Yield a batch for each piece of work, in order.
 
         Ending one iterator before the next begins is up to the caller.
@@ -230,7 +221,7 @@ class Loader:
             Pool(maker, workers),
             Pool(maker, Workers(0)),
         )
-        self._made: Iterator[tuple[Sample, Tensor]] = iter(())
+        self._made: Iterator[Batch] = iter(())
         self._next = -1
 
     def step(self, step: int) -> Iterator[Batch]:
@@ -257,19 +248,28 @@ class Loader:
         for pool in (self._training, self._evaluation):
             pool.close()
 
-    def _finished(self, works: list[Work], made: Iterator[tuple[Sample, Tensor]]) -> Iterator[Batch]:
+    def _finished(self, works: list[Work], made: Iterator[Batch]) -> Iterator[Batch]:
         for work in works:
-            x, y = self.data.batch(work.rows) if self.data.is_on_device else self.data.scaled(*next(made))
-            yield Batch(x, y, self.data.weight(work.rows))
+            if self.data.is_on_device:
+                yield Batch(*self.data.batch(work.rows), self.data.weight(work.rows))
+                continue
+            x, y, mixed = next(made)
+            x, y = self.data.scaled(x, y)
+            yield Batch(x, y, self.data.weight(work.rows) if mixed is None else mixed.to(y.device, non_blocking=True))
 
     def _works(self, step: int) -> list[Work]:
         # A pure function of seed, step and rank: this is why a resume needs no state of a data loader, and why the rows
         # of a step don't depend on the number of workers.
         rows = self._sampler.indices(step, self._rank, self._world_size)
-        size, epoch = len(rows) // self._micro_batches, self._sampler.epoch(step)
-        (after,) = self._sampler.indices(step, (self._rank + 1) % self._world_size, self._world_size)[:1]
-        following = [*rows[size::size], after]
+        rounds = self._sampler.rounds(step, self._rank, self._world_size)
+        after = step, (self._rank + 1) % self._world_size, self._world_size
+        following = np.append(rows, self._sampler.indices(*after)[:1])
+        following_rounds = np.append(rounds, self._sampler.rounds(*after)[:1])
+        size = len(rows) // self._micro_batches
+        ends = range(size, size * self._micro_batches + 1, size)
         return [
-            Work(rows[at * size : (at + 1) * size], epoch, step, int(following[at]))
-            for at in range(self._micro_batches)
+            Work(
+                rows[end - size : end], rounds[end - size : end], step, int(following[end]), int(following_rounds[end])
+            )
+            for end in ends
         ]

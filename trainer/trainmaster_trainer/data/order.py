@@ -43,6 +43,8 @@ class Sampler:
         classes: Class of each of `rows`, to draw every class equally often; None: every row once per epoch.
         lengths: Length of every row of the data, by row number, to put rows of similar length into one batch; None: a
             batch has rows of any length.
+        weights: How often each of `rows` is drawn, relative to the others: with replacement, `len(rows)` times per
+            epoch; None: each once.
     """
 
     def __init__(
@@ -52,16 +54,19 @@ class Sampler:
         seed: int,
         classes: npt.NDArray[np.int64] | None = None,
         lengths: npt.NDArray[np.int64] | None = None,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         self.lengths = lengths
+        self._shares = None if weights is None else weights / weights.sum()
         # the last, partial batch of an epoch is left out: every step has the same size on every worker
         self.steps_per_epoch = len(rows) // batch_size
         self._members = [] if classes is None else [rows[classes == each] for each in np.unique(classes)]
         self._epoch = -1
         self._order = rows
+        self._rounds = rows[:0]  # of the rows in `_order`, where classes are balanced
         self._part = (0, 0)  # which positions of the epoch `_order` has, where there are many
 
     def epoch(self, step: int) -> int:
@@ -73,16 +78,53 @@ class Sampler:
         epoch, position = divmod(step, self.steps_per_epoch)
         share = self.batch_size // world_size
         start = position * self.batch_size + rank * share
-        if len(self.rows) >= MANY and not self._members and self.lengths is None:
+        if len(self.rows) >= MANY and self._is_plain and self.lengths is None:
             return self._of_many(epoch, start, start + share)
-        if epoch != self._epoch:
-            rows = self._balanced(epoch) if self._members else self.rows
-            dice = np.random.default_rng([self.seed, epoch])
-            self._order = dice.permutation(rows)
-            if self.lengths is not None:
-                self._order = self._by_length(self._order, self.lengths, dice)
-            self._epoch = epoch
+        self._begin(epoch)
         return self._order[start : start + share]
+
+    def rounds(self, step: int, rank: int = 0, world_size: int = 1) -> Indices:
+        """Return the round of each of the rows that `indices` returns: no row occurs twice in one round.
+
+        Without balanced classes it is the epoch. With them it is how many times the sequence of the row's class has
+        been gone through before, over all epochs: a row of a small class is drawn several times in an epoch, each time
+        in another round, and what is drawn at random for it is another draw each time. With weights, likewise.
+        """
+        epoch, position = divmod(step, self.steps_per_epoch)
+        share = self.batch_size // world_size
+        if self._is_plain:
+            return np.full(share, epoch)
+        start = position * self.batch_size + rank * share
+        self._begin(epoch)
+        return self._rounds[start : start + share]
+
+    def _begin(self, epoch: int) -> None:
+        """Compute the order of an epoch."""
+        if epoch == self._epoch:
+            return
+        dice = np.random.default_rng([self.seed, epoch])
+        if self._shares is not None:
+            rows, rounds = self._weighted(epoch, dice)
+        else:
+            rows, rounds = self._balanced(epoch) if self._members else (self.rows, self._rounds)
+        places = dice.permutation(len(rows))
+        if self.lengths is not None:
+            places = self._by_length(places, self.lengths[rows], dice)
+        self._order = rows[places]
+        if not self._is_plain:
+            self._rounds = rounds[places]
+        self._epoch = epoch
+
+    @property
+    def _is_plain(self) -> bool:
+        """Return whether an epoch has each row once."""
+        return not self._members and self._shares is None
+
+    def _weighted(self, epoch: int, dice: np.random.Generator) -> tuple[Indices, Indices]:
+        """Return the rows that an epoch draws, and the round of each: how often it was drawn before in this epoch."""
+        places = np.sort(dice.choice(len(self.rows), size=len(self.rows), p=self._shares))
+        before = np.arange(len(places)) - np.searchsorted(places, places, side="left")
+        return self.rows[places], epoch * len(self.rows) + before
 
     def _of_many(self, epoch: int, start: int, stop: int) -> Indices:
         """Return a part of an epoch's order, without that of the others."""
@@ -95,7 +137,7 @@ class Sampler:
         return self._order[start - first : stop - first]
 
     def _by_length(self, order: Indices, lengths: npt.NDArray[np.int64], dice: np.random.Generator) -> Indices:
-        """Return the rows of an epoch's steps in batches of similar length, the batches in random order.
+        """Return the places of an epoch's steps in batches of similar length, the batches in random order.
 
         The permutation is cut into windows and each is sorted by length, so which rows meet in a batch is still random
         and differs between epochs, and the rows that the epoch leaves out are as without lengths.
@@ -107,14 +149,14 @@ class Sampler:
         batches = batches.reshape(self.steps_per_epoch, self.batch_size)
         return batches[dice.permutation(self.steps_per_epoch)].ravel()
 
-    def _balanced(self, epoch: int) -> Indices:
-        """Return an epoch's rows, as many of each class: the next of the class's endless sequence.
+    def _balanced(self, epoch: int) -> tuple[Indices, Indices]:
+        """Return an epoch's rows, as many of each class, and their rounds: the next of the class's endless sequence.
 
         The sequence of a class is one permutation of its rows after the other, so no row is drawn again before each
         has been drawn, over epochs too. An epoch takes a fixed number of it, so its place in it needs no state.
         """
         number = len(self._members)
-        drawn = []
+        drawn, rounds_drawn = [], []
         for index, members in enumerate(self._members):
             quota = (len(self.rows) + index) // number  # they add up to the rows of the train split
             first, last = epoch * quota, (epoch + 1) * quota
@@ -126,4 +168,5 @@ class Sampler:
                 [np.random.default_rng([self.seed, each, index + 1]).permutation(members) for each in rounds]
             )
             drawn.append(sequence[first - rounds.start * len(members) :][:quota])
-        return np.concatenate(drawn)
+            rounds_drawn.append(np.arange(first, last) // len(members))
+        return np.concatenate(drawn), np.concatenate(rounds_drawn)

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.sample import BYTE, Inputs, Sample, apply
 
 from .division import Division, Keys, divide
+from .duplicates import dedupe
 from .order import Indices
-from .rows import Checked, Columns, FittedRows, Rows, TensorRows
-from .sample import BYTE, Inputs, Sample, apply
+from .rows import Checked, Columns, Comparable, FittedRows, Rows, TensorRows
 from .sentences import first_of, quoted
 from .spellings import look_alikes
 from .split import SPLITS
@@ -39,6 +41,7 @@ class Prepared:
         notes: What to show before the first step, a sentence each.
         train_classes: Class of each row of the train split, for balanced sampling; None: not asked for.
         lengths: Length of each row, by row number, for batches of similar length; None: they aren't asked for.
+        draw_weights: How often each row of the train split is drawn; None: once per epoch.
         said: What the user is told about the split, a sentence each; `warnings`: those that differ from what was asked.
     """
 
@@ -55,6 +58,7 @@ class Prepared:
     lengths: Indices | None = None
     said: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    draw_weights: npt.NDArray[np.float64] | None = None
     _on_device: dict[str, Tensor] = field(default_factory=dict)
     _weights: Tensor | None = None
 
@@ -156,10 +160,13 @@ def prepare(rows: Rows, training: Training, division: Division | None = None) ->
     if division is None and isinstance(rows, Columns):
         division = rows.divide(spec)
     if division is None:
-        _require_undivided(spec)
+        if spec.dedupe and not isinstance(rows, Comparable):  # ignoring it would train on other rows than asked
+            raise ConfigurationError(f"data.dedupe is for tables and images, and {spec.label} is neither; remove it")
         own = [getattr(rows, name, 0) for name in ("validation_rows", "test_rows")]
         keys = Keys(len(rows), classes, rows.labels, validation_rows=own[0], test_rows=own[1])
         division = divide(spec.split, keys)
+        if spec.dedupe and isinstance(rows, Comparable):
+            division = dedupe(division, rows.copy_ids(), "images")
     _require_rows(division, len(rows), spec)
     if isinstance(rows, FittedRows):
         rows.fit(division.train)
@@ -240,12 +247,6 @@ def require_classes(rows: Rows, training: Training) -> None:
         )
     if task.name == "classification" and len(rows.labels) == 1:
         raise DataError(f"{spec.label} has one class only, {rows.labels[0]!r}: there is nothing to predict")
-
-
-def _require_undivided(spec: Data) -> None:
-    """Reject what only a source with columns can do: ignoring it would train on other rows than asked."""
-    if spec.dedupe:
-        raise ConfigurationError(f"data.dedupe is for tables, and {spec.label} isn't read as one; remove it")
 
 
 def _require_rows(division: Division, rows: int, spec: Data) -> None:

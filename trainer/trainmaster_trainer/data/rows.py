@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from trainmaster_api.spec.data import Data
 
+from trainmaster_trainer.sample import Sample
+
 from .division import Division
 from .order import Indices
-from .sample import Sample
 
 
 class Rows(Protocol):
@@ -75,6 +76,15 @@ class Checked(Protocol):
         Raises:
             DataError: Nothing may be trained on it.
         """
+        ...
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """Rows without columns that know which of them are copies."""
+
+    def copy_ids(self) -> Indices:
+        """Return for each row the number of the first one that it is a copy of; its own, if there is none."""
         ...
 
 

@@ -47,14 +47,15 @@ def alone(
         held_y: Targets on validation.
         classes: Number of classes; 0: a regression.
     """
-    by_value = x.dtype.kind != "f" or len(np.unique(x)) <= FEW_VALUES
+    order = None if x.dtype.kind != "f" else np.argsort(x, kind="stable")  # NaN, which is missing, last
+    by_value = order is None or _distinct(x[order]) <= FEW_VALUES
     if by_value:
         _, both = np.unique(np.concatenate([x, held_x]), return_inverse=True)
         x, held_x = both[: len(x)], both[len(x) :]
     if classes > 2:
-        votes = _vote_by_value(x, y, held_x) if by_value else _vote_nearest(x, y, held_x)
+        votes = _vote_by_value(x, y, held_x) if order is None or by_value else _vote_nearest(x, order, y, held_x)
         return _balanced_accuracy(votes, held_y)
-    found = _mean_by_value(x, y, held_x) if by_value else _mean_nearest(x, y, held_x)
+    found = _mean_by_value(x, y, held_x) if order is None or by_value else _mean_nearest(x, order, y, held_x)
     if classes == 2:
         return None if len(np.unique(held_y)) < 2 else Score("AUC", auc(found, held_y == 1))
     spread = float(np.sum((held_y - held_y.mean()) ** 2))
@@ -94,21 +95,30 @@ def _vote_by_value(x: Codes, y: Codes, held: Codes) -> Codes:
     return winner[held]
 
 
-def _windows(x: Floats, held: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-    """Return the order of x, where the window of each held value starts in it, and the width of the windows."""
-    order = np.argsort(x, kind="stable")  # NaN, which is missing, last: a value of its own
-    width = min(NEAREST, len(x))
-    middle = (np.searchsorted(x[order], held, "left") + np.searchsorted(x[order], held, "right")) // 2
-    return order, np.clip(middle - width // 2, 0, len(x) - width), width
+def _distinct(ordered: Floats) -> int:
+    """Return the number of distinct values of a sorted array, NaN one of them."""
+    present = int(np.searchsorted(ordered, np.nan))
+    return (
+        int(np.count_nonzero(ordered[1:present] != ordered[: max(0, present - 1)]))
+        + (present > 0)
+        + (present < len(ordered))
+    )
 
 
-def _mean_nearest(x: Floats, y: npt.NDArray[Any], held: Floats) -> Floats:
-    order, starts, width = _windows(x, held)
+def _windows(ordered: Floats, held: Floats) -> tuple[npt.NDArray[np.int64], int]:
+    """Return where the window of each held value starts among the sorted ones, and the width of the windows."""
+    width = min(NEAREST, len(ordered))
+    middle = (np.searchsorted(ordered, held, "left") + np.searchsorted(ordered, held, "right")) // 2
+    return np.clip(middle - width // 2, 0, len(ordered) - width), width
+
+
+def _mean_nearest(x: Floats, order: Codes, y: npt.NDArray[Any], held: Floats) -> Floats:
+    starts, width = _windows(x[order], held)
     return np.asarray(y[order][starts[:, None] + np.arange(width)].mean(axis=1))
 
 
-def _vote_nearest(x: Floats, y: Codes, held: Floats) -> Codes:
-    order, starts, width = _windows(x, held)
+def _vote_nearest(x: Floats, order: Codes, y: Codes, held: Floats) -> Codes:
+    starts, width = _windows(x[order], held)
     near = y[order][starts[:, None] + np.arange(width)]
     votes = (near[:, :, None] == near[:, None, :]).sum(axis=2)
     return np.asarray(near[np.arange(len(near)), votes.argmax(axis=1)])

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.kernel import die_with_parent
+from trainmaster_trainer.sample import Batch, apply
 
-from .loader import Batch, Workers
+from .loader import Workers
 from .order import Indices
 from .own import START, IterableRows, Made, Position, Stream
 from .prepared import Prepared
-from .sample import apply
 
 
 class StreamOrder:

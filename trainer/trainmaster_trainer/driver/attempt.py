@@ -21,7 +21,7 @@ from typing import Any
 
 from trainmaster_api import names
 from trainmaster_api.layout import run_path
-from trainmaster_api.messages import ExitMessage, Outcome, TrainerState
+from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 
@@ -38,25 +38,33 @@ from trainmaster_trainer.ipc.messages import (
     Leaving,
     Left,
     Message,
+    Parts,
     Progress,
     Retire,
     Stacks,
     Start,
     Started,
     Stop,
+    Surroundings,
     Warm,
 )
 from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.reporting.event import EventKind
 from trainmaster_trainer.reporting.sinks import Sinks
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store, open_store
 
+from . import endings, own_code
+from .environment import Environment
 from .group import Agent, AnswerLaunchers, Command, Fail, Group, Phase, RetireAgents, StartRanks, StopRanks, Succeed
+from .search import Search, executor
+from .sets import Sets
 
+OWN_PROGRAMS = ("script", "lightning", "transformers")
+"""Backends whose checkpoints are files of the program."""
 _TICK = 0.1
 _DUMP_SECONDS = 3.0
 _NODES_SECONDS = 5.0
-_PREPARING_SECONDS = 600
 _TRAINS = (ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION)
 
 
@@ -69,9 +77,13 @@ class Driver:
         self.run_state = RunState(self.job, settings.attempt)
         self.run = self._open_run()
         self._stop_asked = threading.Event()
+        self.environment = Environment(settings, self.job, self.run, self._warn)
         self.sinks = Sinks(settings, self.job, self.run_state, self.run, on_display_gone=self._stop_asked.set)
+        self.search = Search(settings, self.job, self.run, self.run_state) if self.job.spec.tuning is not None else None
         self.workers = self.job.spec.cluster.workers.count
-        self.group = Group(self.workers, self.run_state.recovering)
+        is_own = self.job.spec.training.backend in OWN_PROGRAMS
+        self.group = Group(self.workers, self.run_state.recovering, is_own_program=is_own)
+        self.sets = self._sets() if is_own else None
         self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
         self._peers: dict[int, Peer] = {}
         self._stop_seen: float | None = None
@@ -92,7 +104,11 @@ class Driver:
             if self._stop_asked.is_set():
                 self._stop()
             self._watch_for_stall()
+        self.environment.finish()
         return self._outcome
+
+    def _warn(self, sentence: str) -> None:
+        self.run_state.emit(EventKind.WARNING, message=sentence)
 
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._ask_to_stop)
@@ -106,16 +122,17 @@ class Driver:
     def _run_ray(self) -> None:
         processes: Any = None
         try:
-            self.run.check()  # reports wrong credentials now, not when every worker has joined
+            self._claim()
             from trainmaster_trainer.cluster import train
 
             train.connect(self.settings, self.job)
             self._post(self._handle_signals)  # Ray has installed its own handler, which prints a stack
             processes = train.Processes()
             threading.Thread(target=self._watch_ray, args=[processes], name="watch-ray", daemon=True).start()
-            while True:
+            job = self._searched() if self.search is not None else self.job
+            while job is not None:
                 try:
-                    train.run_agents(self.settings, self.job, self.channel.port)
+                    train.run_agents(self.settings, job, self.channel.port)
                 except train.ControllerLost as error:
                     self._post(functools.partial(self.group.on_ray_ended, str(error)))
         except TrainingError as error:
@@ -128,6 +145,26 @@ class Driver:
                 lines = str(error).strip().splitlines()
                 text = f"{type(error).__name__}: {lines[0] if lines else ''}"
                 self._end_with(FailureClass.INTERNAL_ERROR, text, lines[-12:])
+
+    def _searched(self) -> TrainingJob | None:
+        """Run the search; return the job of its winner, None where the attempt is over with it."""
+        assert self.search is not None
+        self._post(lambda: self.run_state.to(TrainerState.TRAINING))
+        found = self.search.lead(executor(self.settings, self.channel.port))
+        if isinstance(found, TrainingJob):
+            self._post(lambda: self.run_state.to(TrainerState.STARTING))
+            return found
+        outcome, text = found
+        self._post(lambda: self._end(self.run_state.ended(outcome, text)))
+        return None
+
+    def _claim(self) -> None:
+        """Take the run's storage: what can be wrong with it shows now, and not when every worker has joined."""
+        self.run.check()
+        self.environment.begin()
+        own_code.keep_inline(self.run, self.job, self.settings.code_file)
+        if self.sets is not None:
+            self.sets.claim()
 
     def _watch_ray(self, processes: Any) -> None:
         from trainmaster_trainer.cluster import train
@@ -170,6 +207,8 @@ class Driver:
     def _on_join(self, peer: Peer) -> list[Command]:
         hello = peer.hello
         self._peers[peer.number] = peer
+        if hello.role == "trial" and self.search is not None:
+            self.search.on_join(peer)
         if hello.role != "agent":
             return []
         agent = Agent(peer.number, hello.rank, hello.group, hello.pod, hello.host)
@@ -177,14 +216,25 @@ class Driver:
 
     def _on_leave(self, peer: Peer) -> list[Command]:
         self._peers.pop(peer.number, None)
+        if self.search is not None:
+            self.search.on_leave(peer)
         return self.group.on_agent_lost(peer.number, time.monotonic())
 
     def _on_message(self, peer: Peer, message: Message) -> list[Command]:
+        if peer.hello.role == "trial":
+            if self.search is not None and isinstance(message, Progress):
+                self.search.moved(message.generation)
+            return []
         if isinstance(message, Failed | Exited | Finished):
             return self.group.on_rank(peer.number, message, time.monotonic())
-        if isinstance(message, Progress) and message.generation == self.group.generation:
+        if isinstance(message, Parts) and message.generation == self.group.generation:
+            if self.sets is not None:
+                self.sets.take(message.part)
+        elif isinstance(message, Progress) and message.generation == self.group.generation:
             self.run_state.report(message.report)
             self._warm(message.report.kind)
+        elif isinstance(message, Surroundings):
+            self.environment.take(peer.hello.rank, message)
         elif isinstance(message, Stacks):
             self.run_state.stacks[peer.hello.rank] = message.lines
         elif isinstance(message, Started):
@@ -222,6 +272,8 @@ class Driver:
     def _start_ranks(self, command: StartRanks) -> None:
         self._is_warm = False
         self.run_state.moved()
+        if self.sets is not None:
+            self.sets.begin(len({agent.host for agent in command.agents}))
         port = self._master_port(command.generation)
         start = Start(generation=command.generation, master_address=command.master, master_port=port)
         self._send(command.agents, start)
@@ -247,25 +299,18 @@ class Driver:
                 self._peers[agent.peer].send(message)
 
     def _finished(self, result: Result) -> ExitMessage:
-        with_result: dict[str, Any] = {"test_metrics": result.test_metrics, "model_uri": result.model_uri}
-        if result.checkpoint is not None:
-            self.run_state.checkpoint = result.checkpoint
-        if result.outcome is Outcome.COMPLETE:
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in sorted(result.test_metrics.items()))
-            return self.run_state.ended(Outcome.COMPLETE, f"trained {result.step} steps; {shown}", **with_result)
-        return self.run_state.ended(Outcome.STOPPED, f"saved at step {result.step} and stopped")
+        model = result.model_uri
+        if self.sets is not None:
+            try:
+                model = self.sets.finish(is_complete=result.outcome is Outcome.COMPLETE)
+            except TrainingError as error:
+                return self.run_state.ended(Outcome.FAILED, error.message, error.failure_class)
+        return endings.finished(self.run_state, result, model)
 
     def _failed(self, failure: Failure) -> ExitMessage:
         if self._stop_asked.is_set() and failure.recoverable:
-            return self._stopped_without_save()
-        return self.run_state.ended(
-            Outcome.FAILED,
-            failure.message,
-            failure.failure_class,
-            rank=failure.rank,
-            pod=failure.pod,
-            last_lines=failure.last_lines,
-        )
+            return endings.stopped_without_save(self.run_state)
+        return endings.failed(self.run_state, failure)
 
     # -- stopping -----------------------------------------------------------------------------------------------
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
@@ -274,54 +319,62 @@ class Driver:
     def _stop(self) -> None:
         if self._stop_seen is None:
             self._stop_seen = time.monotonic()
+            if self.search is not None and self.search.is_active:
+                self.run_state.to(TrainerState.STOPPING)
+                self.search.stop()
+                return
             training = self.run_state.state in (TrainerState.TRAINING, TrainerState.FINISHING)
             self.run_state.to(TrainerState.STOPPING)
             if not training:  # nothing is in memory that isn't in the newest checkpoint
-                self._end(self._stopped_without_save())
+                self._end(endings.stopped_without_save(self.run_state))
             self._carry_out(self.group.on_stop())
         elif time.monotonic() - self._stop_seen > self.job.spec.run.stop_grace_seconds:
-            self._end(self._stopped_without_save())
-
-    def _stopped_without_save(self) -> ExitMessage:
-        step = self.run_state.checkpoint.step if self.run_state.checkpoint else self.run_state.resumed_from_step or 0
-        return self.run_state.ended(Outcome.STOPPED, f"stopped; will resume from step {step}")
+            self._end(endings.stopped_without_save(self.run_state))
 
     def _watch_for_stall(self) -> None:
         limit = self._patience()
         if self._outcome is not None or time.monotonic() - self.run_state.last_move < limit:
             return
+        if self.search is not None and self.search.is_active:
+            self._end(endings.stalled_search(self.run_state, limit, self.search.open_trials))
+            return
         if not self.group.has_ranks:
             # the operator waits for missing pods; agents that are missing although their pods run are a stall
             if self._has_workers and self.group.phase is Phase.GATHERING:
-                text = f"Ray Train started no agents for {limit} s, although all workers have joined"
-                self._end(self.run_state.ended(Outcome.FAILED, text, FailureClass.STALLED))
+                self._end(endings.no_agents(self.run_state, limit))
             return
         self._send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS
         while time.monotonic() < deadline and len(self.run_state.stacks) < self.workers:
             with contextlib.suppress(queue.Empty):  # a rank that hangs without Python can't answer, hence the deadline
                 self._carry_out(self._events.get(timeout=_TICK)())
-        rank, lines = min(self.run_state.stacks.items(), default=(None, []))
-        step = self.run_state.last.step if self.run_state.last else 0
-        self._end(
-            self.run_state.ended(
-                Outcome.FAILED,
-                f"no new step for {limit} s after step {step}; look for a deadlock, or raise run.stallSeconds",
-                FailureClass.STALLED,
-                rank=rank,
-                last_lines=lines[-20:],
-            )
-        )
+        self._end(endings.stalled(self.run_state, limit))
 
     def _patience(self) -> int:
         """Return the seconds without progress that count as a stall.
 
         Loading and packaging make no steps and may take longer than a step.
         """
-        limit = self.job.spec.run.stall_seconds
-        return limit if self.run_state.state is TrainerState.TRAINING else max(limit, _PREPARING_SECONDS)
+        is_own = self.job.spec.training.backend == "script"
+        longest = self.run_state.pace.longest if is_own else 0.0
+        return endings.patience(self.job.spec.run.stall_seconds, self.run_state.state, longest)
 
     # -- storage ------------------------------------------------------------------------------------------------
+    def _sets(self) -> Sets:
+        """Return what commits the files of a program of the user's own."""
+
+        def committed(found: CheckpointRef) -> None:
+            self._post(lambda: self.run_state.committed(found))
+
+        def failed(error: BaseException) -> None:
+            if isinstance(error, TrainingError):
+                self._end_with(error.failure_class, error.message)
+
+        meta = self.job.metadata
+        uri = f"{self.settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}"
+        keep = self.job.spec.checkpoint.keep
+        return Sets(self.run, uri, self.settings.attempt, self.workers, keep, committed, failed)
+
     def _open_run(self) -> Store:
         storage, meta = self.job.spec.storage, self.job.metadata
         store = open_store(self.settings.storage_uri, storage.endpoint, storage.region, os.environ)

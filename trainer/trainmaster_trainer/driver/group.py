@@ -22,7 +22,7 @@ from trainmaster_trainer.context import Result
 from trainmaster_trainer.failures import Failure
 from trainmaster_trainer.ipc.messages import Exited, Failed, Finished
 
-from .cause import Evidence, find_cause
+from .cause import Evidence, ended_early, find_cause, stopped_with
 
 SETTLE_SECONDS = 2.0
 """How long the other ranks may take to report: a cause may arrive after its consequences."""
@@ -121,6 +121,8 @@ class Group:
 
     world_size: int
     on_recovery: Callable[[str], int]
+    is_own_program: bool = False
+    """Whether the ranks run a program of the user's own, whose restarts may lead nowhere."""
     phase: Phase = Phase.GATHERING
     generation: int = 0
     is_stopping: bool = False
@@ -149,7 +151,7 @@ class Group:
         for one in stale:
             commands += self.on_agent_lost(one.peer, now)
         if self.phase is Phase.SETTLING and stale:
-            commands += self._settle()
+            commands += self._settle(now)
         if self.phase is Phase.OVER:
             return commands
         self._agents[agent.rank] = agent
@@ -214,7 +216,7 @@ class Group:
         if self._deadline is None or now < self._deadline:
             return []
         if self.phase is Phase.SETTLING:
-            return self._settle()
+            return self._settle(now)
         if self.phase is Phase.IDLE:  # the pod didn't end after all
             return [self._start()]
         return []
@@ -247,11 +249,16 @@ class Group:
             or ((one := self._ends.get(rank)) is not None and (one.agent_lost or one.exited is not None))
             for rank in range(self.world_size)
         )
-        return self._settle() if own or complete else []
+        return self._settle(now) if own or complete else []
 
-    def _settle(self) -> list[Command]:
+    def _settle(self, now: float) -> list[Command]:
+        if self.is_own_program and stopped_with(self._results, self._ends):
+            self._results |= dict.fromkeys(range(self.world_size), self._results[min(self._results)])
+            return self._all_finished(now)
         lost = [rank for rank, one in self._ends.items() if one.agent_lost]
-        failure = find_cause(self._ends)
+        failure = find_cause(self._ends, is_own_program=self.is_own_program)
+        if self.is_own_program and self._results:
+            failure = ended_early(self._results, self._ends) or failure
         for rank in lost:
             self._agents.pop(rank, None)
         return self._recover(failure, all_agents_live=not lost)
@@ -264,7 +271,8 @@ class Group:
         in_a_row = self.on_recovery(failure.message)
         if in_a_row > MOST_FAILURES_IN_A_ROW:
             text = f"workers were lost {in_a_row} times in a row without a new step; last: {failure.message}"
-            over = Failure(FailureClass.WORKER_LOST, text, failure.rank, failure.pod, failure.last_lines, True)
+            failure_class = FailureClass.NO_PROGRESS if self.is_own_program else FailureClass.WORKER_LOST
+            over = Failure(failure_class, text, failure.rank, failure.pod, failure.last_lines, True)
             return [*launchers, *self._end(over)]
         if not all_agents_live:
             return [*launchers, *self._regroup()]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from trainmaster_api.archive import Archive
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.training import Training
@@ -47,30 +49,44 @@ class Identity:
         return {key: value for key, value in self.record.items() if key != "outgrown"}
 
 
-def identify(job: TrainingJob, last: Record | None, *, is_fresh: bool, file: str) -> Identity:
+def identify(
+    job: TrainingJob,
+    last: Record | None,
+    *,
+    is_fresh: bool,
+    file: str,
+    code: Archive | None = None,
+    changed_files: Callable[[], list[str]] = list,
+) -> Identity:
     """Find the run that a file refers to.
 
-    Everything under `spec.training` and the number of workers identify a run, except `loop.duration`, which may grow.
+    Everything under `spec.training` and `spec.tuning` and the number of workers identify a run, except `loop.duration`,
+    which may grow, and `tuning.budget`.
+    Of `code.path` it is the content that counts, and not the name of the folder.
 
     Args:
         job: Content of the file.
         last: Content of `last.json`; None: no run of this name exists.
         is_fresh: Start a new run in any case.
         file: Name of the file, for the message.
+        code: Content of `code.path`; None: the job has none.
+        changed_files: Returns how the code differs from that of `last`, one line for each file.
 
     Raises:
-        Refused: The file has changed since the last run of that name.
+        Refused: The file or the code has changed since the last run of that name.
     """
-    fixed, duration = _fixed(job)
+    fixed, duration = _fixed(job, code)
     digest = _digest(fixed)
+    archive = {"archive": code.sha256} if code is not None else {}
     if last is None:
-        return _new(fixed, duration, digest, 1, {})
+        return _new(fixed, duration, digest, 1, {}, archive)
     last = _upgraded(last)
     if is_fresh:
         same = last["number"] if last["digest"] == digest else 0
-        return _new(fixed, duration, digest, max(last["numbers"].get(digest, 0), same) + 1, last["numbers"])
+        return _new(fixed, duration, digest, max(last["numbers"].get(digest, 0), same) + 1, last["numbers"], archive)
     if last["digest"] != digest and _digest(before := _completed(last["fixed"])) != digest:
-        raise Refused(_changed(job.metadata.name, before, fixed, file))
+        files = changed_files() if "code" in before and "code" in fixed else []
+        raise Refused(_changed(job.metadata.name, before, fixed, file, files))
     if duration == last["duration"]:
         return Identity(last["uid"], last, is_changed=False)
     _require_growth(last["duration"], duration, file)
@@ -93,11 +109,19 @@ def data_changed(file: str, changes: list[str], *, model: str | None, again: str
     return "\n".join([*lines, f"train on the new data as a new run: {again}; or restore the data"])
 
 
-def _fixed(job: TrainingJob) -> tuple[Record, str]:
+def _fixed(job: TrainingJob, code: Archive | None) -> tuple[Record, str]:
     """Return what identifies a run, and its duration."""
     training = job.spec.training.wire()
     duration = str(training["loop"].pop("duration"))
-    return {"training": training, "workers": job.spec.cluster.workers.count}, duration
+    fixed: Record = {"training": training, "workers": job.spec.cluster.workers.count}
+    if job.spec.tuning is not None:  # more trials of the same search are an extension of it
+        fixed["tuning"] = {key: value for key, value in job.spec.tuning.wire().items() if key != "budget"}
+    if code is not None:
+        own = training.pop("code")
+        fixed["code"] = code.tree
+        if "requirements" in own:  # of which the content is in the code; where its wheels come from changes nothing
+            fixed["requirements"] = own["requirements"]
+    return fixed, duration
 
 
 def _digest(fixed: Record) -> str:
@@ -105,11 +129,11 @@ def _digest(fixed: Record) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _new(fixed: Record, duration: str, digest: str, number: int, numbers: dict[str, int]) -> Identity:
+def _new(fixed: Record, duration: str, digest: str, number: int, numbers: dict[str, int], archive: Record) -> Identity:
     uid = digest if number == 1 else f"{digest}-{number}"
     record = {
         "uid": uid, "digest": digest, "number": number, "numbers": {**numbers, digest: number},
-        "duration": duration, "fixed": fixed,
+        "duration": duration, "fixed": fixed, **archive,
     }  # fmt: skip
     return Identity(uid, record, is_changed=True)
 
@@ -151,9 +175,14 @@ def _require_growth(before: str, after: str, file: str) -> None:
         raise Refused(f"{file}: {path} was changed from {before} to {after}; a run can't be shortened: {way_out}")
 
 
-def _changed(name: str, old: Record, new: Record, file: str) -> str:
+def _changed(name: str, old: Record, new: Record, file: str, files: list[str]) -> str:
     before, after = flatten(old), flatten(new)
-    lines = [f"{file} has changed since the last run of {name}:"]
+    what = f"the code of {file}" if old.keys() == new.keys() and {**old, "code": 0} == {**new, "code": 0} else file
+    lines = [f"{what} has changed since the last run of {name}:"]
+    if files:
+        before.pop("code")
+        after.pop("code")
+        lines += [f"  {line}" for line in files]
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key):
             lines.append(f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,25 +16,32 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from trainmaster_api.archive import changes, remove
 from trainmaster_api.layout import FENCE, MODEL, run_path
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Tracker, merge, names
+from trainmaster_api.types import parse_quantity
 from trainmaster_api.validation.yaml_reader import validate_text
 
 from trainmaster_trainer.cluster.commands import laptop_environment
 from trainmaster_trainer.data.identity import changes_since, stored
 from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.kernel import cores
 from trainmaster_trainer.processes import adopt_orphans, is_running_below, kill_descendants
 from trainmaster_trainer.reporting.console import PlainDisplay, RichDisplay
 from trainmaster_trainer.reporting.event import RunEvent
 from trainmaster_trainer.reporting.trackers.base import local_entry
 from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.tuning.trials import RESULT
 
+from . import own_code
 from .identity import LAST, Identity, Record, Refused, data_changed, identify
 from .no_result import explain
+from .own_code import packed
 from .places import folder_beside, folder_of, near, only_one, short_scratch, storage_address
+from .rank_output import collected
 from .summary import fresh, print_complete, print_failed, print_fresh_hint, print_stopped
 
 MODEL_END = f"{MODEL}/data.json"  # written last: with it the run is complete
@@ -66,6 +72,8 @@ class LocalRun:
         storage = self.job.spec.storage
         self.store = open_store(str(self.storage), storage.endpoint, storage.region, os.environ)
         self.workers = self.job.spec.cluster.workers.count
+        self.code = packed(self.job, self.base_dir, self.folder)
+        self.packages: dict[str, str] = {}
         self.identity = Identity("", {}, is_changed=False)
         self.run = self.store
 
@@ -75,18 +83,35 @@ class LocalRun:
         meta = self.job.metadata
         content = self.store.get(self._record_path)
         last: Record | None = json.loads(content) if content else None
-        self.identity = identify(self.job, last, is_fresh=self.options.fresh, file=self.options.file)
+        self.identity = identify(
+            self.job, last, is_fresh=self.options.fresh, file=self.options.file, code=self.code,
+            changed_files=lambda: self._changed_files(last or {}),
+        )  # fmt: skip
         update = meta.model_copy(update={"uid": self.identity.uid})
         self.job = self.job.model_copy(update={"metadata": update})
         self.run = self.store.under(run_path(meta.namespace, meta.name, self.identity.uid))
 
+    def _changed_files(self, last: Record) -> list[str]:
+        meta = self.job.metadata
+        before = self.store.under(run_path(meta.namespace, meta.name, last["uid"]))
+        return changes(own_code.listing(before, last.get("archive", "")), self.code.listing if self.code else {})
+
     def note(self) -> None:
-        """Write down which run is the newest of its name."""
+        """Write down which run is the newest of its name, and keep its code."""
+        if self.code is not None:
+            own_code.keep(self.run, self.code)
         if self.identity.is_changed:
             self._write_record(self.identity.record)
 
     def is_complete(self) -> bool:
         """Whether there is nothing left to do: the last file of the model is there, and the run wasn't made longer."""
+        tuning = self.job.spec.tuning
+        if tuning is not None:
+            result = json.loads(self.run.get(RESULT) or b"{}")
+            if result.get("budget") != tuning.budget.wire():
+                return False  # it isn't over, or was extended since
+            if not tuning.final_run.enabled or len(tuning.objectives) > 1:
+                return True
         return not self.identity.is_outgrown and self.run.get(MODEL_END) is not None
 
     def require_same_data(self) -> str:
@@ -101,7 +126,8 @@ class LocalRun:
         known = stored(self.run)
         if known is None:
             return "the run has no fingerprint of its data" if self.is_complete() else ""
-        if not known.digest or self.job.spec.training.data.source is None:
+        data = self.job.spec.training.data_or_none
+        if not known.digest or data is None or data.source is None:
             return f"{known.source} is not compared until the run is continued"
         changes = changes_since(known, self.job, self.base_dir, os.environ)
         if changes:
@@ -125,18 +151,26 @@ class LocalRun:
             (self.folder / ".gitignore").write_text("*\n")
         scratch = short_scratch()
         try:
+            self._tell_skipped()
+            code_dir = own_code.unpacked(self.job, self.code, os.environ, scratch)
+            self.packages = own_code.packages(self.job, code_dir, os.environ)
             reader, writer = os.pipe()
-            settings = self._settings(scratch, writer)
+            settings = self._settings(scratch, writer, code_dir)
             settings.write(scratch / "settings.json")
             many = "s" * (self.workers > 1)
             self.console.print(f"{meta.namespace}/{meta.name}: {self.workers} worker{many} on this machine")
             message, seconds = self._lead(settings, scratch, reader)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove(scratch)  # the code in it is read-only
         return self._close(message, seconds)
 
-    def _settings(self, scratch: Path, events: int) -> DriverSettings:
+    def _tell_skipped(self) -> None:
+        if self.code is not None and self.code.skipped:
+            self.console.print(self.code.skipped_text, style="dim")
+
+    def _settings(self, scratch: Path, events: int, code_dir: Path | None) -> DriverSettings:
         job_file, token_file = scratch / "job.json", scratch / "token"
+        code = self.job.spec.training.code
         job_file.write_text(json.dumps(self.job.wire()))
         token_file.write_text(secrets.token_hex(32))
         return DriverSettings(
@@ -144,6 +178,11 @@ class LocalRun:
             attempt=int(self.run.get(FENCE) or b"0") + 1,
             storage_uri=str(self.storage),
             base_dir=str(self.base_dir),
+            code_dir=str(code_dir or ""),
+            work_dir=str(self._work_dir()),
+            worker_cpus=self._worker_cpus(),
+            code_sha256=self.code.sha256 if self.code else code.archive_sha256 if code else "",
+            git_file=own_code.note_git(self.job, self.base_dir, self.code, scratch),
             scratch=str(scratch),
             result_file=str(scratch / "result.json"),
             token_file=str(token_file),
@@ -152,21 +191,39 @@ class LocalRun:
             log_file=str(scratch / "driver.log"),
         )
 
+    def _worker_cpus(self) -> float | None:
+        """Return the cores that the file declares for a worker, if this machine has them; None: it declares none.
+
+        The number of threads decides the order of sums: with that of the pods the weights are those of the cluster.
+        """
+        workers = self.job.spec.cluster.workers
+        if "cpus" not in workers.model_fields_set:
+            return None
+        return min(float(parse_quantity(workers.cpus)), max(1.0, cores() / self.workers))
+
+    def _work_dir(self) -> Path:
+        """Return where a program of the user's own runs: a copy of its code with a constant path, else the folder."""
+        if self.job.spec.training.code is None:
+            return self.base_dir
+        meta = self.job.metadata
+        return self.folder / ".work" / run_path(meta.namespace, meta.name, self.identity.uid)
+
     def _lead(self, settings: DriverSettings, scratch: Path, reader: int) -> tuple[ExitMessage, float]:
         log = scratch / "driver.log"
-        environment = laptop_environment(Path(settings.token_file), scratch, os.environ)
+        environment = laptop_environment(Path(settings.token_file), scratch, {**os.environ, **self.packages})
         adopt_orphans()
         # -P: a `queue.py` or `random.py` beside the job must not take the place of Python's own
         command = [sys.executable, "-P", "-m", "trainmaster_trainer.driver.attempt", str(scratch / "settings.json")]
-        with log.open("wb") as output:
+        output = collected(scratch, environment, self.run, settings.attempt, self.console)
+        with output as environment, log.open("wb") as file:
             child = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=file,
                 stderr=subprocess.STDOUT, pass_fds=[settings.events_fd], start_new_session=True,
             )  # fmt: skip
-        os.close(settings.events_fd)
-        with _interrupts(child), os.fdopen(reader) as events:
-            seconds = self._show(events)
-            code = child.wait()
+            os.close(settings.events_fd)
+            with _interrupts(child), os.fdopen(reader) as events:
+                seconds = self._show(events)
+                code = child.wait()
         raylet_lives = is_running_below("raylet")
         kill_descendants()  # the driver leaves its Ray behind
         if not (scratch / "result.json").exists():
@@ -204,7 +261,14 @@ class LocalRun:
 
     def tell_complete(self, seconds: float | None = None) -> None:
         """Print the closing summary."""
-        print_complete(self.console, self.run, names(self.tracking), self.options.file, seconds)
+        print_complete(
+            self.console,
+            self.run,
+            names(self.tracking),
+            self.options.file,
+            seconds,
+            has_code=self.job.spec.training.code is not None,
+        )
 
 
 def main(options: argparse.Namespace, job: TrainingJob) -> int:

@@ -17,6 +17,7 @@ from trainmaster_trainer.cluster.commands import LONGEST_TMPDIR
 from .identity import Refused
 
 RUNS = "trainmaster-runs"
+LOCKS = ".locks"
 # A Unix socket's path has at most 103 bytes on macOS and 107 on Linux, and Ray puts
 # `/tm-xxxxxxxx/ray/session_<date>_<pid>/sockets/plasma_store` below this.
 _SHORT = LONGEST_TMPDIR
@@ -95,7 +96,7 @@ def short_scratch() -> Path:
 def only_one(folder: Path, job: TrainingJob) -> Iterator[None]:
     """Refuse a second process on the same run: the two would fence each other off."""
     meta = job.metadata
-    locks = folder / ".locks"
+    locks = folder / LOCKS
     locks.mkdir(parents=True, exist_ok=True)
     with (locks / f"{meta.namespace}-{meta.name}-{meta.uid}").open("a+") as lock:
         try:

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from trainmaster_api.layout import LATEST, TEST_METRICS, Pointer
@@ -19,11 +20,20 @@ from trainmaster_api.text import duration_text
 from trainmaster_trainer.reporting.console import summary
 from trainmaster_trainer.reporting.trackers.background import read_record
 from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tuning.trials import RESULT
 
 from .places import near
 
 
-def print_complete(console: Console, run: Store, trackers: Sequence[str], file: str, seconds: float | None) -> None:
+def print_complete(
+    console: Console,
+    run: Store,
+    trackers: Sequence[str],
+    file: str,
+    seconds: float | None,
+    *,
+    has_code: bool = False,
+) -> None:
     """Print the summary of a complete run.
 
     Args:
@@ -32,6 +42,7 @@ def print_complete(console: Console, run: Store, trackers: Sequence[str], file: 
         trackers: Names of its trackers.
         file: The job's file.
         seconds: How long training took this time; None: it was already complete.
+        has_code: Whether a folder of code goes with the job.
     """
     report = json.loads(run.get(TEST_METRICS) or b"{}")
     latest = run.get(LATEST)
@@ -39,11 +50,13 @@ def print_complete(console: Console, run: Store, trackers: Sequence[str], file: 
     shown = near(run.uri)
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(report.get("metrics", {}).items()))
     records = {name: read_record(run, name) for name in trackers}
+    done = f"{step} steps" if step is not None else "no model: there is no final run"
     rows = [
-        ("complete", f"{step} steps" if seconds is None else f"{step} steps in {duration_text(seconds)}"),
+        ("complete", done if seconds is None else f"{done} in {duration_text(seconds)}"),
+        *_search(run),
         ("test", metrics),
-        ("model", f"{shown}/model"),
-        ("checkpoints", f"{shown}/checkpoints"),
+        ("model", f"{shown}/model" if step is not None else ""),
+        ("checkpoints", f"{shown}/checkpoints" if step is not None else ""),
         *((name, _tracker(record)) for name, record in records.items()),
     ]
     console.print(summary(rows))
@@ -51,7 +64,27 @@ def print_complete(console: Console, run: Store, trackers: Sequence[str], file: 
     for record in records.values():
         if record.get("view"):
             console.print(f"  {_view(record['view'])}")
-    console.print(f"  kubectl apply -f {shlex.quote(file)}    # the same job on a cluster")
+    command = "trainmaster submit" if has_code else "kubectl apply -f"
+    console.print(f"  {command} {shlex.quote(file)}    # the same job on a cluster")
+
+
+def _search(run: Store) -> list[tuple[str, str]]:
+    """Return what a search has found, as rows; none for a run without one."""
+    result = json.loads(run.get(RESULT) or b"{}")
+    if not result:
+        return []
+    best = [("best trial", best_text(result["best"]))] if result.get("best") else []
+    front = [("front", f"{len(result['front'])} trials that no other one is better than")] if not best else []
+    return [("search", f"{len(result['trials'])} trials; {result['why']}"), *best, *front]
+
+
+def best_text(trial: dict[str, Any]) -> str:
+    """Return a trial in one line."""
+    values = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial["values"].items()
+    )
+    return f"{trial['number']}: {', '.join(f'{each:.4g}' for each in trial['objectives'])} with {values}"
 
 
 def print_fresh_hint(console: Console, file: str) -> None:

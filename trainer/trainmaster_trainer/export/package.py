@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,17 +17,19 @@ from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.training import Training
 
 from trainmaster_trainer.data import Prepared
-from trainmaster_trainer.data.checks import Finding
-from trainmaster_trainer.data.sample import Inputs, Sample, forward
+from trainmaster_trainer.data.finding import Finding
 from trainmaster_trainer.data.tables.drift import Statistics, compare
 from trainmaster_trainer.data.tables.encode import Encoder
-from trainmaster_trainer.data.tables.table import Table
-from trainmaster_trainer.data.text.encode import TextEncoder
+from trainmaster_trainer.data.tables.table import Column, Table
+from trainmaster_trainer.data.text.drift import TextStatistics
+from trainmaster_trainer.data.text.drift import compare as compare_texts
+from trainmaster_trainer.data.text.encode import TextEncoder, joined
 from trainmaster_trainer.data.text.rows import TOKENIZER
 from trainmaster_trainer.data.text.tokens import Tokens
 from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
+from trainmaster_trainer.sample import Inputs, Sample, forward
 from trainmaster_trainer.storage.store import Store
 
 TEXTS_AT_ONCE = 512
@@ -46,6 +48,15 @@ def package(store: Store, training: Training, data: Prepared, weights: dict[str,
         store.put(f"{MODEL}/{name}", content)
     store.put(f"{MODEL}/{DATA}", json.dumps({**data.description(), "outputs": outputs}, indent=1).encode())
     return f"{store.uri}/{MODEL}"
+
+
+def _require_ours(data: dict[str, Any], uri: str) -> None:
+    """Reject the package of a recipe: only its own code knows how its model is made and called."""
+    if "recipe" in data:
+        raise ConfigurationError(
+            f"{uri}: the model of a recipe is made by its own code: call {data['recipe']}, and "
+            f"`.model.load_state_dict(safetensors.torch.load_file(...))` with {MODEL}/{WEIGHTS}"
+        )
 
 
 _NO_STATISTICS = (
@@ -73,7 +84,7 @@ class Predictor:
     target_mean: float
     target_std: float
     encoder: Encoder | TextEncoder | None = None
-    statistics: tuple[Statistics, ...] = ()
+    statistics: tuple[Statistics, ...] | TextStatistics = ()
     outputs: int = 1
 
     @torch.no_grad()
@@ -92,16 +103,12 @@ class Predictor:
             DataError: A column is missing or of another kind, or a value can't be used; with `strict` also where the
                 rows differ from the train split.
         """
-        if check not in get_args(Check):
-            raise ConfigurationError(f"check is {check!r}; it can be {', '.join(get_args(Check))}")
         if isinstance(self.encoder, TextEncoder):
-            if check == "strict":
-                raise ConfigurationError("texts have no statistics to be compared with; set check to warn or off")
-            return self._decoded(self._of_tokens(self.encoder.transform(table).tokens))
+            return self._of_texts(self.encoder, table, check)
         encoder = self._require_encoder()
         samples = torch.from_numpy(encoder.transform(table))
-        if check != "off":
-            self._check(encoder, table, is_strict=check == "strict")
+        if words := self._warning(table, check, lambda: compare(encoder, self._of_columns(), table)):
+            warnings.warn(words, DriftWarning, stacklevel=3)  # the caller of the decorated method
         return self._decoded(self.model((samples - self.mean) / self.std))
 
     @torch.no_grad()
@@ -127,16 +134,28 @@ class Predictor:
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
     @torch.no_grad()
-    def predict_text(self, texts: Sequence[str]) -> Tensor:
+    def predict_text(self, texts: Sequence[str], check: Check = "warn") -> Tensor:
         """Predict from texts: class numbers of (n,), or float64 numbers in the target's unit.
+
+        Args:
+            texts: One for each prediction.
+            check: As for `predict_table`.
 
         Raises:
             ConfigurationError: The model wasn't trained on text.
-            DataError: A text is empty, and the job didn't set `missing: impute`; or the model reads several columns.
+            DataError: A text is empty, and the job didn't set `missing: impute`; the model reads several columns; or,
+                with `strict`, the texts differ from the train split.
         """
         if not isinstance(self.encoder, TextEncoder):
             raise ConfigurationError("the model wasn't trained on text; use predict_table, or predict")
-        return self._decoded(self._of_tokens(self.encoder.of_texts(texts).tokens))
+        return self._of_texts(self.encoder, self.encoder.table_of(texts), check)
+
+    def _of_texts(self, encoder: TextEncoder, table: Table, check: Check) -> Tensor:
+        columns = encoder.columns(table)
+        tokens = encoder.tokenizer.encode(joined(columns)).tokens
+        if words := self._warning(table, check, lambda: self._of_new_texts(columns, tokens)):
+            warnings.warn(words, DriftWarning, stacklevel=4)  # the caller of the decorated method that called this one
+        return self._decoded(self._of_tokens(tokens))
 
     def _of_tokens(self, tokens: Tokens) -> Tensor:
         """Return the model's output for each text, computed in batches of similar length."""
@@ -155,33 +174,62 @@ class Predictor:
             return output.argmax(dim=1)
         return output.squeeze(1).double() * self.target_std + self.target_mean
 
-    def _check(self, encoder: Encoder, table: Table, *, is_strict: bool) -> None:
-        if is_strict:
+    def _warning(self, table: Table, check: Check, findings: Callable[[], list[Finding]]) -> str:
+        """Return in what new rows differ from the train split; empty: in nothing, or it isn't looked at.
+
+        Args:
+            table: The rows.
+            check: What is asked for.
+            findings: Finds in what they differ.
+
+        Raises:
+            ConfigurationError: With `strict`, the package has no statistics.
+            DataError: With `strict`, they differ.
+        """
+        if check not in get_args(Check):
+            raise ConfigurationError(f"check is {check!r}; it can be {', '.join(get_args(Check))}")
+        if check == "off":
+            return ""
+        if check == "strict":
             self._require_statistics()
-        found = compare(encoder, self.statistics, table)
-        words = "; ".join(finding.sentence for finding in found)
         if not self.statistics:
             words = _NO_STATISTICS
-        elif found:
+        elif found := findings():
             ways = "1 way" if len(found) == 1 else f"{len(found):,} ways"
-            words = f"{table.shown} differs from the training data in {ways}: {words}"
+            sentences = "; ".join(finding.sentence for finding in found)
+            words = f"{table.shown} differs from the training data in {ways}: {sentences}"
         else:
-            return
-        if is_strict:
+            return ""
+        if check == "strict":
             raise DataError(f"{words}. Nothing was predicted; correct the rows, or train on such rows")
-        warnings.warn(words, DriftWarning, stacklevel=4)  # predict_table and its decorator are between
+        return words
 
     def findings(self, table: Table) -> list[Finding]:
         """Return in what raw rows differ from the train split: types, missing values, range, categories, distribution.
+
+        Of texts: missing ones, their lengths, and their tokens.
 
         Raises:
             ConfigurationError: The model wasn't trained on a table, or its package has no statistics.
             DataError: A column is missing or of another kind, or a value can't be used.
         """
+        if isinstance(self.encoder, TextEncoder):
+            self._require_statistics()
+            columns = self.encoder.columns(table)
+            return self._of_new_texts(columns, self.encoder.tokenizer.encode(joined(columns)).tokens)
         encoder = self._require_encoder()
         self._require_statistics()
         encoder.check(table)
-        return compare(encoder, self.statistics, table)
+        return compare(encoder, self._of_columns(), table)
+
+    def _of_new_texts(self, columns: Sequence[Column], tokens: Tokens) -> list[Finding]:
+        assert isinstance(self.encoder, TextEncoder)
+        assert isinstance(self.statistics, TextStatistics)
+        return list(compare_texts(self.statistics, columns, self.encoder.tokenizer, tokens))
+
+    def _of_columns(self) -> tuple[Statistics, ...]:
+        assert not isinstance(self.statistics, TextStatistics)
+        return self.statistics
 
     def _require_statistics(self) -> None:
         if not self.statistics:
@@ -230,6 +278,7 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         files[name] = content
     training = Training.model_validate_json(files[SPEC])
     data: dict[str, Any] = json.loads(files[DATA])
+    _require_ours(data, store.uri)
     if code is not None:
         use_folder(code)
     try:
@@ -251,7 +300,7 @@ def load_package(store: Store, code: Path | None = None) -> Predictor:
         data["targetMean"],
         data["targetStd"],
         _encoder(data, store),
-        tuple(Statistics.read(each) for each in data.get("statistics", ())),
+        _statistics(data),
         data["outputs"],
     )
 
@@ -261,3 +310,10 @@ def _encoder(data: dict[str, Any], store: Store) -> Encoder | TextEncoder | None
     if "text" in data:
         return TextEncoder.read(data["text"], store.get(f"{MODEL}/{TOKENIZER}"))
     return Encoder.read(data["encoder"]) if "encoder" in data else None
+
+
+def _statistics(data: dict[str, Any]) -> tuple[Statistics, ...] | TextStatistics:
+    """Return the statistics of the train split; none: an earlier version wrote the package."""
+    if "textStatistics" in data:
+        return TextStatistics.read(data["textStatistics"])
+    return tuple(Statistics.read(each) for each in data.get("statistics", ()))

@@ -1,7 +1,10 @@
 """The messages between driver, agents, ranks and launchers: one JSON object per line, one serializer.
 
-    launcher --Leaving--> driver <--Hello, Started, Progress, Failed, Exited, Finished, Stacks-- agent <--...-- rank
+    launcher --Leaving--> driver <--Hello, Started, Surroundings, Progress, Failed, ...-- agent <--...-- rank
     launcher <--Left----- driver --Start, Warm, Stop, Dump, Retire--> agent --Assignment, Stop, Dump--> rank
+
+A trial of a search has a driver of its own, which is a peer of the job's: it tells that of its progress. Its rank 0
+sends `Asked` after each validation and waits for `Answered`.
 
 An agent forwards the messages of its rank, so it sends most of them too.
 """
@@ -16,7 +19,7 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.types import Model
 
-from trainmaster_trainer.context import Report, Result
+from trainmaster_trainer.context import Part, Report, Result, Verdict
 
 LINE_LIMIT = 1 << 20
 """Bytes; a longer line is not a message."""
@@ -31,7 +34,7 @@ class Hello(_Message):
     """An agent or a launcher introduces itself; the first message of a connection."""
 
     type: Literal["hello"] = "hello"
-    role: Literal["agent", "launcher"]
+    role: Literal["agent", "launcher", "trial"]
     rank: int = 0
     """Rank that this agent starts."""
     group: str = ""
@@ -51,6 +54,12 @@ class Start(_Message):
     """Counts the groups of ranks of an attempt, from 1; messages of an older one are stale."""
     master_address: str
     master_port: int
+    job: TrainingJob | None = None
+    """What to train, where it isn't the agent's own job: that of a trial."""
+    run: str = ""
+    """Directory below the run's; empty: the run itself."""
+    reuse: bool = False
+    """Whether the rank that has finished trains this too, in its process and its process group."""
 
 
 class Warm(_Message):
@@ -106,7 +115,13 @@ class Placement(_Message):
     attempt: int
     storage_uri: str
     base_dir: str
+    code_dir: str = ""
+    """Folder of the user's code; empty: `base_dir`."""
+    work_dir: str = ""
+    """Directory that a program of the user's own runs in; empty: `base_dir`."""
     in_cluster: bool
+    cpus: float | None = None
+    """Cores that a worker computes with; None: the workers share this machine."""
 
 
 class Assignment(_Message):
@@ -117,12 +132,26 @@ class Assignment(_Message):
     placement: Placement
     environment: dict[str, str]
     """Torchrun's variables."""
+    run: str = ""
+    """Directory below the run's: that of a trial; empty: the run itself."""
 
 
 class Ready(_Message):
     """Rank to agent: the framework is imported."""
 
     type: Literal["ready"] = "ready"
+
+
+class Surroundings(_Message):
+    """Rank and agent to driver: what a rank runs on. The rank knows its device, the agent has time for the rest."""
+
+    type: Literal["surroundings"] = "surroundings"
+    generation: int = 0
+    device: str = ""
+    python: str = ""
+    platform: str = ""
+    packages: dict[str, str] = {}
+    """Version of each installed package; empty: not this message's."""
 
 
 class Started(_Message):
@@ -143,6 +172,14 @@ class Progress(_Message):
     report: Report
 
 
+class Parts(_Message):
+    """Rank to driver: the checkpoint files of a node."""
+
+    type: Literal["parts"] = "parts"
+    generation: int = 0
+    part: Part
+
+
 class Failed(_Message):
     """Rank to driver: training raised."""
 
@@ -161,6 +198,26 @@ class Finished(_Message):
     type: Literal["finished"] = "finished"
     generation: int = 0
     result: Result
+    reusable: bool = False
+    """Whether its process waits for another assignment."""
+
+
+class Asked(_Message):
+    """Rank 0 of a trial to its driver: a validation; it waits for the verdict."""
+
+    type: Literal["asked"] = "asked"
+    generation: int = 0
+    time: int
+    """How many validations there have been."""
+    report: Report
+
+
+class Answered(_Message):
+    """The driver of a trial to its rank 0: the verdict."""
+
+    type: Literal["answered"] = "answered"
+    generation: int
+    verdict: Verdict
 
 
 class Exited(_Message):
@@ -186,7 +243,7 @@ class Stacks(_Message):
 
 Message = (
     Hello | Start | Warm | Stop | Dump | Retire | Leaving | Left | Assignment
-    | Ready | Started | Progress | Failed | Finished | Exited | Stacks
+    | Ready | Surroundings | Started | Progress | Parts | Failed | Finished | Exited | Stacks | Asked | Answered
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 

@@ -17,6 +17,9 @@ class DriverSettings:
         attempt: Number of the attempt, from 1.
         storage_uri: Storage of the runs.
         base_dir: Directory that relative data paths are relative to.
+        code_dir: Folder of the user's code, unpacked; empty: base_dir.
+        work_dir: Directory that a program of the user's own runs in; empty: base_dir.
+        worker_cpus: Cores that a worker computes with; None: the workers share this machine.
         scratch: Directory for temporary files.
         result_file: Where the driver writes its ExitMessage.
         token_file: File with the attempt's token.
@@ -30,6 +33,9 @@ class DriverSettings:
         progress_token: File with the service-account token.
         events_fd: File descriptor that events go to as JSON lines, for a display; 0: plain lines on standard output.
         heartbeat_file: File for the driver's heartbeat; empty: none.
+        code_sha256: Checksum of the archive of the user's code; empty: it has none.
+        code_file: That archive, where it came in the run's Secret; empty: it is in the job, in storage, or nowhere.
+        git_file: File with what git says about it; empty: nothing.
         log_file: Output of the driver and its children, uploaded to storage at the end; empty: none.
     """
 
@@ -51,6 +57,12 @@ class DriverSettings:
     events_fd: int = 0
     heartbeat_file: str = ""
     log_file: str = ""
+    code_dir: str = ""
+    work_dir: str = ""
+    worker_cpus: float | None = None
+    code_sha256: str = ""
+    code_file: str = ""
+    git_file: str = ""
 
     def write(self, path: Path) -> None:
         """Write the settings to a file."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from trainmaster_api import names
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
+from trainmaster_api.types import parse_quantity
 
 from trainmaster_trainer.cluster import commands
 from trainmaster_trainer.ipc.heartbeat import silence
@@ -75,12 +76,19 @@ class Head:
     def driver_settings(self) -> DriverSettings:
         """Return the settings of the driver."""
         pod, spec = self.pod, self.pod.job.spec
+        code = spec.training.code
         url = (pod.run_dir / names.KEY_PROGRESS_URL).read_text().strip() if self._has(names.KEY_PROGRESS_URL) else ""
         return DriverSettings(
             job_file=str(pod.run_dir / names.KEY_JOB),
             attempt=pod.attempt,
             storage_uri=spec.storage.uri or "",
             base_dir=str(Path.cwd()),
+            code_dir=pod.code_dir,
+            work_dir=str(pod.scratch / "work") if pod.code_dir else "",
+            worker_cpus=float(parse_quantity(spec.cluster.workers.cpus)),
+            code_sha256=code.archive_sha256 if code is not None else "",
+            code_file=str(pod.run_dir / names.KEY_CODE) if self._has(names.KEY_CODE) else "",
+            git_file=str(pod.run_dir / names.KEY_GIT) if self._has(names.KEY_GIT) else "",
             scratch=str(pod.scratch),
             result_file=str(self.result_file),
             token_file=str(pod.token_file),

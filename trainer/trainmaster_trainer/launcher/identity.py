@@ -36,6 +36,8 @@ class Pod:
     scratch: Path
     termination: Path
     environment: Mapping[str, str]
+    code_dir: str = ""
+    packages_dir: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Pod:
@@ -88,7 +90,8 @@ class Pod:
 
     def child_environment(self) -> dict[str, str]:
         """Return the environment of every process that this launcher starts."""
-        return commands.pod_environment(self.token_file, self.scratch, self.ip, self.environment)
+        packages = {names.ENV_PACKAGES: self.packages_dir} if self.packages_dir else {}
+        return commands.pod_environment(self.token_file, self.scratch, self.ip, self.environment) | packages
 
 
 def termination_path(environment: Mapping[str, str]) -> Path:

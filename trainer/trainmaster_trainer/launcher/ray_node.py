@@ -88,7 +88,7 @@ class RayNode:
         return tail(self._log)
 
     def end(self, seconds: float) -> None:
-        """End every process below the launcher.
+        """End every process below the launcher that isn't spared.
 
         Args:
             seconds: How long the raylet may take to unregister. The head learns of an unregistered node at once, and
@@ -100,7 +100,7 @@ class RayNode:
             deadline = time.monotonic() + seconds
             while self._children.exit_of(raylet) is None and time.monotonic() < deadline:
                 self._children.wait(_EXIT_TICK)
-        kill_descendants()
+        kill_descendants(self._children.spared)
         self._children.reap()
 
 

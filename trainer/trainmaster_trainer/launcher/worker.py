@@ -7,12 +7,14 @@ import socket
 import time
 
 from trainmaster_api import names
+from trainmaster_api.layout import log_path, run_uri
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.cluster import commands
 from trainmaster_trainer.ipc.link import ask
 from trainmaster_trainer.ipc.messages import Leaving, Left
+from trainmaster_trainer.logs.settings import CollectorProcess
 from trainmaster_trainer.oom import OomWatch
 from trainmaster_trainer.processes import Children
 
@@ -34,16 +36,21 @@ class Worker:
         self.oom = OomWatch()
         self.ray_log = pod.scratch / "ray-start.log"
         self._head_listens = False
+        self._logs: CollectorProcess | None = None
         self.head = pod.environment.get(names.ENV_HEAD_ADDRESS) or names.attempt_head_address(
             pod.job.metadata.name, pod.attempt, pod.job.metadata.namespace
         )
 
     def run(self) -> ExitMessage:
         """Run until the attempt ends; return the exit message."""
+        environment = self.pod.child_environment()
+        self._logs = self._collect_logs(environment)
+        self.children.spared = frozenset({self._logs.pid})
+        environment |= self._logs.environment()
         ray = RayNode(
             self.children,
             commands.worker_command(self.pod.ip, self.pod.scratch, self.pod.job, self.head),
-            self.pod.child_environment(),
+            environment,
             self.ray_log,
             parts=("raylet",),
         )
@@ -55,6 +62,23 @@ class Worker:
         # the head learns of an unregistered node at once, and of a killed one only after many seconds
         ray.end(_UNREGISTER_SECONDS if self._head_listens else 0)
         return message
+
+    def _collect_logs(self, environment: dict[str, str]) -> CollectorProcess:
+        """Start what reads the output of this pod's ranks; they are started by Ray, far below."""
+        meta, storage = self.pod.job.metadata, self.pod.job.spec.storage
+        return CollectorProcess(
+            self.pod.scratch,
+            environment,
+            storage_uri=run_uri(storage.uri or "", meta.namespace, meta.name, meta.uid),
+            path=log_path(self.pod.attempt, self.pod.name),
+            endpoint=storage.endpoint,
+            region=storage.region,
+        )
+
+    def close(self) -> None:
+        """Have the rest of the log uploaded. Comes after the termination message: this pod may be killed meanwhile."""
+        if self._logs is not None:
+            self._logs.end()
 
     def _wait_for_head(self) -> str | None:
         """Wait until the head listens; return its address, None if this pod is told to end first."""
@@ -92,6 +116,8 @@ class Worker:
 
     def _leave(self, head_ip: str) -> ExitMessage:
         """Have the driver save, if it is still reachable; then end."""
+        if self._logs is not None:
+            self._logs.soon()
         message = Leaving(pod=self.pod.name, ip=self.pod.ip)
         grace = float(self.pod.job.spec.run.stop_grace_seconds)
         answer = ask((head_ip, names.PORT_CONTROL), self.pod.token, message, grace)

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 from trainmaster_api.spec.model import ModelPart, shape_problem
 
-from trainmaster_trainer.data.sample import Inputs
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import call, resolve
 from trainmaster_trainer.registry import Registry
+from trainmaster_trainer.sample import Inputs
 
 MODELS: Registry[Callable[[ModelPart, Inputs, int], nn.Module]] = Registry("model", __name__, "trainmaster.models")
 

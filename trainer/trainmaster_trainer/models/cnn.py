@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from trainmaster_api.spec.model import CnnArgs, ModelPart
 
-from trainmaster_trainer.data.sample import Inputs
+from trainmaster_trainer.sample import Inputs
 
 from .mlp import ACTIVATIONS
 

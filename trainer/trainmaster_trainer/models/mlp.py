@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from trainmaster_api.spec.model import MlpArgs, ModelPart
 
-from trainmaster_trainer.data.sample import Inputs
+from trainmaster_trainer.sample import Inputs
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 

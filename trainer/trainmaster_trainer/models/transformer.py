@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from trainmaster_api.spec.model import ModelPart, TransformerArgs
 
-from trainmaster_trainer.data.sample import Inputs
+from trainmaster_trainer.sample import Inputs
 
 from .vit import Block
 

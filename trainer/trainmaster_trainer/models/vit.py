@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 from trainmaster_api.spec.model import BlockArgs, ModelPart, VitArgs
 
-from trainmaster_trainer.data.sample import Inputs
+from trainmaster_trainer.sample import Inputs
 
 
 class Block(nn.Module):

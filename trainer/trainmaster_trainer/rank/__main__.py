@@ -17,6 +17,8 @@ import sys
 
 from trainmaster_trainer.kernel import die_with_parent, name_process
 
+from .packages import use_packages
+
 
 def main(arguments: list[str]) -> None:
     """Warm up, become a rank, train, end. Never returns."""
@@ -27,13 +29,13 @@ def main(arguments: list[str]) -> None:
     for inherited in (descriptor, crash):
         os.set_inheritable(inherited, False)  # else a child of the user's code would keep the socket open
     faulthandler.enable(crash)
+    use_packages()
     connection = socket.socket(fileno=descriptor)
 
-    from .run import Rank
+    from .run import Rank, flush
 
     code = Rank(connection).run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     # Everything was sent. Threads of NCCL, gloo or the user's code may hang in a group that has ended.
     os._exit(code)
 

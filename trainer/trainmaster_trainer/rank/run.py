@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import socket
@@ -15,27 +16,32 @@ from typing import Any
 
 from trainmaster_api.layout import run_path
 from trainmaster_api.reasons import FailureClass
-from trainmaster_api.types import parse_quantity
 
-from trainmaster_trainer.context import Context, Report, Result, Signal
-from trainmaster_trainer.errors import PortTaken
+from trainmaster_trainer.context import Context, Report, Result, Signal, Verdict
+from trainmaster_trainer.errors import PortTaken, TrainingError
 from trainmaster_trainer.failures import rank_error
 from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Talk
 from trainmaster_trainer.ipc.messages import (
+    Answered,
+    Asked,
     Assignment,
     Dump,
     Failed,
     Finished,
     Message,
+    Parts,
     Placement,
     Progress,
     Ready,
     Stacks,
     Stop,
+    Surroundings,
 )
 from trainmaster_trainer.kernel import name_process
+from trainmaster_trainer.surroundings import device_name
 
+from .between import Between
 from .warm import hurry, modules_of, warm_up
 
 _STACK_LINES = 30
@@ -58,6 +64,10 @@ class Rank:
         self._fit = fit
         self._warm = warm or _import_framework
         self._signal = Signal.CONTINUE
+        self._verdicts: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
+        self._joined: contextlib.ExitStack | None = None
+        self._device: Any = None
+        self._between = Between()
         self._assignment: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         self._agent = Talk(connection, self._on_message, on_end=_end_at_once)
         self._agent.begin()
@@ -71,40 +81,66 @@ class Rank:
         """Send a report to the agent."""
         self._agent.send(Progress(report=report))
 
+    def ask(self, report: Report, time: int) -> Verdict:
+        """Send a validation of a trial, and wait for the verdict."""
+        self._agent.send(Asked(time=time, report=report))
+        return self._verdicts.get()
+
     # -- life cycle --------------------------------------------------------------------------------------------
     def run(self) -> int:
-        """Run until training has ended; return the exit code. The agent has been sent the result or the failure."""
+        """Run until training has ended; return the exit code. The agent has been sent the result or the failure.
+
+        The rank of a search trains trial after trial, in one process group, as long as its process is as good as new.
+        """
         self._warm()
         self._agent.send(Ready())
-        assignment = self._assignment.get()
-        name_process(f"rank {assignment.placement.rank}")
-        os.environ.update(assignment.environment)
-        placement = assignment.placement
-        with contextlib.suppress(OSError):  # a missing directory is reported by the data source, with the path
-            os.chdir(placement.base_dir)
-        try:
-            result = self._train(assignment)
-        except BaseException as error:  # noqa: BLE001 - every failure must be classified and reported
-            self._agent.send(_failed(error, placement))
-            return 1
-        self._agent.send(Finished(result=result))
-        return 0
+        while True:
+            assignment = self._assignment.get()
+            name_process(f"rank {assignment.placement.rank}")
+            os.environ.update(assignment.environment)
+            placement = assignment.placement
+            with contextlib.suppress(OSError):  # a missing directory is reported by the data source, with the path
+                os.chdir(placement.base_dir)
+            try:
+                result, is_reusable = self._train(assignment)
+            except BaseException as error:  # noqa: BLE001 - every failure must be classified and reported
+                _log(error, placement)
+                self._agent.send(_failed(error, placement))
+                return 1
+            if is_reusable:
+                self._signal = Signal.CONTINUE
+                gc.freeze()  # what is there stays: to look at it again would take longer than the next first step
+            self._agent.send(Finished(result=result, reusable=is_reusable))
+            if not is_reusable:
+                return 0
 
-    def _train(self, assignment: Assignment) -> Result:
+    def _train(self, assignment: Assignment) -> tuple[Result, bool]:
+        """Train one job. Returns its result, and whether this process can train another one."""
         from trainmaster_trainer.backends import BACKENDS
 
         job, placement = assignment.job, assignment.placement
-        backend = BACKENDS.get(job.spec.training.framework, "framework")
-        cpus = parse_quantity(job.spec.cluster.workers.cpus) if placement.in_cluster else None
-        with backend.join(job, placement.world_size, cpus) as device:
-            return (self._fit or backend.fit)(self._context(assignment, device))
+        backend = BACKENDS.get(job.spec.training.backend, "framework")
+        with contextlib.ExitStack() as stack:
+            if self._joined is None:
+                self._device = stack.enter_context(backend.join(job, placement.world_size, placement.cpus))
+                self._agent.send(Surroundings(device=device_name(self._device)))
+            else:
+                stack.enter_context(self._joined)
+                self._joined = None
+            self._between.code_dir = placement.code_dir or placement.base_dir
+            may_stay = bool(assignment.run) and backend.is_reusable
+            with self._between if may_stay else contextlib.nullcontext():
+                result = (self._fit or backend.fit)(self._context(assignment, self._device))
+            if may_stay and self._between.is_as_new:
+                self._joined = stack.pop_all()
+        return result, self._joined is not None
 
     def _context(self, assignment: Assignment, device: Any) -> Context:
         from trainmaster_trainer.storage.store import open_store
 
         job, placement = assignment.job, assignment.placement
         meta, storage = job.metadata, job.spec.storage
-        path = run_path(meta.namespace, meta.name, meta.uid)
+        path = "/".join(filter(None, (run_path(meta.namespace, meta.name, meta.uid), assignment.run)))
         store = open_store(placement.storage_uri, storage.endpoint, storage.region, os.environ)
         return Context(
             job=job,
@@ -115,9 +151,32 @@ class Rank:
             run=store.under(path),
             run_uri=f"{placement.storage_uri.rstrip('/')}/{path}",
             base_dir=Path(placement.base_dir),
+            code_dir=Path(placement.code_dir or placement.base_dir),
+            work_dir=Path(placement.work_dir or placement.base_dir),
+            local_rank=placement.local_rank,
+            node=placement.group_rank,
+            nodes=-(-placement.world_size // placement.local_world_size),
+            is_trial=bool(assignment.run),
+            gate=self.ask if assignment.run else None,
+            share=lambda part: self._agent.send(Parts(part=part)),
+            end=self._end,
+            fail=lambda error: self._fail(error, placement),
             control=self,
             report=self.report,
         )
+
+    def _end(self, result: Result) -> None:
+        """End this process with a result, from a thread beside the user's program."""
+        self._agent.send(Finished(result=result))
+        flush()
+        os._exit(0)
+
+    def _fail(self, error: BaseException, placement: Placement) -> None:
+        """End this process with a failure, from a thread beside the user's program."""
+        _log(error, placement)
+        self._agent.send(_failed(error, placement))
+        flush()
+        os._exit(1)
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message, Assignment):
@@ -125,8 +184,27 @@ class Rank:
             self._assignment.put(message)
         elif isinstance(message, Stop):
             self._signal = Signal.STOP
+        elif isinstance(message, Answered):
+            self._verdicts.put(message.verdict)
         elif isinstance(message, Dump):
             self._agent.send(Stacks(lines=stacks()))
+
+
+def flush() -> None:
+    """Write what was printed; the user's program may have closed or replaced either stream."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _log(error: BaseException, placement: Placement) -> None:
+    """Print an exception to the pod's log: the status has room for its last lines only. A laptop shows those anyway."""
+    if not placement.in_cluster:
+        return
+    if isinstance(error, TrainingError):  # its message is complete
+        print(error.message, file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
 
 
 def _failed(error: BaseException, placement: Placement) -> Failed:
@@ -152,6 +230,7 @@ def stacks() -> list[str]:
 
 def _import_framework() -> None:
     warm_up(modules_of(os.environ[ENV_FRAMEWORK]), is_spare=bool(os.environ.get(ENV_SPARE)))
+    gc.freeze()  # a framework's modules stay
 
 
 def _end_at_once() -> None:

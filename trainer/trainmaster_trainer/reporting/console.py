@@ -60,7 +60,7 @@ class PlainDisplay:
 
     def _report(self, event: RunEvent) -> str:
         if event.report is ReportKind.RESUMED:
-            return f"resumed from step {event.step}" if event.step else ""
+            return _resumed(event)
         if event.report is ReportKind.WARNING:
             return f"warning: {event.message}"
         if event.message:  # what the run waits for, or what was noticed in the data: below each other
@@ -98,6 +98,13 @@ class RichDisplay:
                 self._print(found.message or _STATES[found.state])
         elif found.kind is EventKind.REPORT:
             self._report(found)
+        elif found.kind is EventKind.TRIALS:
+            best = f"best {found.best:.4f}" if found.best is not None else ""
+            text = "  ".join(part for part in (f"{found.ended}/{found.total} trials", best) if part)
+            self._progress.update(
+                self._task, description="searching", completed=found.ended, total=found.total, numbers=text
+            )
+            self._print(found.message)
         elif found.kind is EventKind.RAY_READY:
             self._progress.update(self._task, description="loading framework, model and data")
         elif line := notice(found):
@@ -117,24 +124,32 @@ class RichDisplay:
             self._progress.update(self._task, description=escape(event.message))
         elif event.message:
             self._print(event.message)
-        if event.report is ReportKind.RESUMED and event.step:
-            self._print(f"resumed from step {event.step}")
+        if event.report is ReportKind.RESUMED and (line := _resumed(event)):
+            self._print(line)
         if event.report is ReportKind.CHECKPOINT:
             self._saved = time.monotonic()
         if event.report not in MOVING and event.report is not ReportKind.CHECKPOINT:
             return
         age = f"checkpoint {duration_text(time.monotonic() - self._saved)} ago" if self._saved else ""
         text = "  ".join(part for part in (numbers(event, self._names), age) if part)
-        self._progress.update(self._task, completed=event.step, total=event.total_steps, numbers=text)
+        self._progress.update(self._task, completed=event.step, total=event.total_steps or None, numbers=text)
+
+
+def _resumed(event: RunEvent) -> str:
+    """Return the line for where a run resumes; empty: it begins."""
+    if event.reads:
+        return f"resumed: {event.reads}" if event.step else event.reads
+    return f"resumed from step {event.step}" if event.step else ""
 
 
 def numbers(event: RunEvent, names: list[str], prefix: str = "") -> str:
-    """Return how far the run is: `5/10  epoch 1  val/loss 0.5000  ETA 7s`."""
+    """Return how far the run is: `5/10  epoch 1  val/loss 0.5000  ETA 7s`; a program may not say where it ends."""
+    is_known = event.total_steps > 0
     parts = [
-        f"{prefix}{event.step}/{event.total_steps}",
-        f"epoch {event.epoch}",
+        f"{prefix}{event.step}/{event.total_steps}" if is_known else f"{prefix or 'step '}{event.step}",
+        f"epoch {event.epoch}" if is_known or event.epoch else "",
         metrics_text(event.metrics, names),
-        f"ETA {duration_text(event.eta_seconds)}",
+        f"ETA {duration_text(event.eta_seconds)}" if is_known else "",
     ]
     return "  ".join(part for part in parts if part)
 
@@ -147,6 +162,8 @@ def notice(event: RunEvent) -> str:
         return f"{event.pod} is being terminated: saving a checkpoint first"
     if event.kind is EventKind.WARNING:
         return f"warning: {event.message}"
+    if event.kind is EventKind.TRIALS:
+        return event.message
     if event.kind is EventKind.TRACKER:
         return f"{event.name}: " + " at ".join(
             part for part in (event.run_id and f"run {event.run_id}", event.url) if part

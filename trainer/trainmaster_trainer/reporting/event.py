@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     WARNING = "warning"
     TRACKER = "tracker"
     RESULT = "result"
+    TRIALS = "trials"
     OTHER = "other"
 
 
@@ -43,6 +44,10 @@ class RunEvent:
         name: Name of a tracker.
         url: Where a tracker shows the run.
         run_id: What the tracker calls the run.
+        total: Trials of a search.
+        ended: Those that have ended.
+        best: Value of the best.
+        reads: What a program of the user's own has read of its checkpoint.
     """
 
     kind: EventKind
@@ -59,6 +64,10 @@ class RunEvent:
     name: str = ""
     url: str = ""
     run_id: str = ""
+    reads: str = ""
+    total: int = 0
+    ended: int = 0
+    best: float | None = None
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> RunEvent:

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from trainmaster_api.layout import EVENTS, LOGS
+from trainmaster_api.layout import EVENTS, log_path
 
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.errors import TrainingError
@@ -36,7 +36,7 @@ class EventLog:
         """
         self._run = run
         self._attempt = attempt
-        self._log_path = f"{LOGS}/a{attempt}/{pod or 'driver'}.log"
+        self._log_path = log_path(attempt, pod or "driver")
         self._log_file = Path(log_file) if log_file else None
         self._lines: list[bytes] = []
         self._new = threading.Event()

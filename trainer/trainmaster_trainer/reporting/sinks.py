@@ -98,7 +98,7 @@ class Sinks:
 
 def _trackers(settings: DriverSettings, job: TrainingJob, run_state: RunState, run: Store) -> list[BackgroundTracker]:
     entries = [Entry.model_validate(entry) for entry in settings.tracking]
-    folder = Path(settings.base_dir)
+    folder = Path(settings.code_dir or settings.base_dir)
     return [
         BackgroundTracker(name, lambda entry=entry: factory(entry, folder)(), job, settings.attempt, run_state, run)  # type: ignore[misc]
         for name, entry in zip(names(entries), entries, strict=True)

@@ -14,8 +14,10 @@ from trainmaster_api.messages import (
     ExitMessage,
     Outcome,
     ProgressMessage,
+    Resume,
     TrackerRef,
     TrainerState,
+    TuningProgress,
 )
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
@@ -25,6 +27,7 @@ from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.storage.waiting import waiting
 
 from .event import EventKind
+from .pace import Pace
 
 Event = dict[str, Any]
 
@@ -53,12 +56,18 @@ class RunState:
         self.resumed_from_step: int | None = None
         self.data_fingerprint = ""
         """Of the data that the run has accepted."""
+        self.resume: Resume | None = None
+        self.read = ""
+        """What the user's program has read of its checkpoint."""
+        self.began_again = False
         self.recoveries = 0
         self.lost_steps = 0
         self.stacks: dict[int, list[str]] = {}
         self.trackers: dict[str, TrackerRef] = {}
+        self.tuning: TuningProgress | None = None
         self.last_move = time.monotonic()
         """When the run last made progress, for the stall detection."""
+        self.pace = Pace()
         self._highest = 0
         self._step_time: str | None = None
         self._failures_without_step = 0
@@ -92,10 +101,38 @@ class RunState:
         self.moved()
         self.emit(EventKind.RAY_READY)
 
+    def committed(self, found: CheckpointRef) -> None:
+        """Record a checkpoint that this process has committed, of a program of the user's own."""
+        with self._lock:
+            self.checkpoint = found
+            last = self.last
+        report = Report(
+            kind=ReportKind.CHECKPOINT,
+            step=found.step,
+            total_steps=last.total_steps if last else 0,
+            epoch=last.epoch if last else 0,
+            checkpoint=found,
+        )
+        self.emit(EventKind.REPORT, **report.model_dump(mode="json", by_alias=False))
+
     def moved(self) -> None:
         """Record that the run has made progress."""
         with self._lock:
             self.last_move = time.monotonic()
+
+    def searched(self, found: TuningProgress, message: str) -> None:
+        """Record how far the search is."""
+        with self._lock:
+            self.tuning = found
+        self.trial_moved()
+        counts = {"total": found.total, "ended": found.ended, "best": found.best}
+        self.emit(EventKind.TRIALS, message=message, **counts)
+
+    def trial_moved(self) -> None:
+        """Record that a trial has made progress."""
+        self.moved()
+        with self._lock:
+            self._step_time = now()
 
     def tracked(self, tracker: TrackerRef) -> None:
         """Take note of where a tracker shows the run."""
@@ -125,6 +162,9 @@ class RunState:
             if report.checkpoint is not None:
                 self.checkpoint = report.checkpoint
             self.data_fingerprint = report.fingerprint or self.data_fingerprint
+            self.resume = report.resume or self.resume
+            if report.kind is ReportKind.RESUMED:
+                self.read, self.began_again = report.reads[:WAITING_LIMIT], report.began_again
             if report.kind is ReportKind.WAITING:
                 self.waiting = report.message[:WAITING_LIMIT]
         if report.kind is ReportKind.LOADED:
@@ -161,7 +201,11 @@ class RunState:
                 loaded_time=self._times.get("loaded"),
                 first_step_time=self._times.get("first_step"),
                 data_fingerprint=self.data_fingerprint,
+                resume=self.resume,
+                read=self.read,
+                began_again=self.began_again,
                 trackers=list(self.trackers.values()),
+                tuning=self.tuning,
                 time=now(),
             )
 
@@ -189,20 +233,23 @@ class RunState:
         if report.kind is ReportKind.RESUMED:
             if report.step >= at or self.recoveries:
                 self.last = report
-            self._resumed(report.step)
+            self.pace.restarted()
+            self._resumed(report.step, is_progress=not report.began_again)
             self.waiting = ""  # that of the ranks before
         elif report.kind in MOVING and report.step >= at:
             self.last = report
             if report.step > at:
                 self._step_time = now()
+                self.pace.moved(self.last_move)
             if report.step > self._highest:
                 self._highest = report.step
                 self._failures_without_step = 0
 
-    def _resumed(self, step: int) -> None:
+    def _resumed(self, step: int, *, is_progress: bool) -> None:
         if self.recoveries and self._highest:
             self.lost_steps += max(0, self._highest - step)
-            self._highest = min(self._highest, step)
+            if is_progress:  # else a program that begins again and again would seem to get on
+                self._highest = min(self._highest, step)
         if self.resumed_from_step is None and not self.recoveries and step > 0:
             self.resumed_from_step = step
 

@@ -7,6 +7,12 @@ import os
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
+
+if TYPE_CHECKING:
+    from .store import Store
 
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -133,6 +139,32 @@ def read_disk(error: Exception) -> Fault:
     refused = number in _DENIED_ON_DISK or type(error).__name__ == "PermissionDeniedError"
     fix = "free some space there" if number in (errno.ENOSPC, errno.EDQUOT) else ""
     return Fault(Kind.REFUSED if refused else Kind.NO_ANSWER, reason, fix)
+
+
+def failure(store: Store, fault: Fault, doing: str) -> TrainingError:
+    """Return the failure of a request that isn't tried any longer."""
+    if not store.is_s3:
+        text = f"{store.uri}: {fault.reason} while {doing}"
+        if fault.kind is Kind.REFUSED:
+            return StorageDenied(f"{text}; correct storage.uri or its permissions")
+        return StorageUnavailable(f"{text}; {fault.fix}" if fault.fix else text)
+    where, bucket = store.where, store.bucket
+    if fault.kind is Kind.NO_BUCKET:
+        return StorageDenied(
+            f"bucket {bucket} does not exist at {where}; create it, or correct its name in storage.uri"
+        )
+    if fault.kind is Kind.NO_KEYS:
+        return StorageDenied(
+            f"no credentials for bucket {bucket} at {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+            "in the Secret of storage.credentialsSecret, or on a laptop in the environment"
+        )
+    if fault.kind is Kind.REFUSED:
+        key = f"key {store.access_key}" if store.access_key else "this machine's identity"
+        return StorageDenied(f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; {fault.fix}")
+    return StorageUnavailable(
+        f"{where} has not responded for {store.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
+        "check storage.endpoint and the server"
+    )
 
 
 def first_line(text: str) -> str:

@@ -10,19 +10,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import LocalStore, S3Store
 from trainmaster_api.address import Address, AddressError, local, parse
 
-from trainmaster_trainer.errors import ConfigurationError, StorageDenied, StorageUnavailable, TrainingError
+from trainmaster_trainer.errors import ConfigurationError, StorageUnavailable
 
-from .errors import KEY_ID, SECRET_KEY, SESSION_TOKEN, Fault, Kind, bad_key, read_disk, read_s3
+from .clients import client
+from .errors import KEY_ID, SECRET_KEY, SESSION_TOKEN, Kind, failure, read_disk, read_s3
 from .waiting import calling
 
 T = TypeVar("T")
@@ -104,40 +103,6 @@ class Store:
         """Return the store rooted at a directory of this one."""
         return replace(self, uri=str(self.address.under(path)))
 
-    def _client(self) -> S3Store | LocalStore:
-        found: S3Store | LocalStore | None = _CLIENTS.get(self)
-        if found is None:
-            found = self._open()
-            _CLIENTS[self] = found
-        return found
-
-    def _open(self) -> S3Store | LocalStore:
-        if not self.is_s3:
-            self.root.mkdir(parents=True, exist_ok=True)
-            return LocalStore(self.root)
-        wrong = bad_key(self.access_key, self.secret_key, self.session_token)
-        if wrong:
-            raise StorageDenied(f"bucket {self.bucket} at {self.where} can't be opened: {wrong}")
-        # what isn't given is left out: the library takes no None
-        keys: dict[str, Any] = {"endpoint": self.endpoint.rstrip("/")} if self.endpoint else {}
-        if self.access_key:
-            keys |= {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
-            keys |= {"session_token": self.session_token} if self.session_token else {}
-        return S3Store(
-            self.bucket,
-            prefix=self.address.path or None,
-            region=self.region,
-            virtual_hosted_style_request=False,
-            client_options={
-                "allow_http": True,
-                "connect_timeout": timedelta(seconds=5),
-                "timeout": timedelta(seconds=120),
-            },
-            # our own loop is the patient one: it knows which answers are final
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
-            **keys,
-        )
-
     # -- reading ------------------------------------------------------------------------------------------------
     def get(self, path: str) -> bytes | None:
         """Return the content of an object, None if it doesn't exist."""
@@ -149,7 +114,7 @@ class Store:
 
         def read() -> tuple[bytes, str] | None:
             try:
-                answer = obstore.get(self._client(), path)
+                answer = obstore.get(client(self), path)
                 content = bytes(answer.bytes())
             except FileNotFoundError as error:
                 self._require_bucket(error)
@@ -168,7 +133,7 @@ class Store:
 
         def read() -> bytes | None:
             try:
-                return bytes(obstore.get_range(self._client(), path, start=start, length=length))
+                return bytes(obstore.get_range(client(self), path, start=start, length=length))
             except FileNotFoundError as error:
                 self._require_bucket(error)
                 return None
@@ -182,7 +147,7 @@ class Store:
         """Return the names of the directories directly under a directory; on disk also of empty ones."""
 
         def read() -> list[str]:
-            found = obstore.list_with_delimiter(self._client(), prefix=prefix.strip("/"))
+            found = obstore.list_with_delimiter(client(self), prefix=prefix.strip("/"))
             return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
         return self._patiently(f"listing {prefix}", read)
@@ -192,7 +157,7 @@ class Store:
 
         def read() -> list[Stat]:
             try:
-                pages = obstore.list(self._client(), prefix=prefix.strip("/") or None)
+                pages = obstore.list(client(self), prefix=prefix.strip("/") or None)
                 return sorted(self._stat(meta) for page in pages for meta in page if meta["path"] != LOCK)
             except FileNotFoundError as error:
                 self._require_bucket(error)
@@ -209,7 +174,7 @@ class Store:
 
         def read() -> Stat | None:
             try:
-                return self._stat(obstore.head(self._client(), path))
+                return self._stat(obstore.head(client(self), path))
             except FileNotFoundError as error:
                 self._require_bucket(error)
                 return None
@@ -232,7 +197,43 @@ class Store:
     # -- writing ------------------------------------------------------------------------------------------------
     def put(self, path: str, data: bytes) -> None:
         """Write an object whole: readers see the old one or the new one."""
-        self._patiently(f"writing {path}", lambda: obstore.put(self._client(), path, data), len(data))
+        self._patiently(f"writing {path}", lambda: obstore.put(client(self), path, data), len(data))
+
+    def put_file(self, path: str, source: Path) -> None:
+        """Write an object from a file, in parts where it is large."""
+        size = source.stat().st_size
+        self._patiently(f"writing {path}", lambda: obstore.put(client(self), path, source), size)
+
+    def copy(self, path: str, target: str) -> None:
+        """Copy an object within the store; on S3 its content doesn't move through this machine."""
+        if self.is_s3:
+            self._patiently(f"copying {path}", lambda: obstore.copy(client(self), path, target))
+        else:  # the library links files, and leaves `NAME#0` behind where the target is such a link already
+            self._patiently(f"copying {path}", lambda: obstore.put(client(self), target, self.root / path))
+
+    def download_file(self, path: str, target: Path) -> None:
+        """Copy an object to a file as a stream; the file exists only once it is complete.
+
+        Raises:
+            FileNotFoundError: The object doesn't exist.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.part")
+
+        def read() -> bool:
+            try:
+                with partial.open("wb") as out:
+                    for chunk in obstore.get(client(self), path).stream(min_chunk_size=8 << 20):
+                        out.write(chunk)
+            except FileNotFoundError as error:
+                self._require_bucket(error)
+                return False
+            return True
+
+        if not self._patiently(f"reading {path}", read):
+            partial.unlink(missing_ok=True)
+            raise FileNotFoundError(f"{self.uri}/{path}")
+        partial.replace(target)
 
     def put_if(self, path: str, data: bytes, version: str | None) -> None:
         """Write only if the object still has this version (None: only if there is none).
@@ -247,7 +248,7 @@ class Store:
     def _swap_on_s3(self, path: str, data: bytes, version: str | None) -> None:
         mode: Any = "create" if version is None else {"e_tag": version}
         try:
-            obstore.put(self._client(), path, data, mode=mode, use_multipart=False)
+            obstore.put(client(self), path, data, mode=mode, use_multipart=False)
         except (AlreadyExistsError, PreconditionError) as error:
             raise Changed(path) from error
 
@@ -256,7 +257,7 @@ class Store:
             found = self.get_versioned(path)
             if (found[1] if found else None) != version:
                 raise Changed(path)
-            obstore.put(self._client(), path, data)
+            obstore.put(client(self), path, data)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -276,7 +277,7 @@ class Store:
 
     def _delete(self, path: str) -> None:
         try:
-            obstore.delete(self._client(), path)
+            obstore.delete(client(self), path)
         except FileNotFoundError:
             return
 
@@ -314,7 +315,7 @@ class Store:
                     fault = read_s3(str(error)) if self.is_s3 else read_disk(error)
                     is_final = fault.kind is not Kind.NO_ANSWER or not self.is_s3
                     if is_final or time.monotonic() + pause > deadline:
-                        raise self._failure(fault, doing) from error
+                        raise failure(self, fault, doing) from error
                     note.reason = fault.reason
                     time.sleep(pause)  # back-off; there is nothing to wait on but time
                     pause = min(pause * 2, 5.0)
@@ -324,34 +325,7 @@ class Store:
         if self.is_s3:
             fault = read_s3(str(error))
             if fault.kind is Kind.NO_BUCKET:
-                raise self._failure(fault, "reading") from error
-
-    def _failure(self, fault: Fault, doing: str) -> TrainingError:
-        if not self.is_s3:
-            text = f"{self.uri}: {fault.reason} while {doing}"
-            if fault.kind is Kind.REFUSED:
-                return StorageDenied(f"{text}; correct storage.uri or its permissions")
-            return StorageUnavailable(f"{text}; {fault.fix}" if fault.fix else text)
-        where, bucket = self.where, self.bucket
-        if fault.kind is Kind.NO_BUCKET:
-            return StorageDenied(
-                f"bucket {bucket} does not exist at {where}; create it, or correct its name in storage.uri"
-            )
-        if fault.kind is Kind.NO_KEYS:
-            return StorageDenied(
-                f"no credentials for bucket {bucket} at {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
-                "in the Secret of storage.credentialsSecret, or on a laptop in the environment"
-            )
-        if fault.kind is Kind.REFUSED:
-            key = f"key {self.access_key}" if self.access_key else "this machine's identity"
-            return StorageDenied(f"{where} refused {key} while {doing} in bucket {bucket}: {fault.reason}; {fault.fix}")
-        return StorageUnavailable(
-            f"{where} has not responded for {self.patience:.0f} s while {doing} in bucket {bucket}: {fault.reason}; "
-            "check storage.endpoint and the server"
-        )
-
-
-_CLIENTS: dict[Store, S3Store | LocalStore] = {}
+                raise failure(self, fault, "reading") from error
 
 
 def open_store(uri: str, endpoint: str | None, region: str, env: Mapping[str, str]) -> Store:

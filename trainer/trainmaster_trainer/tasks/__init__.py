@@ -12,13 +12,26 @@ from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import resolve
 from trainmaster_trainer.registry import Registry
 
-from .base import Kind, Task, Unit
+from .base import Kind, LossValue, Task, Trained, Unit
 from .losses.base import Loss
 from .metrics.base import Metric
 from .objective import Objective
 from .own import metric_factory, own_loss
 
-__all__ = ["KINDS", "LOSSES", "METRICS_BY_NAME", "Kind", "Loss", "Metric", "Objective", "Task", "Unit", "build_task"]
+__all__ = [
+    "KINDS",
+    "LOSSES",
+    "METRICS_BY_NAME",
+    "Kind",
+    "Loss",
+    "LossValue",
+    "Metric",
+    "Objective",
+    "Task",
+    "Trained",
+    "Unit",
+    "build_task",
+]
 
 KINDS: Registry[Callable[[TaskSpec, int, Unit], Kind]] = Registry("task", f"{__name__}.kinds", "trainmaster.tasks")
 LOSSES: Registry[Callable[[LossPart], Loss]] = Registry("loss", f"{__name__}.losses", "trainmaster.losses")
@@ -51,7 +64,8 @@ def build_task(spec: TaskSpec, classes: int, unit: Unit | None = None, *, has_we
             "the dataset), and its signature doesn't name `weight`. Add an argument `weight=None`, a tensor of "
             "(batch,), and return the mean of weight times loss; or remove the weights"
         )
-    return Task(kind, loss, {key: _metric(part, key, paths[key], kind) for key, part in parts.items()})
+    factories = {key: _metric(part, key, paths[key], kind) for key, part in parts.items()}
+    return Task(kind, loss, factories, spec.name, spec.loss_or_default.label)
 
 
 def _loss(part: LossPart) -> Loss:

@@ -8,6 +8,7 @@ import yaml
 from trainmaster_api.generate import crd
 from trainmaster_api.generate.structural import structural
 from trainmaster_api.spec.job import Spec, TrainingJob
+from trainmaster_api.spec.training import Training
 from trainmaster_api.validation.fields import fill_defaults
 
 from tests.unit.api.samples import REGRESSION, SGD, VIT, job
@@ -58,7 +59,9 @@ def test_schema_is_structural():
     forbidden = {"$ref", "oneOf", "allOf", "discriminator", "const", "title", "examples"}
     for path, node in nodes(SCHEMA):
         assert not forbidden & set(node), path
-        assert ("type" in node) != bool(node.get("x-kubernetes-int-or-string")), path
+        kinds = ("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields")
+        assert "type" in node or any(node.get(each) for each in kinds), path
+        assert not ("type" in node and node.get("x-kubernetes-int-or-string")), path
 
 
 def test_every_default_object_starts_the_defaults_below_it():
@@ -72,7 +75,19 @@ def test_every_default_object_starts_the_defaults_below_it():
 
 def _is_optional(path: str) -> bool:
     """Objects that mean something by being there have no default, and items of a list are there or not."""
-    return path.endswith("[]") or path.rpartition(".")[2] in ("mlflow", "earlyStopping", "template", "loss")
+    optional = (
+        "mlflow",
+        "earlyStopping",
+        "template",
+        "loss",
+        "task",
+        "data",
+        "model",
+        "datamodule",
+        "tuning",
+        *Training.EXACTLY_ONE,
+    )
+    return path.endswith("[]") or path.rpartition(".")[2] in optional
 
 
 def test_status_has_no_defaults():

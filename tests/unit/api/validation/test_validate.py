@@ -27,8 +27,11 @@ MISTAKES = [
     ({"spec.training.data.batchsize": 8}, "spec.training.data.batchsize = 8: unknown field; did you mean `batchSize`?"),
     ({"spec.training.data.batch_size": 8}, "did you mean `batchSize`?"),
     ({"spec.workers": 2}, "did you mean spec.cluster.workers?"),
-    ({"spec.xyzzy": {}}, "unknown field: known fields are training, tracking, storage, checkpoint, cluster, run"),
-    ({"spec.tuning": {"trials": 8}}, "spec.tuning"),
+    (
+        {"spec.xyzzy": {}},
+        "unknown field: known fields are training, tuning, tracking, storage, checkpoint, cluster, run",
+    ),
+    ({"spec.tuning": {"space": {}}}, "spec.tuning.space = {}: must be a mapping with at least 1 entry"),
     (
         {"spec.training.model": {"name": "vti"}},
         'spec.training.model.name = "vti": unknown model; known are cnn, mlp, transformer, vit, or use your own with '
@@ -62,9 +65,9 @@ MISTAKES = [
         'spec.training.model = "mlp": must be a mapping with the fields name, class, args',
     ),
     ({"spec.training.model": None}, "spec.training.model: is empty"),
-    ({"spec.training.model": REMOVE}, "spec.training.model: is required: a mapping with the fields name, class, args"),
-    ({"spec.training.framework": "jax"}, 'framework = "jax": must be torch'),
-    ({"spec.training": []}, "spec.training = []: must be a mapping with the fields framework, task"),
+    ({"spec.training.model": REMOVE}, "spec.training: needs exactly one of model, recipe, script"),
+    ({"spec.training.framework": "jax"}, 'framework = "jax": must be one of torch, lightning, script'),
+    ({"spec.training": []}, "spec.training = []: must be a mapping with the fields framework, code, task"),
     ({"spec": REMOVE}, "spec: is required"),
     ({"metadata": REMOVE}, "metadata: is required"),
     ({"metadata.name": REMOVE}, "metadata.name: is required"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trainmaster_api.messages import Outcome, TrackerRef, TrainerState
+from trainmaster_api.messages import Outcome, Resume, TrackerRef, TrainerState
 from trainmaster_api.reasons import FailureClass
 
 from .wrappers import Bench, checkpoint, clock, created, ended, pending, pods, progress, said, swap
@@ -40,7 +40,36 @@ def test_progress_is_taken_over() -> None:
     assert found["metrics"] == metrics
     assert bench.status["trackers"] == [{"name": "mlflow", "url": "http://mlflow/r1"}]
     assert bench.status["runUri"] == "s3://runs/all/team/digits/uid-1"
+    assert bench.status["storage"] == {"region": "us-east-1", "credentialsSecret": "minio"}
     assert (bench.status["phase"], bench.status["reason"]) == ("Running", "Training")
+
+
+def test_progress_without_a_total_is_a_step() -> None:
+    bench = Bench().started()
+    bench.plan(10, pods(), progress=progress(step=420))
+    assert bench.status["progress"]["percent"] == "step 420"
+
+
+def test_resume_says_how_exactly() -> None:
+    bench = Bench().started()
+    bench.plan(10, pods(), progress=progress(step=1, resume=Resume.SCRIPT))
+    assert bench.status["resume"] == "AsTheScript"
+    bench.plan(20, pods(), progress=progress(step=2))
+    assert bench.status["resume"] == "AsTheScript", "a message that doesn't know it leaves it"
+
+
+def test_checkpoint_not_read_is_degraded_until_one_is() -> None:
+    bench = Bench().started()
+    words = "there are checkpoint files (a.pt) and the program read none of them"
+    bench.plan(10, pods(), progress=progress(step=1, read=words, began_again=True))
+    assert bench.is_true("Degraded")
+    assert bench.reason("Degraded") == "CheckpointNotRead"
+    assert bench.condition("Degraded")["message"] == f"{words}."
+    bench.plan(20, pods(), progress=progress(step=2))
+    assert bench.is_true("Degraded"), "a message before the first step says nothing"
+    bench.plan(30, pods(), progress=progress(step=20, read="the program read a.pt"))
+    assert not bench.is_true("Degraded")
+    assert "Resumed: the program read a.pt." in bench.condition("Running")["message"]
 
 
 def test_tracker_unreached_keeps_its_address() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,8 +36,10 @@ from trainmaster_trainer.ipc.messages import (
     Start,
     Started,
     Stop,
+    Surroundings,
     Warm,
 )
+from trainmaster_trainer.logs.settings import ENV_SOCKET, CollectorProcess
 from trainmaster_trainer.processes import descendants
 
 # Says that it is ready, then does what the third word of its run's id says.
@@ -92,11 +97,15 @@ class World:
             time.sleep(0.01)
         raise AssertionError(f"no {kind}; there was {self.inbox}")
 
-    def start(self, generation: int = 1) -> Started:
-        self.driver.send(Start(generation=generation, master_address="10.0.0.1", master_port=29400 + generation))
+    def start(self, generation: int = 1, *, reuse: bool = False) -> Started:
+        self.send_start(generation, reuse=reuse)
         found = self.until(Started)
         assert isinstance(found, Started)
         return found
+
+    def send_start(self, generation: int, *, reuse: bool) -> None:
+        port = 29400 + generation
+        self.driver.send(Start(generation=generation, master_address="10.0.0.1", master_port=port, reuse=reuse))
 
     def exited(self) -> Exited:
         found = self.until(Exited)
@@ -270,6 +279,19 @@ def test_a_spare_becomes_the_next_rank(begin: Begin) -> None:
     assert world.until(Stacks) == Stacks(generation=2, lines=["29402"])
 
 
+def test_an_agent_tells_its_packages_once(begin: Begin) -> None:
+    world = begin()
+    world.start(1)
+    for _ in range(2):
+        world.driver.send(Warm())
+    found = world.until(Surroundings)
+    assert found.packages["pydantic"] == version("pydantic")
+    assert found.python == platform.python_version()
+    os.kill(world.start(2).pid, signal.SIGKILL)
+    world.exited()
+    assert not [message for message in world.inbox if isinstance(message, Surroundings)]
+
+
 def test_a_start_ends_the_rank_that_runs(begin: Begin) -> None:
     world = begin()
     first = world.start(1)
@@ -277,6 +299,26 @@ def test_a_start_ends_the_rank_that_runs(begin: Begin) -> None:
     assert first.pid != second.pid
     assert not is_alive(first.pid)
     assert not [message for message in world.inbox if isinstance(message, Exited)]
+
+
+def test_a_start_with_reuse_keeps_the_rank(begin: Begin) -> None:
+    world = begin()
+    first = world.start(1)
+    second = world.start(2, reuse=True)
+    assert first.pid == second.pid
+    os.kill(first.pid, signal.SIGKILL)
+    assert world.exited() == Exited(generation=2, code=-signal.SIGKILL)
+
+
+def test_a_kept_rank_that_is_gone_is_told(begin: Begin) -> None:
+    """A new process can't join the process group of the others, so none is started before they are ended too."""
+    world = begin()
+    first = world.start(1)
+    os.kill(first.pid, signal.SIGTERM)
+    world.exited()
+    world.send_start(2, reuse=True)
+    assert world.exited() == Exited(generation=2, code=-signal.SIGTERM)
+    assert world.start(3).pid != first.pid
 
 
 def test_spares_that_die_are_given_up(begin: Begin) -> None:
@@ -301,6 +343,25 @@ def test_nothing_of_a_rank_stays(begin: Begin, capfd: pytest.CaptureFixture[str]
     os.kill(started.pid, signal.SIGKILL)
     world.exited()
     until(lambda: not is_alive(child[0]))
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_what_a_rank_prints_has_its_number(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_early: bool
+) -> None:
+    """Also of a process that was started before the agent knew which rank it is."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with tempfile.TemporaryDirectory(prefix="tm-") as folder, (tmp_path / "out").open("wb") as out:
+        collector = CollectorProcess(
+            Path(folder), environment, storage_uri=str(tmp_path), path="log", endpoint=None, region="",
+            output=out.fileno(),
+        )  # fmt: skip
+        monkeypatch.setenv(ENV_SOCKET, collector.environment()[ENV_SOCKET])
+        started = begin("children", is_early=is_early).start()
+        until(lambda: (tmp_path / "out").read_text())
+        os.kill(started.pid, signal.SIGKILL)
+        collector.end()
+    assert (tmp_path / "out").read_text().startswith("[rank 1] child ")
 
 
 def test_a_retired_agent_ends_with_its_rank(begin: Begin) -> None:

@@ -17,13 +17,20 @@ from trainmaster_trainer.cluster.commands import head_command, worker_command
 ROOT = Path(__file__).parents[4]
 # module -> names that `cluster/` may take from it
 USED = {
-    "ray": {"init", "nodes", "util", "get_runtime_context", "PlacementGroupID"},
+    "ray": {"init", "nodes", "util", "get_runtime_context", "PlacementGroupID", "tune", "remote", "kill"},
     "ray.exceptions": {"RayActorError"},
     "ray.util": {"get_node_ip_address", "placement_group_table"},
-    "ray.util.placement_group": {"PlacementGroup", "remove_placement_group"},
+    "ray.util.placement_group": {"PlacementGroup", "remove_placement_group", "get_current_placement_group"},
+    "ray.util.scheduling_strategies": {"PlacementGroupSchedulingStrategy"},
+    "ray.tune": {
+        "FailureConfig", "PlacementGroupFactory", "RunConfig", "Trainable", "TuneConfig", "Tuner", "with_parameters",
+        "with_resources",
+    },
+    "ray.tune.schedulers": {"FIFOScheduler"},
+    "ray.tune.search": {"Searcher"},
     "ray.train": {"FailureConfig", "RunConfig", "ScalingConfig", "get_context"},
     "ray.train.v2.api.data_parallel_trainer": {"DataParallelTrainer"},
-}
+}  # fmt: skip
 METHODS = {
     "get_runtime_context()": {"gcs_address", "get_node_id", "get_placement_group_id"},
     "get_context()": {
@@ -39,6 +46,13 @@ PARAMETERS = {
     "ray.train.ScalingConfig": {"num_workers", "resources_per_worker"},
     "ray.train.RunConfig": {"name", "storage_path", "failure_config", "worker_runtime_env"},
     "ray.train.FailureConfig": {"max_failures"},
+    "ray.tune.RunConfig": {"name", "storage_path", "storage_filesystem", "failure_config", "verbose"},
+    "ray.tune.FailureConfig": {"max_failures"},
+    "ray.tune.TuneConfig": {"num_samples", "max_concurrent_trials", "reuse_actors", "search_alg", "scheduler"},
+    "ray.tune.Tuner": {"trainable", "tune_config", "run_config"},
+    "ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy": {
+        "placement_group", "placement_group_bundle_index",
+    },
     "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer": {
         "train_loop_per_worker", "train_loop_config", "scaling_config", "run_config",
     },
@@ -86,7 +100,7 @@ def test_ray_is_used_as_this_file_says() -> None:
                 assert not mine or "cluster" in path.parts, path
             elif isinstance(node, ast.Attribute) and "cluster" in path.parts:
                 text = ast.unparse(node)
-                if text.startswith(("ray.", "train.")) and "(" not in text:
+                if text.startswith(("ray.", "train.", "tune.")) and "(" not in text:
                     found.add(text if text.startswith("ray.") else f"ray.{text}")
     known = {"ray.train"} | {f"{module}.{name}" for module, names in USED.items() for name in names}
     known |= {f"ray.PlacementGroupID.{name}" for name in METHODS["PlacementGroupID"]}

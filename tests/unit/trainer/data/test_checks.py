@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 from trainmaster_api.spec.data import Split
-from trainmaster_trainer.data.checks import Finding, check
+from trainmaster_trainer.data.checks import check
 from trainmaster_trainer.data.division import Division, Keys, divide
 from trainmaster_trainer.data.duplicates import codes_of, copies, dedupe, row_ids
+from trainmaster_trainer.data.finding import Finding
 from trainmaster_trainer.data.scores import alone, auc
 from trainmaster_trainer.data.tables.table import ARROW, Column, ColumnType, Part, Table
 

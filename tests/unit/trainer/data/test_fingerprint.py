@@ -16,7 +16,8 @@ import pytest
 from trainmaster_api.layout import Fingerprint
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import fingerprint as module
-from trainmaster_trainer.data.fingerprint import of_value, shown, take, what_changed
+from trainmaster_trainer.data.differences import shown, what_changed
+from trainmaster_trainer.data.fingerprint import of_value, take
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 

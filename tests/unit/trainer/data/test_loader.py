@@ -15,18 +15,19 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.loading import Loading
 from trainmaster_trainer.data.draws import seed_of, seeded
 from trainmaster_trainer.data.images.mix import Mix
-from trainmaster_trainer.data.loader import Batch, Loader, Workers
+from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Indices, Sampler
 from trainmaster_trainer.data.prepared import Prepared
 from trainmaster_trainer.data.rows import TensorRows
 from trainmaster_trainer.errors import DataError, TrainingError
 from trainmaster_trainer.failures import rank_error
+from trainmaster_trainer.sample import Batch
 
 ROWS = 40
 
 
 class Drawn:
-    """A row is its number, the epoch, and one draw of each RNG."""
+    """A row is its number, its round, and one draw of each RNG."""
 
     shape, labels, features, notes = (5,), list[str](), list[str](), ()
     weights: Tensor | None = None
@@ -38,22 +39,24 @@ class Drawn:
         return ROWS
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        return self._rows(indices, lambda row: None, -1)
+        return self._rows(indices, lambda row, round_number: None, np.full(len(indices), -1))
 
-    def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
-        with seeded(seed, epoch) as seed_row:
-            return self._rows(indices, seed_row, epoch)
+    def training_batch(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Tensor, Tensor]:
+        with seeded(seed) as seed_row:
+            return self._rows(indices, seed_row, rounds)
 
-    def _rows(self, indices: Indices, seed_row: object, epoch: int) -> tuple[Tensor, Tensor]:
+    def _rows(self, indices: Indices, seed_row: object, rounds: Indices) -> tuple[Tensor, Tensor]:
         found = []
-        for row in map(int, indices):
+        for row, round_number in zip(indices.tolist(), rounds.tolist(), strict=True):
             if row == self.broken:
                 raise DataError(f"row {row} is broken")
             if row == self.killed:
                 os.kill(os.getpid(), signal.SIGKILL)
-            seed_row(row)  # type: ignore[operator]
-            draws = [float(torch.rand(())), float(np.random.random()), random.random()] if epoch >= 0 else [0, 0, 0]
-            found.append([row, epoch, *draws])
+            seed_row(row, round_number)  # type: ignore[operator]
+            draws = (
+                [float(torch.rand(())), float(np.random.random()), random.random()] if round_number >= 0 else [0, 0, 0]
+            )
+            found.append([row, round_number, *draws])
         return torch.tensor(found), torch.tensor(indices % 2)
 
 
@@ -62,20 +65,28 @@ class Pictures(Drawn):
 
     shape = (1, 4, 4)  # type: ignore[assignment]
 
-    def _rows(self, indices: Indices, seed_row: object, epoch: int) -> tuple[Tensor, Tensor]:
-        x, y = super()._rows(indices, seed_row, epoch)
+    def _rows(self, indices: Indices, seed_row: object, rounds: Indices) -> tuple[Tensor, Tensor]:
+        x, y = super()._rows(indices, seed_row, rounds)
         return x[:, :1, None, None].repeat(1, 1, 4, 4) / ROWS, y
 
 
-def loader(rows: Drawn, workers: int, *, rank: int = 0, world_size: int = 1, micro_batches: int = 1) -> Loader:
+def loader(
+    rows: Drawn, workers: int, *, rank: int = 0, world_size: int = 1, micro_batches: int = 1,
+    classes: Indices | None = None, mix: Mix | None = None,
+) -> Loader:  # fmt: skip
     numbers = np.arange(ROWS)
     data = Prepared(rows, numbers[:32], numbers[32:36], numbers[36:], torch.zeros(1), torch.ones(1))
     data.move(torch.device("cpu"))
-    sampler = Sampler(data.train, 8, seed=3)
+    sampler = Sampler(data.train, 8, seed=3, classes=classes)
     return Loader(
         data, sampler, 12, seed=3, micro_batches=micro_batches, rank=rank, world_size=world_size,
-        workers=Workers(workers),
+        workers=Workers(workers), mix=mix,
     )  # fmt: skip
+
+
+FEW = (np.arange(32) % 8 != 0).astype(np.int64)
+"""Classes of the train split: 4 rows of the first, which a balanced epoch has four times, and 28 of the second."""
+MIX = Mix({"mixup": 0.4, "cutmix": 1.0}, 2)
 
 
 def every_step(batches: Loader) -> None:
@@ -121,6 +132,72 @@ def test_draws_are_a_function_of_seed_epoch_and_row() -> None:
         assert epoch == 1
         assert drawn == float(expected)
     assert len(set(found[:, 2].tolist())) == len(found)
+
+
+def test_balanced_row_draws_otherwise_at_each_appearance() -> None:
+    made = loader(Drawn(), 0, classes=FEW)
+    found = torch.cat([together(list(made.step(step))) for step in range(12)])
+    few = found[found[:, 0] == 8]
+    assert len(few) == 12, "four times in each of three epochs"
+    assert sorted(few[:, 1].tolist()) == list(range(12))
+    for column in (2, 3, 4):
+        assert len(torch.unique(few[:, column])) == 12
+    for row, number, drawn, *_ in found.tolist():
+        expected = torch.rand((), generator=torch.Generator().manual_seed(seed_of(3, int(number), int(row))))
+        assert drawn == float(expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("mix", [None, MIX], ids=["plain", "mixed"])
+def test_balanced_rows_do_not_depend_on_who_makes_them(workers: int, mix: Mix | None) -> None:
+    """Nor on the step a run begins with: 3 is in the middle of a round of both classes."""
+
+    def batches(first: int, **division: int) -> Tensor:
+        rows = Pictures() if mix else Drawn()
+        rows.weights = torch.arange(float(ROWS))
+        made = loader(rows, workers, classes=FEW, mix=mix, **division)
+        found = []
+        for step in range(first, 6):
+            parts = list(made.step(step))
+            weight = torch.cat([part.weight for part in parts if part.weight is not None])
+            y = torch.cat([part.y for part in parts])
+            x = together(parts).flatten(1)
+            found.append(torch.cat([x, y.reshape(len(x), -1), weight[:, None]], dim=1))
+        made.close()
+        return torch.stack(found)
+
+    whole = batches(0)
+    assert torch.equal(batches(3), whole[3:])
+    for world_size, micro_batches in ((1, 4), (2, 2), (4, 1)):
+        parts = [
+            batches(3, rank=rank, world_size=world_size, micro_batches=micro_batches) for rank in range(world_size)
+        ]
+        assert torch.equal(torch.cat(parts, dim=1), whole[3:])
+
+
+def test_mixed_partner_has_a_round_of_its_own() -> None:
+    """The last row of a rank is mixed with another rank's first one as that rank sees it, and not in its own round."""
+
+    class Rounds(Pictures):
+        def _rows(self, indices: Indices, seed_row: object, rounds: Indices) -> tuple[Tensor, Tensor]:
+            x, y = super()._rows(indices, seed_row, rounds)
+            return torch.from_numpy(rounds).float()[:, None, None, None].expand(x.shape), y
+
+    mix = Mix({"mixup": 1.0}, 2)
+    differ = 0
+    for step in range(12):
+        made = loader(Rounds(), 0, rank=1, world_size=4, classes=FEW, mix=mix)
+        (batch,) = made.step(step)
+        order = Sampler(np.arange(32), 8, 3, FEW)
+        rounds = order.rounds(step)[2:5]
+        differ += int(rounds[1] != rounds[2])
+        low, high = sorted(rounds[1:].tolist())
+        assert isinstance(batch.x, Tensor)
+        value = float(batch.x[1, 0, 0, 0])
+        assert low <= value <= high
+        if low != high:
+            assert low < value < high
+    assert differ > 3
 
 
 def test_draws_of_a_row_are_not_seen_outside() -> None:
@@ -178,12 +255,8 @@ def test_weights_travel_with_their_rows() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_mixed_rows_do_not_depend_on_who_makes_them(workers: int) -> None:
     def batches(rank: int, world_size: int, micro_batches: int) -> tuple[Tensor, Tensor]:
-        numbers = np.arange(ROWS)
-        data = Prepared(Pictures(), numbers[:32], numbers[32:36], numbers[36:], torch.zeros(1), torch.ones(1))
-        data.move(torch.device("cpu"))
-        made = Loader(
-            data, Sampler(data.train, 8, seed=3), 12, seed=3, micro_batches=micro_batches, rank=rank,
-            world_size=world_size, workers=Workers(workers), mix=Mix({"mixup": 0.4, "cutmix": 1.0}, 2),
+        made = loader(
+            Pictures(), workers, rank=rank, world_size=world_size, micro_batches=micro_batches, mix=MIX
         )  # fmt: skip
         found = [batch for step in range(5) for batch in made.step(step)]
         made.close()
@@ -197,6 +270,22 @@ def test_mixed_rows_do_not_depend_on_who_makes_them(workers: int) -> None:
         parts = [batches(rank, world_size, micro_batches) for rank in range(world_size)]
         assert torch.equal(torch.cat([part[0] for part in parts], dim=1), x)
         assert torch.equal(torch.cat([part[1] for part in parts], dim=1), y)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_weight_of_a_mixed_row_is_that_of_both(workers: int) -> None:
+    rows, mix = Pictures(), Mix({"mixup": 0.4}, 2)
+    rows.weights = torch.arange(float(ROWS)) + 1
+    made, plain = loader(rows, workers, mix=mix, micro_batches=2), loader(Pictures(), 0, mix=mix)
+    for step in range(6):
+        own = Sampler(np.arange(32), 8, 3).indices(step) + 1.0
+        (batch,) = plain.step(step)
+        classes = own % 2 == 0  # of row - 1: `Drawn` has the classes of even and odd rows
+        at = int(np.flatnonzero(classes != np.roll(classes, -1))[0])
+        ratio = float(batch.y[at, int(classes[at])])
+        weight = torch.cat([part.weight for part in made.step(step) if part.weight is not None])
+        np.testing.assert_allclose(weight.numpy(), ratio * own + (1 - ratio) * np.roll(own, -1), rtol=1e-5)
+    made.close()
 
 
 def test_rows_in_memory_need_no_process() -> None:

@@ -143,6 +143,65 @@ def test_balanced_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert set(range(56)) <= first | second  # 32 of the 56 in the first epoch, the other 24 in the second
 
 
+@settings(deadline=None)
+@given(classes_of_rows, seeds, st.integers(1, 8), st.booleans())
+def test_rounds_are_counted_by_replaying_the_order(
+    classes: npt.NDArray[np.int64], seed: int, batch: int, by_length: bool
+) -> None:
+    """How often a class has been gone through: its rows are drawn once each before the first one is drawn again."""
+    numbers = np.arange(len(classes))
+    lengths = numbers % 7 + 1 if by_length else None
+    sampler = Sampler(numbers, batch, seed, classes, lengths)
+    # what an epoch leaves out is drawn, too, and known only to an order that leaves nothing out
+    whole = Sampler(numbers, 1, seed, classes)
+    times = np.zeros(len(classes), int)
+    for epoch in range(4):
+        drawn = epoch_of(whole, epoch).ravel()
+        expected = sorted((int(row), int(times[row]) + int(np.sum(drawn[:at] == row))) for at, row in enumerate(drawn))
+        times += np.bincount(drawn, minlength=len(classes))
+        steps = [epoch * sampler.steps_per_epoch + step for step in range(sampler.steps_per_epoch)]
+        found = [
+            (int(row), int(number))
+            for step in steps
+            for row, number in zip(sampler.indices(step), sampler.rounds(step), strict=True)
+        ]
+        assert len(set(found)) == len(found)
+        assert set(found) <= set(expected)
+        assert len(expected) - len(found) < batch
+
+
+@settings(deadline=None)
+@given(classes_of_rows, seeds, st.lists(st.integers(0, 400), min_size=1, max_size=6), st.sampled_from([1, 2, 4, 8]))
+def test_rounds_depend_on_no_position_before_and_no_world_size(
+    classes: npt.NDArray[np.int64], seed: int, steps: list[int], world_size: int
+) -> None:
+    numbers = np.arange(len(classes))
+    used = Sampler(numbers, 8, seed, classes)
+    for step in steps:
+        shares = [used.rounds(step, rank, world_size) for rank in range(world_size)]
+        assert np.array_equal(np.concatenate(shares), Sampler(numbers, 8, seed, classes).rounds(step))
+
+
+def test_rounds_without_classes_are_epochs() -> None:
+    for lengths in (None, np.arange(40)):
+        sampler = Sampler(np.arange(40), 8, 3, lengths=lengths)
+        assert [sampler.rounds(step, 1, 2).tolist() for step in (0, 4, 5, 11)] == [[0] * 4, [0] * 4, [1] * 4, [2] * 4]
+
+
+def test_balanced_order_is_numpys_permutation_of_its_rows() -> None:
+    """The order of existing runs: kept, though rounds travel with the rows."""
+    numbers, classes = np.arange(12) * 3, np.repeat([0, 1], [9, 3])
+    members = [numbers[classes == each] for each in (0, 1)]
+    drawn = np.concatenate(
+        [
+            np.random.default_rng([5, 0, 1]).permutation(members[0])[:6],
+            *(np.random.default_rng([5, number, 2]).permutation(members[1]) for number in range(2)),
+        ]
+    )
+    expected = np.random.default_rng([5, 0]).permutation(drawn)
+    assert Sampler(numbers, 12, 5, classes).indices(0).tolist() == expected.tolist()
+
+
 lengths_of_rows = st.lists(st.integers(1, 40), min_size=8, max_size=300).map(lambda found: np.array(found))
 
 

@@ -17,10 +17,10 @@ from trainmaster_api.spec.task import Task
 from trainmaster_api.spec.training import Training
 from trainmaster_trainer.data.own import DatasetRows, rows_of
 from trainmaster_trainer.data.prepared import prepare
-from trainmaster_trainer.data.sample import Inputs
 from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import call, resolve, use_folder
+from trainmaster_trainer.sample import Inputs
 
 CLASSES = Task.model_validate({"name": "classification", "numClasses": 3})
 NUMBERS = Task.model_validate({"name": "regression"})
@@ -38,6 +38,11 @@ def tensor(found: tuple[Any, torch.Tensor]) -> torch.Tensor:
     """The samples of a batch that are one tensor."""
     assert isinstance(found[0], torch.Tensor)
     return found[0]
+
+
+def trained(found: Any, indices: Any, seed: int, round_number: int) -> tuple[Any, torch.Tensor]:
+    """The rows as training has them in a round."""
+    return found.training_batch(indices, np.full(len(indices), round_number), seed)  # type: ignore[no-any-return]
 
 
 def only(sample: Any, target: Any, task: Task = CLASSES) -> tuple[torch.Tensor, Any]:
@@ -150,11 +155,11 @@ def test_batches_of_the_users_are_checked(tmp_path: Path) -> None:
 
 def test_batches_of_the_users_draw_by_their_first_row(tmp_path: Path) -> None:
     found, indices = blocks(tmp_path), np.array([4, 1])
-    first = found.training_batch(indices, 3, 1)[0]
+    first = trained(found, indices, 3, 1)[0]
     torch.rand(7)
-    assert torch.equal(found.training_batch(indices, 3, 1)[0], first)
-    assert not torch.equal(found.training_batch(indices, 3, 2)[0], first)
-    assert not torch.equal(found.training_batch(np.array([1, 4]), 3, 1)[0], first)
+    assert torch.equal(trained(found, indices, 3, 1)[0], first)
+    assert not torch.equal(trained(found, indices, 3, 2)[0], first)
+    assert not torch.equal(trained(found, np.array([1, 4]), 3, 1)[0], first)
 
 
 # -- draws ------------------------------------------------------------------------------------------------------------
@@ -182,13 +187,13 @@ class Drawing:
 def test_draws_of_a_row_know_nothing_of_its_batch(order: list[int], cuts: list[int], seed: int, epoch: int) -> None:
     """However an epoch is cut into batches, and whatever was drawn before, a row is the same."""
     found = rows(Drawing())
-    whole = tensor(found.training_batch(np.arange(24), seed, epoch))
+    whole = tensor(trained(found, np.arange(24), seed, epoch))
     parts = [part for part in np.split(np.array(order), sorted(set(cuts))) if len(part)]
     torch.rand(len(cuts))
-    assert torch.equal(torch.cat([tensor(found.training_batch(part, seed, epoch)) for part in parts]), whole[order])
+    assert torch.equal(torch.cat([tensor(trained(found, part, seed, epoch)) for part in parts]), whole[order])
     assert len(torch.unique(whole[:, 1:])) > 60, "each row and each generator draws other numbers"
-    assert not torch.equal(tensor(found.training_batch(np.arange(24), seed, epoch + 1)), whole)
-    assert not torch.equal(tensor(found.training_batch(np.arange(24), seed + 1, epoch)), whole)
+    assert not torch.equal(tensor(trained(found, np.arange(24), seed, epoch + 1)), whole)
+    assert not torch.equal(tensor(trained(found, np.arange(24), seed + 1, epoch)), whole)
 
 
 def test_draws_of_a_row_that_is_not_trained_on_are_always_the_same() -> None:
@@ -196,15 +201,24 @@ def test_draws_of_a_row_that_is_not_trained_on_are_always_the_same() -> None:
     first = tensor(found.batch(indices))
     torch.rand(3)
     assert torch.equal(torch.cat([tensor(found.batch(indices[:5])), tensor(found.batch(indices[5:]))]), first)
-    assert not torch.equal(tensor(found.training_batch(indices, 0, 0)), first)
+    assert not torch.equal(tensor(trained(found, indices, 0, 0)), first)
 
 
 def test_draws_of_rows_leave_the_generators_as_they_were() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state(), str(np.random.get_state(legacy=False)), random.getstate()
-    rows(Drawing()).training_batch(np.arange(24), 0, 0)
+    trained(rows(Drawing()), np.arange(24), 0, 0)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (str(np.random.get_state(legacy=False)), random.getstate()) == before[1:]
+
+
+def test_rows_of_a_batch_have_rounds_of_their_own() -> None:
+    found, indices = rows(Drawing()), np.array([5, 5, 7])
+    first, second, other = tensor(found.training_batch(indices, np.array([4, 5, 4]), 3))
+    assert not (first[1:] == second[1:]).any()
+    for one, round_number in ((first, 4), (second, 5)):
+        assert torch.equal(tensor(trained(found, indices[:1], 3, round_number))[0], one)
+    assert torch.equal(tensor(trained(found, indices[2:], 3, 4))[0], other)
 
 
 # -- several tensors, and collate -------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import Prepared, load_data
-from trainmaster_trainer.data.fingerprint import take, what_changed
+from trainmaster_trainer.data.differences import what_changed
+from trainmaster_trainer.data.fingerprint import take
 from trainmaster_trainer.errors import DataError
 
 from tests.unit.trainer.harness import small_job
@@ -179,7 +180,7 @@ def test_image_folders_have_one_numbering_of_classes(tmp_path: Path) -> None:
     x, y = data.rows.batch(np.array([17, 0, 12, 20, 11]))  # c of val, a of train, a of val, b of test, c of train
     shades = [round(float(each[0, 0, 0]) * 255) for each in x]
     assert (shades, y.tolist()) == ([142, 20, 120, 190, 45], [2, 0, 0, 1, 2])
-    assert any("the train split has no row of class `b` (2 rows)" in each for each in data.warnings)
+    assert any("the train split has no image of class `b`" in each for each in data.warnings)
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------

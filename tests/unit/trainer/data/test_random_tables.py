@@ -265,14 +265,18 @@ def expected(case: Case, train: list[int]) -> tuple[dict[str, str], dict[str, li
     if wrong:
         raise Refused([row for row, _ in sorted(wrong)][:10])
     features: dict[str, list[float]] = {}
-    for name, values in columns.items():
+    far = set()  # two columns of one row are two problems
+    for order, (name, values) in enumerate(columns.items()):
         if roles[name] not in ("ignore", "target"):
             if not any(values[row] is not None for row in train):
                 raise Refused([])  # nothing of the train split to measure
-            features |= encoded(name, values, roles[name], train)
-    far = {row + 1 for values in features.values() for row, value in enumerate(values) if abs(value) > FARTHEST}
+            found = encoded(name, values, roles[name], train)
+            far |= {
+                (row + 1, order) for each in found.values() for row, value in enumerate(each) if abs(value) > FARTHEST
+            }
+            features |= found
     if far:
-        raise Refused(sorted(far)[:10])
+        raise Refused([row for row, _ in sorted(far)][:10])
     return roles, features
 
 

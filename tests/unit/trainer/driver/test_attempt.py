@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from trainmaster_api import names
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
+from trainmaster_api.packing import pack
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind, Result
@@ -139,6 +141,18 @@ def test_a_run_from_its_agents_to_its_result(world: World) -> None:
     world.finish(1, Outcome.COMPLETE)
     found = world.result()
     assert (found.outcome, found.message) == (Outcome.COMPLETE, "trained 100 steps; test/accuracy 0.5000")
+
+
+def test_the_code_in_the_job_outlives_it(world: World, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "net.py").write_text("WIDTH = 1\n")
+    archive = pack(tmp_path / "src")
+    document = world.driver.job.wire()
+    data = base64.b64encode(archive.data).decode()
+    document["spec"]["training"]["code"] = {"inline": {"sha256": archive.sha256, "data": data}}
+    world.driver.job = TrainingJob.model_validate(document)
+    world.driver._claim()
+    assert world.driver.run.get(f"code/{archive.sha256}.tar.gz") == archive.data
 
 
 def test_a_dead_rank_is_replaced_at_another_port(world: World) -> None:

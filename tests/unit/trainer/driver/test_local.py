@@ -20,7 +20,7 @@ from trainmaster_trainer.driver.identity import Refused
 from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.export import package
 
-from tests.factories import Changes, load_example, parse
+from tests.factories import REMOVE, Changes, load_example, parse
 
 CSV = {"class": "my_pkg:Csv"}
 
@@ -271,6 +271,19 @@ def test_resume_command_can_be_typed(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(LocalRun, "_lead", lambda *_: (_stopped(), 0.0))
     assert local.main(options(file="my job.yaml"), loaded()) == 75
     assert capsys.readouterr().out.rstrip().endswith("trainmaster run 'my job.yaml'")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "expected"), [(None, 1, None), ("2", 1, 2.0), ("500m", 2, 0.5), ("3", 2, 2.0), ("8", 8, 1.0)]
+)
+def test_cores_are_those_that_the_file_declares(
+    monkeypatch: pytest.MonkeyPatch, cpus: str | None, workers: int, expected: float | None
+) -> None:
+    """As far as this machine has them."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(4)))
+    declared = {"spec.cluster.workers": {"count": workers} | ({"cpus": cpus} if cpus else {})}
+    job = parse(load_example("digits", {"spec.cluster.workers": REMOVE}, declared))
+    assert identified(job, workers=None)._worker_cpus() == expected
 
 
 def test_run_folder_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
-from trainmaster_trainer.context import Report, ReportKind, Result
+from trainmaster_trainer.context import Part, Report, ReportKind, Result, StoredFile
 from trainmaster_trainer.ipc import messages
 from trainmaster_trainer.ipc.messages import Message, decode, encode
 
@@ -26,6 +26,8 @@ REPORT = st.builds(
 RESULT = st.builds(
     Result, outcome=st.sampled_from(Outcome), step=COUNT, totalSteps=COUNT, test_metrics=METRICS, model_uri=TEXT
 )
+STORED = st.builds(StoredFile, path=TEXT, size=COUNT, sha256=TEXT, modified=st.floats(0, 2e9), link=TEXT)
+PART = st.builds(Part, node=COUNT, files=st.lists(STORED, max_size=3), step=COUNT, isComplete=FLAG)
 # Hypothesis finds required fields by their alias, so they are given by it.
 MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(messages.Hello, role=st.sampled_from(["agent", "launcher"]), rank=COUNT, group=TEXT, pod=TEXT, host=TEXT),
@@ -35,6 +37,7 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(messages.Left, saved=st.booleans()),
     st.builds(messages.Started, generation=COUNT, pid=COUNT, wasWarm=st.booleans()),
     st.builds(messages.Progress, generation=COUNT, report=REPORT),
+    st.builds(messages.Parts, generation=COUNT, part=PART),
     st.builds(messages.Failed, failureClass=FAILURE, message=TEXT, last_lines=LINES, peer=FLAG),
     st.builds(messages.Finished, generation=COUNT, result=RESULT),
     st.builds(messages.Exited, generation=COUNT, code=CODE, out_of_memory=FLAG, last_lines=LINES),

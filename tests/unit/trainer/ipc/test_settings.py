@@ -22,11 +22,12 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 TRACKING = st.lists(st.dictionaries(st.text(), VALUES), max_size=3).map(tuple)
+CPUS = st.floats(allow_nan=False)  # which doesn't equal itself
 EVERY_FIELD = {each.name: ... for each in fields(DriverSettings)}  # also those with a default, by their types
 
 
 @settings(deadline=None)
-@given(st.builds(DriverSettings, **{**EVERY_FIELD, "tracking": TRACKING}))
+@given(st.builds(DriverSettings, **{**EVERY_FIELD, "tracking": TRACKING, "worker_cpus": CPUS}))
 def test_settings_survive_the_file(written: DriverSettings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         written.write(Path(folder) / "settings")

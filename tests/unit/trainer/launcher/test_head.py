@@ -11,6 +11,7 @@ from trainmaster_api import names
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.types import parse_quantity
 from trainmaster_trainer.launcher import head as heads
 from trainmaster_trainer.launcher.head import Head
 from trainmaster_trainer.launcher.identity import Pod
@@ -107,3 +108,4 @@ def test_head_settings_of_the_driver(environment: dict[str, str], job: TrainingJ
     assert (settings.attempt, settings.storage_uri) == (3, "s3://bucket/prefix")
     assert settings.progress_url == "https://operator/v1/progress"
     assert settings.progress_ca == "", "an empty file is no CA"
+    assert settings.worker_cpus == float(parse_quantity(job.spec.cluster.workers.cpus))

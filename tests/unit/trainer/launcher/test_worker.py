@@ -70,3 +70,45 @@ def test_worker_told_to_end_asks_for_a_checkpoint(environment: dict[str, str], m
     assert found.outcome is Outcome.STOPPED
     assert "after a checkpoint" in found.message
     assert asked == [(("10.0.0.1", names.PORT_CONTROL), "digits-3-w-1")]
+
+
+class Collector:
+    """Takes note of what a launcher wants of its log collector."""
+
+    pid = 17
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def environment(self) -> dict[str, str]:
+        return {"LOGS": "here"}
+
+    def soon(self) -> None:
+        self.told.append("soon")
+
+    def end(self) -> None:
+        self.told.append("end")
+
+
+def test_worker_collects_the_output_of_its_ranks(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector is told before the pod is left, and ends after everything that may print."""
+    made, logs, node = [], Collector(), Ray()
+    monkeypatch.setattr(workers, "CollectorProcess", lambda *_, **asked: made.append(asked) or logs)
+    started: list[dict[str, str]] = []
+
+    def start(children: Children, command: object, environment: dict[str, str], *_: object, **__: object) -> Ray:
+        started.append(environment)
+        return node
+
+    monkeypatch.setattr(workers, "RayNode", start)
+    monkeypatch.setattr(workers, "ask", lambda *_: logs.told.append("ask"))
+    one = worker(environment, Scripted({}, stop=True), True, monkeypatch)
+    monkeypatch.setattr(one, "_wait_for_head", lambda: "10.0.0.1")
+    monkeypatch.setattr(node, "end", lambda seconds: logs.told.append("ray"))
+    assert one.run().outcome is Outcome.STOPPED
+    assert one.children.spared == {17}
+    one.close()
+    assert logs.told == ["soon", "ask", "ray", "end"]
+    assert started[0]["LOGS"] == "here"
+    assert made[0]["path"] == "logs/a3/digits-3-w-1.log"
+    assert made[0]["storage_uri"] == "s3://bucket/prefix/default/digits/0f3c9a1b"

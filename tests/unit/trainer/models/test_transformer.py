@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from trainmaster_api.spec.model import ModelPart
-from trainmaster_trainer.data.sample import Inputs
 from trainmaster_trainer.models import build_model
 from trainmaster_trainer.models.transformer import Transformer
+from trainmaster_trainer.sample import Inputs
 
 LONGEST = 24
 

@@ -36,6 +36,15 @@ from trainmaster_trainer.rank.run import Rank
 Fit = Callable[[Context], Result]
 RESULT = Result(outcome=Outcome.COMPLETE, step=3, total_steps=3)
 
+CPUS = 3.0
+"""Cores that the ranks of these tests are told of; told of others they fail."""
+
+
+def use_threads(cpus: float | None, ranks: int) -> int:
+    """Change nothing in this process."""
+    assert cpus == CPUS
+    return 1
+
 
 class Agent:
     """The agent's end, and the rank in a thread of this process."""
@@ -71,14 +80,14 @@ def begin(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MASTER_PORT", "")  # is set by the assignment: give back what was there
     monkeypatch.setattr("trainmaster_trainer.rank.run.name_process", lambda name: None)
     monkeypatch.setattr("trainmaster_trainer.rank.run._end_at_once", lambda: None)  # it would end this process
-    monkeypatch.setattr("trainmaster_trainer.backends.torch.group.use_threads", lambda cpus, ranks: 1)
+    monkeypatch.setattr("trainmaster_trainer.backends.torch.group.use_threads", use_threads)
 
     def make(fit: Fit) -> Agent:
         agent = Agent(fit)
         agent.until(Ready)
         place = Placement(
             rank=0, world_size=1, pod="job-1-w-0", attempt=2, storage_uri=str(tmp_path / "store"),
-            base_dir=str(tmp_path), in_cluster=True,
+            base_dir=str(tmp_path), in_cluster=True, cpus=CPUS,
         )  # fmt: skip
         agent.link.send(Assignment(job=job, placement=place, environment={"MASTER_PORT": "29400"}))
         return agent
@@ -130,6 +139,23 @@ def test_an_exception_is_classed_and_told(
     assert (found.failure_class, found.peer) == (failure_class, peer)
     assert says in found.message
     assert agent.code() == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "has_stack"), [(DataError("row 7 is broken"), False), (ValueError("no such shape"), True)]
+)
+def test_an_exception_is_in_the_log(
+    begin: Callable[[Fit], Agent], capfd: pytest.CaptureFixture[str], error: Exception, has_stack: bool
+) -> None:
+    """Whole, where it is the user's; one sentence, where that says everything."""
+
+    def fit(context: Context) -> Result:
+        raise error
+
+    assert begin(fit).code() == 1
+    said = capfd.readouterr().err
+    assert said.rstrip().endswith(str(error))
+    assert ("in fit" in said) is has_stack
 
 
 def test_even_an_exit_of_the_user_s_is_told(begin: Callable[[Fit], Agent]) -> None:

@@ -189,3 +189,30 @@ def test_progress_names_what_this_process_waits_for(run_state: RunState, monkeyp
         assert run_state.progress().waiting == "a save waits"
         run_state.report(report(ReportKind.WAITING, 11))
     assert run_state.progress().waiting == ""
+
+
+@pytest.mark.parametrize(("began_again", "in_a_row"), [(True, 3), (False, 1)])
+def test_state_a_program_that_begins_again_makes_no_progress(
+    run_state: RunState, began_again: bool, in_a_row: int
+) -> None:
+    """It repeats steps 1 to 40 each time; one that resumes from 20 has them back as lost, and gets on."""
+    run_state.report(report(ReportKind.STEP, 40))
+    for _ in range(3):
+        count = run_state.recovering("killed")
+        run_state.report(report(ReportKind.RESUMED, 0 if began_again else 20, began_again=began_again))
+        run_state.report(report(ReportKind.STEP, 1 if began_again else 30))
+    assert count == in_a_row
+
+
+def test_state_follows_the_pace_of_one_process(run_state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=2)
+    monkeypatch.setattr(state.time, "monotonic", lambda: float(next(clock)))
+    for step in range(1, 10):
+        run_state.report(report(ReportKind.STEP, step))
+    usual = run_state.pace.longest
+    assert usual > 0
+    for _ in range(50):
+        next(clock)
+    run_state.report(report(ReportKind.RESUMED, 9))
+    run_state.report(report(ReportKind.STEP, 10))
+    assert run_state.pace.longest == usual

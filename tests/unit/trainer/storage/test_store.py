@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 from trainmaster_trainer.errors import ConfigurationError, StorageDenied, StorageUnavailable
+from trainmaster_trainer.storage.clients import client
 from trainmaster_trainer.storage.store import LOCK, Changed, Store, open_store
 from trainmaster_trainer.storage.waiting import calling, waiting
 
@@ -155,7 +156,7 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("keys", [{}, {"access_key": "id", "secret_key": "secret"}])
 def test_without_an_endpoint_it_is_aws(keys: dict[str, str]) -> None:
     """Which raised a TypeError before any request: the library takes no None for an endpoint."""
-    assert Store("s3://bucket/x", **keys)._open() is not None
+    assert client(Store("s3://bucket/x", **keys)) is not None
     assert Store("s3://bucket", **keys).where == "S3 in us-east-1"
 
 

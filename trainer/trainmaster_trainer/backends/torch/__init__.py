@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class TorchBackend:
     """The loop of `loop.py`."""
 
+    is_reusable = True
     # torch.distributed and DDP come with them
     warm_modules = (f"{__name__}.loop", f"{__name__}.group")
 
@@ -30,8 +31,10 @@ class TorchBackend:
     def fit(self, context: Context) -> Result:
         """Train on this rank."""
         from .loop import fit
+        from .settings import settings_kept
 
-        return fit(context)
+        with settings_kept():
+            return fit(context)
 
 
 BACKEND = TorchBackend()

@@ -12,27 +12,30 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from trainmaster_api.layout import Fingerprint
+from trainmaster_api.messages import Resume
 from trainmaster_api.spec.job import Spec
 
 from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
-from trainmaster_trainer.context import Context, Report, ReportKind
-from trainmaster_trainer.data import Prepared, identity, load_data
+from trainmaster_trainer.context import Context
+from trainmaster_trainer.data import Prepared, identity
 from trainmaster_trainer.data.images.mix import Mix
 from trainmaster_trainer.data.loader import Loader, Workers
 from trainmaster_trainer.data.order import Sampler
 from trainmaster_trainer.data.own import IterableRows
 from trainmaster_trainer.data.stream_loader import StreamLoader, StreamOrder, stream_loader
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
-from trainmaster_trainer.models import build_model
 from trainmaster_trainer.references import use_folder
-from trainmaster_trainer.tasks import Task, Unit, build_task
+from trainmaster_trainer.tasks import Trained
 
-from .optim import build_optimizer
+from .accumulate import Accumulator
+from .parts import Parts, parts_of, states_of
 from .patience import Patience
 from .schedule import Schedule, steps_of
 
 T = TypeVar("T")
+
+OPT_OUT = "resumes_exactly"  # attribute of a model; False: what it keeps is its own affair
 
 
 @dataclass
@@ -44,6 +47,9 @@ class Setup:
         replica: The same weights behind DDP where there is more than one rank: trained.
         schedule: Share of the peak learning rate at each step.
         early: Early stopping, if there is any.
+        label: The model, for sentences.
+        is_own: Whether code of the user's takes part in a step.
+        rates: Peak learning rate of each group of the optimizer.
         bad_steps: Device scalar: steps since the first whose gradients weren't finite, that one included; else 0.
         grad_norm: Device scalar: norm of the last step's gradients, before clipping.
         share: Device scalar: weight of a micro-batch in its step.
@@ -54,11 +60,14 @@ class Setup:
     """
 
     context: Context
+    label: str
+    is_own: bool
     data: Prepared
-    task: Task
+    task: Trained
     model: nn.Module
     replica: nn.Module
     optimizer: torch.optim.Optimizer
+    rates: list[float]
     sampler: Sampler | StreamOrder
     loader: Loader | StreamLoader
     total_steps: int
@@ -74,15 +83,31 @@ class Setup:
     stopped_early: bool = False
     parameters: list[nn.Parameter] = field(default_factory=list)
     fingerprint: Fingerprint | None = None
+    accumulator: Accumulator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.accumulator = Accumulator(self.share, self.loss_sum, self.context.world_size)
 
     @property
     def spec(self) -> Spec:
         """What was asked."""
         return self.context.job.spec
 
+    @property
+    def resume(self) -> Resume:
+        """How exactly this run resumes: order and draws are ours, unless the data is a stream of the user's."""
+        if not getattr(self.model, OPT_OUT, True):
+            return Resume.SCRIPT
+        return Resume.LOADER if isinstance(self.data.rows, IterableRows) else Resume.EXACT
+
     def lr(self) -> float:
-        """Return the learning rate of the next step."""
-        return self.spec.training.optimizer.lr * self.schedule.share(self.step)
+        """Return the learning rate of the next step, of the first group."""
+        return self.lrs()[0]
+
+    def lrs(self) -> list[float]:
+        """Return the learning rates of the next step, of each group."""
+        share = self.schedule.share(self.step)
+        return [rate * share for rate in self.rates]
 
     def buffers(self) -> list[Tensor]:
         """Return the model's buffers, such as the running statistics of batch norm."""
@@ -100,8 +125,12 @@ class Setup:
 
     def parts_state(self) -> dict[str, Any]:
         """Return the state of the parts that have one: of a schedule that remembers something, of a loss's buffers."""
-        loss = self.task.loss.module
-        found = {"schedule": self.schedule.state_dict(), "loss": loss.state_dict() if loss else {}}
+        loss = self.task.module
+        found: dict[str, Any] = {
+            "schedule": self.schedule.state_dict(),
+            "loss": loss.state_dict() if loss else {},
+            "state": states_of(self.task),
+        }
         return {name: state for name, state in found.items() if state}
 
     def restore(self, state: State) -> None:
@@ -128,8 +157,11 @@ class Setup:
         if self.early is not None and state.loop["early"] is not None:
             self.early.restore(state.loop["early"])
         self.schedule.load_state_dict(state.parts.get("schedule", {}))
-        if self.task.loss.module is not None and "loss" in state.parts:
-            self.task.loss.module.load_state_dict(state.parts["loss"])
+        if self.task.module is not None and "loss" in state.parts:
+            self.task.module.load_state_dict(state.parts["loss"])
+        for name, each in state.parts.get("state", {}).items():
+            if name in self.task.states:
+                self.task.states[name].load_state_dict(each)
         if isinstance(self.loader, StreamLoader):
             self.loader.restore([rank.get("stream") for rank in state.ranks])
         if len(state.ranks) == context.world_size:
@@ -151,43 +183,61 @@ def build(context: Context) -> Setup:
         DataChanged: It is not the data that the run began with.
     """
     training = context.job.spec.training
-    use_folder(context.base_dir)
+    use_folder(context.code_dir)
     # before the data is read: a column that is gone would fail as an error of the spec, which it isn't
     fingerprint = on_rank_0(
         context, lambda: identity.check(context.run, context.job, context.base_dir, os.environ)
     )  # fmt: skip
-    # the same draws on every rank and in every attempt: a user's class may use them in its constructor
-    seed_everything(training.loop.seed, 0, 0)
-    data = load_data(context.job, context.base_dir, os.environ, lambda words: _say(context, words))
+    parts = parts_of(context)
+    data = parts.data
     if fingerprint is not None and training.data.source is None:
         fingerprint = identity.of_dataset(fingerprint, getattr(data.rows, "dataset", data.rows))
-    data.move(context.device)
-    unit = Unit(data.target_mean, data.target_std)
-    task = build_task(training.task, len(data.rows.labels), unit, has_weights=data.has_weights)
-    if task.loss.module is not None:
-        task.loss.module.to(context.device)
+    sampler, loader, total_steps = feed(context, data, parts.task.outputs)
+    return _assembled(context, parts, sampler, loader, total_steps, fingerprint)
 
-    torch.manual_seed(training.loop.seed)  # the same initial weights on every rank and for every world size
-    model = build_model(training.model, data.inputs, task.outputs).to(context.device)
+
+def build_again(setup: Setup, loader: Loader | StreamLoader) -> Setup:
+    """Return a second instance of everything that has a state, on the same data; collective, and it draws.
+
+    Args:
+        setup: The first.
+        loader: Where the second gets its batches from.
+    """
+    parts = parts_of(setup.context, setup.data)
+    return _assembled(setup.context, parts, setup.sampler, loader, setup.total_steps, setup.fingerprint)
+
+
+def _assembled(
+    context: Context,
+    parts: Parts,
+    sampler: Sampler | StreamOrder,
+    loader: Loader | StreamLoader,
+    total_steps: int,
+    fingerprint: Fingerprint | None,
+) -> Setup:
+    training, task, model = context.job.spec.training, parts.task, parts.model
     if training.distributed.sync_batch_norm and context.world_size > 1:
-        model = synchronize_batch_norm(model, context.device, training.model.label)
-    _require_tensors(model, training.model.label)
-    sampler, loader, total_steps = feed(context, data, task.outputs)
+        model = synchronize_batch_norm(model, context.device, parts.label)
+    _require_tensors(model, parts.label)
+    optimizer = parts.optimizer(model)
     early = training.loop.early_stopping
     setup = Setup(
         context=context,
-        data=data,
+        label=parts.label,
+        is_own=parts.is_own,
+        data=parts.data,
         task=task,
         model=model,
         # Before each forward DDP broadcasts rank 0's buffers (batch norm's running statistics), which are those that
         # are saved: so a resumed rank computes with what it would have had. `gradient_as_bucket_view` saves a copy of
         # all gradients.
         replica=DistributedDataParallel(model, gradient_as_bucket_view=True) if context.world_size > 1 else model,
-        optimizer=build_optimizer(training.optimizer, model),
+        optimizer=optimizer,
+        rates=[float(g["lr"]) if parts.keeps_rates else training.optimizer.lr for g in optimizer.param_groups],
         sampler=sampler,
         loader=loader,
         total_steps=total_steps,
-        schedule=Schedule(training.schedule, task, total_steps, sampler.steps_per_epoch),
+        schedule=Schedule(training.schedule, task, total_steps, sampler.steps_per_epoch, parts.schedule),
         early=Patience(
             task.objective(early.metric, "loop.earlyStopping.metric"), early.patience, early.min_delta
         ) if early else None,
@@ -215,19 +265,13 @@ def feed(context: Context, data: Prepared, outputs: int) -> tuple[Sampler | Stre
             rank=rank, world_size=world_size, workers=workers,
         )  # fmt: skip
         return order, stream, steps_of(training.loop.duration, order.steps_per_epoch)
-    sampler = Sampler(data.train, training.data.batch_size, seed, data.train_classes, data.lengths)
+    sampler = Sampler(data.train, training.data.batch_size, seed, data.train_classes, data.lengths, data.draw_weights)
     total_steps = steps_of(training.loop.duration, sampler.steps_per_epoch)
     loader = Loader(
         data, sampler, total_steps, seed=seed, micro_batches=micro_batches, rank=rank, world_size=world_size,
         workers=workers, mix=Mix.of(training.data, outputs),
     )  # fmt: skip
     return sampler, loader, total_steps
-
-
-def _say(context: Context, words: str) -> None:
-    """Report how far reading the data is; a run that is reading isn't stalled."""
-    if context.rank == 0:
-        context.report(Report(kind=ReportKind.READING, step=0, total_steps=0, epoch=0, message=words))
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device, label: str) -> nn.Module:

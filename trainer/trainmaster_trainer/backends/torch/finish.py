@@ -17,8 +17,16 @@ from .recorder import Recorder
 
 
 def finish(setup: Setup, recorder: Recorder) -> Result:
-    """Evaluate the best checkpoint on the test split, which nothing has read so far, and package it."""
+    """Evaluate the best checkpoint on the test split, which nothing has read so far, and package it.
+
+    Neither is done for a trial of a search: only its winner is tested, once.
+    """
     context = setup.context
+    if context.is_trial:
+        if context.rank == 0:
+            recorder.wait()
+            recorder.flush()
+        return recorder.result(Outcome.COMPLETE)
     best_step = setup.step
     if context.rank == 0:
         recorder.wait()
@@ -35,8 +43,9 @@ def finish(setup: Setup, recorder: Recorder) -> Result:
     uri = ""
     if context.rank == 0:
         check_fence(context.run, context.attempt)
-        report = {"step": best_step, "rows": len(setup.data.test), "metrics": metrics}
-        context.run.put(TEST_METRICS, json.dumps(report, indent=1).encode())
+        if metrics:
+            report = {"step": best_step, "rows": len(setup.data.test), "metrics": metrics}
+            context.run.put(TEST_METRICS, json.dumps(report, indent=1).encode())
         uri = package(context.run, setup.spec.training, setup.data, setup.model.state_dict(), setup.task.outputs)
         recorder.log(metrics)
         recorder.flush()

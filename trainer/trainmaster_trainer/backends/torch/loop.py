@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 from collections.abc import Iterator
 
@@ -12,17 +13,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trainmaster_api.messages import Outcome
 
+from trainmaster_trainer.checkpoint import State
 from trainmaster_trainer.checkpoint.state import get_rng, set_rng
-from trainmaster_trainer.context import Context, ReportKind, Result
-from trainmaster_trainer.data.loader import Batch
-from trainmaster_trainer.data.sample import forward
-from trainmaster_trainer.errors import NonFiniteLoss, UserCodeError
+from trainmaster_trainer.context import Context, ReportKind, Result, Verdict
+from trainmaster_trainer.errors import NonFiniteLoss
 
+from . import exactness
 from .builder import Setup, build, gather_ranks, on_rank_0, share_buffers, share_state
 from .control_point import ControlPoint
 from .evaluate import evaluate
 from .finish import finish
 from .optim import LARGEST, set_lr, step_unless_bad
+from .parts import states_of
 from .recorder import Recorder
 from .schedule import steps_of
 
@@ -51,8 +53,10 @@ def fit(context: Context) -> Result:
         if about := setup.data.about():  # nothing is trained on before this is said
             recorder.report(ReportKind.DATA, message=about)
         warm_up(setup)
+        # a run that resumes has been checked
+        checked = exactness.require(setup, train_step, warm_up) if setup.is_own and is_new(state) else []
         recorder.report(ReportKind.LOADED)
-        for sentence in setup.data.warnings:
+        for sentence in (*checked, *setup.data.warnings):
             recorder.report(ReportKind.WARNING, message=sentence)
         control_point = ControlPoint(context, setup.step)
         recorder.control_point = control_point
@@ -82,11 +86,18 @@ def fit(context: Context) -> Result:
                 recorder.report(ReportKind.FIRST_STEP)
 
             metrics = measure(setup, recorder, validate_every)
+            if metrics and is_pruned(setup, recorder, validate_every):
+                return recorder.result(Outcome.STOPPED)
             if save_due or recorder.save_due():
                 raise_if_bad(setup)
                 recorder.save(gather_ranks(setup), metrics)
 
         return finish(setup, recorder)
+
+
+def is_new(state: State | None) -> bool:
+    """Return whether a run begins, be it with the weights of another one."""
+    return state is None or state.is_foreign
 
 
 @contextlib.contextmanager
@@ -109,11 +120,8 @@ def train_step(setup: Setup) -> None:
     loop = setup.spec.training.loop
     for index, batch in enumerate(setup.loader.step(setup.step)):
         with no_sync(setup, until_last=index < loop.gradient_accumulation - 1), autocast(setup):
-            loss = loss_of(setup, forward(setup.replica, batch.x), batch)
-            # Every micro-batch has the same size, so the mean of means is the mean of the big batch. The weight is the
-            # gradient of the root and not a factor of the loss: the same result without one more kernel.
-            loss.backward(setup.share)  # type: ignore[no-untyped-call]
-        setup.loss_sum += loss.detach()  # on the device: `loss.item()` would wait for it in every step
+            setup.accumulator.backward(setup.task.loss_of(setup.replica, batch))
+    setup.accumulator.finish(setup.parameters)
 
     # DDP has averaged the gradients over the ranks, so every rank sees the same norm and takes the same decision
     # without communicating. The norm is computed even without clipping, because it shows a non-finite gradient: one
@@ -125,19 +133,12 @@ def train_step(setup: Setup) -> None:
     # and `not`, because a comparison with NaN is false.
     setup.bad_steps += (norm <= LARGEST).logical_not() | (setup.bad_steps > 0)
 
-    set_lr(setup.optimizer, setup.lr())  # a function of the step: there is no scheduler object whose state to resume
+    set_lr(setup.optimizer, *setup.lrs())  # a function of the step: there is no scheduler object whose state to resume
     step_unless_bad(setup.optimizer, setup.bad_steps)
     for parameter in setup.parameters:
         parameter.grad = None  # the next backward writes instead of adding, and nothing has to be zeroed
     setup.loss_steps += 1
     setup.step += 1
-
-
-def loss_of(setup: Setup, output: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return the mean loss of a batch, a scalar."""
-    if batch.weight is None:
-        return setup.task.loss.training(output, batch.y)
-    return setup.task.loss.training(output, batch.y, weight=batch.weight)
 
 
 def no_sync(setup: Setup, *, until_last: bool) -> contextlib.AbstractContextManager[None]:
@@ -165,11 +166,8 @@ def warm_up(setup: Setup) -> None:
     with unseen(setup):
         for _ in range(2 if setup.context.world_size > 1 else 1):  # DDP rebuilds its buckets in the second pass
             with autocast(setup):
-                output = forward(setup.replica, batch.x)
-                require_output(setup, output, len(batch.y))
-                loss = loss_of(setup, output, batch)
-            require_loss(setup, loss)
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss = setup.task.checked_loss(setup.replica, setup.model, batch, setup.label)
+            (loss if isinstance(loss, torch.Tensor) else loss[0]).backward()  # type: ignore[no-untyped-call]
             setup.optimizer.zero_grad(set_to_none=True)
 
 
@@ -177,38 +175,17 @@ def warm_up(setup: Setup) -> None:
 def unseen(setup: Setup) -> Iterator[None]:
     """Undo the side effects of a forward other than gradients: draws of dropout, statistics of batch norm."""
     # The warm-up must not be visible in the run: an uninterrupted run has one, a resumed one has two.
-    loss = setup.task.loss.module
+    loss = setup.task.module
     buffers = [(b, b.clone()) for module in (setup.model, loss) if module is not None for b in module.buffers()]
+    states = copy.deepcopy(states_of(setup.task))  # a loss may change them
     drawn = get_rng(setup.context.device)
     yield
+    for name, state in states.items():
+        setup.task.states[name].load_state_dict(state)
     set_rng(drawn, setup.context.device)
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
-
-
-def require_output(setup: Setup, output: object, rows: int) -> None:
-    """Reject a model whose output isn't (batch, outputs): the loss would fail obscurely, or broadcast silently."""
-    expected = (rows, setup.task.outputs)
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
-    if shape != expected:
-        raise UserCodeError(
-            f"model {setup.spec.training.model.label} returned {shape} for a batch of {rows} rows; "
-            f"task.name {setup.spec.training.task.name} expects {expected}"
-        )
-
-
-def require_loss(setup: Setup, loss: object) -> None:
-    """Reject a loss that isn't a scalar, or that has no gradient."""
-    label = setup.spec.training.task.loss_or_default.label
-    if not isinstance(loss, torch.Tensor) or loss.dim() != 0:
-        shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-        raise UserCodeError(f"task.loss {label} returned {shape}; expected a scalar, the mean over the batch")
-    if not loss.requires_grad:
-        raise UserCodeError(
-            f"task.loss {label} doesn't depend on the model's parameters (model {setup.spec.training.model.label}): "
-            "there is nothing to train; is something computed under no_grad, or detached?"
-        )
 
 
 def measure(setup: Setup, recorder: Recorder, validate_every: int) -> dict[str, float]:
@@ -226,6 +203,23 @@ def measure(setup: Setup, recorder: Recorder, validate_every: int) -> dict[str, 
     if recorder.is_best(metrics):
         recorder.keep(gather_ranks(setup), metrics)
     return metrics
+
+
+def is_pruned(setup: Setup, recorder: Recorder, validate_every: int) -> bool:
+    """Ask what becomes of this trial of a search, if it is one; the same on every rank.
+
+    Before anything of this step is saved: so no checkpoint is ahead of what the search knows.
+    """
+    context = setup.context
+    if context.gate is None and not context.is_trial:
+        return False
+    stops = torch.zeros(1, device=context.device)
+    if context.rank == 0 and context.gate is not None:
+        times = -(-setup.step // validate_every)
+        stops += context.gate(recorder.seen(ReportKind.VALIDATION), times) is Verdict.STOP
+    if context.world_size > 1:
+        dist.broadcast(stops, 0)
+    return bool(stops.item())
 
 
 def validate(setup: Setup) -> dict[str, float]:

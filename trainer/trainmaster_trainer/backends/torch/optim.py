@@ -92,7 +92,7 @@ def step_unless_bad(optimizer: torch.optim.Optimizer, bad_steps: Tensor) -> None
         optimizer.step()
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
+    """Set the learning rate of every group: one for all, or one for each."""
+    for index, group in enumerate(optimizer.param_groups):
+        group["lr"] = rates[index if len(rates) > 1 else 0]

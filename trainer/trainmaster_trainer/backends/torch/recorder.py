@@ -10,10 +10,10 @@ import time
 from types import TracebackType
 
 from trainmaster_api.layout import SPEC
-from trainmaster_api.messages import CheckpointRef, Outcome
-from trainmaster_api.types import interval_seconds, parse_count
+from trainmaster_api.messages import CheckpointRef, Outcome, Resume
 
 from trainmaster_trainer.checkpoint import CheckpointManager, Policy, Snapshot, State
+from trainmaster_trainer.checkpoint.interval import Interval
 from trainmaster_trainer.checkpoint.manager import Slow, newest_of
 from trainmaster_trainer.checkpoint.protocol import check_fence
 from trainmaster_trainer.checkpoint.state import RankState
@@ -28,8 +28,6 @@ from .builder import Setup
 from .control_point import ControlPoint
 
 MOST_LOGGED = 400  # lines of train/loss over a run, in addition to one per validation
-AUTO_COST = 0.01  # share of the time that automatic checkpoints may take
-AUTO_BOUNDS = (5.0, 900.0)  # seconds between automatic checkpoints
 
 
 class Recorder:
@@ -40,6 +38,7 @@ class Recorder:
         spec = setup.spec.checkpoint
         self.control_point: ControlPoint | None = None
         self.log_every = max(1, setup.total_steps // MOST_LOGGED)
+        self._interval = Interval(spec.every)
         self._told_slow: Slow | None = None
         self._metrics: dict[str, float] = {}
         self._log = MetricsLog(self.context.run)
@@ -94,6 +93,7 @@ class Recorder:
             step=step,
             checkpoint=self.manager.latest,
             fingerprint=self.setup.fingerprint.short if self.setup.fingerprint else "",
+            resume=self.setup.resume,
         )
         return state
 
@@ -106,28 +106,23 @@ class Recorder:
         checkpoint: CheckpointRef | None = None,
         message: str = "",
         fingerprint: str = "",
+        resume: Resume | None = None,
     ) -> None:
         """Report to the runtime; on rank 0 only."""
-        if self.context.rank != 0:
-            return
+        if self.context.rank == 0:
+            news = {"checkpoint": checkpoint, "message": message, "fingerprint": fingerprint, "resume": resume}
+            self.context.report(self.seen(kind, step).model_copy(update=news))
+
+    def seen(self, kind: ReportKind, step: int | None = None) -> Report:
+        """Return a report of where the run is."""
         setup = self.setup
         at = setup.step if step is None else step
         total = at if setup.stopped_early else setup.total_steps
         eta = self.control_point.eta_seconds(at, total) if self.control_point else None
         epoch = setup.sampler.epoch(max(0, at - 1))
-        self.context.report(
-            Report(
-                kind=kind,
-                step=at,
-                total_steps=total,
-                epoch=epoch,
-                eta_seconds=eta,
-                metrics=dict(self._metrics),
-                checkpoint=checkpoint,
-                message=message,
-                fingerprint=fingerprint,
-            )
-        )
+        return Report(
+            kind=kind, step=at, total_steps=total, epoch=epoch, eta_seconds=eta, metrics=dict(self._metrics)
+        )  # fmt: skip
 
     def log(self, metrics: dict[str, float], kind: ReportKind = ReportKind.STEP) -> None:
         """Add metrics of this step to metrics.jsonl, and report validations."""
@@ -144,23 +139,15 @@ class Recorder:
 
         Clocks of ranks differ, so rank 0's answer becomes the decision of all of them at the control point.
         """
-        every = self.setup.spec.checkpoint.every
-        if every == "auto":
-            # The measured duration of a save is its cost: on another thread it still takes a core and storage
-            # bandwidth. The lower bound keeps a fast store from being written all the time.
-            cost = self.manager.last_save_seconds / AUTO_COST
-            seconds = min(max(cost, AUTO_BOUNDS[0]), AUTO_BOUNDS[1])
-        else:
-            seconds = float(interval_seconds(every) or "inf")
+        # The measured duration of a save is its cost: on another thread it still takes a core and storage bandwidth.
+        seconds = self._interval.seconds(self.manager.last_save_seconds)
         # Not while a save is in flight: slow storage should get fewer checkpoints rather than a queue of them.
         return time.monotonic() - self._last_save >= seconds and self.manager.is_idle
 
     def save_due(self) -> bool:
         """Return whether this step is due by the count of steps, or is the last one; the same on every rank."""
         setup = self.setup
-        every = setup.spec.checkpoint.every
-        number, unit = (0, "") if every == "auto" else parse_count(every)
-        steps = {"step": number, "ep": number * setup.sampler.steps_per_epoch}.get(unit, 0)
+        steps = self._interval.steps or self._interval.epochs * setup.sampler.steps_per_epoch
         is_due = steps > 0 and setup.step % steps == 0
         return is_due or setup.step == setup.total_steps or setup.stopped_early
 

@@ -13,11 +13,11 @@ from trainmaster_api.types import parse_count
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import arguments, call, resolve
 from trainmaster_trainer.registry import Registry
-from trainmaster_trainer.tasks import Task
+from trainmaster_trainer.tasks import Trained
 
 from .schedules.base import Shape
 
-SCHEDULES: Registry[Callable[[SchedulePart, Task, int], Shape]] = Registry(
+SCHEDULES: Registry[Callable[[SchedulePart, Trained, int], Shape]] = Registry(
     "schedule", f"{__package__}.schedules", "trainmaster.schedules"
 )
 
@@ -41,17 +41,22 @@ class Schedule:
         task: For a schedule that watches a metric.
         total_steps: Steps of the run.
         steps_per_epoch: Steps of an epoch.
+        own: A recipe's schedule, instead: the share at each step, without a warm-up.
 
     Raises:
         ConfigurationError: The schedule doesn't exist, or its arguments don't fit.
     """
 
-    def __init__(self, part: SchedulePart, task: Task, total_steps: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, part: SchedulePart, task: Trained, total_steps: int, steps_per_epoch: int, own: Shape | None = None
+    ) -> None:
         self.warmup = steps_of(part.warmup, steps_per_epoch, total_steps)
         steps = max(1, total_steps - self.warmup)
         self.shape: Shape
         self.floor = 0.0  # ours keep minLrRatio by themselves
-        if SCHEDULES.is_shipped(part.name) and part.name is not None:
+        if own is not None:
+            self.shape, self.warmup = own, 0
+        elif SCHEDULES.is_shipped(part.name) and part.name is not None:
             self.shape = SCHEDULES.get(part.name, "schedule.name")(part, task, steps)
         else:
             self.shape = _own(part, total_steps=steps, steps_per_epoch=steps_per_epoch)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
+
+from trainmaster_trainer.kernel import cores
 
 
 def use_threads(cpus: float | None, ranks: int) -> int:
@@ -21,8 +21,7 @@ def use_threads(cpus: float | None, ranks: int) -> int:
     Returns:
         The number of threads, at least 1.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores / ranks if cpus is None else min(cpus, cores)
+    share = cores() / ranks if cpus is None else min(cpus, cores())
     threads = max(1, int(share))
     torch.set_num_threads(threads)
     return threads

@@ -22,7 +22,7 @@ from trainmaster_trainer.data.tables.table import Column, ColumnType, Table
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store, open_store
 
-from .content import file_header, files_identity, read_file
+from .content import file_header, file_sizes, files_identity, read_file
 from .errors import UnreadableError
 
 
@@ -33,10 +33,12 @@ class Place:
     Attributes:
         files: The bucket, or the root of the disk: a path may lead above the folder that it starts in.
         folder: That folder, below it.
+        said: What determines the folder, for messages.
     """
 
     files: Files
     folder: str
+    said: str = "data.images.root"
 
     @classmethod
     def of(cls, table: Files, data: Data, storage: Storage, base_dir: Path, env: Mapping[str, str]) -> Place:
@@ -55,7 +57,8 @@ class Place:
             address = address.under(table.name) if is_folder else address
         top = f"s3://{address.bucket}"
         store = open_store(top, storage.endpoint, storage.region, env) if address.is_s3 else Store("/")
-        return cls(Files(store, "", str(address)), address.path)
+        said = "data.images.root" if data.images.root is not None else f"the folder of data.{table.field}"
+        return cls(Files(store, "", str(address)), address.path, said)
 
     def path(self, cell: str) -> str:
         """Return the path of an image, below `files`.
@@ -68,16 +71,20 @@ class Place:
         if self.files.store.is_s3:
             start, _, key = cell.removeprefix("s3://").partition("/")
             if cell.startswith("s3://") and start != self.files.store.bucket:
-                raise UnreadableError(f"is in another bucket than {self.files.shown} (data.images.root)")
+                raise UnreadableError(
+                    f"is in another bucket than {self.files.shown} ({self.said}); set data.images.root"
+                )
             if cell.startswith("/"):
-                raise UnreadableError(f"is an absolute path, and images are looked for below {self.files.shown}")
+                raise UnreadableError(
+                    f"is an absolute path, and images are looked for below {self.files.shown} ({self.said})"
+                )
             found = posixpath.normpath(key if cell.startswith("s3://") else posixpath.join(self.folder, cell))
             if found.split("/")[0] == "..":
                 raise UnreadableError("leads out of the bucket")
             return found
         if "://" in cell:
             raise UnreadableError(
-                f"is an address, and images are looked for below {self.files.shown}: set data.images.root"
+                f"is an address, and images are looked for below {self.files.shown} ({self.said}): set data.images.root"
             )
         # `..` behind a symbolic link is the system's business
         return posixpath.join(self.folder, cell).lstrip("/")
@@ -136,8 +143,11 @@ class ColumnContent:
         return self.place.header(cell) if isinstance(cell, str) else cell
 
     def sizes(self) -> npt.NDArray[np.int64]:
-        """Return nothing that is known: copies are found in the column."""
-        return np.zeros(len(self), dtype=np.int64)
+        """Return the sizes of the files behind the paths, or of the bytes."""
+        cells = [self._cell(index) for index in range(len(self))]
+        if self._column.type is ColumnType.TEXT:
+            return file_sizes(self.place.files, [self.place.path(str(cell)) for cell in cells])
+        return np.array([len(cell) for cell in cells], dtype=np.int64)
 
     def identity(self) -> str:
         """Return a checksum of the bytes, or of the files behind the paths."""

@@ -95,15 +95,62 @@ class FolderContent:
 
     def sizes(self) -> npt.NDArray[np.int64]:
         """Return the sizes that the system or S3 knows."""
-        store = self.files.store
-        if store.is_s3:
-            known = dict(store.list(_common(self.paths)))
-            return np.array([known.get(path, 0) for path in self.paths], dtype=np.int64)
-        return np.array([_size(store.root / path) for path in self.paths], dtype=np.int64)
+        return file_sizes(self.files, self.paths)
 
     def identity(self) -> str:
         """Return a checksum of paths and of what changes with a file's content."""
         return files_identity(self.files, self.paths)
+
+
+class JoinedContent:
+    """Images of several sources behind one another, to be compared.
+
+    Args:
+        parts: The sources.
+    """
+
+    def __init__(self, parts: Sequence[Content]) -> None:
+        self.parts, self.shown = parts, ", ".join(part.shown for part in parts)
+        self._starts = np.cumsum([0, *map(len, parts)])
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether one of them is on S3."""
+        return any(part.is_remote for part in self.parts)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def name(self, index: int) -> str:
+        """Return the name with that of its source, as the same name may be in several."""
+        return self.where(index)
+
+    def where(self, index: int) -> str:
+        """Return the name with that of its source."""
+        part, own = self._of(index)
+        return part.where(own)
+
+    def read(self, index: int) -> bytes:
+        """Return the file."""
+        part, own = self._of(index)
+        return part.read(own)
+
+    def header(self, index: int) -> bytes | Path:
+        """Return what the header can be read from."""
+        part, own = self._of(index)
+        return part.header(own)
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Return those of all sources."""
+        return np.concatenate([part.sizes() for part in self.parts])
+
+    def identity(self) -> str:
+        """Return those of all sources."""
+        return " ".join(part.identity() for part in self.parts)
+
+    def _of(self, index: int) -> tuple[Content, int]:
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.parts[part], index - int(self._starts[part])
 
 
 def read_file(files: Files, path: str) -> bytes:
@@ -126,6 +173,15 @@ def read_file(files: Files, path: str) -> bytes:
 def file_header(files: Files, path: str) -> bytes | Path:
     """Return what the header of an image file can be read from."""
     return read_file(files, path) if files.store.is_s3 else files.store.root / path
+
+
+def file_sizes(files: Files, paths: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the sizes of files that the system or S3 knows; 0 where there is none."""
+    store = files.store
+    if store.is_s3:
+        known = dict(store.list(_common(paths)))
+        return np.array([known.get(path, 0) for path in paths], dtype=np.int64)
+    return np.array([_size(store.root / path) for path in paths], dtype=np.int64)
 
 
 def files_identity(files: Files, paths: Sequence[str]) -> str:

@@ -91,7 +91,7 @@ def read_header(source: bytes | Path, look: Look) -> Header:
     except UnreadableError:
         raise
     except Exception as error:  # a decoder of broken bytes raises whatever it likes
-        raise UnreadableError(_reason(error)) from error
+        raise UnreadableError(_reason(error, source)) from error
 
 
 def decode(content: bytes, look: Look) -> Pixels:
@@ -108,7 +108,7 @@ def decode(content: bytes, look: Look) -> Pixels:
     except UnreadableError:
         raise
     except Exception as error:  # see above
-        raise UnreadableError(_reason(error)) from error
+        raise UnreadableError(_reason(error, content)) from error
 
 
 def _range(image: Image.Image, look: Look) -> tuple[float, float] | None:
@@ -171,9 +171,10 @@ def _luminance(look: Look) -> int:
     return int(Image.new("RGB", (1, 1), look.background).convert("L").tobytes()[0])
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, source: bytes | Path) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "unknown image format"
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        return "unknown image format" if size else "is empty (0 bytes)"
     if isinstance(error, OSError) and error.errno is not None:
         return reason_of(error)
     return str(error).strip() or type(error).__name__

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from trainmaster_api.spec.data import SPLIT_WORDS
+
 from trainmaster_trainer.data.files import IMAGE_ENDINGS, is_hidden
 from trainmaster_trainer.data.sentences import first_of
+from trainmaster_trainer.data.tables.cache import Progress
 from trainmaster_trainer.errors import DataError
 
 from .content import Content
@@ -26,26 +31,33 @@ class Listing:
         classes: The class of each, an index into `labels`.
         labels: Names of the classes, sorted.
         notes: What was passed over, a sentence each.
+        warnings: What is probably a mistake, a sentence each.
     """
 
     paths: list[str]
     classes: list[int]
     labels: list[str]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
-def list_images(shown: str, names: Iterable[str], *, nested: bool) -> Listing:
+def list_images(
+    named: str, names: Iterable[str], folders: Iterable[str] = (), outside: Iterable[str] = (), *, nested: bool
+) -> Listing:
     """Sort out the files of a folder.
 
     Args:
-        shown: The folder, for messages.
+        named: The field and the source, for messages: `data.source images:pictures`.
         names: Paths of all files below it.
+        folders: Names of its sub-folders, those without files included.
+        outside: Paths of files that aren't below it, and are only counted.
         nested: Whether images in deeper folders belong to the class of their first folder.
 
     Raises:
         DataError: No image is in a sub-folder, or some are deeper and `nested` is false.
     """
-    everything = sorted(names)
+    names = list(names)
+    everything = sorted([*names, *outside])
     seen = [name for name in everything if not is_hidden(name)]
     hidden = [name for name in everything if is_hidden(name)]
     images = [name for name in seen if name.lower().endswith(IMAGE_ENDINGS)]
@@ -56,27 +68,39 @@ def list_images(shown: str, names: Iterable[str], *, nested: bool) -> Listing:
     endings = ", ".join(IMAGE_ENDINGS)
     if not used:
         raise DataError(
-            f"data.source images:{shown} has no images in a sub-folder ({_count(loose, 'image')} "
+            f"{named} has no images in a sub-folder ({_count(loose, 'image')} "
             f"beside the sub-folders, {_count(foreign, 'other file')}); "
             f"expected <class>/<image> with the extensions {endings}"
         )
     if deep and not nested:
         raise DataError(
-            f"data.source images:{shown} has {_count(deep, 'image')} in nested folders, such as {deep[0]}; "
+            f"{named} has {_count(deep, 'image')} in nested folders, such as {deep[0]}; "
             "set data.images.nested: true if the first folder is the class, or make one folder per class"
         )
     labels = sorted({path.partition("/")[0] for path in used})
     number = {label: index for index, label in enumerate(labels)}
     notes = (
         _note(hidden, "hidden file", "passed over"),
-        _note(foreign, "file", f"passed over: not an image by its extension ({endings})"),
+        _note(foreign, "file", f"passed over: not an image by its extension ({endings}): {_kinds(foreign)}"),
         _note(loose, "image", "passed over: not in a sub-folder, so of no class"),
     )
-    return Listing(used, [number[path.partition("/")[0]] for path in used], labels, tuple(filter(None, notes)))
+    classes = [number[path.partition("/")[0]] for path in used]
+    tops = {*folders, *(name.partition("/")[0] for name in names if "/" in name)}
+    empty = sorted(name for name in tops.difference(labels) if not is_hidden(name))
+    warnings = tuple(filter(None, (_empty(named, empty), _splits(named, labels))))
+    return Listing(used, classes, labels, tuple(filter(None, notes)), warnings)
 
 
-def check_images(content: Content, look: Look, *, full: bool) -> tuple[str, ...]:
+def check_images(
+    content: Content, look: Look, say: Callable[[str], None] = lambda _: None, *, full: bool
+) -> tuple[str, ...]:
     """Read the header of every image, or decode all of each. Returns what is worth knowing, a sentence each.
+
+    Args:
+        content: The images.
+        look: How they are decoded.
+        say: Takes a sentence on how far this is, every few seconds.
+        full: Whether to decode them.
 
     Raises:
         DataError: Some can't be read; the first ten are named.
@@ -92,8 +116,12 @@ def check_images(content: Content, look: Look, *, full: bool) -> tuple[str, ...]
         except UnreadableError as error:
             return error
 
+    progress = Progress(say, f"checking {content.shown}", amount=lambda total: f"{total:,.0f} images")
+    found: list[Header | UnreadableError] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(look_at, range(len(content))))
+        for each in pool.map(look_at, range(len(content))):
+            found.append(each)
+            progress.at(len(found), len(content))
     broken = [(index, error) for index, error in enumerate(found) if isinstance(error, UnreadableError)]
     if broken:
         first = first_of([f"{content.where(index)}: {error}" for index, error in broken])
@@ -112,6 +140,31 @@ def check_images(content: Content, look: Look, *, full: bool) -> tuple[str, ...]
         ),
     )
     return tuple(filter(None, notes))
+
+
+def _empty(named: str, folders: list[str]) -> str:
+    if not folders:
+        return ""
+    are = "folder has no image and is no class" if len(folders) == 1 else "folders have no image and are no classes"
+    some = first_of([repr(name) for name in folders], between=", ")
+    return f"{named}: {len(folders):,} {are}: {some}. The model has no output for it; add images, or remove it"
+
+
+def _splits(named: str, labels: list[str]) -> str:
+    words = {word for group in SPLIT_WORDS.values() for word in group}
+    if len(labels) < 2 or not {label.strip().lower() for label in labels} <= words:
+        return ""
+    return (
+        f"{named}: the classes are called {', '.join(labels)}, as splits are. If each has folders of classes, make "
+        "them data.source, data.validationSource and data.testSource"
+    )
+
+
+def _kinds(paths: list[str]) -> str:
+    """Return how many files have which extension, the most frequent first."""
+    counts = Counter(posixpath.splitext(path)[1].lower() or "without one" for path in paths)
+    words = [f"{count:,} {ending}" for ending, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
+    return first_of(words, between=", ")
 
 
 def _note(paths: Sequence[str], what: str, outcome: str) -> str:

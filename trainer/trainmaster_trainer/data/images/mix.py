@@ -16,7 +16,7 @@ from trainmaster_api.spec.augment import MIXES, MixArgs
 from trainmaster_api.spec.data import Data
 
 from trainmaster_trainer.data.order import Indices
-from trainmaster_trainer.data.sample import BYTE
+from trainmaster_trainer.sample import BYTE
 
 _STREAM = 0x3A1C  # keeps these draws apart from those of the order and of single images, which have the same seed
 
@@ -52,9 +52,10 @@ class Mix:
         return cls(found, classes) if found else None
 
     def apply(
-        self, x: Tensor, y: Tensor, partner_x: Tensor, partner_y: Tensor, seed: int, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return mixed images and targets of (n, classes), whose rows add up to 1.
+        self, x: Tensor, y: Tensor, partner_x: Tensor, partner_y: Tensor, seed: int, step: int,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """Return mixed images, targets of (n, classes), whose rows add up to 1, and the weights of the mixed rows.
 
         Args:
             x: Images of any rows of the global batch, (n, channels, height, width): uint8, or floating point.
@@ -63,6 +64,8 @@ class Mix:
             partner_y: Their classes.
             seed: `loop.seed`.
             step: Number of the optimizer step.
+            weights: Weight in the loss of each image and of the last one's partner, of (n + 1,), where the partner of
+                each is the next one; None: all the same.
 
         Returns:
             Images in the type of `x`; blended bytes become float32 of 0..1.
@@ -75,7 +78,10 @@ class Mix:
         else:
             x = _float(x) * ratio + _float(partner_x) * (1 - ratio)
         first, second = (F.one_hot(classes, self.classes).to(torch.float32) for classes in (y, partner_y))
-        return x, first * ratio + second * (1 - ratio)
+        if weights is None:
+            return x, first * ratio + second * (1 - ratio), None
+        own, partner, weight = _shares(ratio, weights[:-1].double(), weights[1:].double())
+        return x, first * own[:, None] + second * partner[:, None], weight
 
 
 def _cut(x: Tensor, partner_x: Tensor, ratio: float, dice: np.random.Generator) -> tuple[Tensor, float]:
@@ -88,6 +94,20 @@ def _cut(x: Tensor, partner_x: Tensor, ratio: float, dice: np.random.Generator) 
     found = x.clone()
     found[..., top:bottom, left:right] = partner_x[..., top:bottom, left:right]
     return found, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _shares(ratio: float, own: Tensor, partner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the shares of both classes in the targets of mixed rows, and the weights of the rows, float32 of (n,).
+
+    The loss of a row is the sum over both images of share times weight times the loss of its class. Cross-entropy is
+    linear in the target, so it is also the weight `ratio * own + (1 - ratio) * partner` times the loss of a target in
+    which each class has its part of that weight: one target and one weight, which any loss takes.
+    """
+    weight = partner + ratio * (own - partner)  # in this form exact where both are equal
+    counts = weight > 0
+    whole = torch.where(counts, weight, 1.0)
+    own, partner = (torch.where(counts, each / whole, 1.0) for each in (own, partner))
+    return (ratio * own).float(), ((1 - ratio) * partner).float(), weight.float()
 
 
 def _float(x: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from trainmaster_api.spec.data import Data
 from trainmaster_trainer.data.division import Division
 from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
-from trainmaster_trainer.data.sample import BYTE
 from trainmaster_trainer.errors import DataError
+from trainmaster_trainer.sample import BYTE
 
 from .cache import PixelCache
 from .content import Content
-from .copies import check_copies
+from .copies import Comparison, most_compared
 from .decode import Look, Pixels, decode
 from .errors import UnreadableError
 from .transforms import Augmentation, centre
@@ -34,6 +34,8 @@ class ImageRows:
     is_decoded = True  # worth processes of their own, by default
     notes: tuple[str, ...] = ()
     """What is worth knowing before the first step, a sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What is probably a mistake in the source, a sentence each."""
 
     def __init__(self, content: Content, targets: Tensor, labels: list[str], spec: Data) -> None:
         self.content, self.targets, self.labels, self.features = content, targets, labels, []
@@ -43,6 +45,7 @@ class ImageRows:
         self.statistics = spec.images.normalize.values if spec.images.normalize else None
         self.is_remote = content.is_remote
         self._cache = PixelCache(content, self._look, spec.images.cache)
+        self.comparison = Comparison(content, most_compared(is_asked=spec.dedupe))
 
     def __len__(self) -> int:
         return len(self.content)
@@ -60,29 +63,34 @@ class ImageRows:
     def check(self, division: Division) -> tuple[str, ...]:
         """Return warnings about copies in two splits or classes, and about classes that a split lacks."""
         classes = self.row_classes
-        return () if classes is None else check_copies(self.content, classes, self.labels, division)
+        found = () if classes is None else self.comparison.check(classes, self.labels, division)
+        return (*self.warnings, *found)
+
+    def copy_ids(self) -> Indices:
+        """Return for each image the number of the first one with the same bytes."""
+        return self.comparison.ids
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return pixels scaled to 0..1."""
         pixels = [self._pixels(int(index)) for index in indices]
         return unit(pixels, self.shape[-1]), self.targets[torch.from_numpy(indices)]
 
-    def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    def training_batch(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Tensor, Tensor]:
         """Return augmented pixels: uint8, or float32 of 0..1 if one of the images has more than 8 bits per channel.
 
-        A row's pixels depend on (seed, epoch, row): not on the other rows, nor on the process.
+        A row's pixels depend on (seed, round, row): not on the other rows, nor on the process.
 
         Args:
             indices: Rows of the train split.
+            rounds: Round of each row (`Sampler.rounds`).
             seed: `loop.seed`.
-            epoch: From 0.
         """
         pixels = []
-        with seeded(seed, epoch) as seed_row:
-            for index in indices:
-                found = torch.from_numpy(self._pixels(int(index)))
+        with seeded(seed) as seed_row:
+            for index, round_number in zip(indices.tolist(), rounds.tolist(), strict=True):
+                found = torch.from_numpy(self._pixels(index))
                 if self._augment:
-                    seed_row(int(index))
+                    seed_row(index, round_number)
                 pixels.append(self._augment(found))
         return stack(pixels), self.targets[torch.from_numpy(indices)]
 

@@ -1,4 +1,10 @@
-"""Files that follow from the data and are made once for all processes of a machine."""
+"""Files that follow from the data and are made once for all processes of a machine.
+
+Not entries (`data.entries`), which the cache of tables has: an entry is complete before it is used, is kept by an open
+lock in the process that maps it, and has the limit and the fields of `data.cache`. A file of pixels is never complete
+but filled in by all ranks while they train, and a decompressed archive is opened again by worker processes, to which a
+lock doesn't travel. For both, a file that was deleted is made again, or stays readable where it is open.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Random transforms of one image: torchvision.transforms.v2 by name, or the user's own, on pixels of (c, h, w).
 
 All draws come from torch's, numpy's and Python's global generators, which `draws.seeded` seeds for each row: a sample
-depends on (seed, epoch, row) and on nothing else.
+depends on (seed, round, row) and on nothing else.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torchvision.transforms import v2
 from trainmaster_api.spec import augment as spec
 from trainmaster_api.spec.augment import MIXES, TRANSFORMS, Augment
 
-from trainmaster_trainer.data.sample import BYTE
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.references import arguments, call, resolve
 from trainmaster_trainer.registry import Registry
+from trainmaster_trainer.sample import BYTE
 
 Transform = Callable[[Tensor], Tensor]
 

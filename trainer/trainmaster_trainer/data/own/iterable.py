@@ -18,8 +18,8 @@ from trainmaster_api.types import parse_count
 from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.prepared import STATISTICS_ROWS, Prepared, measure, require_classes
-from trainmaster_trainer.data.sample import Sample
 from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.sample import Sample
 
 from .attributes import read_attributes
 from .objects import Objects, has_state, length_of
@@ -254,7 +254,7 @@ def _require_possible(spec: Spec) -> None:
     if data.sampling != "uniform":
         problems.append(f"data.sampling: {data.sampling} needs the class of every row; use uniform")
     if data.dedupe:
-        problems.append("data.dedupe is for tables; remove it")
+        problems.append("data.dedupe is for tables and images; remove it")
     if problems:
         raise ConfigurationError(f"data.class {data.label} is an iterable dataset: {'; '.join(problems)}")
 

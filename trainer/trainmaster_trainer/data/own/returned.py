@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainmaster_trainer.data.sample import Sample, apply
 from trainmaster_trainer.errors import DataError
+from trainmaster_trainer.sample import Sample, apply
 
 from .attributes import LARGEST, Attributes, some
 

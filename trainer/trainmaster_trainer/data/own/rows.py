@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from trainmaster_api.spec.task import Task
 
 from trainmaster_trainer.data.draws import seeded
 from trainmaster_trainer.data.order import Indices
-from trainmaster_trainer.data.sample import Sample
 from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.sample import Sample
 
 from .attributes import Attributes, read_attributes
 from .returned import Returned
@@ -48,26 +49,26 @@ class _OwnRows:
 
     def batch(self, indices: Indices) -> tuple[Sample, Tensor]:
         """Return rows that aren't trained on: what is drawn for a row is the same each time."""
-        return self._read(indices, EVALUATION, 0)
+        return self._read(indices, np.zeros_like(indices), EVALUATION)
 
-    def training_batch(self, indices: Indices, seed: int, epoch: int) -> tuple[Sample, Tensor]:
+    def training_batch(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Sample, Tensor]:
         """Return rows to train on.
 
         Args:
             indices: Row numbers.
+            rounds: Round of each row (`Sampler.rounds`).
             seed: `loop.seed`.
-            epoch: Epoch of the step, from 0.
         """
-        return self._read(indices, seed, epoch)
+        return self._read(indices, rounds, seed)
 
-    def _read(self, indices: Indices, seed: int, epoch: int) -> tuple[Sample, Tensor]:
+    def _read(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Sample, Tensor]:
         raise NotImplementedError
 
 
 class DatasetRows(_OwnRows):
     """Rows of a map-style dataset: `dataset[i]` is (sample, target); order, split and scaling are ours.
 
-    What a row draws from numpy's, torch's and Python's global RNG is a pure function of (seed, epoch, row): the number
+    What a row draws from numpy's, torch's and Python's global RNG is a pure function of (seed, round, row): the number
     of ranks, of micro-batches and of worker processes, and a resume, change nothing.
     """
 
@@ -87,12 +88,12 @@ class DatasetRows(_OwnRows):
         self.can_be_scaled = not self._returned.note
         self.notes = tuple(filter(None, (self._returned.note,)))
 
-    def _read(self, indices: Indices, seed: int, epoch: int) -> tuple[Sample, Tensor]:
+    def _read(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Sample, Tensor]:
         """Read the rows one by one."""
         items = []
-        with seeded(seed, epoch) as seed_row:
-            for index in indices.tolist():
-                seed_row(index)
+        with seeded(seed) as seed_row:
+            for index, round_number in zip(indices.tolist(), rounds.tolist(), strict=True):
+                seed_row(index, round_number)
                 items.append((index, self.dataset[index]))
             # within the block: what `collate` draws follows from the rows of the batch
             return self._returned.batch(items)
@@ -101,8 +102,8 @@ class DatasetRows(_OwnRows):
 class BatchRows(_OwnRows):
     """Rows of a class with `batch(indices)`, which returns (samples, targets), and `shape`.
 
-    What it draws is a pure function of (seed, epoch, first row of the batch): exact in a resume and for every number of
-    worker processes, not for another number of ranks or micro-batches.
+    What it draws is a pure function of (seed, round and number of the batch's first row): exact in a resume and
+    for every number of worker processes, not for another number of ranks or micro-batches.
     """
 
     def __init__(self, dataset: Any, label: str, task: Task) -> None:
@@ -113,8 +114,8 @@ class BatchRows(_OwnRows):
         self.notes = tuple(getattr(dataset, "notes", ()))
         self._returned = Returned(self.about, None)
 
-    def _read(self, indices: Indices, seed: int, epoch: int) -> tuple[Sample, Tensor]:
-        with seeded(seed, epoch) as seed_row:
+    def _read(self, indices: Indices, rounds: Indices, seed: int) -> tuple[Sample, Tensor]:
+        with seeded(seed) as seed_row:
             if len(indices):
-                seed_row(int(indices[0]))
+                seed_row(int(indices[0]), int(rounds[0]))
             return self._returned.made(indices.tolist(), self.dataset.batch(indices))

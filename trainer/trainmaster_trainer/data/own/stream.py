@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypedDict
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainmaster_trainer.data.draws import seeded
-from trainmaster_trainer.data.sample import Sample
+from trainmaster_trainer.data.draws import SeedRow, seeded
 from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.sample import Sample
 
 from .objects import Objects, has_state
 from .parts import TRAIN, Parts
@@ -163,7 +163,7 @@ class Stream:
                 found.append(self._returned.batch(mine[start : start + size]))
         return found
 
-    def _drawing(self, epoch: int) -> AbstractContextManager[Callable[[int], None]]:
+    def _drawing(self, epoch: int) -> AbstractContextManager[SeedRow]:
         # Items that are divided by their position must be the same in every epoch and in every run, or what is in the
         # test split today would be trained on tomorrow: a stream that shuffles with these draws depends on them.
         return seeded(self._seed, epoch) if self._parts is None else seeded(EVALUATION, 0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from trainmaster_trainer.data.images.column import Place
 from trainmaster_trainer.data.rows import Rows
-from trainmaster_trainer.data.tables.cache import open_table
-from trainmaster_trainer.data.tables.join import join
-from trainmaster_trainer.data.tables.read import read_table
+from trainmaster_trainer.data.tables.cache import open_tables
 from trainmaster_trainer.data.tables.rows import TableRows
 from trainmaster_trainer.errors import ConfigurationError
 
@@ -22,11 +20,9 @@ def build(request: Request) -> Rows:
         DataError: With everything that is wrong with roles, and the first ten cells that can't be used.
     """
     data, asked = request.data, request.every()
-    if data.not_cached is None:
-        return TableRows(open_table(request.files(), data, request.env, request.say), data, request.task)
-    tables = {field: read_table(each.files(), each.data) for field, each in asked.items()}
-    own = tuple(len(tables[field]) if field in tables else 0 for field in ("validationSource", "testSource"))
-    table = join(tables)
+    sources = {field: (each.files(), each.data) for field, each in asked.items()}
+    table, lengths = open_tables(sources, request.env, request.say)
+    own = tuple(lengths.get(field, 0) for field in ("validationSource", "testSource"))
     if data.text_columns:
         from trainmaster_trainer.data.text.rows import TextRows  # not for every table: it imports tokenizers
 
@@ -41,4 +37,4 @@ def build(request: Request) -> Rows:
             "data.validationSource and data.testSource are in other folders than data.source, and paths of images are "
             "relative to the folder of their table; set data.images.root"
         )
-    return ImageTableRows(table, places[0], data, request.task, own)
+    return ImageTableRows(table, places[0], data, request.task, own, request.say)

@@ -8,7 +8,9 @@ import numpy as np
 from trainmaster_api.spec.table import Missing, Role
 from trainmaster_api.spec.task import Task
 
-from .cells import FLOAT32_MAX, Bools, Floats, Problems, is_missing, is_number_text, numbers, shown
+from .cells import FLOAT32_MAX, Bools, Floats, is_missing, is_number_text, numbers, shown
+from .distinct import Summary
+from .problems import CellProblems
 from .table import Column, ColumnType
 
 SHOWN_ROWS = 3
@@ -42,7 +44,9 @@ def not_finite(value: Any) -> str:
     return f"{shown(value)} is not a finite number"
 
 
-def check_cells(column: Column, role: Role, missing: Missing, problems: Problems) -> None:
+def check_cells(
+    column: Column, role: Role, missing: Missing, problems: CellProblems, summary: Summary | None = None
+) -> None:
     """Find the cells that a role can't take: missing, infinite, beyond float32, of another kind.
 
     Args:
@@ -50,9 +54,10 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
         role: Its role.
         missing: What is done with missing values; a group or weight must have none.
         problems: Gets the cells.
+        summary: Of the column, if there is one: what it excludes is not looked for.
     """
     is_required = role in ("group", "weight")
-    if is_required or missing == "error":
+    if (is_required or missing == "error") and (summary is None or summary.nulls):
         advice = ROWS if is_required else IMAGES if role == "image" else FILL
         for start, piece in column.pieces():
             problems.cells(piece, is_missing(piece), lambda _: "is empty", advice, start=start)
@@ -66,7 +71,8 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
             return
     if role == "image":
         return
-    if role != "boolean" and (role in ("numeric", "weight") or column.type is ColumnType.NUMBER):
+    is_small = summary is not None and not max(abs(summary.low), abs(summary.high)) > FLOAT32_MAX
+    if not is_small and role != "boolean" and (role in ("numeric", "weight") or column.type is ColumnType.NUMBER):
         for start, piece in column.pieces():
             wrong = ~is_missing(piece) & ~(np.abs(numbers(piece)) <= FLOAT32_MAX)
             problems.cells(piece, wrong, not_finite, CORRECT, start=start)
@@ -81,7 +87,7 @@ def check_cells(column: Column, role: Role, missing: Missing, problems: Problems
             )
 
 
-def _check_weights(column: Column, found: Floats, problems: Problems) -> None:
+def _check_weights(column: Column, found: Floats, problems: CellProblems) -> None:
     """Find what makes numbers useless as weights of the loss."""
     problems.cells(
         column, found < 0, lambda value: f"{value} is negative, and a weight is 0 or more", "correct the weights"
@@ -93,7 +99,7 @@ def _check_weights(column: Column, found: Floats, problems: Problems) -> None:
         )
 
 
-def check_target(column: Column, task: Task, distinct: int, problems: Problems) -> None:
+def check_target(column: Column, task: Task, distinct: int, problems: CellProblems) -> None:
     """Find what makes a column useless as a target, and its cells that are missing or no class or number."""
     name, path = column.name, f"data.target {column.name!r}"
     if column.type in (ColumnType.BYTES, ColumnType.OTHER, ColumnType.EMPTY, ColumnType.TIME):

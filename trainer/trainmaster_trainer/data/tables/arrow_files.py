@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 import pyarrow as pa
+
+from .ahead import AT_ONCE
 
 SEGMENT = 128 << 20
 """Bytes of a file; the most that is read again after a process was killed."""
@@ -58,5 +63,24 @@ class ArrowWriter:
 
 def mapped(path: Path) -> list[pa.RecordBatch]:
     """Return the batches of a file, mapped: its pages are the kernel's, and read when they are needed."""
-    with pa.ipc.open_stream(pa.memory_map(str(path))) as reader:
+    with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapping(path)))) as reader:
         return list(reader)
+
+
+def mapping(path: Path) -> mmap.mmap:
+    """Return a file's bytes, mapped to be read in any order.
+
+    The kernel is told so: by itself it reads as much around each page as the disk's read-ahead, up to megabytes, and
+    what is asked for is a row, or a column's part of a batch.
+    """
+    with path.open("rb") as file:
+        found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found.madvise(mmap.MADV_RANDOM)
+    return found
+
+
+def read_ahead(path: Path) -> None:
+    """Let the kernel read a whole file in the background; nothing is wrong if it isn't there, or memory is short."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        for start in range(0, os.fstat(file.fileno()).st_size, AT_ONCE):
+            os.posix_fadvise(file.fileno(), start, AT_ONCE, os.POSIX_FADV_WILLNEED)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from trainmaster_api.layout import Fingerprint
@@ -28,19 +29,22 @@ from trainmaster_trainer.data.fingerprint import of_table
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.memory import available_memory
 
-from .arrow_files import SEGMENT, ArrowWriter, mapped
+from .arrow_files import SEGMENT, ArrowWriter, mapped, read_ahead
 from .decided import Draft
-from .raw import Raw
-from .read import files_left_out, read_table, table_files
+from .join import join
+from .raw import Raw, segment
+from .read import files_left_out, nested_columns, read_table, table_files
 from .table import Column, ColumnType, LeftOut, Part, Table
 
 VERSION = 1
 """Of the files; an entry of another version isn't used."""
 SHARE = 0.5
 """Of the available memory; a table that is larger is cached, with `mode: auto`."""
-GROWTH = {"csv": 3.0, "tsv": 3.0, "parquet": 4.0}
+GROWTH = {"csv": 3.0, "tsv": 3.0, "jsonl": 3.0, "parquet": 4.0}
 """Bytes in memory for a byte of a file; text that is compressed has PACKED times as many."""
 PACKED = 4.0
+IMAGES = 1.0
+"""Instead, for files whose columns are images: they are compressed already."""
 TABLES = "tables"
 SIZE, TEMPORARY_SIZE = "100Gi", "15Gi"
 """What a folder may take by default, and the folder for temporary files, which in a pod has 20Gi for everything."""
@@ -57,11 +61,13 @@ class Progress:
         say: Takes the sentence.
         what: What is being done.
         note: File for the processes that wait.
+        amount: Puts the total into words; default: as bytes.
     """
 
     say: Say
     what: str
     note: Path | None = None
+    amount: Callable[[float], str] = size_text
     _said: float = field(default_factory=time.monotonic)
 
     def at(self, done: float, total: float) -> None:
@@ -71,7 +77,7 @@ class Progress:
         self._said = time.monotonic()
         share = min(1.0, done / total) if total else 1.0
         bar = "#" * int(20 * share)
-        words = f"{self.what} [{bar:<20}] {share:.0%} of {size_text(total)}"
+        words = f"{self.what} [{bar:<20}] {share:.0%} of {self.amount(total)}"
         if self.note is not None:
             self.note.write_text(words)
         self.say(words)
@@ -83,29 +89,36 @@ class CachedTable:
 
     Attributes:
         table: The table.
-        entry: Keeps the files as long as it is there.
+        entry: Keeps the files as long as it is there; what is made of the table is written to it.
         say: Takes sentences on what is being done.
+        others: Entries of further sources, where the table has the rows of several.
     """
 
     table: Table
     entry: Entry
     say: Say
+    others: tuple[Entry, ...] = ()
 
-    def file(self, name: str, rows: int, width: int, write: Callable[[Path], None]) -> Path:
-        """Return a file of float32 numbers made of the table; one process makes it.
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def file(self, name: str, ending: str, size: int, write: Callable[[Path], None]) -> Path:
+        """Return a file made of the table; one process makes it.
 
         Args:
             name: Stands for what it is made of.
-            rows: Number of rows.
-            width: Of numbers in each.
-            write: Writes the file.
+            ending: What its name ends in.
+            size: Most bytes that it has.
+            write: Writes the file, or the rest of it where a process was killed that wrote it.
         """
-        path, folder = self.entry.path / f"{name}.f32", self.entry.folder
+        if self.others:
+            name += f"-{_hash([other.path.name for other in self.others])[:16]}"
+        path, folder = self.entry.path / f"{name}{ending}", self.entry.folder
         part = path.with_suffix(".partial")
 
         def build() -> None:
             there = part.stat().st_size if part.exists() else 0
-            folder.make_room(self.entry.path, rows * width * 4 - there)
+            folder.make_room(self.entry.path, size - there)
             with folder.full_disk(part):
                 write(part)
             part.rename(path)
@@ -119,7 +132,8 @@ class CachedTable:
     @property
     def note(self) -> str:
         """What the user is told."""
-        return f"cached in {self.entry.folder.root} ({size_text(self.entry.size)}), mapped into memory"
+        sizes = {entry.path: entry.size for entry in (self.entry, *self.others)}
+        return f"cached in {self.entry.folder.root} ({size_text(sum(sizes.values()))}), mapped into memory"
 
 
 def table_folder(data: Data, env: Mapping[str, str]) -> Path:
@@ -146,23 +160,74 @@ def open_table(files: Files, data: Data, env: Mapping[str, str], say: Say = lamb
     Raises:
         DataError: Something can't be read, or the cache has no room for it.
     """
-    if not _is_cached(files, data, env):
-        return read_table(files, data)
-    return cached_table(files, data, table_folder(data, env), say)
+    return open_tables({"source": (files, data)}, env, say)[0]
 
 
-def _is_cached(files: Files, data: Data, env: Mapping[str, str]) -> bool:
-    if data.not_cached is not None:
-        return False
+def open_tables(
+    sources: Mapping[str, tuple[Files, Data]], env: Mapping[str, str], say: Say = lambda _: None
+) -> tuple[Table | CachedTable, dict[str, int]]:
+    """Return the rows of several sources as one table, and how many rows each of them has.
+
+    Args:
+        sources: Files and `spec.training.data` of each, by the field that names it: `source` first.
+        env: As for `open_table`.
+        say: As for `open_table`.
+
+    Raises:
+        DataError: As `open_table`; or the sources don't go together.
+    """
+    if not _is_cached(list(sources.values()), env):
+        read = {field: read_table(files, data) for field, (files, data) in sources.items()}
+        return join(read), {field: len(table) for field, table in read.items()}
+    cached = {
+        field: cached_table(files, data, table_folder(data, env), say) for field, (files, data) in sources.items()
+    }
+    return _joined(cached), {field: len(table) for field, table in cached.items()}
+
+
+def _is_cached(sources: Sequence[tuple[Files, Data]], env: Mapping[str, str]) -> bool:
+    data = sources[0][1]
     if data.cache.mode != "auto":
         return data.cache.mode == "always"
+    ranks = max(1, int(env.get("LOCAL_WORLD_SIZE", "1")))
+    return sum(_size_in_memory(files, each) for files, each in sources) > SHARE * available_memory() / ranks
+
+
+def _size_in_memory(files: Files, data: Data) -> float:
     kind, found = table_files(files, data)
-    size = sum(
-        bytes_ * GROWTH[kind] * (PACKED if name.lower().endswith((".gz", ".zst")) else 1)
+    return sum(
+        bytes_
+        * (IMAGES if data.image_column else GROWTH[kind])
+        * (PACKED if name.lower().endswith((".gz", ".zst")) else 1)
         for name, bytes_ in zip(found.names, files.sizes(found.names), strict=True)
     )
-    ranks = max(1, int(env.get("LOCAL_WORLD_SIZE", "1")))
-    return size > SHARE * available_memory() / ranks
+
+
+def _joined(tables: dict[str, CachedTable]) -> CachedTable:
+    """Return the rows of several sources as one table; values that change their type are written to the cache."""
+    first, *others = tables.values()
+    if not others:
+        return first
+
+    def cast(field: str, piece: Column, target: pa.DataType) -> list[pa.Array]:
+        entry = tables[field].entry
+        at = tables[field].table.names.index(piece.name)
+        path = entry.path / f"column-{at}-{_hash([str(target)])[:16]}.arrow"
+
+        def build() -> None:
+            entry.folder.make_room(entry.path, 8 * len(piece.values) + piece.values.nbytes)
+            with entry.folder.full_disk(path), ArrowWriter(path) as writer:
+                for chunk in piece.values.chunks:
+                    writer.write(pa.record_batch([chunk.cast(target, safe=False)], ["0"]))
+
+        once(
+            path.with_suffix(".lock"), path, build,
+            lambda: first.say(f"waiting for another process that converts {piece.name} of {entry.folder.shown}"),
+        )  # fmt: skip
+        return [batch.column(0) for batch in mapped(path)]
+
+    whole = join({field: each.table for field, each in tables.items()}, cast)
+    return CachedTable(whole, first.entry, first.say, tuple(each.entry for each in others))
 
 
 def cached_table(files: Files, data: Data, root: Path, say: Say = lambda _: None) -> CachedTable:
@@ -187,9 +252,17 @@ def cached_table(files: Files, data: Data, root: Path, say: Say = lambda _: None
 
 def _key(files: Files, found: Found, data: Data, digest: str) -> str:
     """Return what stands for the content and the way in which it is read."""
-    text = (data.csv.wire(), data.nulls, data.target) if data.table_format != "parquet" else ()
-    shown = [VERSION, pa.__version__, digest, files.store.uri, found.root, data.table_format, *text]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:32]
+    more: tuple[Any, ...] = ()
+    if data.table_format in ("csv", "tsv"):
+        more = (data.csv.wire(), data.nulls, data.target)
+    elif data.table_format == "jsonl":
+        more = (sorted(nested_columns(data)),)
+    shown = [VERSION, pa.__version__, digest, files.store.uri, found.root, data.table_format, *more]
+    return _hash(shown)[:32]
+
+
+def _hash(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _build(folder: Folder, files: Files, found: Found, data: Data, print_: Fingerprint, path: Path) -> None:
@@ -223,6 +296,7 @@ def _write(folder: Folder, draft: Draft, batches: list[pa.RecordBatch], path: Pa
         target = path / f"rows-{number:05d}.arrow"
         if not target.exists():
             folder.make_room(path, sum(sizes[start:end]))
+            read_ahead(segment(path, number))  # has the batches of this file, or most of them
             with ArrowWriter(target) as writer:
                 for index in range(start, end):
                     arrays = [column.convert(index) for column in draft.columns]

@@ -16,7 +16,7 @@ from trainmaster_trainer.data.sentences import MOST_NAMED
 from trainmaster_trainer.errors import DataError
 
 from .decided import Decided
-from .problems import Problems
+from .problems import ReadProblems
 from .table import ARROW, Column, ColumnType
 from .types import Where, inexact_integers
 
@@ -24,7 +24,7 @@ _NUMBERS = {ColumnType.INTEGER, ColumnType.NUMBER}
 
 
 def canonical(
-    name: str, pieces: list[tuple[str, pa.ChunkedArray]], where: Where, problems: Problems, shown: str
+    name: str, pieces: list[tuple[str, pa.ChunkedArray]], where: Where, problems: ReadProblems, shown: str
 ) -> Column:
     """Return a column of several files as one column, in memory; see `decide_arrow`."""
     return decide_arrow(name, pieces, where, problems, shown).column()
@@ -79,7 +79,7 @@ def _plain(chunk: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def decide_arrow(
-    name: str, pieces: list[tuple[str, pa.ChunkedArray]], where: Where, problems: Problems, shown: str
+    name: str, pieces: list[tuple[str, pa.ChunkedArray]], where: Where, problems: ReadProblems, shown: str
 ) -> Decided:
     """Return what becomes of a column of several files.
 
@@ -218,7 +218,7 @@ def _naive(values: pa.Array) -> pa.Array:
 
 
 def _column(
-    name: str, whole: _Whole, kind: ColumnType, where: Where, problems: Problems
+    name: str, whole: _Whole, kind: ColumnType, where: Where, problems: ReadProblems
 ) -> tuple[tuple[str, ...], Callable[[pa.Array], pa.Array]]:
     """Return the notes of a column, and what makes its values of those of one file's type."""
     if kind is ColumnType.OTHER:
@@ -242,7 +242,7 @@ def _column(
 
 
 def _time(
-    name: str, whole: _Whole, where: Where, problems: Problems
+    name: str, whole: _Whole, where: Where, problems: ReadProblems
 ) -> tuple[tuple[str, ...], Callable[[pa.Array], pa.Array]]:
     unit = whole.type.unit if pa.types.is_timestamp(whole.type) else "ms"
     if unit == "ns":
@@ -270,7 +270,7 @@ def _inexact_decimals(whole: pa.Array, found: pa.Array) -> int:
     return int(pc.sum(differs).as_py() or 0)
 
 
-def _beyond_time(name: str, chunk: pa.Array, start: int, where: Where, problems: Problems, most: int) -> int:
+def _beyond_time(name: str, chunk: pa.Array, start: int, where: Where, problems: ReadProblems, most: int) -> int:
     """Name the first times that are beyond microseconds in 64 bits; return how many there are."""
     limit = 2**63 // {"s": 1_000_000, "ms": 1000}.get(getattr(chunk.type, "unit", "ms"), 1)
     number = _naive(chunk).cast(pa.int64()) if pa.types.is_timestamp(chunk.type) else chunk.cast(pa.int64())

@@ -1,8 +1,7 @@
-"""Values of columns: as numbers, as names of categories, and the cells that a role can't take, ten at once."""
+"""Values of columns: as numbers, and as names of categories."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
-from trainmaster_trainer.errors import DataError
-
-from .table import Column, ColumnType, Table
+from .ahead import will_need
+from .table import Column, ColumnType
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
@@ -23,69 +20,36 @@ Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int64]
 
 
-class Problems:
-    """What is wrong with a table or with what was asked of it, collected to be said at once.
-
-    Args:
-        table: For the places of rows.
-    """
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.sentences: list[str] = []
-        self.advice: list[str] = []
-        self._cells: list[tuple[int, int, str]] = []
-        self._count = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.sentences or self._count)
-
-    def say(self, sentence: str) -> None:
-        """Add a problem that isn't one of single cells."""
-        self.sentences.append(sentence)
-
-    def cells(self, column: Column, wrong: Bools, words: Callable[[Any], str], advice: str, *, start: int = 0) -> None:
-        """Add the cells of a column where `wrong` is true.
-
-        Args:
-            column: The column, or a piece of it.
-            wrong: One value per row.
-            words: Says what is wrong with a value.
-            advice: What the user can do, said once at the end.
-            start: Number of the piece's first row.
-        """
-        rows = np.flatnonzero(wrong)
-        if len(rows) == 0:
-            return
-        self._count += len(rows)
-        if advice not in self.advice:
-            self.advice.append(advice)
-        order = self.table.names.index(column.name)
-        for row in rows[:MOST_NAMED].tolist():
-            said = f"{self.table.where(start + row)}, column {column.name}: {words(column.values[row].as_py())}"
-            self._cells.append((start + row, order, said))
-
-    def check(self) -> None:
-        """Return if there is no problem.
-
-        Raises:
-            DataError: With every sentence and the first ten cells, in the order of the rows.
-        """
-        if not self:
-            return
-        parts = first_of(self.sentences, between=". ")
-        if self._count:
-            cells = [said for _, _, said in sorted(self._cells)]
-            parts += (". " if parts else "") + f"{self.table.shown}: {first_of(cells, self._count)}"
-            advice = "; ".join(self.advice)
-            parts += f". {advice[:1].upper()}{advice[1:]}"
-        raise DataError(parts)
+def _ask_for(values: pa.ChunkedArray) -> None:
+    """Let the kernel read a column; a single chunk is mostly a piece of one, which has been asked for."""
+    if values.num_chunks > 1:
+        will_need(values)
 
 
 def is_missing(column: Column) -> Bools:
     """Return per row whether the value is missing: null, or a NaN of the file's own."""
+    if column.type is not ColumnType.NUMBER and not column.values.null_count:
+        return np.zeros(len(column.values), np.bool_)
+    _ask_for(column.values)
     found = pc.is_null(column.values, nan_is_null=column.type is ColumnType.NUMBER)
     return np.asarray(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy())
+
+
+def is_blank(texts: pa.Array) -> Bools:
+    """Return per text whether it has no character but spaces; false for null."""
+    found = pc.equal(pc.utf8_trim_whitespace(texts), pa.scalar("", texts.type))
+    return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False))
+
+
+def without(texts: pa.Array, nulls: Bools) -> pa.Array:
+    """Return texts with more nulls, without a copy of their characters."""
+    if not nulls.any():
+        return texts
+    is_valid = np.concatenate(
+        [np.zeros(texts.offset, np.bool_), texts.is_valid().to_numpy(zero_copy_only=False) & ~nulls]
+    )
+    bits = pa.py_buffer(np.packbits(is_valid, bitorder="little"))
+    return pa.Array.from_buffers(texts.type, len(texts), [bits, *texts.buffers()[1:]], offset=texts.offset)
 
 
 def is_number_text(column: Column) -> Bools:
@@ -103,7 +67,12 @@ def numbers(column: Column) -> Floats:
         return np.full(len(column.values), np.nan)
     found = np.empty(len(column.values), dtype=np.float64)
     start = 0
+    _ask_for(column.values)
     for values in column.values.iterchunks():  # nothing else of the length of the column is in memory
+        if column.type in (ColumnType.INTEGER, ColumnType.NUMBER) and not values.null_count:
+            found[start : start + len(values)] = values.to_numpy()
+            start += len(values)
+            continue
         if column.type is ColumnType.TEXT:
             values = pc.cast(pc.utf8_trim_whitespace(values), pa.float64())
         elif column.type in (ColumnType.BOOLEAN, ColumnType.TIME):
@@ -119,8 +88,10 @@ def integers(column: Column) -> Codes:
     """Return whole numbers or times as int64, 0 where one is missing."""
     found = np.empty(len(column.values), dtype=np.int64)
     start = 0
+    _ask_for(column.values)
     for values in column.values.iterchunks():
-        filled = pc.fill_null(pc.cast(values, pa.int64()), 0)
+        filled = pc.cast(values, pa.int64())
+        filled = pc.fill_null(filled, 0) if values.null_count else filled
         found[start : start + len(values)] = filled.to_numpy(zero_copy_only=False)
         start += len(values)
     return found

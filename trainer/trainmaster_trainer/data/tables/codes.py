@@ -20,7 +20,6 @@ from .table import Column, ColumnType
 
 DAY = 86_400_000_000  # microseconds
 _BLOCK = 1 << 22  # values that are looked at together
-_NAN = (ColumnType.NUMBER, ColumnType.EMPTY)
 Out = npt.NDArray[np.float32]
 
 
@@ -53,13 +52,17 @@ class NumericCode:
     def fit(cls, planned: Planned, train: Codes, *, normalize: bool) -> NumericCode:
         """Measure the train split."""
         column = planned.column
-        present = _present(column, train)
+        present = _present(planned, train)
         offset: float = 0
-        if normalize and len(present):
-            is_exact = column.type is ColumnType.INTEGER
-            middle = _lower_median((integers if is_exact else numbers)(column)[present])
-            offset = int(middle) if is_exact else float(middle)
-        values = shifted(column, offset)[present]
+        if column.type is ColumnType.INTEGER:
+            if normalize and len(present):
+                offset = int(_lower_median(integers(column)[present]))
+            values = shifted(column, offset)[present]
+        else:  # read once: the difference is that of `shifted`
+            values = numbers(column)[present]
+            if normalize and len(present):
+                offset = float(_lower_median(values.copy()))
+            values -= offset
         mean, std = _moments(values) if normalize else (0.0, 1.0)
         is_filled = planned.missing == "impute" and len(values)
         fill = float(np.median(values, overwrite_input=True)) if is_filled else None
@@ -236,7 +239,7 @@ class DatetimeCode:
     def fit(cls, planned: Planned, train: Codes, *, normalize: bool) -> DatetimeCode:
         """Measure the train split."""
         column = planned.column
-        present = _present(column, train)
+        present = _present(planned, train)
         values = integers(column)[present]
         varying = tuple(part for part in PARTS if _varies(part, values))
         offset = int(_lower_median(values)) if len(values) else 0
@@ -287,9 +290,9 @@ def _turn(part: str, values: Codes) -> Floats:
     return np.asarray((dates - dates.astype("datetime64[Y]")).astype(np.float64) / 366, dtype=np.float64)
 
 
-def _present(column: Column, rows: Codes) -> Codes:
+def _present(planned: Planned, rows: Codes) -> Codes:
     """Return those rows that have a value."""
-    return rows[~is_missing(column)[rows]] if column.values.null_count or column.type in _NAN else rows
+    return rows[~is_missing(planned.column)[rows]] if planned.nulls else rows
 
 
 def _lower_median(values: npt.NDArray[Any]) -> Any:
@@ -342,7 +345,7 @@ def fit_code(planned: Planned, train: Codes, *, normalize: bool, is_index: bool 
         DataError: The column has no value there.
     """
     column = planned.column
-    if is_missing(column)[train].all():
+    if not len(train) or (planned.nulls and is_missing(column)[train].all()):
         raise DataError(
             f"column {column.name!r} has no value in the {len(train):,} rows of the train split; declare it ignore in "
             "data.columns"

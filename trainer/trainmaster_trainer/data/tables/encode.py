@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy.typing as npt
 from trainmaster_api.spec.task import Task
 
 from .accepted import ACCEPTED, check_cells
-from .cells import FLOAT32_MAX, Codes, Problems, categories, numbers
+from .ahead import will_need
+from .cells import FLOAT32_MAX, Codes, categories, numbers
 from .codes import CategoricalCode, Code, NumericCode, Out, code_from, fit_code
+from .problems import CellProblems
 from .roles import Planned
 from .table import Column, ColumnType, Table
 
@@ -46,7 +48,15 @@ class Encoder:
     codes: tuple[Code, ...]
 
     @classmethod
-    def fit(cls, plans: Sequence[Planned], train: Codes, *, normalize: bool, is_index: bool = False) -> Encoder:
+    def fit(
+        cls,
+        plans: Sequence[Planned],
+        train: Codes,
+        *,
+        normalize: bool,
+        is_index: bool = False,
+        visit: Callable[[Code, Column], None] = lambda *_: None,
+    ) -> Encoder:
         """Measure the train split, and nothing else.
 
         Args:
@@ -54,9 +64,14 @@ class Encoder:
             train: Row numbers of the train split in the table.
             normalize: Whether numbers and times are scaled; if not, numbers stay as they are.
             is_index: Whether a category is its number, and not a feature of its own.
+            visit: Is given each code with its column, which is in memory then, where all columns may not be.
         """
-        features = [planned for planned in plans if planned.is_feature]
-        return cls(tuple(fit_code(each, train, normalize=normalize, is_index=is_index) for each in features))
+        codes = []
+        for each in plans:
+            if each.is_feature:
+                codes.append(fit_code(each, train, normalize=normalize, is_index=is_index))
+                visit(codes[-1], each.column)
+        return cls(tuple(codes))
 
     @property
     def categories(self) -> tuple[tuple[int, int], ...]:
@@ -87,7 +102,7 @@ class Encoder:
         Raises:
             DataError: A column is missing or of another kind, or a value can't be used; the first ten at once.
         """
-        problems = Problems(table)
+        problems = CellProblems(table)
         absent = [code.name for code in self.codes if code.name not in table.names]
         if absent:
             near = {name: difflib.get_close_matches(name, table.names, n=1) for name in absent}
@@ -109,7 +124,7 @@ class Encoder:
             DataError: A number is more than FARTHEST standard deviations from those of the train split.
         """
         out = np.empty((len(table) if kept is None else len(kept), len(self.features)), dtype=np.float32)
-        problems = Problems(table)
+        problems = CellProblems(table)
         self._write(table, kept, out, problems)
         problems.check()
         return out
@@ -127,7 +142,7 @@ class Encoder:
         Raises:
             DataError: As `matrix`, at the end.
         """
-        width, problems = len(self.features), Problems(table)
+        width, problems = len(self.features), CellProblems(table)
         at_once = max(256, BLOCK // max(1, 4 * width))
         for start in range(first, len(kept), at_once):
             rows = kept[start : start + at_once]
@@ -139,10 +154,11 @@ class Encoder:
                 yield out
         problems.check()
 
-    def _write(self, table: Table, kept: Codes | None, out: Out, problems: Problems, first_row: int = 0) -> None:
+    def _write(self, table: Table, kept: Codes | None, out: Out, problems: CellProblems, first_row: int = 0) -> None:
         start = 0
         for code in self.codes:
             column, width = table.column(code.name), len(code.features())
+            will_need(column.values)
             part = out[:, start : start + width] if kept is None else np.empty((len(table), width), np.float32)
             with np.errstate(over="ignore"):
                 code.write(column, part)
@@ -157,7 +173,7 @@ class Encoder:
             )  # fmt: skip
             start += width
 
-    def _check(self, code: Code, column: Column, problems: Problems) -> None:
+    def _check(self, code: Code, column: Column, problems: CellProblems) -> None:
         accepted = SAME_CATEGORIES[code.type] if code.ROLE == "categorical" else ACCEPTED[code.ROLE]
         if column.type not in (*accepted, ColumnType.EMPTY):
             problems.say(

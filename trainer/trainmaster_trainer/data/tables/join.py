@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .problems import Problems
+from .problems import ReadProblems
 from .table import ARROW, Column, ColumnType, LeftOut, Part, Table
 
 _NUMBERS = {ColumnType.INTEGER, ColumnType.NUMBER}
+Cast = Callable[[str, Column, pa.DataType], Sequence[pa.Array]]
+"""Returns the values of a column in another type; the first argument is the field of its source."""
 
 
-def join(tables: dict[str, Table]) -> Table:
+def in_memory(_: str, piece: Column, target: pa.DataType) -> Sequence[pa.Array]:
+    """Return the values of a column in another type, in memory."""
+    found: Sequence[pa.Array] = piece.values.cast(target, safe=False).chunks
+    return found
+
+
+def join(tables: dict[str, Table], cast: Cast = in_memory) -> Table:
     """Return the rows of several sources as one table, with the columns in the order of the first.
 
     Args:
         tables: By the field that names the source: `source` first.
+        cast: Makes the values of a column that has another type than those of the others.
 
     Raises:
         DataError: They don't have the same columns, or a column's types can't be one; the first ten at once.
@@ -29,10 +38,10 @@ def join(tables: dict[str, Table]) -> Table:
     found = list(tables.values())
     first = found[0]
     shown = f"{', '.join(table.shown for table in found[:-1])} and {found[-1].shown}"
-    problems = Problems(shown)
+    problems = ReadProblems(shown)
     _check_names(found, problems)
     problems.check("All sources of a job must have the same columns, in any order")
-    columns = [_column([table.column(name) for table in found], found, problems) for name in first.names]
+    columns = [_column(name, tables, problems, cast) for name in first.names]
     problems.check("Write the column with one type in all sources")
     return Table(
         shown,
@@ -47,7 +56,7 @@ def join(tables: dict[str, Table]) -> Table:
     )
 
 
-def _check_names(tables: Sequence[Table], problems: Problems) -> None:
+def _check_names(tables: Sequence[Table], problems: ReadProblems) -> None:
     every = dict.fromkeys(name for table in tables for name in table.names)
     for table in tables:
         for name in every:
@@ -63,9 +72,10 @@ def _parts(table: Table) -> list[Part]:
     return [replace(part, name=f"{table.shown}: {part.name}") for part in table.parts]
 
 
-def _column(pieces: Sequence[Column], tables: Sequence[Table], problems: Problems) -> Column:
+def _column(name: str, sources: dict[str, Table], problems: ReadProblems, cast: Cast) -> Column:
     """Return the pieces of a column as one; notes are those of all pieces."""
-    name = pieces[0].name
+    tables = list(sources.values())
+    pieces = [table.column(name) for table in tables]
     notes = [
         note if table is tables[0] else f"{table.shown}: {note}"
         for piece, table in zip(pieces, tables, strict=True)
@@ -80,12 +90,12 @@ def _column(pieces: Sequence[Column], tables: Sequence[Table], problems: Problem
     target = ARROW.get(kind) or filled[0][0].values.type
     inexact = 0
     chunks: list[pa.Array] = []
-    for piece in pieces:
-        values = piece.values
+    for field, piece in zip(sources, pieces, strict=True):
         if kind is ColumnType.NUMBER and piece.type is ColumnType.INTEGER:
-            back = values.cast(target, safe=False).cast(values.type, safe=False)
-            inexact += int(pc.sum(pc.not_equal(back, values)).as_py() or 0)
-        chunks += values.cast(target, safe=False).chunks
+            for values in piece.values.chunks:
+                back = values.cast(target, safe=False).cast(values.type, safe=False)
+                inexact += int(pc.sum(pc.not_equal(back, values)).as_py() or 0)
+        chunks += piece.values.chunks if piece.values.type == target else cast(field, piece, target)
     if inexact:
         notes.append(f"{inexact:,} integers as the nearest number")
     return Column(name, kind, pa.chunked_array(chunks, type=target), tuple(notes))

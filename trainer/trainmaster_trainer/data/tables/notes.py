@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainmaster_trainer.data.sentences import quoted
 from trainmaster_trainer.data.spellings import look_alikes
 
-from .cells import NUMBER_PATTERN, categories, numbers, shifted, shown
+from .cells import NUMBER_PATTERN, Floats, categories, numbers, shifted, shown
 from .codes import DatetimeCode, NumericCode
-from .distinct import count_steps
+from .distinct import SAMPLED, count_steps, quartiles_of, sample_step
 from .roles import Planned
 from .table import ColumnType, Table
 
@@ -29,7 +30,6 @@ USUAL_TIMES = tuple(
 )
 TOLD_APART = 0.9
 """Share of the distinct values that float32 must keep apart: of millions of measured ones it merges some harmlessly."""
-SAMPLED = 100_000  # values that quartiles and spellings are looked for in
 _SAMPLED_BYTES = 4 << 20  # of text
 _AROUND_NUMBERS = re.compile(r"[\s$€£¥%'’]|,(?=\d{3}(?!\d))")
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-"})
@@ -68,8 +68,13 @@ def _counts_rows(planned: Planned) -> Iterator[str]:
 def _told_apart(planned: Planned, code: NumericCode) -> Iterator[str]:
     if planned.column.type is ColumnType.TEXT:
         return
-    encoded = np.empty(len(planned.column.values), np.float32)
-    for start, piece in planned.column.pieces():
+    if planned.summary is not None and planned.summary.few is not None:  # what rows have is a matter of these values
+        few = pa.array(planned.summary.few).cast(planned.column.values.type)
+        column = replace(planned.column, values=pa.chunked_array([few]))
+    else:
+        column = planned.column
+    encoded = np.empty(len(column.values), np.float32)
+    for start, piece in column.pieces():
         encoded[start : start + len(piece.values)] = (shifted(piece, code.offset) - code.mean) / code.std
     encoded.sort()  # NaN comes last
     left = count_steps(encoded[: len(encoded) - np.count_nonzero(np.isnan(encoded))])
@@ -80,17 +85,24 @@ def _told_apart(planned: Planned, code: NumericCode) -> Iterator[str]:
 def _far(table: Table, planned: Planned) -> Iterator[str]:
     """Yield values that may be words for a missing one, such as -9999 or 1970-01-01, or a slip of the decimal point."""
     column = planned.column
-    step = max(1, len(column.values) // SAMPLED)
-    sample = np.concatenate([numbers(piece)[-start % step :: step] for start, piece in column.pieces()])
-    lower, median, upper = np.nanpercentile(sample, [25, 50, 75])
-    if not upper > lower:  # at least half of the values are one
+    known = planned.summary
+    quartiles = known.quartiles if known is not None else None
+    if quartiles is None:
+        step = sample_step(len(column.values))
+        sample = np.concatenate([numbers(piece)[-start % step :: step] for start, piece in column.pieces()])
+        quartiles = quartiles_of(sample)
+    if quartiles is None or not quartiles[2] > quartiles[0]:  # at least half of the values are one
         return
     usual = USUAL_TIMES if column.type is ColumnType.TIME else USUAL_NUMBERS
     row, count = -1, 0
+    if known is not None:
+        edges = np.array([known.low, known.high], np.float64)
+        if not (np.abs(edges - quartiles[1]) / (quartiles[2] - quartiles[0]) > FAR_OF_USUAL).any():
+            return
+        if known.few is not None and not _are_far(known.few.astype(np.float64), quartiles, usual).any():
+            return
     for start, piece in column.pieces():
-        values = numbers(piece)
-        distance = np.abs(values - median) / (upper - lower)
-        far = np.flatnonzero((distance > FAR) | ((distance > FAR_OF_USUAL) & np.isin(np.abs(values), usual)))
+        far = np.flatnonzero(_are_far(numbers(piece), quartiles, usual))
         if len(far):
             row, count = (row if count else start + int(far[0])), count + len(far)
     if count:
@@ -99,6 +111,14 @@ def _far(table: Table, planned: Planned) -> Iterator[str]:
             f"{table.where(row)} is {shown(column.values[row].as_py())}{more}, far from all others; "
             "if that stands for a missing value, leave the cell empty"
         )
+
+
+def _are_far(values: Floats, quartiles: tuple[float, float, float], usual: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    distance = np.abs(values - quartiles[1]) / (quartiles[2] - quartiles[0])
+    is_far: npt.NDArray[np.bool_] = distance > FAR_OF_USUAL
+    if is_far.any():  # nearly never
+        is_far &= (distance > FAR) | np.isin(np.abs(values), usual)
+    return is_far
 
 
 def _spelled(planned: Planned) -> Iterator[str]:

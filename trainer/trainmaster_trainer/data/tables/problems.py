@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from trainmaster_trainer.data.sentences import MOST_NAMED, first_of
 from trainmaster_trainer.errors import DataError
 
+from .cells import Bools
+from .table import Column, Table
 
-class Problems:
+
+class ReadProblems:
     """What is wrong with a table, in the order in which it was found."""
 
     def __init__(self, shown: str) -> None:
@@ -42,3 +50,62 @@ class Problems:
         """
         if self.count:
             raise DataError(f"{self.shown}: {first_of(self.lines, self.count)}" + (f". {advice}" if advice else ""))
+
+
+class CellProblems:
+    """What is wrong with a table or with what was asked of it, collected to be said at once.
+
+    Args:
+        table: For the places of rows.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.sentences: list[str] = []
+        self.advice: list[str] = []
+        self._cells: list[tuple[int, int, str]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.sentences or self._count)
+
+    def say(self, sentence: str) -> None:
+        """Add a problem that isn't one of single cells."""
+        self.sentences.append(sentence)
+
+    def cells(self, column: Column, wrong: Bools, words: Callable[[Any], str], advice: str, *, start: int = 0) -> None:
+        """Add the cells of a column where `wrong` is true.
+
+        Args:
+            column: The column, or a piece of it.
+            wrong: One value per row.
+            words: Says what is wrong with a value.
+            advice: What the user can do, said once at the end.
+            start: Number of the piece's first row.
+        """
+        rows = np.flatnonzero(wrong)
+        if len(rows) == 0:
+            return
+        self._count += len(rows)
+        if advice not in self.advice:
+            self.advice.append(advice)
+        order = self.table.names.index(column.name)
+        for row in rows[:MOST_NAMED].tolist():
+            said = f"{self.table.where(start + row)}, column {column.name}: {words(column.values[row].as_py())}"
+            self._cells.append((start + row, order, said))
+
+    def check(self) -> None:
+        """Return if there is no problem.
+
+        Raises:
+            DataError: With every sentence and the first ten cells, in the order of the rows.
+        """
+        if not self:
+            return
+        parts = first_of(self.sentences, between=". ")
+        if self._count:
+            cells = [said for _, _, said in sorted(self._cells)]
+            parts += (". " if parts else "") + f"{self.table.shown}: {first_of(cells, self._count)}"
+            advice = "; ".join(self.advice)
+            parts += f". {advice[:1].upper()}{advice[1:]}"
+        raise DataError(parts)

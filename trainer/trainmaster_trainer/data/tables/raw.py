@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,8 +18,10 @@ from trainmaster_trainer.data.files import Files, Found
 from .arrow_files import SEGMENT, ArrowWriter, mapped
 from .decided import Draft
 from .dialect import Dialect
-from .problems import Problems
-from .read import draft_parquet, draft_text, files_left_out, parquet_error, table_files
+from .jsonl import JsonCursor, JsonReader, Piece
+from .problems import ReadProblems
+from .read import draft_jsonl, draft_parquet, draft_text, files_left_out, parquet_error, table_files
+from .table import LeftOut
 from .text import Cursor, TextReader
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ TEXT_BLOCK = 2 << 20
 """Bytes of text that are looked at together; what is made of them on the way takes some twenty times as much."""
 BATCH = 8 << 20
 """Bytes of a record batch: what is converted together."""
-MOST_ROWS = 128 << 10
+FEWEST_ROWS, MOST_ROWS = 16, 128 << 10
 _STATE = "raw.json"
+_JSON_TYPES = {str(each): each for each in (pa.bool_(), pa.int64(), pa.float64(), pa.large_string(), pa.null())}
 
 
 class Raw:
@@ -78,8 +81,9 @@ class Raw:
             by_name = zip(self._inner_names(), self._tables(batches), strict=True)
             whole = {name: pa.concat_tables(tables) for name, tables in by_name}
             return draft_parquet(self._files.shown, whole, left_out, at), batches
-        assert kind != "jsonl"  # is never cached
-        reader = TextReader(self._files.shown, self._data, kind, Problems(self._files.shown))
+        if kind == "jsonl":
+            return self._json(left_out, at)
+        reader = TextReader(self._files.shown, self._data, kind, ReadProblems(self._files.shown))
         if self._state["dialect"] is not None:
             words = self._state["dialect"]
             reader.dialect = Dialect(
@@ -144,6 +148,65 @@ class Raw:
         else:
             part.update(cursor=asdict(at), done=True)
 
+    def _json(self, left_out: list[LeftOut], at: Callable[[float], None]) -> tuple[Draft, list[pa.RecordBatch]]:
+        reader = JsonReader(self._files.shown, ReadProblems(self._files.shown))
+        for number, name in enumerate(self._found.names):
+            self._read_json(reader, number, name)
+        self._commit()
+        batches = [] if reader.problems.count else self._batches()
+        keys, rest = list(self._state.get("keys", {})), iter(batches)
+        read = {}
+        for name, part in zip(self._inner_names(), self._parts, strict=True):
+            blocks = [
+                (rows, {keys[index]: Piece.read(batch.column(index), wire) for index, wire in columns})
+                for (rows, columns), batch in zip(part["blocks"], rest, strict=False)  # the blocks of a file end first
+                if not reader.problems.count
+            ]
+            read[name] = JsonCursor(**part["cursor"]), blocks
+        return draft_jsonl(reader, read, self._data, left_out, keep=False, at=at), batches
+
+    def _read_json(self, reader: JsonReader, number: int, name: str) -> None:
+        part = self._part(number, cursor=asdict(JsonCursor()), blocks=[])
+        at = JsonCursor(**part["cursor"])
+        if part["done"]:
+            reader.rows += at.rows
+            return
+        opened: IO[bytes] | None = None
+
+        def open_at(start: int) -> IO[bytes]:
+            nonlocal opened
+            opened = self._files.open_at(name, start, ahead=TEXT_BLOCK)
+            return opened
+
+        is_one_of_many = len(self._found.names) > 1
+        inner = name[self._found.root :]
+        for block in reader.stream(inner, open_at, at, is_one_of_many=is_one_of_many, size=TEXT_BLOCK):
+            if not reader.problems.count:
+                table, described = self._json_table(*block)
+                self._append(part, table, described, cursor=asdict(at))
+            done = self._sizes[number] if opened is None or opened.closed else opened.tell()
+            self._progress.at(sum(self._sizes[:number]) + done, sum(self._sizes))
+        if reader.problems.count:  # as for text
+            self._abandon()
+        part.update(cursor=asdict(at), done=True)
+
+    def _json_table(self, rows: int, pieces: dict[str, Piece]) -> tuple[pa.Table, list[Any]]:
+        """Return a block as it is stored, and what isn't in its values.
+
+        All keys that are known are columns, in the type that was seen last: with another schema, another file begins.
+        """
+        known: dict[str, str] = self._state.setdefault("keys", {})
+        for key, piece in pieces.items():
+            if piece.first or key not in known:
+                known[key] = str(piece.values.type)
+        arrays = [
+            pieces[key].values if key in pieces and pieces[key].first else pa.nulls(rows, _JSON_TYPES[kind])
+            for key, kind in known.items()
+        ]
+        numbers = {key: index for index, key in enumerate(known)}
+        described = [rows, [[numbers[key], piece.wire()] for key, piece in pieces.items()]]
+        return pa.table(arrays, [str(index) for index in range(len(arrays))]), described
+
     def _read_parquet(self, number: int, name: str) -> None:
         part = self._part(number, groups=0, inside=0)
         if part["done"]:
@@ -182,8 +245,8 @@ class Raw:
             raise parquet_error(self._files, self._found, name[self._found.root :], error) from None
 
     # -- writing ------------------------------------------------------------------------------------------------------
-    def _append(self, part: dict[str, Any], table: pa.Table, **state: Any) -> None:
-        """Write rows of a file, and what is known of it with them."""
+    def _append(self, part: dict[str, Any], table: pa.Table, described: Any = None, **state: Any) -> None:
+        """Write rows of a file, and what is known of it with them; `described` is what isn't in the rows."""
         if self._schema is not None and table.schema != self._schema:
             self._commit()
         batch = _one_batch(table)
@@ -193,6 +256,8 @@ class Raw:
             self._writer = ArrowWriter(self._segment(self._state["segments"]))
         self._writer.write(batch)
         part.update(state, batches=part["batches"] + 1)
+        if described is not None:
+            part["blocks"].append(described)
         if self._writer.size >= SEGMENT:
             self._commit()
 
@@ -214,7 +279,7 @@ class Raw:
         self._writer, self._schema = None, None
 
     def _segment(self, number: int) -> Path:
-        return self._path / f"raw-{number:05d}.arrow"
+        return segment(self._path, number)
 
     # -- what was written ---------------------------------------------------------------------------------------------
     def _batches(self) -> list[pa.RecordBatch]:
@@ -230,6 +295,11 @@ class Raw:
         return found
 
 
+def segment(path: Path, number: int) -> Path:
+    """Return a file of an entry with rows as they are in the source."""
+    return path / f"raw-{number:05d}.arrow"
+
+
 def _dialect_of(reader: TextReader) -> dict[str, Any] | None:
     return asdict(reader.dialect) if reader.dialect is not None else None
 
@@ -239,7 +309,7 @@ def _rows_of(metadata: pq.FileMetaData) -> int:
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     size = max(1, size, 8 * metadata.num_columns * metadata.num_rows)  # of dictionaries is more made than they take
     rows: int = BATCH * metadata.num_rows // size
-    return max(1024, min(MOST_ROWS, rows))
+    return max(FEWEST_ROWS, min(MOST_ROWS, rows))
 
 
 def _decoded(table: pa.Table) -> pa.Table:

@@ -18,11 +18,12 @@ from trainmaster_api.spec.data import TABLE_ENDINGS, Data, TableFormat
 from trainmaster_trainer.data.files import Files, Found, partitions
 from trainmaster_trainer.errors import DataError
 
+from .ahead import will_need
 from .canonical import decide_arrow
 from .decided import Decided, Draft
 from .dialect import Dialect, decimal_of
-from .jsonl import JsonReader
-from .problems import Problems
+from .jsonl import JsonCursor, JsonReader, Pieces
+from .problems import ReadProblems
 from .table import LeftOut, Part, Table
 from .text import TextPart, TextReader
 from .types import Where, decide_text
@@ -46,8 +47,13 @@ def read_table(files: Files, data: Data) -> Table:
     if kind == "parquet":
         return draft_parquet(files.shown, _parquet(files, found), left_out).table()
     if kind == "jsonl":
-        return _jsonl(files, found, data, left_out)
-    reader = TextReader(files.shown, data, kind, Problems(files.shown))
+        json, rows = JsonReader(files.shown, ReadProblems(files.shown)), {}
+        for name in found.names:
+            at, part = JsonCursor(), name[found.root :]
+            blocks = json.read(part, files.read(name), at, is_one_of_many=len(found.names) > 1)
+            rows[part] = at, blocks
+        return draft_jsonl(json, rows, data, left_out).table()
+    reader = TextReader(files.shown, data, kind, ReadProblems(files.shown))
     parts = {
         name: reader.read(name[found.root :], files.read(name), is_one_of_many=len(found.names) > 1)
         for name in found.names
@@ -210,7 +216,7 @@ def _counts(chunks: list[pa.Array], before: int) -> bool:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _check_names(names: list[str], problems: Problems, prefix: str, *, may_start_nameless: bool) -> None:
+def _check_names(names: list[str], problems: ReadProblems, prefix: str, *, may_start_nameless: bool) -> None:
     """Note names that are empty or there twice."""
     first: dict[str, int] = {}
     for field, name in enumerate(names, start=1):
@@ -224,7 +230,7 @@ def _check_names(names: list[str], problems: Problems, prefix: str, *, may_start
 
 def _check_same(names: dict[str, list[str]], shown: str) -> None:
     """Raise if files don't have the same columns; their order is free."""
-    problems = Problems(shown)
+    problems = ReadProblems(shown)
     every = list(dict.fromkeys(name for columns in names.values() for name in columns))
     for part, columns in names.items():
         for name in every:
@@ -248,7 +254,7 @@ class _Repeated(Sequence[pa.Array]):
 
 
 def _partitions(
-    parts: list[tuple[str, list[int]]], names: list[str], where: Where, problems: Problems
+    parts: list[tuple[str, list[int]]], names: list[str], where: Where, problems: ReadProblems
 ) -> list[Decided]:
     """Return the columns that folders such as `year=2024` stand for; `parts` has the lengths of each file's chunks."""
     keys = [partitions(name) for name, _ in parts]
@@ -270,27 +276,50 @@ def _partitions(
 # --- JSON Lines ------------------------------------------------------------------------------------------------------
 
 
-def _jsonl(files: Files, found: Found, data: Data, left_out: list[LeftOut]) -> Table:
-    problems = Problems(files.shown)
-    reader = JsonReader(files.shown, problems)
-    parts = [
-        reader.read(name[found.root :], files.read(name), is_one_of_many=len(found.names) > 1) for name in found.names
-    ]
+def draft_jsonl(
+    reader: JsonReader,
+    read: Mapping[str, tuple[JsonCursor, list[Pieces]]],
+    data: Data,
+    left_out: list[LeftOut],
+    *,
+    keep: bool = True,
+    at: Callable[[float], None] = lambda _: None,
+) -> Draft:
+    """Return what becomes of files of JSON Lines.
+
+    Args:
+        reader: Has read them.
+        read: What is known of each file, and its rows, by its path below the source.
+        data: `spec.training.data`.
+        left_out: What isn't read of the source.
+        keep: Whether values may stay in memory.
+        at: Takes the share of the columns whose type is decided.
+
+    Raises:
+        DataError: Lines are no records, or something can't be held.
+    """
+    problems = reader.problems
     problems.check("Each line must be one JSON object: names with numbers, text, true, false or null")
-    if reader.blank:
-        left_out.append(LeftOut(f"{reader.blank:,} empty line{'' if reader.blank == 1 else 's'}", "no object"))
-    where = Table(files.shown, (), tuple(parts), {}).where
-    ignored = {name for name, spec in data.columns.items() if spec.role == "ignore"}
-    columns = reader.columns(where, ignored)
-    names = [column.name for column in columns]
-    folders = _partitions([(part.name, [part.rows]) for part in parts], names, where, problems)
-    columns += [each.column() for each in folders]
+    blank = sum(cursor.blank for cursor, _ in read.values())
+    if blank:
+        left_out = [*left_out, LeftOut(f"{blank:,} empty line{'' if blank == 1 else 's'}", "no object")]
+    parts = tuple(Part(name, cursor.rows, cursor.first_line) for name, (cursor, _) in read.items())
+    draft = Draft(reader.shown, (), parts, {"format": "jsonl", "encoding": "utf-8"}, tuple(left_out))
+    where = draft.table().where
+    blocks = [block for _, found in read.values() for block in found]
+    columns = reader.columns(blocks, where, nested_columns(data), keep=keep, at=at)
+    lengths = [(name, [rows for rows, _ in found]) for name, (_, found) in read.items()]
+    columns += _partitions(lengths, [column.name for column in columns], where, problems)
     problems.check()
-    if not any(part.rows for part in parts):
-        raise DataError(f"{files.shown} has no rows")
+    _require_rows(draft)
     if not columns:
-        raise DataError(f"{files.shown} has no columns")
-    return Table(files.shown, tuple(columns), tuple(parts), {"format": "jsonl", "encoding": "utf-8"}, tuple(left_out))
+        raise DataError(f"{reader.shown} has no columns")
+    return replace(draft, columns=tuple(columns))
+
+
+def nested_columns(data: Data) -> set[str]:
+    """Return the columns that may have lists and objects, because they aren't used."""
+    return {name for name, spec in data.columns.items() if spec.role == "ignore"}
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
@@ -331,7 +360,7 @@ def draft_parquet(
     Raises:
         DataError: Files don't go together, or a value can't be held.
     """
-    problems = Problems(shown)
+    problems = ReadProblems(shown)
     tables = {
         part: table.rename_columns([name.strip() for name in table.column_names]) for part, table in tables.items()
     }
@@ -349,6 +378,8 @@ def draft_parquet(
     columns = []
     for number, name in enumerate(names, start=1):
         pieces = [(part, table.column(name)) for part, table in tables.items()]
+        for _, values in pieces:
+            will_need(values)
         columns.append(decide_arrow(name, pieces, where, problems, shown))
         at(number / len(names))
     lengths = [(part, _lengths(table)) for part, table in tables.items()]

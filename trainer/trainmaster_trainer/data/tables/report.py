@@ -195,7 +195,12 @@ def _range(column: Column, planned: Planned) -> str:
     if planned.distinct == 0:
         return ""
     if column.type in ORDERED:
-        found = pc.min_max(column.values).as_py()
+        known = planned.summary
+        if known is not None:  # no further read of the column
+            edges = pa.array([known.low, known.high]).cast(column.values.type).to_pylist()
+            found = dict(zip(("min", "max"), edges, strict=True))
+        else:
+            found = pc.min_max(column.values).as_py()
         if column.type is ColumnType.TIME:
             return " .. ".join(_times(found["min"], found["max"]))
         return f"{_value(found['min'])} .. {_value(found['max'])}"

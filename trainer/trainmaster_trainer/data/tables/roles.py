@@ -7,11 +7,13 @@ matter of types and of the number of distinct values. What is measured (means, c
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from trainmaster_api.spec.data import Data
@@ -22,8 +24,9 @@ from trainmaster_trainer.data.files import IMAGE_ENDINGS
 from trainmaster_trainer.data.sentences import first_of
 
 from .accepted import ACCEPTED, check_cells, check_target, first_values
-from .cells import Problems, is_missing, is_number_text, shown
-from .distinct import count_distinct
+from .cells import is_blank, is_missing, is_number_text, shown, without
+from .distinct import Summary, count_distinct, summarize
+from .problems import CellProblems
 from .table import Column, ColumnType, Table
 
 FEATURES = ("numeric", "boolean", "categorical", "datetime", "text", "image")
@@ -47,6 +50,7 @@ class Planned:
         indicator: Whether `impute` adds a feature that says where a value was missing.
         nulls: Number of missing values.
         distinct: Number of distinct values that aren't missing; 0 where the type has no order.
+        summary: What else the same pass over the column has found; None: nothing.
     """
 
     column: Column
@@ -57,6 +61,7 @@ class Planned:
     indicator: bool = False
     nulls: int = 0
     distinct: int = 0
+    summary: Summary | None = None
 
     @property
     def is_feature(self) -> bool:
@@ -70,7 +75,7 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
     Raises:
         DataError: With everything that is wrong: names that don't exist, roles that don't fit, the first ten cells.
     """
-    problems = Problems(table)
+    problems = CellProblems(table)
     _check_names(table, data, problems)
     order = {name: index for index, name in enumerate(data.features or ())}
     columns = sorted(table.columns, key=lambda column: order.get(column.name, len(order)))
@@ -91,12 +96,12 @@ def plan(table: Table, data: Data, task: Task) -> tuple[Planned, ...]:
         if each.role == "target":
             check_target(each.column, task, each.distinct, problems)
         elif each.role != "ignore":
-            check_cells(each.column, each.role, each.missing, problems)
+            check_cells(each.column, each.role, each.missing, problems, each.summary)
     problems.check()
     return tuple(found)
 
 
-def _check_names(table: Table, data: Data, problems: Problems) -> None:
+def _check_names(table: Table, data: Data, problems: CellProblems) -> None:
     """Find names of columns that don't exist, and contradictions between the target, features and columns."""
     assert data.target is not None  # a rule of the contract for tables
     where = {"data.target": [data.target], "data.features": data.features or [], "data.columns": list(data.columns)}
@@ -124,7 +129,7 @@ def _check_names(table: Table, data: Data, problems: Problems) -> None:
         )
 
 
-def _check_text(found: Sequence[Planned], problems: Problems) -> None:
+def _check_text(found: Sequence[Planned], problems: CellProblems) -> None:
     """Find other features beside text: no model of ours reads both."""
     texts = [each.column.name for each in found if each.role == "text"]
     others = [each.column.name for each in found if each.is_feature and each.role != "text"]
@@ -145,12 +150,32 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | None:
-    """Return what becomes of a column; None if that was a problem."""
+def said_of_plans(plans: Sequence[Planned]) -> bytes:
+    """Return what becomes of columns as JSON, without their values."""
+    names = [each.name for each in fields(Planned) if each.name not in ("column", "summary")]
+    said = [{name: getattr(plan, name) for name in names} for plan in plans]
+    named = [{"name": plan.column.name, **words} for plan, words in zip(plans, said, strict=True)]
+    return json.dumps(named).encode()
+
+
+def planned_again(said: bytes, table: Table, data: Data) -> tuple[Planned, ...]:
+    """Return what `said_of_plans` was told, with the columns of the same table."""
+    named = [(each.pop("name"), each) for each in json.loads(said)]
+    return tuple(Planned(_as_read(table.column(name), data), **words) for name, words in named)
+
+
+def _as_read(column: Column, data: Data) -> Column:
     if data.columns.get(column.name, ColumnSpec()).role == "text" and column.name != data.target:
-        column = without_blanks(column)
-    nulls = int(is_missing(column).sum())
-    distinct = count_distinct(column)
+        return without_blanks(column)
+    return column
+
+
+def _plan_column(column: Column, data: Data, problems: CellProblems) -> Planned | None:
+    """Return what becomes of a column; None if that was a problem."""
+    column = _as_read(column, data)
+    summary = summarize(column)
+    nulls = int(is_missing(column).sum()) if summary is None else summary.nulls
+    distinct = count_distinct(column) if summary is None else summary.distinct
     if column.name == data.target:
         return Planned(column, "target", "data.target", True, nulls=nulls, distinct=distinct)
     spec = data.columns.get(column.name, ColumnSpec())
@@ -179,18 +204,21 @@ def _plan_column(column: Column, data: Data, problems: Problems) -> Planned | No
         return None
     if role not in FEATURES or (role == "image" and missing == "impute"):
         missing = "error"
-    return Planned(column, role, why, spec.role is not None, missing, spec.indicator, nulls, distinct)
+    return Planned(column, role, why, spec.role is not None, missing, spec.indicator, nulls, distinct, summary)
 
 
 def without_blanks(column: Column) -> Column:
     """Return a text column with null in place of texts without a character, or with spaces only."""
     if column.type is not ColumnType.TEXT:
         return column
-    blank = pc.equal(pc.utf8_trim_whitespace(column.values), pa.scalar("", pa.large_string()))
-    count = pc.sum(blank).as_py()
+    chunks, count = [], 0
+    for _, piece in column.pieces():  # nothing of the length of all texts is made
+        blank = is_blank(piece.values.chunk(0))
+        count += int(np.count_nonzero(blank))
+        chunks.append(without(piece.values.chunk(0), blank))
     if not count:
         return column
-    values = pc.if_else(blank, pa.scalar(None, pa.large_string()), column.values)
+    values = pa.chunked_array(chunks, type=pa.large_string())
     words = f"{count:,} text{'' if count == 1 else 's'} without a character, taken as missing"
     return replace(column, values=values, notes=(*column.notes, words))
 

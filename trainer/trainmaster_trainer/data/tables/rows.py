@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,17 @@ from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.rows import FittedRows, TensorRows
 from trainmaster_trainer.errors import DataError
 
+from .arrow_files import mapping
 from .cache import CachedTable, Progress
 from .cells import is_missing, numbers
-from .drift import statistics_of
+from .codes import Code
+from .drift import Statistics, statistics_of
 from .encode import Encoder, encode_target
 from .keys import keys_of
-from .report import Report, make_report
-from .roles import Planned, plan
-from .table import Table
+from .report import ColumnReport, Encoding, Report, make_report
+from .results import Results, to_json
+from .roles import Planned, plan, planned_again, said_of_plans
+from .table import Column, Table
 from .unseen import unseen_in_splits
 
 
@@ -41,6 +46,7 @@ class SplitTable:
         task: Whether targets are classes or numbers.
         own: How many of the last rows are the validation split, and how many after them the test split, because they
             come from sources of their own.
+        results: Where what was found before is; nowhere by default.
 
     Attributes:
         plans: What becomes of each column.
@@ -53,9 +59,13 @@ class SplitTable:
         DataError: A role doesn't fit, a cell can't be used, or no row is left.
     """
 
-    def __init__(self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0)) -> None:
-        self.table, self._own = table, own
-        self.plans = plan(table, data, task)
+    def __init__(
+        self, table: Table, data: Data, task: Task, own: tuple[int, ...] = (0, 0), results: Results | None = None
+    ) -> None:
+        self.table, self._own, self._results = table, own, results or Results()
+        self.plans = self._results.get(
+            "roles", lambda: self._planned(data, task), said_of_plans, lambda said: planned_again(said, table, data)
+        )
         self.kept, self.dropped = _kept(table, self.plans)
         self._target = next(each.column for each in self.plans if each.role == "target")
         self._time = data.split.column
@@ -63,6 +73,10 @@ class SplitTable:
         self.y = torch.from_numpy(y if self._is_whole else y[self.kept])
         weight = next((each.column for each in self.plans if each.role == "weight"), None)
         self.weights = None if weight is None else torch.from_numpy(numbers(weight)[self.kept])
+
+    def _planned(self, data: Data, task: Task) -> tuple[Planned, ...]:
+        self._results.say("deciding the roles of")
+        return plan(self.table, data, task)
 
     @property
     def _is_whole(self) -> bool:
@@ -92,8 +106,18 @@ class SplitTable:
         found = divide(data.split, keys)
         if not data.dedupe:
             return found
+        return dedupe(found, self.table_ids()[self.kept])
+
+    def table_ids(self, visit: Callable[[Column], None] = lambda _: None) -> Indices:
+        """Return for each row of the table the number of the first one that is a copy: of all features and the target.
+
+        Rows that are dropped may have any.
+
+        Args:
+            visit: As for `row_ids`.
+        """
         columns = [self._target, *(each.column for each in self.plans if each.is_feature)]
-        return dedupe(found, row_ids(columns, len(self.table))[self.kept])
+        return row_ids(columns, len(self.table), visit)
 
     def _own_rows(self) -> tuple[int, int]:
         """Return how many of the rows that stay come from sources of single splits.
@@ -118,6 +142,11 @@ class SplitTable:
         Raises:
             DataError: The target is among the features.
         """
+        return self._findings(division)
+
+    def _findings(self, division: Division) -> tuple[str, ...]:
+        """Look for what `check` returns."""
+        self._results.say("checking")
         numbered = self._numbered(division)
         features = [each.column.name for each in self.plans if each.is_feature]
         group = next((each for each in self.plans if each.role == "group"), None)
@@ -126,6 +155,7 @@ class SplitTable:
             self._target.name,
             features,
             numbered,
+            self.table_ids,
             is_classification=bool(self.labels),
             group=None if group is None else group.column.name,
             time=self._time if division.by == "time" else None,
@@ -144,7 +174,47 @@ class SplitTable:
 
 
 class PlannedRows(SplitTable, FittedRows):
-    """Rows of a table whose samples are made with what the train split says; how is up to the subclass."""
+    """Rows of a table whose samples are made with what the train split says; how is up to the subclass.
+
+    All that is found in them is in the table.
+    """
+
+    def check(self, division: Division) -> tuple[str, ...]:
+        """Return the warnings of every table; those that were found before are not looked for again."""
+        return self._results.get(
+            "checks", lambda: self._findings(division), to_json, _texts, *(part.data for part in division.parts)
+        )
+
+    def table_ids(self, visit: Callable[[Column], None] = lambda _: None) -> Indices:
+        """Return for each row of the table the number of the first one that is a copy."""
+        make = partial(super().table_ids, visit)
+        return self._results.get("copies", make, _copies, lambda said: _ids(said, len(self.table)))
+
+    def _reported(self, encoder: Encoding, depends: bytes, plans: Sequence[Planned] | None = None) -> Report:
+        """Describe the columns.
+
+        Args:
+            encoder: Fitted on the train split.
+            depends: What stands for it.
+            plans: What becomes of each column, where notes were added.
+        """
+        asked = plans or self.plans
+        dropped = len(self.table) - len(self.kept)
+
+        def make() -> tuple[ColumnReport, ...]:
+            self._results.say("describing")
+            return make_report(self.table, asked, encoder, self.dropped, dropped).columns
+
+        columns = self._results.get(
+            "columns",
+            make,
+            lambda found: to_json([asdict(each) for each in found]),
+            lambda said: tuple(ColumnReport(**each | {"notes": tuple(each["notes"])}) for each in json.loads(said)),
+            depends,
+            to_json([each.column.notes for each in asked]),
+        )
+        shown = self.table
+        return Report(shown.shown, len(shown), dropped, self.dropped, shown.dialect, columns, shown.left_out)
 
 
 class TableRows(TensorRows, PlannedRows):
@@ -154,7 +224,7 @@ class TableRows(TensorRows, PlannedRows):
         table: As it was read, in memory or mapped from the cache.
         data: `spec.training.data`.
         task: Whether targets are classes or numbers.
-        own: As for `SplitTable`; a cached table has no rows of other sources.
+        own: As for `SplitTable`.
 
     Attributes:
         in_memory: Whether `x` has the samples; else they are mapped from a file of the cache.
@@ -174,22 +244,25 @@ class TableRows(TensorRows, PlannedRows):
         self.in_memory = self._cached is None
         self._mapped: npt.NDArray[np.float32] | None = None
         table = table.table if isinstance(table, CachedTable) else table
-        self._say(f"deciding the roles of {table.shown}")
-        PlannedRows.__init__(self, table, data, task, own)
+        PlannedRows.__init__(self, table, data, task, own, Results(self._cached, data, task))
         self.normalize, self._is_index = data.normalize, data.categories == "index"
         TensorRows.__init__(self, torch.zeros(len(self.kept), 0), self.y, self.labels, [])
 
-    def check(self, division: Division) -> tuple[str, ...]:
+    def _findings(self, division: Division) -> tuple[str, ...]:
         """Return the warnings of every table, and the categories that the train split doesn't have; after `fit`."""
-        self._say(f"checking {self.table.shown}")
         unseen = unseen_in_splits(self.encoder, self.table, self._numbered(division))
-        return (*super().check(division), *unseen)
+        return (*super()._findings(division), *unseen)
 
     def fit(self, train: Indices) -> None:
         """Fit the encoding on the train split and encode every row."""
-        self._say(f"measuring {self.table.shown}")
         self._train = train if self._is_whole else self.kept[train]
-        self.encoder = Encoder.fit(self.plans, self._train, normalize=self.normalize, is_index=self._is_index)
+        self.encoder = self._results.get(
+            "encoder",
+            self._measured,
+            lambda found: to_json(found.wire()),
+            lambda said: Encoder.read(json.loads(said)),
+            self._train.data,
+        )
         self.categories, self.features = self.encoder.categories, self.encoder.features
         self.shape = (len(self.features),)
         if self._cached is None:
@@ -197,19 +270,26 @@ class TableRows(TensorRows, PlannedRows):
         else:
             self._mapped = self._encoded(self._cached)
             self.notes = (*self.notes, self._cached.note)
-        self._say(f"describing {self.table.shown}")
-        self.report = make_report(self.table, self.plans, self.encoder, self.dropped, len(self.table) - len(self.kept))
+        self.report = self._reported(self.encoder, to_json(self.encoder.wire()))
+
+    def _measured(self) -> Encoder:
+        self._results.say("measuring")
+        found: list[Statistics] = []
+
+        def visit(code: Code, column: Column) -> None:
+            if self._cached is not None:  # in memory, they are found when they are asked for
+                found.append(Statistics.fit(code, column, self._train))
+
+        encoder = Encoder.fit(self.plans, self._train, normalize=self.normalize, is_index=self._is_index, visit=visit)
+        if found:
+            self._statistics(tuple(found))
+        return encoder
 
     def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
         """Return rows by number."""
         if self._mapped is None:
             return super().batch(indices)
         return torch.from_numpy(self._mapped[indices]), self.y[torch.from_numpy(indices)]
-
-    def _say(self, doing: str) -> None:
-        """Say what is being done with a table so large that it takes long."""
-        if self._cached is not None:
-            self._cached.say(doing)
 
     def _encoded(self, cached: CachedTable) -> npt.NDArray[np.float32]:
         """Return the samples, mapped from a file that is written first where it isn't there."""
@@ -228,17 +308,48 @@ class TableRows(TensorRows, PlannedRows):
                     done += len(block)
                     progress.at(done * 4 * width, rows * 4 * width)
 
-        path = cached.file(f"features-{made_of.hexdigest()[:16]}", rows, width, write)
-        return np.memmap(path, np.float32, "r", shape=(rows, width))
+        path = cached.file(f"features-{made_of.hexdigest()[:16]}", ".f32", rows * width * 4, write)
+        return np.frombuffer(mapping(path), np.float32).reshape(rows, width)
 
     def description(self) -> dict[str, Any]:
         """Return what the package and `data.json` say of the table: its columns, their encoding, the train split."""
-        statistics = [each.wire() for each in statistics_of(self.encoder, self.table, self._train)]
-        return {"table": self.report.wire(), "encoder": self.encoder.wire(), "statistics": statistics}
+        wire = [each.wire() for each in self._statistics()]
+        return {"table": self.report.wire(), "encoder": self.encoder.wire(), "statistics": wire}
+
+    def _statistics(self, found: tuple[Statistics, ...] | None = None) -> tuple[Statistics, ...]:
+        """Return the statistics of the train split.
+
+        Args:
+            found: They are known already.
+        """
+        return self._results.get(
+            "statistics",
+            lambda: found or statistics_of(self.encoder, self.table, self._train),
+            lambda found: to_json([each.wire() for each in found]),
+            lambda said: tuple(Statistics.read(each) for each in json.loads(said)),
+            self._train.data,
+        )
 
     def summary(self) -> str:
         """Return the report as text."""
         return self.report.text()
+
+
+def _texts(said: bytes) -> tuple[str, ...]:
+    return tuple(json.loads(said))
+
+
+def _copies(ids: Indices) -> bytes:
+    """Return the rows that are copies, and of which: few, so that not all rows have to be stored."""
+    rows = np.flatnonzero(ids != np.arange(len(ids)))
+    return np.stack([rows, ids[rows]]).astype(np.int64).tobytes()
+
+
+def _ids(said: bytes, rows: int) -> Indices:
+    found = np.arange(rows, dtype=np.int64)
+    copies, firsts = np.frombuffer(said, np.int64).reshape(2, -1)
+    found[copies] = firsts
+    return found
 
 
 def _kept(table: Table, plans: tuple[Planned, ...]) -> tuple[Indices, dict[str, int]]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from .ahead import will_need
+
 
 class ColumnType(StrEnum):
     """What a column holds, decided over all of its values, and the one Arrow type that carries it."""
@@ -63,6 +65,7 @@ class Column:
     def pieces(self) -> Iterator[tuple[int, Column]]:
         """Yield the column a piece at a time, each with the number of its first row."""
         start = 0
+        will_need(self.values)
         for chunk in self.values.iterchunks():
             for at in range(0, len(chunk), PIECE):
                 part = chunk.slice(at, PIECE)

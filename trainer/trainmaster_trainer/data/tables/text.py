@@ -20,14 +20,14 @@ from trainmaster_trainer.data.sentences import MOST_NAMED
 from trainmaster_trainer.errors import DataError
 
 from .dialect import HEAD, Dialect, dialect, encoding_of, names_of
-from .problems import Problems
+from .problems import ReadProblems
 from .records import BadRecordError, Block, blocks
 
 CHUNK = 16 << 20
 PACKED_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, OSError, pa.ArrowInvalid)
 """What `chunks_of` raises for a file that is damaged, or isn't compressed as its name says."""
 _GZIP = b"\x1f\x8b"
-_PACKED = (".gz", ".zst")
+PACKED = (".gz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ Opened = Callable[[int], IO[bytes]]
 class TextReader:
     """Reads the files of one table; the first one decides the delimiter."""
 
-    def __init__(self, shown: str, data: Data, kind: Literal["csv", "tsv"], problems: Problems) -> None:
+    def __init__(self, shown: str, data: Data, kind: Literal["csv", "tsv"], problems: ReadProblems) -> None:
         """Start without a dialect.
 
         Args:
@@ -156,7 +156,7 @@ class TextReader:
     def _text(self, name: str, opened: Opened, at: Cursor, where: str, size: int) -> Iterable[bytes] | None:
         """Return a file as UTF-8 from where it is to be read, None if it is empty."""
         if at.offset:
-            if at.encoding == "utf-8" and not name.lower().endswith(_PACKED):
+            if at.encoding == "utf-8" and not name.lower().endswith(PACKED):
                 start = at.mark + at.offset
                 # blocks end where they would have ended if no process had been killed
                 return _utf8(chunks_of(name, opened(start), size, size - start % size), at.encoding)

@@ -17,7 +17,7 @@ from trainmaster_trainer.data.sentences import MOST_NAMED
 
 from .decided import Decided
 from .dialect import INTEGER, number
-from .problems import Problems
+from .problems import ReadProblems
 from .table import ARROW, Column, ColumnType
 from .times import HEAD, looks_like_time, times_of
 
@@ -150,13 +150,13 @@ def spread(values: pa.Array, of: pa.Array, kind: ColumnType) -> pa.Array:
     return values if values.type == ARROW[kind] else values.cast(ARROW[kind])
 
 
-def typed(name: str, values: pa.ChunkedArray, decimal: str, where: Where, problems: Problems) -> Column:
+def typed(name: str, values: pa.ChunkedArray, decimal: str, where: Where, problems: ReadProblems) -> Column:
     """Return a text column as the one type that all of its cells have, in memory; see `decide_text`."""
     return decide_text(name, values.chunks, decimal, where, problems).column()
 
 
 def decide_text(
-    name: str, chunks: Sequence[pa.Array], decimal: str, where: Where, problems: Problems, *, keep: bool = True
+    name: str, chunks: Sequence[pa.Array], decimal: str, where: Where, problems: ReadProblems, *, keep: bool = True
 ) -> Decided:
     """Return the one type that all cells of a text column have; text if there is none.
 
@@ -190,16 +190,18 @@ def decide_text(
     return text.decided_text(notes)
 
 
-def text_or_times(name: str, values: pa.ChunkedArray, where: Where, problems: Problems) -> Column:
+def decide_text_or_times(
+    name: str, chunks: Sequence[pa.Array], where: Where, problems: ReadProblems, *, keep: bool = True
+) -> Decided:
     """Return a column of a format that has numbers and booleans but no times: times if all of its cells are."""
-    text = _Text(name, values.chunks, where, keep=True)
+    text = _Text(name, chunks, where, keep=keep)
     notes: tuple[str, ...] = ()
     if text.total and looks_like_time(text.first(HEAD)):
         times = _times(text, problems)
         if isinstance(times, Decided):
-            return times.column()
+            return times
         notes = times
-    return text.decided_text(notes).column()
+    return text.decided_text(notes)
 
 
 def _is_boolean(cells: pa.Array) -> pa.Array:
@@ -229,7 +231,7 @@ def _int64(cells: pa.Array) -> pa.Array | None:
         return None
 
 
-def _number(text: _Text, decimal: str, problems: Problems) -> Decided:
+def _number(text: _Text, decimal: str, problems: ReadProblems) -> Decided:
     def plain(cells: pa.Array) -> pa.Array:
         return cells if decimal == "." else pc.replace_substring(cells, decimal, ".")
 
@@ -274,7 +276,7 @@ def inexact_integers(cells: pa.Array) -> int:
     return int(pc.sum(beyond).as_py() or 0) + int(differs or 0)
 
 
-def _times(text: _Text, problems: Problems) -> Decided | tuple[str, ...]:
+def _times(text: _Text, problems: ReadProblems) -> Decided | tuple[str, ...]:
     """Return a column of times, or what to note of a column that has some."""
     zoned, cut, made = 0, 0, []
     marked: dict[bool, int] = {}  # the first row with a zone, and the first without

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from trainmaster_api.spec.text import Text
 
 from trainmaster_trainer.data.order import Indices
 from trainmaster_trainer.data.tables.accepted import check_cells
-from trainmaster_trainer.data.tables.cells import Problems
+from trainmaster_trainer.data.tables.distinct import pick
+from trainmaster_trainer.data.tables.problems import CellProblems
 from trainmaster_trainer.data.tables.roles import Planned, without_blanks
 from trainmaster_trainer.data.tables.table import Column, ColumnType, Part, Table
 from trainmaster_trainer.errors import DataError
@@ -23,6 +24,7 @@ from trainmaster_trainer.errors import DataError
 from .tokenizer import BpeTokenizer, Encoded, Tokenizer, fit, read
 
 VERSION = 1
+AT_ONCE = 1024
 SEPARATOR = "\n"
 """Between the texts of several columns."""
 _ACCEPTED = (ColumnType.TEXT, ColumnType.INTEGER, ColumnType.EMPTY)  # new rows may have digits only
@@ -74,17 +76,20 @@ class TextEncoder:
             train: Row numbers of the train split in the table.
             asked: `data.text`.
         """
-        texts = joined([each.column for each in plans]).take(pa.array(train))
-        tokenizer = fit(asked, texts)
+        tokenizer = fit(asked, _texts([each.column for each in plans], train))
         return cls(tuple(TextCode(each.column.name, each.missing, tokenizer.words()) for each in plans), tokenizer)
 
-    def transform(self, table: Table) -> Encoded:
-        """Return the tokens of new rows. Other columns, the target among them, are not used.
+    def blocks(self, columns: Sequence[Column], rows: Indices) -> Iterator[Encoded]:
+        """Yield the tokens of rows some at a time, for columns that are larger than memory."""
+        return (self.tokenizer.encode(pa.chunked_array([texts])) for texts in _texts(columns, rows))
+
+    def columns(self, table: Table) -> list[Column]:
+        """Return the text columns of new rows. Other columns, the target among them, are not used.
 
         Raises:
             DataError: A column is missing or of another kind, or has no text in a row; the first ten at once.
         """
-        problems, columns = Problems(table), []
+        problems, columns = CellProblems(table), []
         for code in self.codes:
             if code.name not in table.names:
                 near = difflib.get_close_matches(code.name, table.names, n=1)
@@ -104,19 +109,27 @@ class TextEncoder:
             check_cells(column, "text", "impute" if code.missing == "impute" else "error", problems)
             columns.append(column)
         problems.check()
-        return self.tokenizer.encode(joined(columns))
+        return columns
 
-    def of_texts(self, texts: Sequence[str]) -> Encoded:
-        """Return the tokens of texts.
+    def transform(self, table: Table) -> Encoded:
+        """Return the tokens of new rows.
 
         Raises:
-            DataError: The model reads several columns, or a text is empty.
+            DataError: As for `columns`.
+        """
+        return self.tokenizer.encode(joined(self.columns(table)))
+
+    def table_of(self, texts: Sequence[str]) -> Table:
+        """Return texts as the table that `columns` reads.
+
+        Raises:
+            DataError: The model reads several columns.
         """
         if len(self.codes) > 1:
             names = ", ".join(code.name for code in self.codes)
             raise DataError(f"the model reads the columns {names}; use predict_table")
         column = Column(self.codes[0].name, ColumnType.TEXT, pa.chunked_array([pa.array(texts, pa.large_string())]))
-        return self.transform(Table("texts", (column,), (Part("texts", len(texts)),), {}))
+        return Table("texts", (column,), (Part("texts", len(texts)),), {})
 
     def wire(self) -> dict[str, Any]:
         """Return what `read` reads besides the file of the tokenizer."""
@@ -139,6 +152,18 @@ class TextEncoder:
         asked = Text.model_validate({key: value for key, value in wire.items() if key not in ("version", "columns")})
         codes = tuple(TextCode(column["name"], column["missing"]) for column in wire["columns"])
         return cls(codes, read(asked, content))
+
+
+def _texts(columns: Sequence[Column], rows: Indices) -> Iterator[pa.Array]:
+    """Yield the text of rows by number, AT_ONCE rows at a time."""
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        first, end = int(some.min()), int(some.max()) + 1
+        parts = []
+        for column in columns:  # rows that lie together are looked for in their chunks only
+            values = column.values.slice(first, end - first)
+            parts.append(replace(column, values=pa.chunked_array([pick(values, some - first)])))
+        yield from joined(parts).chunks
 
 
 def joined(columns: Sequence[Column]) -> pa.ChunkedArray:

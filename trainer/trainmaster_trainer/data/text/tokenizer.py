@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,11 @@ from tokenizers import Tokenizer as Learned
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from trainmaster_api.spec.text import BYTE_VOCABULARY, SPECIAL, Text
 
-from .tokens import Numbers, Tokens
+from .tokens import Numbers, Tokens, smallest
 
 PADDING, EMPTY = range(len(SPECIAL))
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE, BYTES_AT_ONCE = 4096, 1 << 19
+"""What is encoded together; what is made of it on the way takes some fifty times as much."""
 FIT_BYTES = 64 << 20
 """Text of the train split that BPE learns from: its first rows, in the split's random order. More changes few merges,
 and takes 8 s for each 64 MiB."""
@@ -53,6 +55,19 @@ class Tokenizer(ABC):
     def numbers(self, texts: pa.Array) -> tuple[Numbers, Numbers]:
         """Return the tokens of some texts one after the other, and how many each has."""
 
+    @abstractmethod
+    def text_of(self, token: int) -> str:
+        """Return what a token stands for, for people."""
+
+    @abstractmethod
+    def sizes(self) -> Numbers:
+        """Return how many bytes each token stands for."""
+
+    @property
+    def kind(self) -> type[np.unsignedinteger]:
+        """The smallest type that holds the tokens."""
+        return smallest(self.vocabulary)
+
     def encode(self, texts: pa.ChunkedArray) -> Encoded:
         """Return the tokens of texts, cut at the longest that is used; a text without a character has the token EMPTY.
 
@@ -69,7 +84,7 @@ class Tokenizer(ABC):
             starts = np.cumsum(lengths) - lengths
             within = np.arange(len(flat)) - np.repeat(starts, lengths)
             # stored small at once: int64 of every token of 10 million texts would be many times their size
-            small = flat[within < self.asked.max_length].astype(np.uint16 if self.vocabulary <= 2**16 else np.uint32)
+            small = flat[within < self.asked.max_length].astype(self.kind)
             parts.append(Tokens(small, np.concatenate([[0], np.cumsum(kept)])))
             cut.append(lengths > kept)
         return Encoded(Tokens.joined(parts, self.vocabulary), np.concatenate(cut))
@@ -94,6 +109,15 @@ class ByteTokenizer(Tokenizer):
         found = np.frombuffer(content or b"", np.uint8)[offsets[0] : offsets[-1]]
         return found.astype(np.int64) + len(SPECIAL), np.diff(offsets)
 
+    def text_of(self, token: int) -> str:
+        """Return the byte, as a letter of ASCII where it is one."""
+        byte = token - len(SPECIAL)
+        return SPECIAL[token] if byte < 0 else chr(byte) if byte < 128 else f"byte {byte:#x}"
+
+    def sizes(self) -> Numbers:
+        """Return one for each byte."""
+        return np.where(np.arange(self.vocabulary) < len(SPECIAL), 0, 1).astype(np.int64)
+
 
 class BpeTokenizer(Tokenizer):
     """Byte-level BPE, as `tokenizers` learns and writes it.
@@ -110,12 +134,12 @@ class BpeTokenizer(Tokenizer):
         self.learned, self.vocabulary = learned, learned.get_vocab_size()
 
     @classmethod
-    def fit(cls, asked: Text, texts: pa.ChunkedArray) -> BpeTokenizer:
+    def fit(cls, asked: Text, texts: pa.ChunkedArray | Iterable[pa.Array]) -> BpeTokenizer:
         """Learn the merges of the most frequent pairs: a pure function of the texts, whatever their order.
 
         Args:
             asked: `data.text`.
-            texts: Those of the train split, without nulls.
+            texts: Those of the train split, without nulls; no more are read than are learned from.
         """
         learned = Learned(models.BPE())
         if asked.lowercase:
@@ -139,12 +163,23 @@ class BpeTokenizer(Tokenizer):
         flat = np.fromiter((number for ids in found for number in ids), np.int64, int(lengths.sum()))
         return flat, lengths
 
+    def text_of(self, token: int) -> str:
+        """Return the letters; a part of one can't be shown."""
+        return SPECIAL[token] if token < len(SPECIAL) else self.learned.decode([token])
+
+    def sizes(self) -> Numbers:
+        """Return the number of merged bytes."""
+        names = (self.learned.id_to_token(token) or "" for token in range(self.vocabulary))  # a letter is a byte
+        found = np.fromiter((len(name) for name in names), np.int64, self.vocabulary)
+        found[: len(SPECIAL)] = 0
+        return found
+
     def content(self) -> bytes:
         """Return it as `tokenizers` writes it."""
         return self.learned.to_str().encode()
 
 
-def fit(asked: Text, texts: pa.ChunkedArray) -> Tokenizer:
+def fit(asked: Text, texts: pa.ChunkedArray | Iterable[pa.Array]) -> Tokenizer:
     """Return the tokenizer that was asked for.
 
     Args:
@@ -171,20 +206,23 @@ def read(asked: Text, content: bytes | None) -> Tokenizer:
     return BpeTokenizer(asked, Learned.from_str(content.decode()))
 
 
-def _blocks(texts: pa.ChunkedArray) -> Iterator[pa.Array]:
-    """Yield a few texts at a time."""
-    for chunk in texts.chunks:
+def _blocks(texts: pa.ChunkedArray | Iterable[pa.Array]) -> Iterator[pa.Array]:
+    """Yield a few texts at a time: where they are cut makes no difference to what is made of them."""
+    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else texts:
         for start in range(0, len(chunk), ROWS_AT_ONCE):
-            yield chunk.slice(start, ROWS_AT_ONCE)
+            some = chunk.slice(start, ROWS_AT_ONCE)
+            at = np.cumsum(pc.binary_length(some).to_numpy()) // BYTES_AT_ONCE
+            for begin, end in pairwise([0, *(np.flatnonzero(np.diff(at)) + 1).tolist(), len(some)]):
+                yield some.slice(begin, end - begin)
 
 
-def _some(texts: pa.ChunkedArray) -> Iterator[list[str]]:
-    """Yield the first texts, up to `FIT_BYTES`."""
-    left = FIT_BYTES
+def _some(texts: pa.ChunkedArray | Iterable[pa.Array]) -> Iterator[list[str]]:
+    """Yield the first texts, up to `FIT_BYTES`; one at least."""
+    left, least = FIT_BYTES, 1
     for some in _blocks(texts):
         sizes = np.cumsum(pc.binary_length(some).to_numpy())
-        number = max(1, int(np.searchsorted(sizes, left, side="right")))
+        number = max(least, int(np.searchsorted(sizes, left, side="right")))
         yield some.slice(0, number).to_pylist()
-        left -= int(sizes[-1])
-        if left <= 0:
+        if number < len(some):
             return
+        left, least = left - int(sizes[-1]), 0

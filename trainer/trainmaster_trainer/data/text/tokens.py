@@ -17,6 +17,11 @@ MULTIPLE = 8
 Numbers = npt.NDArray[np.int64]
 
 
+def smallest(vocabulary: int) -> type[np.unsignedinteger]:
+    """Return the smallest type that holds the tokens of a vocabulary."""
+    return np.uint16 if vocabulary <= 2**16 else np.uint32
+
+
 @dataclass(frozen=True)
 class Tokens:
     """The tokens of many texts, one after the other.
@@ -32,7 +37,7 @@ class Tokens:
     @classmethod
     def joined(cls, parts: Sequence[Tokens], vocabulary: int) -> Tokens:
         """Return the texts of several parts as one."""
-        kind = np.uint16 if vocabulary <= 2**16 else np.uint32
+        kind = smallest(vocabulary)
         values = np.concatenate([np.zeros(0, kind), *(part.values.astype(kind, copy=False) for part in parts)])
         lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
         return cls(values, np.cumsum(lengths))
@@ -44,6 +49,12 @@ class Tokens:
     def lengths(self) -> Numbers:
         """Return the number of tokens of each text."""
         return np.diff(self.offsets)
+
+    def flat(self, rows: Indices) -> tuple[npt.NDArray[np.unsignedinteger], Numbers]:
+        """Return the tokens of texts one after the other, and where each text begins in them."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        starts = np.cumsum(lengths) - lengths
+        return self.values[np.repeat(self.offsets[rows] - starts, lengths) + np.arange(lengths.sum())], starts
 
     def padded(self, rows: Indices, most: int) -> Tensor:
         """Return texts side by side, int64 of (n, longest); 0 behind the end of each.

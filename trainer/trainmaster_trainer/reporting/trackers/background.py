@@ -9,8 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-from trainmaster_api.layout import MODEL
+from trainmaster_api.layout import CODE_DIFF, ENVIRONMENT, MODEL
 from trainmaster_api.messages import ExitMessage, Outcome, TrackerRef
+from trainmaster_api.record import EnvironmentRecord
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.context import ReportKind
@@ -42,6 +43,18 @@ def read_record(run: Store, name: str) -> dict[str, str]:
         if isinstance(found, dict):
             return {str(key): str(value) for key, value in found.items()}
     return {}
+
+
+def code_params(run: Store) -> dict[str, str]:
+    """Return what identifies the code of a run's newest attempt, as parameters; empty where nothing is known of it."""
+    try:
+        attempt = EnvironmentRecord.model_validate_json(run.get(ENVIRONMENT) or b"{}").attempts[-1]
+    except (ValueError, IndexError):
+        return {}
+    code = attempt.code
+    found = {"code.archive": code.sha256, "code.commit": code.commit, "image": attempt.image}
+    dirty = {"code.dirty": str(code.dirty).lower()} if code.dirty is not None else {}
+    return {**{key: value for key, value in found.items() if value}, **dirty}
 
 
 class BackgroundTracker:
@@ -135,6 +148,7 @@ class BackgroundTracker:
         data = stored(self._run)  # there: it is written before the first step, and this thread begins with that
         if data is not None and data.digest:
             params["data.fingerprint"] = data.short
+        params |= code_params(self._run)
         kept = read_record(self._run, self._name)
         told = TrackedRun(meta.namespace, meta.name, meta.uid, self._attempt, self._run.uri, params, kept)
         found = tracker.start(told)
@@ -164,18 +178,27 @@ class BackgroundTracker:
             tracker.log(message.test_metrics, message.step or 0, time.time())
         if message.outcome is Outcome.COMPLETE:
             with tempfile.TemporaryDirectory() as folder:
-                if self._fetch_model(Path(folder)):
+                if self._fetch(Path(folder), MODEL):
                     tracker.log_artifacts(Path(folder) / MODEL, MODEL)
+        with tempfile.TemporaryDirectory() as folder:
+            if self._fetch(Path(folder), ENVIRONMENT, CODE_DIFF):
+                tracker.log_artifacts(Path(folder), "environment")
         tracker.finish(message.outcome)
 
-    def _fetch_model(self, folder: Path) -> bool:
+    def _fetch(self, folder: Path, *names: str) -> bool:
+        """Download files and the files of folders; return whether there are any."""
         try:
-            paths = [path for path, _ in self._run.list(MODEL)]
+            paths = [path for name in names for path in self._paths(name)]
             for path in paths:
                 self._run.download(path, folder / path)
         except TrainingError:  # storage is unavailable, which is reported elsewhere
             return False
         return bool(paths)
+
+    def _paths(self, name: str) -> list[str]:
+        return (
+            [path for path, _ in self._run.list(name)] if name == MODEL else [name] * (self._run.stat(name) is not None)
+        )
 
     def _warn(self, text: str) -> None:
         if not self._warned:

@@ -116,6 +116,8 @@ class MlflowTracker(Tracker):
             found.experiment_id if found else client.create_experiment(name, artifact_location=self._artifacts())
         )
         tags = {"trainmaster.job": f"{run.namespace}/{run.job}", "trainmaster.uid": run.uid, "trainmaster.run": run.uri}
+        if "code.commit" in run.params:
+            tags["mlflow.source.git.commit"] = run.params["code.commit"]  # which its page shows as the version
         run_id = str(client.create_run(experiment, run_name=f"{run.job}-{run.uid[:8]}", tags=tags).info.run_id)
         params = [Param(key, value[:_PARAM_LENGTH]) for key, value in run.params.items()]
         for start in range(0, len(params), 100):  # the server takes so many at once

@@ -10,7 +10,8 @@ import pytest
 from trainmaster_api.layout import FENCE, METRICS
 from trainmaster_trainer.backends.torch import recorder as module
 from trainmaster_trainer.backends.torch.builder import build
-from trainmaster_trainer.backends.torch.recorder import AUTO_BOUNDS, Recorder
+from trainmaster_trainer.backends.torch.recorder import Recorder
+from trainmaster_trainer.checkpoint.interval import AUTO_LEAST, AUTO_MOST
 from trainmaster_trainer.checkpoint.manager import CheckpointManager, Slow
 from trainmaster_trainer.context import ReportKind
 
@@ -54,7 +55,7 @@ class Bench:
 def test_auto_saves_cost_one_percent_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_seconds: float, interval: float
 ) -> None:
-    assert AUTO_BOUNDS == (5, 900)
+    assert (AUTO_LEAST, AUTO_MOST) == (5, 900)
     bench = Bench(tmp_path, monkeypatch, every="auto")
     bench.recorder.manager.last_save_seconds = save_seconds
     assert bench.due_after(interval - 0.1, interval) == [False, True]

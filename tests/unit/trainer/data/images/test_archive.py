@@ -19,6 +19,7 @@ from PIL import Image
 from trainmaster_trainer.data import load_data
 from trainmaster_trainer.data.images import archive as module
 from trainmaster_trainer.data.images.rows import ImageRows
+from trainmaster_trainer.data.tables import cache
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 
@@ -128,13 +129,24 @@ def write_tar(path: Path, members: dict[str, bytes | str]) -> None:
 SOME = {f"{'ab'[number % 2]}/{number:02}.png": png(number) for number in range(20)}
 
 
+def test_decompressing_says_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed(folder, "x.tar.gz")
+    monkeypatch.setattr(cache, "_SAY_SECONDS", 0.0)
+    said: list[str] = []
+    data = {"source": "images:x.tar.gz", "imageSize": 8, "batchSize": 2}
+    job = small_job({"spec.training.data": data, "spec.training.task": {"name": "classification"}})
+    load_data(job, folder.parent, {}, said.append)
+    assert said[0].startswith("decompressing x.tar.gz [####################] 100% of ")
+    assert said[-1] == "checking x.tar.gz [####################] 100% of 30 images"
+
+
 def test_links_in_a_tar(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {**SOME, "b/hard.png": "a/04.png", "b/syms.png": "../a/02.png"})
     rows = loaded(tmp_path, "x.tar")
     assert len(rows) == 21
     hard = [rows.content.name(row) for row in range(21)].index("b/hard.png")
     assert set((samples(rows, np.array([hard])) * 255).round().flatten().tolist()) == {4.0}
-    assert rows.notes == ("1 links passed over, such as b/syms.png",)
+    assert rows.notes == ("1 link passed over, such as b/syms.png",)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

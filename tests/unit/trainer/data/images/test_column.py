@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import Prepared, load_data
-from trainmaster_trainer.data.fingerprint import take, what_changed
+from trainmaster_trainer.data.differences import what_changed
+from trainmaster_trainer.data.fingerprint import take
 from trainmaster_trainer.data.inspect import inspect
 from trainmaster_trainer.errors import ConfigurationError, DataError
 from trainmaster_trainer.export.package import load_package
@@ -304,6 +306,26 @@ def test_copies_of_images_between_splits(root: Path, kind: str) -> None:
     )
     deduped = loaded(root, job_of("rows.parquet", split=split, dedupe=True))
     assert sorted(deduped.train) == list(range(2, 40))
+
+
+@pytest.mark.parametrize("kind", ["paths", "bytes"])
+def test_copies_are_files_and_not_paths(root: Path, kind: str) -> None:
+    """Another name, or another way to write it, is the same image; another target makes it a copy all the same."""
+    parts = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
+    shutil.copy(root / PATHS[0], root / "again.png")
+    (root / "link.png").symlink_to(root / PATHS[1])
+    extra = ["again.png", "./link.png"]
+    images = [*PATHS[:58], *extra]
+    cells = images if kind == "paths" else [(root / path).read_bytes() for path in images]
+    labels = [*LABELS[:58], LABELS[0], next(label for label in LABELS if label != LABELS[1])]
+    pq.write_table(pa.table({"file": cells, "label": labels, "part": parts}), root / "rows.parquet")
+    split = {"by": "column", "column": "part"}
+    warnings = loaded(root, job_of("rows.parquet", split=split)).warnings
+    assert any("2 rows of train are exact copies of rows of validation or test (row 1 = row 59" in w for w in warnings)
+    assert any(words.startswith("1 image with a copy in another class") for words in warnings)
+    deduped = loaded(root, job_of("rows.parquet", split=split, dedupe=True))
+    assert sorted(deduped.train) == list(range(2, 40))
+    assert "data.dedupe: 2 rows of train are copies" in deduped.about()
 
 
 def test_paths_that_nobody_declared_are_pointed_out(root: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.data import Prepared, load_data
+from trainmaster_trainer.data.fingerprint import take
 from trainmaster_trainer.data.images import copies as module
 
 from tests.unit.trainer.harness import small_job
@@ -27,11 +30,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def loaded(root: Path, **data: Any) -> Prepared:
+def job_of(**data: Any) -> TrainingJob:
     asked = {"source": "images:pictures", "imageSize": 8, "batchSize": 2} | data
-    return load_data(
-        small_job({"spec.training.data": asked, "spec.training.task": {"name": "classification"}}), root, {}
-    )
+    return small_job({"spec.training.data": asked, "spec.training.task": {"name": "classification"}})
+
+
+def loaded(root: Path, **data: Any) -> Prepared:
+    return load_data(job_of(**data), root, {})
 
 
 def paths(data: Prepared) -> list[str]:
@@ -62,7 +67,9 @@ def test_copies_between_splits(root: Path, count: int) -> None:
     some = "; ".join(expected[:3]) + ("; ..." if count > 3 else "")
     are = "1 image of train is a copy of an image" if count == 1 else f"{count} images of train are copies of images"
     assert (
-        warning == f"{are} of validation or test ({some}): the scores will be too good. Remove the copies from the data"
+        warning
+        == f"{are} of validation or test ({some}): the scores will be too good. Set data.dedupe: true to remove "
+        "them from train"
     )
 
 
@@ -112,3 +119,68 @@ def test_too_much_to_compare_is_said(root: Path, monkeypatch: pytest.MonkeyPatch
     assert warning.startswith(
         f"copies of images weren't looked for: 60 images have the size of another one, {ROWS * size:,}"
     )
+    assert loaded(root, dedupe=True).warnings == ()  # asked for, they are
+
+
+# -- dedupe -----------------------------------------------------------------------------------------------------------
+
+
+def pack(root: Path, kind: str) -> str:
+    """Return the source that has the pictures, packed if asked."""
+    if kind != "pictures":
+        form = {"zip": "zip", "tar": "tar", "tar.gz": "gztar"}[kind]
+        shutil.make_archive(str(root / "packed"), form, root / "pictures")
+        return f"images:packed.{kind}"
+    return "images:pictures"
+
+
+@pytest.mark.parametrize("kind", ["pictures", "zip", "tar", "tar.gz"])
+def test_dedupe_removes_copies_from_train(root: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of validation and of test, whatever their class; not those within train, nor between the other two."""
+    monkeypatch.setenv("TRAINMASTER_CACHE", str(root / "cache"))
+    first = loaded(root)
+    folder, names = root / "pictures", paths(first)
+    classes = first.rows.row_classes  # type: ignore[attr-defined]
+    train = first.train.tolist()
+    is_same = [bool(classes[row] == classes[first.validation[0]]) for row in train]
+    same, other = train[is_same.index(True)], train[is_same.index(False)]
+    third, fourth, fifth = [row for row in train if row not in (same, other)][:3]
+    for to, of in (
+        (same, first.validation[0]), (other, first.validation[0]), (third, first.test[0]), (fifth, fourth),
+        (first.validation[1], first.test[1]),
+    ):  # fmt: skip
+        (folder / names[to]).write_bytes((folder / names[of]).read_bytes())
+    source = pack(root, kind)
+    before = take(job_of(source=source), root, {})
+    plain, clean = loaded(root, source=source), loaded(root, source=source, dedupe=True)
+    assert any(words.startswith("3 images of train are copies") for words in plain.warnings)
+    assert clean.train.tolist() == [row for row in plain.train.tolist() if row not in (same, other, third)]
+    assert clean.validation.tolist() == plain.validation.tolist()
+    assert clean.test.tolist() == plain.test.tolist()
+    assert "data.dedupe: 3 images of train are copies of images of validation or test and were removed" in clean.about()
+    assert not any("images of train are copies" in words for words in clean.warnings)
+    assert any(words.startswith("1 image of validation is a copy") for words in clean.warnings)
+    assert any("with a copy in another class" in words for words in clean.warnings)
+    assert take(job_of(source=source, dedupe=True), root, {}).digest == before.digest
+
+
+def test_copies_between_sources(root: Path) -> None:
+    """A folder for each split; a name in one folder is another file in the next."""
+    names = [f"{'ab'[number % 2]}/{number:02}.bmp" for number in range(8)]
+    for folder, start in (("val", 100), ("test", 200)):
+        for number, name in enumerate(names):
+            path = root / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(start + number).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(path)
+    own = {"validationSource": "images:val", "testSource": "images:test"}
+    assert loaded(root, **own).warnings == ()
+    (root / "test" / names[2]).write_bytes((root / "pictures" / names[4]).read_bytes())
+    (warning,) = loaded(root, **own).warnings
+    assert warning.startswith(
+        "1 image of train is a copy of an image of validation or test (pictures/a/04.bmp = test/a/02.bmp)"
+    )
+    clean = loaded(root, dedupe=True, **own)
+    every = sorted(path.relative_to(root / "pictures").as_posix() for path in (root / "pictures").rglob("*.bmp"))
+    assert sorted(every[row] for row in clean.train.tolist()) == [name for name in every if name != names[4]]
+    assert clean.warnings == ()

@@ -11,6 +11,7 @@ from trainmaster_trainer.data.files import Files
 from trainmaster_trainer.data.images.content import FolderContent
 from trainmaster_trainer.data.images.decode import Look
 from trainmaster_trainer.data.images.folder import check_images, list_images
+from trainmaster_trainer.data.tables import cache
 from trainmaster_trainer.errors import DataError
 from trainmaster_trainer.storage.store import Store
 
@@ -80,6 +81,15 @@ def test_every_unreadable_file_is_named_at_once(folder: Files) -> None:
         (root / f"{number:02}.png").write_bytes(b"junk")
     with pytest.raises(DataError, match=r"14 images of 31 can't be read: .*a/09.png: [^;]* and 4 more\. Replace"):
         check_images(content(folder), LOOK, full=False)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_check_says_how_far_it_is(folder: Files, full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_SAY_SECONDS", 0.0)
+    said: list[str] = []
+    check_images(content(folder), LOOK, said.append, full=full)
+    assert len(said) == 30
+    assert said[14] == "checking pictures [##########          ] 50% of 30 images"
 
 
 def test_a_full_check_decodes(folder: Files) -> None:

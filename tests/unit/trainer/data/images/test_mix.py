@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from trainmaster_api.spec.data import Data
+from trainmaster_api.spec.task import Loss as LossPart
 from trainmaster_trainer.data.images.mix import Mix, partners
+from trainmaster_trainer.tasks.losses.cross_entropy import build as cross_entropy
 
 CLASSES = 5
 BATCH = 12
@@ -32,7 +34,7 @@ def mixed(mix: Mix, rows: list[int] | None = None, *, seed: int = 1, step: int =
     x, y = batch()
     positions = np.arange(BATCH) if rows is None else np.array(rows)
     partner = torch.from_numpy(partners(np.arange(BATCH))[positions])
-    return mix.apply(x[positions], y[positions], x[partner], y[partner], seed, step)
+    return mix.apply(x[positions], y[positions], x[partner], y[partner], seed, step)[:2]
 
 
 def test_mix_is_asked_for() -> None:
@@ -134,8 +136,64 @@ def test_seed_and_step_decide() -> None:
 def test_inputs_stay_and_bytes_are_blended_as_shares_of_white() -> None:
     x = torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
     black, y = torch.zeros_like(x), torch.tensor([0, 1])
-    images, targets = mix_of(("mixup", 1.0)).apply(x, y, black, y.flip(0), 1, 0)
+    images, targets, _ = mix_of(("mixup", 1.0)).apply(x, y, black, y.flip(0), 1, 0)
     np.testing.assert_allclose(images.numpy(), np.full((2, 1, 4, 4), float(targets[0, 0])), atol=1e-6)
-    cut, _ = mix_of(("cutmix", 1.0)).apply(x, y, black, y.flip(0), 1, 1)
+    cut, _, _ = mix_of(("cutmix", 1.0)).apply(x, y, black, y.flip(0), 1, 1)
     assert cut.dtype == torch.uint8
     assert int(x.min()) == 255
+
+
+# -- weights of rows --------------------------------------------------------------------------------------------------
+def weighted(mix: Mix, weights: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the targets and the weights of a whole mixed batch."""
+    x, y = batch()
+    following = torch.cat([weights, weights[:1]])
+    _, targets, found = mix.apply(x, y, x.roll(-1, 0), y.roll(-1), 1, step, following)
+    assert found is not None
+    return targets, found
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_loss_is_the_sum_over_both_images(name: str, smoothing: float) -> None:
+    """Each term by itself: share times weight times the loss of one class, over the rows of the batch."""
+    _, y = batch()
+    dice = np.random.default_rng(4)
+    loss = cross_entropy(LossPart.model_validate({"name": "cross_entropy", "args": {"labelSmoothing": smoothing}}))
+    for step in range(30):
+        weights = torch.from_numpy(dice.gamma(1.0, 1.0, BATCH) * (dice.random(BATCH) > 0.3)).float()
+        logits = torch.from_numpy(dice.normal(size=(BATCH, CLASSES))).float()
+        targets, weight = weighted(mix_of((name, 0.7)), weights, step)
+        _, plain = mixed(mix_of((name, 0.7)), step=step)
+        ratio = float(plain[0, y[0]])  # its partner has another class
+        log_p = logits.double().log_softmax(1).numpy()
+        expected = 0.0
+        for row in range(BATCH):
+            partner = (row + 1) % BATCH
+            for share, of in ((ratio, row), (1 - ratio, partner)):
+                of_class = -(1 - smoothing) * log_p[row, y[of]] - smoothing * log_p[row].mean()
+                expected += share * float(weights[of]) * of_class / BATCH
+        assert float(loss.training(logits, targets, weight=weight)) == pytest.approx(expected, rel=1e-5)
+        assert float(weight.sum()) == pytest.approx(float(weights.sum()), rel=1e-5), "the batch weighs what it did"
+        np.testing.assert_allclose(targets.sum(1).numpy(), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_equal_weights_change_no_bit(name: str) -> None:
+    for step in range(30):
+        _, plain = mixed(mix_of((name, 0.4)), step=step)
+        for value in (1.0, 0.3):
+            targets, weight = weighted(mix_of((name, 0.4)), torch.full((BATCH,), value), step)
+            assert torch.equal(targets, plain)
+            assert torch.equal(weight, torch.full((BATCH,), value))
+
+
+def test_weight_0_contributes_nothing() -> None:
+    _, y = batch()
+    targets, weight = weighted(mix_of(("mixup", 1.0)), torch.tensor([1.0, 0.0, 0.0, *[1.0] * (BATCH - 3)]))
+    assert targets[0].tolist() == [float(each == y[0]) for each in range(CLASSES)], "only its own class"
+    assert targets[2].tolist() == [float(each == y[3]) for each in range(CLASSES)], "only its partner's class"
+    assert 0 < float(weight[0]) < 1
+    assert float(weight[0] + weight[2]) == pytest.approx(1), "the two ratios"
+    assert float(weight[1]) == 0
+    assert torch.isfinite(targets).all()

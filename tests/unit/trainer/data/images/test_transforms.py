@@ -132,7 +132,8 @@ def loaded(folder: Path, augment: list[dict[str, Any]], **images: Any) -> Prepar
 
 
 def augmented(data: Prepared, indices: list[int], seed: int = 3, epoch: int = 0) -> Tensor:
-    return data.rows.training_batch(np.array(indices), seed, epoch)[0]  # type: ignore[attr-defined,no-any-return]
+    rounds = np.full(len(indices), epoch)
+    return data.rows.training_batch(np.array(indices), rounds, seed)[0]  # type: ignore[attr-defined,no-any-return]
 
 
 @pytest.mark.parametrize("part", EVERY, ids=lambda part: part["name"])
@@ -143,6 +144,14 @@ def test_draws_depend_on_seed_epoch_and_row_only(folder: Path, part: dict[str, A
     assert torch.equal(whole[2], augmented(second, [9, 2])[1])
     assert not torch.equal(whole, augmented(second, [0, 1, 2, 3], seed=4))
     assert not torch.equal(whole, augmented(second, [0, 1, 2, 3], epoch=1))
+
+
+def test_repeated_image_is_augmented_otherwise_in_each_round(folder: Path) -> None:
+    data = loaded(folder, SOME)
+    found = data.rows.training_batch(np.array([7, 2, 7, 7]), np.array([4, 0, 5, 6]), 3)[0]  # type: ignore[attr-defined]
+    assert len({image.numpy().tobytes() for image in found}) == 4
+    for place, round_number in ((0, 4), (2, 5), (3, 6)):
+        assert torch.equal(found[place], augmented(data, [7], epoch=round_number)[0])
 
 
 def test_draws_are_the_same_in_another_process(folder: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from trainmaster_api.spec.data import Data
@@ -16,6 +17,10 @@ from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.data.files import Files
 from trainmaster_trainer.data.tables import arrow_files, cache, encode, raw
 from trainmaster_trainer.data.tables.cache import CachedTable, cached_table
+
+# What is freed goes back to the system at once: else the peak also has what malloc keeps for later, which depends on
+# what else the machine does.
+EXACT_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 def small(batch: int, segment: int) -> None:
@@ -50,14 +55,20 @@ def anonymous() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
-def measure(folder: Path, source: str, root: Path) -> None:
+def measure(folder: Path, source: str, root: Path, **more: Any) -> None:
     """Read, split, check and encode a table, and make batches of it."""
     from trainmaster_trainer.data import load_data
     from trainmaster_trainer.data.order import Sampler
 
     from tests.unit.trainer.harness import small_job
 
-    data = {"source": source, "target": "y", "batchSize": 256, "cache": {"mode": "always", "directory": str(root)}}
+    data: dict[str, Any] = {
+        "source": source,
+        "target": "y",
+        "batchSize": 256,
+        "cache": {"mode": "always", "directory": str(root)},
+    }
+    data |= more
     job = small_job({"spec.training.data": data, "spec.training.task": {"name": "classification"}})
     before, peak = anonymous(), [0]
 
@@ -75,10 +86,11 @@ def measure(folder: Path, source: str, root: Path) -> None:
 
 
 if __name__ == "__main__":
+    # the number of the batch before which it dies; or further settings of the data
     what, folder, source, root, number = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), sys.argv[5]
     if what == "measure":
         small(1 << 20, 128 << 20)
-        measure(folder, source, root)
+        measure(folder, source, root, **json.loads(number))
     else:
         small(4096, 20_000)
         counted = count_writes(int(number))

@@ -67,6 +67,14 @@ def write(folder: Path, kind: str, rows: int = ROWS) -> str:
         table = pa.csv.read_csv(pa.BufferReader(text.encode()))
         pq.write_table(table, folder / "t.parquet", row_group_size=250)
         return "t.parquet"
+    if kind.startswith("jsonl"):
+        records = [line.split(",") for line in text.splitlines()[1:]]
+        cells = [f'"id": {id_}, "x": {x}, "c": "{c}"' for id_, x, c, _ in records]
+        cells = [f'{each}, "late": {row}' if row > rows // 2 else each for row, each in enumerate(cells)]
+        lines = [f'{{{each}, "y": {row % 2}}}\n' for row, each in enumerate(cells)]
+        content = "".join(lines).encode()
+        (folder / f"t.{kind}").write_bytes(content if kind == "jsonl" else gzip.compress(content, mtime=0))
+        return f"t.{kind}"
     name, content = {
         "csv": ("t.csv", text.encode()),
         "gz": ("t.csv.gz", gzip.compress(text.encode(), mtime=0)),
@@ -113,7 +121,7 @@ def assert_equal(one: Table, other: Table) -> None:
 # --- killed, and several at once -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["csv", "gz", "utf-16", "parts", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "gz", "utf-16", "parts", "parquet", "jsonl", "jsonl.gz"])
 def test_killed_while_building_is_finished_by_the_next(tmp_path: Path, kind: str) -> None:
     source = write(tmp_path, kind)
     undisturbed = json.loads(started(tmp_path, source, "whole", -1).communicate()[0])
@@ -282,25 +290,6 @@ def test_mode_decides_and_auto_goes_by_memory(tmp_path: Path, monkeypatch: pytes
     assert not is_cached(1, "never")
 
 
-@pytest.mark.parametrize(
-    "more",
-    [{"source": "t.jsonl"}, {"columns": {"c": {"role": "text"}}, "features": ["c"]}, {"validationSource": "v.csv"}],
-    ids=["jsonl", "text", "several sources"],
-)
-def test_what_is_never_cached_is_read_into_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(cache, "available_memory", lambda: 1)
-    write(tmp_path, "csv", 200)
-    (tmp_path / "v.csv").write_text(csv(50, 1))
-    lines = [{"x": row / 7, "c": "ab"[row // 2 % 2], "y": row % 2} for row in range(200)]
-    (tmp_path / "t.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    found = loaded(tmp_path, "auto", **{"columns": {}, "source": "t.csv"} | more)
-    assert len(found.rows)
-    assert not (tmp_path / "cache").exists()
-    assert loaded(tmp_path, "auto").rows.in_memory is False  # type: ignore[attr-defined]  # another is
-
-
 def test_folder_of_the_cache(tmp_path: Path) -> None:
     env = {"XDG_CACHE_HOME": "/x"}
     assert table_folder(asked("t.csv"), env) == Path("/x/trainmaster/tables")
@@ -434,8 +423,9 @@ def test_rows_larger_than_memory(tmp_path: Path) -> None:
     assert writer is not None
     writer.close()
     size = (tmp_path / "t.parquet").stat().st_size
-    command = [sys.executable, str(PROCESS), "measure", str(tmp_path), "t.parquet", str(tmp_path / "cache"), "0"]
-    env = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(PROCESS), "measure", str(tmp_path), "t.parquet", str(tmp_path / "cache"), "{}"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | cache_process.EXACT_MEMORY | {"PYTHONPATH": paths}
     found = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
     assert found["rows"] == rows
     assert size > 800 * 10**6
@@ -458,7 +448,7 @@ def bucket() -> Iterator[Store]:
     server.stop()
 
 
-@pytest.mark.parametrize("kind", ["csv", "gz", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "gz", "parquet", "jsonl"])
 def test_objects_on_s3_are_read_in_ranges(
     tmp_path: Path, bucket: Store, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from trainmaster_trainer.data import duplicates
 from trainmaster_trainer.data.tables import distinct
-from trainmaster_trainer.data.tables.distinct import count_distinct, hashes, pick
+from trainmaster_trainer.data.tables.distinct import count_distinct, hashes, pick, summarize
 from trainmaster_trainer.data.tables.table import ARROW, Column, ColumnType
 
 ROWS = 3000
@@ -64,7 +64,7 @@ def test_equal_rows_are_found_by_their_values(monkeypatch: pytest.MonkeyPatch) -
     expected = [first.setdefault(row, number) for number, row in enumerate(rows)]
     assert 0 < len(set(expected)) < ROWS
     assert duplicates.row_ids(columns, ROWS).tolist() == expected
-    monkeypatch.setattr(duplicates, "row_hashes", lambda _, rows: np.zeros(rows, np.uint64))  # all collide
+    monkeypatch.setattr(duplicates, "row_hashes", lambda _, rows, __: np.zeros(rows, np.uint64))  # all collide
     assert duplicates.row_ids(columns, ROWS).tolist() == expected
 
 
@@ -73,3 +73,31 @@ def test_pick_takes_rows_in_any_order(kind: str) -> None:
     found, rows = column(kind), DICE.integers(0, ROWS, 500)
     assert pick(found.values, rows).to_pylist() == [found.values[int(row)].as_py() for row in rows]
     assert len(pick(found.values, rows[:0])) == 0
+
+
+@pytest.mark.parametrize("few", [1, 4096])
+@pytest.mark.parametrize("kind", ["integer", "number", "time"])
+def test_summary_says_what_the_values_say(kind: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distinct, "FEW", few)
+    found = column(kind)
+    values = found.values if kind != "time" else found.values.cast(pa.int64())
+    present = [value for value in values.to_pylist() if value is not None]
+    known = summarize(found)
+    assert known is not None
+    assert (known.nulls, known.distinct) == (ROWS - len(present), len(set(present)))
+    assert (known.low, known.high) == (min(present), max(present))
+    assert (None if known.few is None else known.few.tolist()) == (sorted(set(present)) if few == 4096 else None)
+
+
+def test_summary_of_nothing() -> None:
+    empty = Column("x", ColumnType.NUMBER, pa.chunked_array([pa.array([None, float("nan")], pa.float64())]))
+    known = summarize(empty)
+    assert known is not None
+    assert (known.nulls, known.distinct, known.quartiles) == (2, 0, None)
+    assert summarize(column("text")) is None
+
+
+def test_columns_are_visited_when_they_have_been_hashed() -> None:
+    columns, seen = [column(kind) for kind in VALUES], []
+    duplicates.row_ids(columns, ROWS, lambda each: seen.append(each.name))
+    assert seen == list(VALUES)

@@ -17,8 +17,8 @@ import pytest
 from trainmaster_api.spec.data import Data
 from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.data import load_data
-from trainmaster_trainer.data.checks import Finding
 from trainmaster_trainer.data.files import Files
+from trainmaster_trainer.data.finding import Finding
 from trainmaster_trainer.data.tables.codes import NumericCode
 from trainmaster_trainer.data.tables.drift import MOST_CATEGORIES, Statistics, compare
 from trainmaster_trainer.data.tables.encode import Encoder
@@ -120,7 +120,7 @@ def test_index_of_categories_and_missing_values(package: Package) -> None:
     found = package.against(changed(city=city))
     assert drift(found) == {"city": pytest.approx(index_of(Counter(train), Counter(city)), abs=1e-6)}
     said = {one.details["kind"]: one.sentence for one in found}
-    assert "column city: is distributed differently than in training: category 'Oslo' are " in said["drift"]
+    assert "column city: is distributed differently than in training: category 'Oslo' is " in said["drift"]
 
 
 def test_rows_of_the_same_distribution_are_not_said() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from trainmaster_trainer.data.tables.canonical import canonical
-from trainmaster_trainer.data.tables.problems import Problems
+from trainmaster_trainer.data.tables.problems import ReadProblems
 from trainmaster_trainer.data.tables.table import Column
 from trainmaster_trainer.data.tables.types import typed
 from trainmaster_trainer.errors import DataError
@@ -21,9 +21,9 @@ def where(row: int) -> str:
     return f"row {row + 1}"
 
 
-def text(*cells: str | None, decimal: str = ".", problems: Problems | None = None) -> Column:
+def text(*cells: str | None, decimal: str = ".", problems: ReadProblems | None = None) -> Column:
     values = pa.chunked_array([pa.array(cells[:2], pa.large_string()), pa.array(cells[2:], pa.large_string())])
-    own = problems or Problems("t.csv")
+    own = problems or ReadProblems("t.csv")
     found = typed("c", values, decimal, where, own)
     if problems is None:
         own.check()
@@ -31,7 +31,7 @@ def text(*cells: str | None, decimal: str = ".", problems: Problems | None = Non
 
 
 def arrow(*pieces: pa.Array) -> Column:
-    problems = Problems("t")
+    problems = ReadProblems("t")
     named = [(f"{index}.parquet", pa.chunked_array([piece])) for index, piece in enumerate(pieces)]
     found = canonical("c", named, where, problems, "t")
     problems.check()

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainmaster_api.layout import FINGERPRINT
+from trainmaster_api.layout import CODE_DIFF, ENVIRONMENT, FINGERPRINT
 from trainmaster_api.messages import ExitMessage, Outcome
+from trainmaster_api.record import AttemptRecord, CodeRecord, EnvironmentRecord
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Tracker as Entry
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.data.fingerprint import of_value
 from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.reporting.trackers import background
-from trainmaster_trainer.reporting.trackers.background import BackgroundTracker, read_record, record_path
+from trainmaster_trainer.reporting.trackers.background import BackgroundTracker, code_params, read_record, record_path
 from trainmaster_trainer.reporting.trackers.base import TrackedRun, Tracker, factory, flatten
 from trainmaster_trainer.storage.store import Store
 
@@ -121,6 +122,25 @@ def test_a_run_from_start_to_end(job: TrainingJob, store: Store) -> None:
     assert run.run_state.ended(Outcome.COMPLETE).trackers == run.run_state.progress().trackers
     assert run.run_state.progress().trackers[0].wire() == {"name": "mine", "url": "https://tracker/1", "runId": "7"}
     assert run.warnings() == []
+
+
+def test_trackers_get_the_record_of_the_environment(job: TrainingJob, store: Store) -> None:
+    code = CodeRecord(sha256="a" * 64, commit="b" * 40, dirty=False)
+    attempt = AttemptRecord(attempt=1, time="t", code=code, image="trainer:1", world_size=1)
+    store.put(ENVIRONMENT, EnvironmentRecord(attempts=[attempt]).model_dump_json(by_alias=True).encode())
+    store.put(CODE_DIFF, b"-a")
+    tracker = Recorded()
+    run = Run(job, store, lambda: tracker)
+    run.step(1)
+    run.one.close(ExitMessage(outcome=Outcome.FAILED))
+    assert tracker.run is not None
+    found = {key: value for key, value in tracker.run.params.items() if key.startswith(("code.", "image"))}
+    assert found == {
+        "code.archive": "a" * 64, "code.commit": "b" * 40, "code.dirty": "false", "image": "trainer:1",
+    }  # fmt: skip
+    assert tracker.calls[-2:] == ["artifacts environment ['code.diff', 'environment.json']", "finish Failed"]
+    store.put(ENVIRONMENT, b"[]")
+    assert code_params(store) == {}
 
 
 def test_tracker_gets_what_it_kept_in_the_next_attempt(job: TrainingJob, store: Store) -> None:

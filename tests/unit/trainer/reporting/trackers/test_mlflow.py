@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from trainmaster_api.layout import ENVIRONMENT
 from trainmaster_api.messages import ExitMessage, Outcome
+from trainmaster_api.record import AttemptRecord, CodeRecord, EnvironmentRecord
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tracking import Mlflow, Tracker
 from trainmaster_trainer.context import Report, ReportKind
@@ -49,6 +51,8 @@ def test_one_run_over_two_attempts(
 
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
+    made = AttemptRecord(attempt=1, time="t", code=CodeRecord(commit="b" * 40), world_size=1)
+    store.put(ENVIRONMENT, EnvironmentRecord(attempts=[made]).model_dump_json(by_alias=True).encode())
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     attempt(uri, job, store, range(1, 21), ExitMessage(outcome=Outcome.STOPPED, step=20))
     record = json.loads(store.get(record_path("mlflow")) or b"")
@@ -64,6 +68,8 @@ def test_one_run_over_two_attempts(
     assert run.info.status == "FINISHED"
     assert run.data.params["optimizer.lr"] == str(job.spec.training.optimizer.lr)
     assert run.data.params["workers"] == "2"
+    assert run.data.tags["mlflow.source.git.commit"] == "b" * 40
+    assert [file.path for file in client.list_artifacts(run_id, "environment")] == ["environment/environment.json"]
     assert run.data.metrics["test/accuracy"] == 0.98
     assert run.data.metrics["val/loss"] == 0.5
     history = client.get_metric_history(run_id, "train/loss")

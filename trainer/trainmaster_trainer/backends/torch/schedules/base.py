@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainmaster_trainer.tasks import Task
+from trainmaster_trainer.tasks import Trained as Task
 
 Shape = Callable[[int], float]
 """Steps since the end of the warm-up -> share of the peak learning rate."""

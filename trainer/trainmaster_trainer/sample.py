@@ -1,10 +1,10 @@
-"""What a model is called with: a tensor, several, or several by name."""
+"""What a model is called with: a tensor, several, or several by name; and a batch of it with its targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -43,6 +43,20 @@ class Inputs:
         """Return what was written."""
         categories = tuple((int(feature), int(number)) for feature, number in wire.get("categories", []))
         return cls(tuple(wire["shape"]), wire.get("vocabulary", 0), categories)
+
+
+class Batch(NamedTuple):
+    """Rows on their way into a model.
+
+    Attributes:
+        x: Samples.
+        y: Targets, of (n,).
+        weight: Weight of each row in the loss, of (n,); None: all the same, or not looked up yet.
+    """
+
+    x: Sample
+    y: Tensor
+    weight: Tensor | None = None
 
 
 def forward(model: nn.Module, x: Sample) -> Any:

@@ -1,0 +1,1 @@
+"""Commands that look at and steer the jobs of a cluster."""

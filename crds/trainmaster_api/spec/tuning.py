@@ -1,0 +1,199 @@
+"""`spec.tuning`: a search for good hyperparameters. The rest of the spec is the template of its trials.
+
+Removing `tuning` gives the plain run. Values reach a trial by their path in `spec.training`, so no text is substituted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+
+from trainmaster_api.types import Metric, Model, exactly_one_words, rule_error
+
+MOST_TRIALS = 10_000
+MOST_PARAMETERS = 64
+PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+
+
+def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Leave `1` and `1.0` what they are."""
+    checked = check(value)
+    return value if isinstance(value, int) else checked
+
+
+Number = Annotated[float, WrapValidator(_as_written)]
+ParameterName = Annotated[
+    str, Field(pattern=PARAMETER_PATTERN, max_length=253, examples=["optimizer.lr", "model.args.depth"])
+]
+
+
+class Parameter(Model):
+    """What is tried for one parameter: a range, a list or a constant."""
+
+    min: Number | None = None
+    """Smallest number of a range."""
+    max: Number | None = None
+    """Largest number of a range, included."""
+    step: Number | None = None
+    """Distance between the numbers that are tried, counted from `min`."""
+    scale: Literal["linear", "log"] = "linear"
+    """`log`: every order of magnitude is as likely as any other."""
+    type: Literal["int", "float"] | None = None
+    """Type of a range's numbers. Default: that of the field; where the field takes anything, whole numbers if `min`,
+    `max` and `step` are whole. A range such as 0 to 1 needs it there."""
+    values: Annotated[list[Any], Field(min_length=1, max_length=1000)] | None = None
+    """The values that are tried, in place of a range: texts, numbers, lists or objects."""
+    value: Any = None
+    """The only value; for a parameter that isn't searched now."""
+    when: Annotated[dict[str, list[Any]], Field(max_length=8)] = {}
+    """Values of other parameters under which this one exists: `{optimizer.name: [sgd]}`. Otherwise the template's value
+    stays."""
+
+    @model_validator(mode="after")
+    def _is_one_of_three(self) -> Self:
+        # here and not as EXACTLY_ONE: rules of the API server don't see fields of any kind
+        given = (self.min is not None or self.max is not None, self.values is not None, self.value is not None)
+        if sum(given) != 1:
+            raise rule_error(exactly_one_words(("min", "values", "value")))
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if (self.min is None) != (self.max is None):
+            raise rule_error("needs both min and max")
+        if self.min is None or self.max is None:
+            named = [each for each in ("step", "type") if getattr(self, each) is not None]
+            named += ["scale"] if self.scale == "log" else []
+            if named:
+                raise rule_error(f"has {', '.join(named)}, which belongs to a range: remove it, or give min and max")
+            return self
+        if not self.min < self.max:
+            raise rule_error(f"has min {self.min} and max {self.max}: min must be below max; for one value use `value`")
+        if self.scale == "log" and self.min <= 0:
+            raise rule_error(f"has scale log and min {self.min}: min must be above 0")
+        if self.step is not None and self.scale == "log":
+            raise rule_error("has both step and scale log: a step is of a linear range; list `values` instead")
+        if self.step is not None and not 0 < self.step <= self.max - self.min:
+            raise rule_error(f"has step {self.step}: it must be above 0 and at most max - min = {self.max - self.min}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> Self:
+        values = self.values or []
+        twice = next((each for index, each in enumerate(values) if _same(each, values[:index])), None)
+        if twice is not None:
+            raise rule_error(f"has {twice!r} twice in values")
+        return self
+
+
+def _same(value: Any, others: list[Any]) -> bool:
+    """Return whether a value is among others; True isn't 1, but 1.0 is."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in others)
+
+
+class Objective(Model):
+    """What is optimized."""
+
+    metric: Metric = "val/loss"
+    """Validation metric."""
+    goal: Literal["minimize", "maximize"] | None = None
+    """Default: as the metric has it. A program of your own must say it."""
+    target: float | None = None
+    """The search ends once a trial has reached this value."""
+    reduce: Literal["best", "last", "mean"] = "best"
+    """Which of a trial's values counts: the best, the last, or the mean of all."""
+
+
+class Search(Model):
+    """How the next trial is chosen."""
+
+    algorithm: Literal["random", "grid", "tpe", "gp", "cmaes", "sobol", "nsga2"] = "tpe"
+    """`tpe` suits most searches; `gp` few and expensive trials; `cmaes` many trials of numbers alone; `nsga2` several
+    objectives; `grid`, `random` and `sobol` don't learn from trials."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of the search. What a trial is given depends on it and on the results before."""
+    startup_trials: Annotated[int, Field(ge=0, le=MOST_TRIALS)] | None = None
+    """Trials at random before `tpe`, `gp` and `cmaes` learn. Default: the algorithm's own."""
+
+
+class Pruning(Model):
+    """How trials that will not win are stopped."""
+
+    algorithm: Literal["none", "asha", "hyperband", "median"] = "none"
+    """`asha` stops a trial at a rung unless it is among the best there; `hyperband` does so in brackets of different
+    patience; `median` stops what is worse than the median at the same time."""
+    min_time: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Validations before the first decision."""
+    max_time: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """Validations of a whole trial. Default: as many as the template's duration has."""
+    reduction_factor: Annotated[int, Field(ge=2, le=16)] = 3
+    """For `asha` and `hyperband`: one in so many is promoted from each rung to the next."""
+
+
+class Budget(Model):
+    """When the search ends."""
+
+    max_trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
+    """Trials at most. May be raised later, which extends the search. Default: with `grid`, all of the grid; else 64."""
+    max_parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Trials at the same time. Default: as many as fit the job's workers. With more than one, what is suggested depends
+    on which of them is quicker."""
+    max_failed_trials: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = 8
+    """The search fails when more trials than this have failed."""
+    max_hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Hours of the search over all its attempts; then it ends with the best so far."""
+    max_gpu_hours: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    """GPU-hours of all trials; then it ends with the best so far."""
+
+
+class TrialSettings(Model):
+    """What is different in a trial from the job itself."""
+
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Workers of a trial. The job's workers are shared out among the trials."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a trial continues from its checkpoint after its processes were lost. A trial that diverges or needs
+    more memory than there is isn't tried again: that is its result."""
+
+
+class WarmStart(Model):
+    """What is known before the first trial."""
+
+    points: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
+    """Parameters that are tried first; those that aren't named are searched."""
+
+
+class FinalRun(Model):
+    """The winner, trained as the job itself after the search."""
+
+    enabled: bool = True
+    """Whether the winner is trained with the job's duration and workers, evaluated and packaged."""
+
+
+class Tuning(Model):
+    """A search for hyperparameters: its trials are this job with other values."""
+
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)] = [Objective()]
+    """What is optimized. Several give a Pareto front instead of one best trial."""
+    space: Annotated[dict[ParameterName, Parameter], Field(min_length=1, max_length=MOST_PARAMETERS)]
+    """What is searched. A name is the path of a field of `spec.training`, such as `optimizer.lr` or `model.args.depth`;
+    any other name is an argument of your own code."""
+    constraints: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=512)]],
+        Field(max_length=32, examples=[["data.batchSize * model.args.depth <= 256"]]),
+    ] = []
+    """Expressions over the parameters that must hold: comparisons and arithmetic, joined by `&&`, `||` and `!`. A
+    suggestion that violates one is never started."""
+    search: Search = Search()
+    """How the next trial is chosen."""
+    pruning: Pruning = Pruning()
+    """How trials that will not win are stopped."""
+    budget: Budget = Budget()
+    """When the search ends."""
+    trial: TrialSettings = TrialSettings()
+    """What is different in a trial."""
+    warm_start: WarmStart = WarmStart()
+    """What is known before the first trial."""
+    final_run: FinalRun = FinalRun()
+    """The winner, trained as the job itself."""

@@ -1,0 +1,174 @@
+"""`trainmaster run` of a search, with a real Ray Tune: whatever kills it, the same trials and the same winner."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.factories import load_example
+from tests.integration.test_laptop import Laptop, descendants, laptop, name, wait
+
+pytestmark = pytest.mark.ray
+__all__ = ["laptop"]
+
+
+def write(folder: Path, *, workers: int = 1, **tuning: Any) -> None:
+    """Write the example, with changes of its search."""
+    job = load_example("search")
+    job["spec"]["cluster"] = {"workers": {"count": workers}}
+    job["spec"]["tuning"] |= tuning
+    del job["spec"]["tracking"]
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+
+
+def run_of(folder: Path) -> Path:
+    (found,) = (folder / "trainmaster-runs").glob("default/*/*/tuning")
+    return found.parent
+
+
+def found(folder: Path) -> list[tuple[Any, ...]]:
+    result = json.loads((run_of(folder) / "tuning/result.json").read_text())
+    return [
+        (each["number"], each["values"], each["state"], each["objectives"], each["time"]) for each in result["trials"]
+    ]
+
+
+def reports(folder: Path) -> int:
+    """How many validations the journal has."""
+    files = sorted((folder / "trainmaster-runs").glob("default/*/*/tuning/journal-*.jsonl"))
+    return sum(file.read_text().count('"intermediate_value"') for file in files)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search that nothing disturbed."""
+    here = Laptop(tmp_path_factory.mktemp("calm"))
+    write(here.folder)
+    process = here.start()
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert "the search is over: all 8 trials have been run" in output
+    return here.folder
+
+
+def test_search_trains_its_winner(calm: Path) -> None:
+    run = run_of(calm)
+    trials = found(calm)
+    assert [each[0] for each in trials] == list(range(8))
+    assert Counter(each[2] for each in trials).keys() == {"Complete", "Pruned"}
+    best = max((each for each in trials if each[2] == "Complete"), key=lambda each: (each[3][0], -each[0]))
+    final = json.loads((run / "tuning/final.json").read_text())
+    assert final == {"number": best[0], "values": best[1]}
+    spec = json.loads((run / "spec.json").read_text())["spec"]["training"]
+    assert (spec["optimizer"]["lr"], spec["data"]["batchSize"]) == (best[1]["optimizer.lr"], best[1]["data.batchSize"])
+    assert not (run / "trials/0000/model").exists()
+
+
+def test_search_killed_twice_and_stopped(laptop: Laptop, calm: Path) -> None:
+    """Everything is killed, then the driver is, then Ctrl-C stops it; at parallelism 1 nothing is different."""
+    write(laptop.folder)
+    for kill_after in (3, 7):
+        process = laptop.start()
+        wait(lambda: reports(laptop.folder) >= kill_after, "reports", unless=process)  # noqa: B023 - called at once
+        for pid in [*descendants(process.pid), process.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait(60)
+    process = laptop.start()
+    wait(lambda: reports(laptop.folder) >= 11, "reports", unless=process)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 75, output
+    assert "the trials have saved and stopped" in output
+    process = laptop.start()
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert found(laptop.folder) == found(calm)
+    weights = [(run_of(folder) / "model/model.safetensors").read_bytes() for folder in (laptop.folder, calm)]
+    assert weights[0] == weights[1]
+
+
+def actors(pid: int) -> set[int]:
+    """The actors of Ray's that have a rank; a rank whose actor is gone may still be ending."""
+    ranks = [each for each in descendants(pid) if name(each) == "rank 0"]
+    parents = {int(Path(f"/proc/{rank}/stat").read_text().rpartition(")")[2].split()[1]) for rank in ranks}
+    return {each for each in parents if name(each).startswith("ray::")}
+
+
+def test_search_of_trials_with_two_workers(laptop: Laptop) -> None:
+    """Both ranks of a trial are Ray's to place, and they are kept from trial to trial."""
+    write(laptop.folder, workers=2, trial={"workers": 2}, search={"algorithm": "random"}, pruning={"algorithm": "none"},
+          budget={"maxTrials": 3}, finalRun={"enabled": False})  # fmt: skip
+    process = laptop.start()
+    seen: dict[int, str] = {}
+
+    def is_over() -> bool:
+        seen.update((pid, name(pid)) for pid in descendants(process.pid) if name(pid).startswith("rank "))
+        return process.poll() is not None
+
+    wait(is_over, "the end", seconds=600)
+    assert process.returncode == 0, process.communicate()[0]
+    assert [(each[0], each[2], each[4]) for each in found(laptop.folder)] == [(n, "Complete", 4) for n in range(3)]
+    assert sorted(seen.values()) == ["rank 0", "rank 1"]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="a process's parent is read from /proc")
+def test_search_loses_its_actors(laptop: Laptop, calm: Path) -> None:
+    """Tune gives up a trial whose actor is gone before it has begun; the search suggests it again."""
+    write(laptop.folder)
+    process = laptop.start()
+    for kill_after in (4, 9):
+        wait(lambda: reports(laptop.folder) >= kill_after, "reports", unless=process)  # noqa: B023 - called at once
+        (actor,) = wait(lambda: actors(process.pid), "an actor with a rank")
+        os.kill(actor, signal.SIGKILL)
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert "lost its processes" in output
+    assert found(laptop.folder) == found(calm)
+
+
+def test_search_is_complete_and_is_extended(laptop: Laptop, calm: Path) -> None:
+    write(laptop.folder, budget={"maxTrials": 5}, finalRun={"enabled": False})
+    first = laptop.start()
+    output = first.communicate(timeout=600)[0]
+    assert first.returncode == 0, output
+    again = laptop.start()
+    output = again.communicate(timeout=120)[0]
+    assert again.returncode == 0
+    assert "trial 0" not in output
+    write(laptop.folder, budget={"maxTrials": 8}, finalRun={"enabled": False})
+    longer = laptop.start()
+    output = longer.communicate(timeout=600)[0]
+    assert longer.returncode == 0, output
+    assert found(laptop.folder) == found(calm)
+    write(laptop.folder, space={"optimizer.lr": {"min": 0.001, "max": 0.1}}, finalRun={"enabled": False})
+    other = laptop.start()
+    output = other.communicate(timeout=60)[0]
+    assert other.returncode == 2
+    assert "has changed since the last run" in output
+    assert "tuning.space" in output
+
+
+def test_search_keeps_its_ranks_and_shares_the_workers(laptop: Laptop) -> None:
+    write(laptop.folder, workers=2, search={"algorithm": "random"}, pruning={"algorithm": "none"},
+          budget={"maxTrials": 6}, finalRun={"enabled": False})  # fmt: skip
+    process = laptop.start()
+    seen: set[int] = set()
+
+    def is_over() -> bool:
+        seen.update(pid for pid in descendants(process.pid) if name(pid).startswith("rank 0"))
+        return process.poll() is not None
+
+    wait(is_over, "the end", seconds=600)
+    assert process.returncode == 0, process.communicate()[0]
+    assert len(found(laptop.folder)) == 6
+    assert len(seen) == 2

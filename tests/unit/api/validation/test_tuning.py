@@ -1,0 +1,248 @@
+"""Searches that can't be: each with its sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trainmaster_api.validation.validate import validate
+
+from tests.factories import load_example
+
+LR = {"optimizer.lr": {"min": 0.001, "max": 0.1, "scale": "log"}}
+TWO = {**LR, "optimizer.weightDecay": {"min": 0.0, "max": 0.1}}
+
+
+def problems(tuning: dict[str, Any], **training: Any) -> list[str]:
+    job = load_example("digits")
+    job["spec"]["training"]["model"] = {"name": "mlp"}
+    job["spec"]["training"] |= training
+    job["spec"]["tuning"] = tuning
+    return [str(each) for each in validate(job)[1]]
+
+
+def test_good_searches():
+    assert not problems({"space": LR})
+    assert not problems({"space": TWO, "search": {"algorithm": "cmaes"}, "pruning": {"algorithm": "asha"}})
+    assert not problems(
+        {
+            "space": {**TWO, "data.batchSize": {"values": [32, 64]}},
+            "constraints": ["data.batchSize * optimizer.lr <= 4"],
+            "budget": {"maxTrials": 3},
+        }
+    )
+    assert not problems(
+        {
+            "space": LR,
+            "objectives": [{"metric": "val/loss"}, {"metric": "val/accuracy"}],
+            "search": {"algorithm": "nsga2"},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (
+            {"optimizer.lr": {"min": 1, "max": 0.1}},
+            "optimizer.lr: has min 1 and max 0.1: min must be below max; for one value use `value`",
+        ),
+        (
+            {"optimizer.lr": {"min": 0.1}},
+            "optimizer.lr: needs both min and max",
+        ),
+        (
+            {"optimizer.lr": {"max": 0.1}},
+            "optimizer.lr: needs both min and max",
+        ),
+        (
+            {"optimizer.lr": {"min": 0, "max": 0.1, "scale": "log"}},
+            "optimizer.lr: has scale log and min 0: min must be above 0",
+        ),
+        (
+            {"optimizer.lr": {"values": [0.1], "step": 1}},
+            "optimizer.lr: has step, which belongs to a range: remove it, or give min and max",
+        ),
+        (
+            {"optimizer.lr": {"values": [0.1, 0.2, 0.1]}},
+            "optimizer.lr: has 0.1 twice in values",
+        ),
+        (
+            {"optimizer.lr": {"min": 0.1, "max": 0.2, "step": 5}},
+            "optimizer.lr: has step 5: it must be above 0 and at most max - min = 0.1",
+        ),
+        (
+            {"optimizer.rate": {"min": 0.1, "max": 0.2}},
+            "optimizer.rate: there is no field spec.training.optimizer.rate",
+        ),
+        (
+            {"rate": {"value": 1}},
+            "rate: is no field of spec.training, and there is no code of your own that could take it",
+        ),
+        (
+            {"data.batchSize": {"min": 8, "max": 64, "type": "float"}},
+            "data.batchSize: has type float, but spec.training.data.batchSize takes whole numbers",
+        ),
+        (
+            {"data.batchSize": {"min": 8.5, "max": 64}},
+            "data.batchSize: takes whole numbers: min, max and step must be whole",
+        ),
+        (
+            {"optimizer.name": {"min": 1, "max": 2}},
+            "optimizer.name: is a range, but spec.training.optimizer.name takes no number; list `values`",
+        ),
+        (
+            {"data.split.test": {"min": 0.1, "max": 0.2}},
+            "data.split.test: can't be searched: trials that are validated on different rows can't be compared",
+        ),
+        (
+            {"loop.duration": {"values": ["3ep"]}},
+            "loop.duration: can't be searched: `pruning` decides how long a trial is",
+        ),
+        (
+            {"optimizer.lr": {"min": 0.1, "max": 1000}},
+            "optimizer.lr.max = 1000.0: must be a number above 0 and at most 100",
+        ),
+        (
+            {"data.batchSize": {"values": [32, 33]}},
+            "data.batchSize.values[1] = 33: is not a multiple of",
+        ),
+        (
+            {"optimizer.name": {"values": ["adamw", "adam"]}},
+            'optimizer.name.values[1] = "adam": unknown optimizer; known are adamw, ',
+        ),
+        (
+            {"optimizer.lr": {"value": 0.1}},
+            "space: has constants only: there is nothing to search",
+        ),
+        (
+            {**LR, "data.batchSize": {"values": [32, 64], "when": {"optimizer.lrr": [1]}}},
+            "data.batchSize.when.optimizer.lrr: is no parameter of this search; there are optimizer.lr, data.batchSize",
+        ),
+        (
+            {**LR, "data.batchSize": {"values": [32, 64], "when": {"optimizer.lr": [5]}}},
+            "data.batchSize.when.optimizer.lr: has 5, which optimizer.lr never is",
+        ),
+        (
+            {
+                "optimizer.lr": {"values": [1, 2], "when": {"data.batchSize": [32]}},
+                "data.batchSize": {"values": [32], "when": {"optimizer.lr": [1]}},
+            },
+            "space: `when` of optimizer.lr, data.batchSize depend on each other",
+        ),
+    ],
+)
+def test_space_that_cannot_be(space, sentence):
+    assert any(
+        f"spec.tuning.space.{sentence}" in each or f"spec.tuning.{sentence}" in each
+        for each in problems({"space": space})
+    ), problems({"space": space})
+
+
+def test_own_arguments_of_whole_numbers_say_their_type():
+    own = {"model": {"class": "nets:Net"}}
+    assert problems({"space": {"drop": {"min": 0, "max": 1}}}, **own) == [
+        "spec.tuning.space.drop: may be whole or decimal numbers, as Kubernetes stores 1.0 as 1: "
+        "add `type: int` or `type: float`"
+    ]
+    assert not problems({"space": {"drop": {"min": 0, "max": 9}}}, **own)
+
+
+@pytest.mark.parametrize(
+    ("tuning", "sentence"),
+    [
+        (
+            {"search": {"algorithm": "grid"}},
+            "space.optimizer.lr: has no end of values: a grid needs `values`, or a `step`",
+        ),
+        (
+            {"search": {"algorithm": "cmaes"}},
+            'search.algorithm = "cmaes": cmaes needs at least two parameters; use tpe or random',
+        ),
+        (
+            {"search": {"algorithm": "random", "startupTrials": 3}},
+            "search.startupTrials = 3: random has none: it doesn't learn from trials; remove it",
+        ),
+        (
+            {"search": {"startupTrials": 8}, "budget": {"maxTrials": 8}},
+            "search.startupTrials = 8: must be below budget.maxTrials = 8, or nothing is ever learnt",
+        ),
+        (
+            {"pruning": {"algorithm": "asha", "minTime": 5, "maxTime": 5}},
+            "pruning.minTime = 5: must be below maxTime = 5",
+        ),
+        (
+            {"objectives": [{}, {"metric": "val/accuracy"}], "pruning": {"algorithm": "asha"}},
+            'pruning.algorithm = "asha": must be none with 2 objectives',
+        ),
+        (
+            {"objectives": [{}, {"metric": "val/accuracy", "target": 1}]},
+            "objectives[1].target = 1: is for one objective; remove it",
+        ),
+        (
+            {"objectives": [{}, {}]},
+            "objectives[1].metric: is an objective already",
+        ),
+        (
+            {"objectives": [{"goal": "maximize"}]},
+            'objectives[0].goal = "maximize": is the wrong way: val/loss is better when it is lower; remove it',
+        ),
+        (
+            {"budget": {"maxGpuHours": 3}},
+            "budget.maxGpuHours = 3: needs GPUs: cluster.workers.gpus is 0; use maxHours",
+        ),
+        (
+            {"budget": {"maxParallel": 3}},
+            "budget.maxParallel = 3: at most 2: cluster.workers.count = 2, and a trial has 1",
+        ),
+        (
+            {"budget": {"maxParallel": 2, "maxTrials": 1}},
+            "budget.maxParallel = 2: must be at most maxTrials = 1",
+        ),
+        (
+            {"trial": {"workers": 3}},
+            "trial.workers = 3: must be at most cluster.workers.count = 2: trials share the job's workers",
+        ),
+        (
+            {"warmStart": {"points": [{"lr": 3}]}},
+            "warmStart.points[0].lr = 3: is no parameter of this search; there are optimizer.lr",
+        ),
+        (
+            {"warmStart": {"points": [{"optimizer.lr": 3}]}},
+            "warmStart.points[0].optimizer.lr: isn't in its range or list: 0.001 to 0.1",
+        ),
+        (
+            {"constraints": ["lr < 1"]},
+            'constraints[0] = "lr < 1": has lr, which is no parameter of this search; there are optimizer.lr',
+        ),
+        (
+            {"constraints": ["1 < 2"]},
+            'constraints[0] = "1 < 2": has no parameter in it',
+        ),
+        (
+            {"constraints": ["optimizer.lr <"]},
+            'constraints[0] = "optimizer.lr <": can\'t be read; accepted are numbers',
+        ),
+    ],
+)
+def test_search_that_cannot_be(tuning, sentence):
+    found = problems({"space": LR, **tuning})
+    assert any(each.startswith(f"spec.tuning.{sentence}") for each in found), found
+
+
+def test_conditions_need_an_algorithm_that_has_them():
+    space = {
+        "optimizer.name": {"values": ["adamw", "sgd"]},
+        "optimizer.args.momentum": {"min": 0.5, "max": 0.9, "when": {"optimizer.name": ["sgd"]}},
+    }
+    assert not problems({"space": space})
+    for algorithm in ("gp", "grid"):
+        (found, *_) = problems({"space": space, "search": {"algorithm": algorithm}})
+        assert f"{algorithm} has no conditions, but optimizer.args.momentum has `when`; use tpe or random" in found
+
+
+def test_search_of_a_script_is_refused():
+    job = load_example("digits")
+    job["spec"]["training"] = {"script": {"path": "train.py"}}
+    job["spec"]["tuning"] = {"space": LR}
+    assert any("trials of `script` are not supported yet" in str(each) for each in validate(job)[1])

@@ -1,0 +1,152 @@
+"""A search in its driver, with trials that are curves instead of trainings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainmaster_api.messages import Outcome
+from trainmaster_api.reasons import FailureClass
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.validation.validate import validate
+from trainmaster_trainer.driver.search import Search
+from trainmaster_trainer.errors import ConfigurationError, TrainingError
+from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.reporting.state import RunState
+from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
+
+from tests.factories import make_job
+
+Trial = Callable[[dict[str, Any]], dict[str, Any] | None]
+"""Returns the end of a trial; None: its actor is gone."""
+
+
+def job_of(**tuning: Any) -> TrainingJob:
+    space = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
+    job, problems = validate(make_job({
+        "metadata.uid": "u", "spec.training.loop": {"duration": "3ep"},
+        "spec.tuning": {"space": space, "search": {"algorithm": "random"}, "budget": {"maxTrials": 4}} | tuning,
+    }, name="t"))  # fmt: skip
+    assert job is not None, problems
+    return job
+
+
+def search_of(root: Path, job: TrainingJob, attempt: int = 1) -> Search:
+    settings = DriverSettings("", attempt, "", "", "", "", "")
+    return Search(settings, job, open_store(f"file://{root}", None, None, {}), RunState(job, attempt))
+
+
+def executing(end: Trial, moves: bool = True) -> Callable[[Search, int], None]:
+    """What has trials run: one after another, three validations each."""
+
+    def execute(search: Search, parallel: int) -> None:
+        while (config := search.suggest()) is not None:
+            number, result = config[NUMBER], end(config)
+            if moves:
+                search.moved(number)
+            if result is not None and STATE not in result:
+                for time in range(1, 4):
+                    metrics = json.dumps({"val/loss": config[VALUES]["optimizer.lr"] + 1 / time})
+                    if search.report(number, {NUMBER: number, TIME: time, METRICS: metrics}):
+                        break
+                else:
+                    result = {STATE: "Complete"}
+            search.ended(number, result, is_lost=result is None)
+
+    return execute
+
+
+def test_winner_is_the_job_with_its_values(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of())
+    found = search.lead(executing(lambda config: {}))
+    assert isinstance(found, TrainingJob)
+    trials = search.study.trials()  # type: ignore[union-attr]
+    least = min(trials, key=lambda each: each.values["optimizer.lr"])
+    assert found.spec.training.optimizer.lr == least.values["optimizer.lr"]
+    assert found.spec.tuning is None
+    result = json.loads((tmp_path / "tuning/result.json").read_text())
+    assert result["best"]["number"] == least.number
+    assert [each["state"] for each in result["trials"]] == ["Complete"] * 4
+
+
+def test_no_final_run_ends_with_the_search(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of(finalRun={"enabled": False}))
+    outcome, text = search.lead(executing(lambda config: {}))  # type: ignore[misc]
+    assert outcome is Outcome.COMPLETE
+    assert text.startswith("4/4 trials, best val/loss=")
+
+
+def test_lost_actors_are_counted_once_the_trial_has_moved(tmp_path: Path) -> None:
+    losses: dict[int, int] = {}
+
+    def end(config: dict[str, Any]) -> dict[str, Any] | None:
+        losses[config[NUMBER]] = losses.get(config[NUMBER], 0) + 1
+        return None if config[NUMBER] == 1 or losses[config[NUMBER]] == 1 else {}
+
+    search = search_of(tmp_path, job_of(trial={"retries": 2}))
+    search.lead(executing(end))
+    assert losses == {0: 2, 1: 3, 2: 2, 3: 2}
+    states = {each.number: (str(each.end), each.reason) for each in search.study.trials()}  # type: ignore[union-attr]
+    assert states[1] == ("Failed", "its processes were lost 3 times")
+    assert {states[number][0] for number in (0, 2, 3)} == {"Complete"}
+
+
+def test_actors_that_are_gone_before_a_trial_begins_are_no_failure(tmp_path: Path) -> None:
+    left = [10]
+
+    def end(config: dict[str, Any]) -> dict[str, Any] | None:
+        left[0] -= 1
+        return None if left[0] >= 0 else {}
+
+    search = search_of(tmp_path, job_of(trial={"retries": 0}))
+    search.lead(executing(end, moves=False))
+    assert {str(each.end) for each in search.study.trials()} == {"Complete"}  # type: ignore[union-attr]
+
+
+def test_too_many_failed_trials_fail_the_search(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of(budget={"maxTrials": 4, "maxFailedTrials": 1}))
+    failed = {STATE: "Failed", REASON: "UserCodeError: rank 0: ZeroDivisionError"}
+    with pytest.raises(
+        TrainingError, match=r"2 trials have failed, .*; trial 0: UserCodeError: rank 0: Zero"
+    ) as raised:
+        search.lead(executing(lambda config: failed))
+    assert raised.value.failure_class is FailureClass.USER_CODE_ERROR
+    assert not (tmp_path / "tuning/result.json").exists()
+
+
+def test_no_complete_trial_is_said_with_the_first_reason(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of())
+    with pytest.raises(ConfigurationError, match="no trial of the search was completed; the first of them: NonFinite"):
+        search.lead(executing(lambda config: {STATE: "Diverged", REASON: "NonFiniteLoss: step 3"}))
+
+
+def test_stop_leaves_its_trial_to_the_next_attempt(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of())
+
+    def end(config: dict[str, Any]) -> dict[str, Any]:
+        search.stop()
+        return {STATE: "Stopped"}
+
+    assert search.lead(executing(end)) == (Outcome.STOPPED, "the trials have saved and stopped")
+    later = search_of(tmp_path, job_of(), attempt=2)
+    numbers: list[int] = []
+    later.lead(executing(lambda config: numbers.append(config[NUMBER]) or {}))  # type: ignore[func-returns-value]
+    assert numbers == [0, 1, 2, 3]
+
+
+def test_another_winner_has_no_checkpoints_of_the_former(tmp_path: Path) -> None:
+    search_of(tmp_path, job_of(budget={"maxTrials": 1})).lead(executing(lambda config: {}))
+    for file in ("checkpoints/a1-step-0000001/x", "model/data.json", "LATEST", "BEST"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+    same = search_of(tmp_path, job_of(budget={"maxTrials": 1}), attempt=2)
+    same.lead(executing(lambda config: {}))
+    assert (tmp_path / "model/data.json").exists()
+    more = search_of(tmp_path, job_of(budget={"maxTrials": 16}), attempt=3)
+    more.lead(executing(lambda config: {}))
+    assert json.loads((tmp_path / "tuning/final.json").read_text())[NUMBER] != 0
+    assert not any((tmp_path / file).exists() for file in ("checkpoints", "model/data.json", "LATEST", "BEST"))

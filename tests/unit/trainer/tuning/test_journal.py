@@ -1,0 +1,76 @@
+"""The journal: whole operations, in order, whatever happens between them."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from trainmaster_trainer.errors import ConfigurationError, Fenced
+from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.tuning import journal as module
+from trainmaster_trainer.tuning.journal import Journal
+
+
+def test_what_was_not_flushed_is_not_there(tmp_path):
+    store = open_store(f"file://{tmp_path}", None, None, {})
+    journal = Journal(store, 1)
+    journal.append_logs([{"a": 1}, {"a": 2}])
+    journal.flush()
+    journal.append_logs([{"a": 3}])
+    assert list(Journal(store, 1).read_logs(0)) == [{"a": 1}, {"a": 2}]
+    assert list(Journal(store, 1).read_logs(1)) == [{"a": 2}]
+
+
+def test_files_are_limited_and_read_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FILE_BYTES", 100)
+    store = open_store(f"file://{tmp_path}", None, None, {})
+    for attempt in range(3):
+        journal = Journal(store, 1)
+        for number in range(20):
+            journal.append_logs([{"attempt": attempt, "number": number}])
+            journal.flush()
+    assert [(each["attempt"], each["number"]) for each in Journal(store, 1).read_logs(0)] == [
+        (attempt, number) for attempt in range(3) for number in range(20)
+    ]
+    assert len(store.list("tuning")) > 10
+    assert max(size for _, size in store.list("tuning")) < 200
+
+
+def test_older_attempt_writes_no_longer(tmp_path):
+    """Its node was lost and comes back: what it still decides must not be among what the newer one reads."""
+    store = open_store(f"file://{tmp_path}", None, None, {})
+    old = Journal(store, 1)
+    old.append_logs([{"a": 1}])
+    old.flush()
+    new = Journal(store, 2)
+    old.append_logs([{"a": 2}])
+    with pytest.raises(Fenced):
+        old.flush()
+    new.append_logs([{"a": 3}])
+    new.flush()
+    assert list(Journal(store, 3).read_logs(0)) == [{"a": 1}, {"a": 3}]
+    with pytest.raises(Fenced):
+        Journal(store, 2)
+
+
+def test_damaged_line_is_named(tmp_path):
+    store = open_store(f"file://{tmp_path}", None, None, {})
+    store.put("tuning/journal-000001.jsonl", b'{"a": 1}\n{"a": \n')
+    with pytest.raises(ConfigurationError, match=r"journal-000001.jsonl: line 2 of the search's journal is damaged"):
+        Journal(store, 1)
+
+
+def test_optuna_reads_the_files_that_are_put_together(tmp_path):
+    """As optuna-dashboard would open them."""
+    store = open_store(f"file://{tmp_path}", None, None, {})
+    journal = Journal(store, 1)
+    study = optuna.create_study(storage=JournalStorage(journal), study_name="s")
+    for value in (3.0, 1.0):
+        trial = study.ask()
+        study.tell(trial, value + trial.suggest_float("x", 0, 1))
+    journal.flush()
+    file = tmp_path / "whole.jsonl"
+    file.write_bytes(b"".join((tmp_path / name).read_bytes() for name, _ in sorted(store.list("tuning"))))
+    found = optuna.load_study(storage=JournalStorage(JournalFileBackend(str(file))), study_name="s")
+    assert [each.value for each in found.trials] == [each.value for each in study.trials]

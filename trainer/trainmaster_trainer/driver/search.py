@@ -1,0 +1,380 @@
+"""The search of a job, in its driver: decides by the study what Ray Tune executes, and says how it goes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL
+from trainmaster_api.messages import Outcome, TuningProgress
+from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tuning import Tuning
+from trainmaster_api.tuning.space import axes_of, final_document
+from trainmaster_api.types import parse_count
+from trainmaster_api.validation.validate import format_problems, validate
+
+from trainmaster_trainer.errors import ConfigurationError, TrainingError
+from trainmaster_trainer.ipc.channel import Peer
+from trainmaster_trainer.ipc.messages import Stop
+from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.reporting.state import RunState
+from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tuning.journal import Journal
+from trainmaster_trainer.tuning.study import Study
+from trainmaster_trainer.tuning.trials import (
+    FOLDER,
+    METRICS,
+    NUMBER,
+    REASON,
+    RESULT,
+    STATE,
+    TIME,
+    VALUES,
+    Decision,
+    TrialEnd,
+    TrialRecord,
+)
+
+FINAL = f"{FOLDER}/final.json"
+_MOST_IN_VAIN = 20
+
+
+@dataclass
+class _Running:
+    began: float
+    decided: TrialEnd | None = None
+    has_moved: bool = False
+    time: int = 0
+
+
+class Search:
+    """Decides about trials; `suggest`, `report` and `ended` are called in the thread of `run`."""
+
+    def __init__(self, settings: DriverSettings, job: TrainingJob, store: Store, run_state: RunState) -> None:
+        """Take what is asked for; the journal is read by `run`."""
+        self._settings, self.job, self._store, self._state = settings, job, store, run_state
+        self._running: dict[int, _Running] = {}
+        self._peers: dict[int, Peer] = {}
+        self._lock = threading.Lock()
+        self._error: TrainingError | None = None
+        self._losses: dict[int, int] = {}
+        self._vain = 0
+        self.is_stopping = False
+        self.is_active = False
+        self.study: Study | None = None
+
+    @property
+    def tuning(self) -> Tuning:
+        """What is asked for."""
+        assert self.job.spec.tuning is not None
+        return self.job.spec.tuning
+
+    def run(self, execute: Callable[[Search, int], None]) -> None:
+        """Run the search to its end or to a stop.
+
+        Args:
+            execute: Has trials run, so many at a time, until this has no more.
+
+        Raises:
+            TrainingError: The search can't go on.
+        """
+        self.is_active = True
+        try:
+            self._store.check()
+            gpus = self.job.spec.cluster.workers.gpus * self.tuning.trial.workers
+            journal = Journal(self._store, self._settings.attempt)
+            self.study = Study(self.tuning, axes_of(self.job.spec), journal, self._max_time, gpus=gpus)
+            while not self.study.is_over and not self.is_stopping:
+                execute(self, self._parallel)
+            if self._error is not None:
+                raise self._error
+            if self.study.failure and not self.is_stopping:
+                raise TrainingError(self.study.failure, _class_of(self.study.trials()))
+        finally:
+            self.is_active = False
+        if not self.is_stopping:
+            self._say(f"the search is over: {self.study.why_over}")
+
+    # -- what Tune asks -------------------------------------------------------------------------------------------
+    def suggest(self) -> dict[str, Any] | None:
+        """Return the next trial; None: there is none now."""
+        if self.is_stopping or self._error is not None:
+            return None
+        assert self.study is not None
+        try:
+            found = self.study.ask()
+        except TrainingError as error:
+            self._fail(error)
+            return None
+        if found is None:
+            return None
+        self._running[found.number] = _Running(time.monotonic())
+        self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {_shown(found.values)}")
+        return {NUMBER: found.number, VALUES: found.values}
+
+    def report(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Take a validation of a trial; return whether the trial ends."""
+        running = self._running.get(number)
+        if running is None or result.get(STATE) is not None:
+            return False
+        assert self.study is not None
+        self._state.trial_moved()
+        running.time = int(result[TIME])
+        try:
+            decision = self.study.report(number, running.time, json.loads(result[METRICS]))
+        except TrainingError as error:
+            self._fail(error)
+            return True
+        longest = self.tuning.pruning.max_time
+        if decision is Decision.PRUNE:
+            running.decided = TrialEnd.PRUNED
+        elif longest is not None and running.time >= longest:
+            running.decided = TrialEnd.COMPLETE
+        return running.decided is not None
+
+    def ended(self, number: int, result: Mapping[str, Any] | None, *, is_lost: bool) -> None:
+        """Take the end of a trial."""
+        running = self._running.pop(number, None)
+        if running is None or self.study is None:
+            return
+        end = running.decided or TrialEnd((result or {}).get(STATE) or TrialEnd.STOPPED)
+        reason = str((result or {}).get(REASON, ""))
+        if is_lost:
+            end = TrialEnd.STOPPED if self._continues(number, running) else TrialEnd.FAILED
+            reason = f"its processes were lost {self._losses.get(number, 0) or self._vain} times"
+        try:
+            self.study.tell(number, end, reason=reason, seconds=time.monotonic() - running.began)
+        except TrainingError as error:
+            self._fail(error)
+            return
+        if is_lost and end is TrialEnd.STOPPED:
+            self.study.again(number)
+            self._say(f"trial {number} lost its processes")
+            return
+        record = next(each for each in self.study.trials() if each.number == number)
+        self._say(_told(record, end, self.tuning))
+
+    def _continues(self, number: int, running: _Running) -> bool:
+        """Count a lost actor; return whether the trial continues.
+
+        An actor that was gone before the trial had begun is no fault of the trial's.
+        """
+        if not running.has_moved:
+            self._vain += 1
+            return self._vain < _MOST_IN_VAIN
+        self._vain = 0
+        self._losses[number] = self._losses.get(number, 0) + 1
+        return self._losses[number] <= self.tuning.trial.retries
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial will be suggested any more; one that runs may still have to be suggested again."""
+        return self.study is None or ((self.study.is_over or self.is_stopping) and not self._running)
+
+    @property
+    def open_trials(self) -> list[int]:
+        """Numbers of the trials that run."""
+        return sorted(self._running)
+
+    def moved(self, number: int) -> None:
+        """Take note that a trial has made progress. From any thread."""
+        running = self._running.get(number)
+        if running is not None:
+            running.has_moved = True
+        self._state.trial_moved()
+
+    def _fail(self, error: TrainingError) -> None:
+        """End the search: no further trial, and those that run are stopped."""
+        self._error = self._error or error
+        self.stop()
+
+    # -- stopping, and the actors of trials -----------------------------------------------------------------------
+    def stop(self) -> None:
+        """Have all trials save and end. From any thread."""
+        self.is_stopping = True
+        with self._lock:
+            peers = list(self._peers.values())
+        for peer in peers:
+            peer.send(Stop())
+
+    def on_join(self, peer: Peer) -> None:
+        """Take note of an actor."""
+        with self._lock:
+            self._peers[peer.number] = peer
+        if self.is_stopping:
+            peer.send(Stop())
+
+    def on_leave(self, peer: Peer) -> None:
+        """Forget an actor."""
+        with self._lock:
+            self._peers.pop(peer.number, None)
+
+    # -- what is known --------------------------------------------------------------------------------------------
+    def progress(self) -> TuningProgress:
+        """Return how many trials there are of each kind, and the best."""
+        assert self.study is not None
+        trials = self.study.trials()
+        best = self.study.best() if len(self.tuning.objectives) == 1 else None
+        ends = [each.end for each in trials]
+        return TuningProgress(
+            total=self.study.max_trials,
+            running=ends.count(None),
+            complete=ends.count(TrialEnd.COMPLETE),
+            pruned=sum(ends.count(each) for each in (TrialEnd.PRUNED, TrialEnd.DIVERGED, TrialEnd.OUT_OF_MEMORY)),
+            failed=ends.count(TrialEnd.FAILED),
+            best=best.objectives[0] if best is not None else None,
+            best_trial=best.number if best is not None else None,
+            metric=self.tuning.objectives[0].metric,
+            is_over=not self.is_active,
+        )
+
+    def summary(self) -> str:
+        """Return the counters and the best in one line."""
+        found = self.progress()
+        return ", ".join(part for part in (found.text, found.best_text) if part)
+
+    def result(self) -> dict[str, Any]:
+        """Return what the search has found, for storage."""
+        assert self.study is not None
+        best = self.study.best() if len(self.tuning.objectives) == 1 else None
+        return {
+            "budget": self.tuning.budget.wire(),
+            "why": self.study.why_over,
+            "best": _wire(best) if best is not None else None,
+            "front": [_wire(each) for each in self.study.front()],
+            "trials": [_wire(each) for each in self.study.trials()],
+        }
+
+    def lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
+        """Run the search; return the job of its winner, or how the attempt ends with it.
+
+        Raises:
+            TrainingError: The search has failed.
+        """
+        self.run(execute)
+        if self.is_stopping:
+            return Outcome.STOPPED, "the trials have saved and stopped"
+        if len(self.tuning.objectives) > 1 or not self.tuning.final_run.enabled:
+            self.keep_result()
+            return Outcome.COMPLETE, self.summary()
+        winner, job = self.winner()
+        self.begin_final(winner)
+        self._say(f"trial {winner.number} is trained at full size")
+        return job
+
+    def winner(self) -> tuple[TrialRecord, TrainingJob]:
+        """Return the best trial, and the job that trains it at full size.
+
+        Raises:
+            ConfigurationError: No trial has come to an end.
+        """
+        assert self.study is not None
+        best = self.study.best()
+        if best is None:
+            failed = [each for each in self.study.trials() if each.reason]
+            why = f"; the first of them: {failed[0].reason}" if failed else ""
+            raise ConfigurationError(f"no trial of the search was completed{why}")
+        job, problems = validate(final_document(self.job, axes_of(self.job.spec), best.values))
+        if job is None:
+            raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
+        return best, job
+
+    def begin_final(self, winner: TrialRecord) -> None:
+        """Make room for the winner's run.
+
+        Checkpoints and model of a former winner, from before the search was extended, are removed.
+        """
+        known = json.loads(self._store.get(FINAL) or b"{}")
+        if known.get(NUMBER) not in (None, winner.number):
+            for folder in (MODEL, CHECKPOINTS):
+                self._store.delete_directory(folder)
+            self._store.delete(LATEST, BEST)
+        self._store.put(FINAL, json.dumps({NUMBER: winner.number, VALUES: winner.values}, indent=1).encode())
+        self.keep_result()
+
+    def keep_result(self) -> None:
+        """Store what the search has found; with it and the model, if there is to be one, the job is complete."""
+        self._store.put(RESULT, json.dumps(self.result(), indent=1).encode())
+
+    def _say(self, sentence: str) -> None:
+        self._state.searched(self.progress(), sentence)
+
+    @property
+    def _parallel(self) -> int:
+        fits = max(1, self.job.spec.cluster.workers.count // self.tuning.trial.workers)
+        return min(fits, self.tuning.budget.max_parallel or fits)
+
+    @property
+    def _max_time(self) -> int:
+        """How many validations a whole trial has, where it can be told without the data."""
+        given = self.tuning.pruning.max_time
+        loop = self.job.spec.training.loop
+        (length, unit), (every, unit_every) = parse_count(loop.duration), parse_count(loop.validate_every)
+        if given is not None or unit != unit_every:
+            return given or length
+        return -(-length // every)
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+
+
+def _told(record: TrialRecord, end: TrialEnd, tuning: Tuning) -> str:
+    values = ", ".join(
+        f"{objective.metric} {value:.4f}"
+        for objective, value in zip(tuning.objectives, record.objectives, strict=False)
+    )
+    words = {
+        TrialEnd.COMPLETE: "is complete",
+        TrialEnd.PRUNED: f"was pruned after {record.time} validations",
+        TrialEnd.STOPPED: f"has saved and stopped after {record.time} validations",
+        TrialEnd.DIVERGED: "has diverged",
+        TrialEnd.OUT_OF_MEMORY: "needs more memory than there is",
+        TrialEnd.FAILED: f"failed: {record.reason}",
+    }[end]
+    return f"trial {record.number} {words}" + (f": {values}" if values else "")
+
+
+def _class_of(trials: list[TrialRecord]) -> FailureClass:
+    """Return the class of a search that has failed: that of its first failed trial, unless it would be tried again."""
+    first = next(each.reason.partition(":")[0] for each in trials if each.end is TrialEnd.FAILED)
+    known = FailureClass(first) if first in set(FailureClass) else FailureClass.NO_PROGRESS
+    return known if FAILURE_RULES[known].retry is Retry.NEVER else FailureClass.NO_PROGRESS
+
+
+def _wire(record: TrialRecord) -> dict[str, Any]:
+    found = {
+        NUMBER: record.number,
+        VALUES: record.values,
+        STATE: str(record.end) if record.end else None,
+        "objectives": list(record.objectives),
+        TIME: record.time,
+        REASON: record.reason,
+        "seconds": round(record.seconds, 3),
+    }
+    return {key: value for key, value in found.items() if value not in (None, "")}
+
+
+def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, int], None]:
+    """Return what has trials run, on Ray Tune."""
+
+    def execute(search: Search, parallel: int) -> None:
+        from trainmaster_trainer.cluster import tune
+
+        from .trial import HostSettings, TrialHost
+
+        host = settings.host if settings.ray_address else "127.0.0.1"
+        wanted = HostSettings(
+            job=search.job.wire(), control=(host, control_port), agents=functools.partial(tune.agents, settings)
+        )
+        tune.search(settings, search.job, search, functools.partial(TrialHost, wanted), parallel)
+
+    return execute

@@ -1,0 +1,311 @@
+"""Runs one trial after another on the same agents: a small driver, in an actor of Ray Tune's.
+
+`step` handles events until there is a validation to decide about or the trial has ended; in between, the rank waits.
+Agents and ranks are those of any run, and `Group` decides about them too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainmaster_api.messages import Outcome
+from trainmaster_api.reasons import FailureClass
+from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.tuning.space import axes_of, trial_document
+from trainmaster_api.validation.validate import format_problems, validate
+
+from trainmaster_trainer.context import Report, Verdict
+from trainmaster_trainer.failures import Failure
+from trainmaster_trainer.ipc import auth
+from trainmaster_trainer.ipc.channel import Channel, Peer
+from trainmaster_trainer.ipc.link import Talk
+from trainmaster_trainer.ipc.messages import (
+    Answered,
+    Asked,
+    Exited,
+    Failed,
+    Finished,
+    Hello,
+    Message,
+    Progress,
+    Retire,
+    Start,
+    Stop,
+)
+from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES, TrialEnd, run_of
+
+from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+
+_TICK = 0.1
+_RESULTS = {
+    FailureClass.NON_FINITE_LOSS: TrialEnd.DIVERGED,
+    FailureClass.HOST_OUT_OF_MEMORY: TrialEnd.OUT_OF_MEMORY,
+    FailureClass.GPU_OUT_OF_MEMORY: TrialEnd.OUT_OF_MEMORY,
+}
+"""Failures that are results of a trial: the same values would give the same again."""
+
+
+class Agents(Protocol):
+    """The agents of this actor, which start again by themselves."""
+
+    def start(self) -> None:
+        """Start them."""
+
+    def close(self) -> None:
+        """Start no more."""
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """What an actor must know.
+
+    Attributes:
+        job: With the search, resolved.
+        control: Where the driver listens.
+        agents: Returns this host's address, and what makes the agents that find this actor at an address.
+    """
+
+    job: dict[str, Any]
+    control: tuple[str, int]
+    agents: Callable[[TrainingJob], tuple[str, Callable[[int, str], Agents]]]
+
+
+class TrialLost(Exception):  # noqa: N818 - an event more than an error
+    """The trial's processes were lost too often; another actor may do."""
+
+
+class _Kind(StrEnum):
+    ASKED = "asked"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+class TrialHost:
+    """The trials of one actor."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        """Listen for agents and have them started."""
+        self.job = TrainingJob.model_validate(settings.job)
+        self._axes = axes_of(self.job.spec)
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+        tuning = self.job.spec.tuning
+        self._workers = tuning.trial.workers if tuning is not None else 1
+        self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
+        self._peers: dict[int, Peer] = {}
+        self._known: list[Agent] = []
+        self._trial: dict[str, Any] = {}
+        self._trial_job = self.job
+        self._group = Group(self._workers, self._on_recovery)
+        self._recoveries = self._highest = 0
+        self._found: tuple[_Kind, Any] | None = None
+        self._waits = False  # rank 0, for a verdict
+        self._is_kept = False  # the ranks of the last trial can train another one
+        self._is_reused = False  # those of this trial have trained another one
+        self._is_stopping = False
+        host, agents = settings.agents(self.job)
+        self.channel = Channel(host, 0, token, self)
+        self._agents = agents(self.channel.port, token)
+        self._agents.start()
+        self._driver = Talk(auth.connect(settings.control, token), self._on_driver, on_end=_end_at_once)
+        self._driver.send(Hello(role="trial", pid=os.getpid()))
+        self._driver.begin()
+
+    # -- what Tune calls ------------------------------------------------------------------------------------------
+    def begin(self, config: Mapping[str, Any]) -> bool:
+        """Begin a trial, once the former one has ended."""
+        if self._waits:
+            self._group.is_stopping = True  # ranks that are lost from now on aren't replaced
+            self._answer(Verdict.STOP)
+            self._until_over()
+        self._trial = dict(config)
+        self._found, self._waits, self._recoveries, self._highest = None, False, 0, 0
+        document = trial_document(self.job, self._axes, config[VALUES])
+        job, problems = validate(document)
+        if job is None:
+            self._found = _Kind.FAILED, Failure(FailureClass.INVALID_CONFIGURATION, format_problems(problems))
+            return True
+        self._trial_job = job
+        self._start_with_known()
+        return True
+
+    def _start_with_known(self) -> None:
+        """Start the ranks of the trial, as soon as all agents are there."""
+        self._group = Group(self._workers, self._on_recovery, generation=self._group.generation)
+        for agent in self._known:
+            self._carry_out(self._group.on_agent(agent, time.monotonic()))
+
+    def step(self) -> dict[str, Any]:
+        """Return the next validation or the end of the trial."""
+        if self._waits:
+            self._answer(Verdict.CONTINUE)
+        while self._found is None:
+            self._turn()
+        (kind, what), self._found = self._found, None
+        result = {NUMBER: self._trial[NUMBER]}
+        if kind is _Kind.ASKED:
+            self._waits = True
+            return {**result, TIME: what.time, METRICS: json.dumps(what.report.metrics), "done": False}
+        if kind is _Kind.ENDED:
+            state = TrialEnd.STOPPED if what.outcome is Outcome.STOPPED else TrialEnd.COMPLETE
+            return {**result, STATE: str(state), "done": True}
+        return {**result, **self._failed(what), "done": True}
+
+    def close(self) -> None:
+        """End the agents and with them their ranks."""
+        self._agents.close()
+        self.channel.close()
+
+    def _failed(self, failure: Failure) -> dict[str, Any]:
+        state = _RESULTS.get(failure.failure_class)
+        if state is None and failure.recoverable:
+            raise TrialLost(failure.message)
+        return {STATE: str(state or TrialEnd.FAILED), REASON: f"{failure.failure_class}: {failure.message}"}
+
+    # -- events ---------------------------------------------------------------------------------------------------
+    def _turn(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._carry_out(self._events.get(timeout=_TICK)())
+        self._carry_out(self._group.on_time(time.monotonic()))
+
+    def _until_over(self) -> None:
+        """Wait until the ranks of a trial that was stopped have returned, or are lost."""
+        while self._found is None:
+            self._turn()
+
+    def on_join(self, peer: Peer) -> None:
+        """Queue the event of an agent that has joined."""
+        self._events.put(lambda: self._on_join(peer))
+
+    def on_leave(self, peer: Peer) -> None:
+        """Queue the event of an agent that is gone."""
+        self._events.put(lambda: self._on_leave(peer))
+
+    def on_message(self, peer: Peer, message: Message) -> None:
+        """Queue an agent's message."""
+        self._events.put(lambda: self._on_message(peer, message))
+
+    def _on_join(self, peer: Peer) -> list[Command]:
+        hello = peer.hello
+        self._peers[peer.number] = peer
+        agent = Agent(peer.number, hello.rank, hello.group, hello.pod, hello.host)
+        self._known = [each for each in self._known if each.group == agent.group and each.rank != agent.rank]
+        self._known.append(agent)
+        self._is_kept = False
+        return self._group.on_agent(agent, time.monotonic())
+
+    def _on_leave(self, peer: Peer) -> list[Command]:
+        self._peers.pop(peer.number, None)
+        self._known = [each for each in self._known if each.peer != peer.number]
+        return self._group.on_agent_lost(peer.number, time.monotonic())
+
+    def _on_message(self, peer: Peer, message: Message) -> list[Command]:
+        if isinstance(message, Failed | Exited | Finished):
+            if isinstance(message, Finished):
+                self._is_kept = self._is_kept and message.reusable
+            return self._group.on_rank(peer.number, message, time.monotonic())
+        if isinstance(message, Asked) and message.generation == self._group.generation:
+            self._found = _Kind.ASKED, message
+            self._moved(message.report)
+        elif isinstance(message, Progress) and message.generation == self._group.generation:
+            self._moved(message.report)
+            self._driver.send(Progress(generation=self._trial[NUMBER], report=message.report))
+        return []
+
+    def _moved(self, report: Report) -> None:
+        if report.step > self._highest:
+            self._highest, self._recoveries = report.step, 0
+
+    def _on_recovery(self, sentence: str) -> int:
+        self._recoveries += 1
+        self._is_kept = False
+        print(f"trial {self._trial.get(NUMBER)}: {sentence}; it continues from its checkpoint", flush=True)
+        return self._recoveries
+
+    def _on_driver(self, message: Message) -> None:
+        if isinstance(message, Stop):
+            self._events.put(self._stop)
+
+    def _stop(self) -> list[Command]:
+        """Have the trial save and end, because the whole search does."""
+        self._is_stopping = True
+        if self._waits:
+            self._answer(Verdict.CONTINUE)  # it stops at its next control point, where it saves
+        return self._group.on_stop()
+
+    # -- commands -------------------------------------------------------------------------------------------------
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, StartRanks):
+                self._start(command)
+            elif isinstance(command, StopRanks):
+                self._send(command.agents, Stop())
+            elif isinstance(command, RetireAgents):
+                for agent in command.agents:
+                    self._known = [each for each in self._known if each.peer != agent.peer]
+                self._send(command.agents, Retire())
+            elif isinstance(command, Succeed):
+                self._found = _Kind.ENDED, command.result
+            elif isinstance(command, Fail):
+                self._on_failure(command.failure)
+
+    def _on_failure(self, failure: Failure) -> None:
+        """Take a failure for the trial's result, if its processes had trained no other trial before.
+
+        What a former trial has left in a process may be why this one fails: memory, or what code of the user's can do
+        once in a process only.
+        """
+        was_reused, self._is_reused, self._is_kept = self._is_reused, False, False
+        if len(self._known) < self._workers:  # agents are replaced as a group
+            self._carry_out([RetireAgents(tuple(self._known))])
+        is_due = failure.failure_class is FailureClass.NON_FINITE_LOSS  # whatever the process
+        if was_reused and not is_due and not self._group.is_stopping:
+            print(f"trial {self._trial[NUMBER]}: {failure.message}; it is tried again in new processes", flush=True)
+            self._start_with_known()
+        else:
+            self._found = _Kind.FAILED, failure
+
+    def _start(self, command: StartRanks) -> None:
+        self._is_reused, self._is_kept = self._is_kept, True
+        start = Start(
+            generation=command.generation,
+            master_address=command.master,
+            master_port=_free_port(command.master),
+            job=self._trial_job,
+            run=run_of(self._trial[NUMBER]),
+            reuse=self._is_reused,
+        )
+        self._send(command.agents, start)
+        if self._is_stopping:  # it was said between two trials, or while the agents were missing
+            self._group.is_stopping = True
+            self._send(command.agents, Stop())
+
+    def _answer(self, verdict: Verdict) -> None:
+        self._waits = False
+        first = [agent for agent in self._known if agent.rank == 0]
+        self._send(tuple(first), Answered(generation=self._group.generation, verdict=verdict))
+
+    def _send(self, agents: tuple[Agent, ...], message: Message) -> None:
+        for agent in agents:
+            if agent.peer in self._peers:
+                self._peers[agent.peer].send(message)
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _end_at_once() -> None:
+    os._exit(1)  # without the driver its result goes nowhere

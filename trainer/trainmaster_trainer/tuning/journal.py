@@ -1,0 +1,87 @@
+"""The journal of a search: Optuna's own operations as JSON lines in the run's storage.
+
+    tuning/journal-000001.jsonl  tuning/journal-000002.jsonl  ...
+
+S3 can't append: the newest file is written again, whole, by one put, until it is large enough; then the next is begun.
+What belongs together, such as an ask and its parameters, is written by one put too, so it is there or it isn't.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from optuna.storages.journal import BaseJournalBackend
+
+from trainmaster_trainer.checkpoint.protocol import check_fence, claim
+from trainmaster_trainer.errors import ConfigurationError
+from trainmaster_trainer.storage.store import Store
+
+from .trials import FOLDER
+
+_FILE_BYTES = 256 << 10
+
+
+class Journal(BaseJournalBackend):
+    """Operations in memory; `flush` stores those that are new."""
+
+    def __init__(self, run: Store, attempt: int) -> None:
+        """Claim the run, and read what is stored.
+
+        Args:
+            run: Store of the run.
+            attempt: Of the job; the journal of an older one is no longer written.
+
+        Raises:
+            ConfigurationError: A file is damaged.
+            Fenced: A newer attempt has claimed the run.
+        """
+        claim(run, attempt)
+        self._run, self._attempt = run, attempt
+        self._operations: list[dict[str, Any]] = []
+        self._stored = 0
+        self._lines: list[bytes] = []
+        self._number = 0
+        for name, _ in sorted(run.list(FOLDER)):
+            if name.rpartition("/")[2].startswith("journal-"):
+                self._read(name)
+        self._number += 1
+        self._stored = len(self._operations)
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """Return the operations from a number on."""
+        return self._operations[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Take operations; nothing is stored yet."""
+        # as they will be after a replay: JSON has no tuples, and its keys are texts
+        self._operations += json.loads(json.dumps(logs))
+
+    def flush(self) -> None:
+        """Store what is new. Raises Fenced: a newer attempt has claimed the run, and decides now."""
+        new = self._operations[self._stored :]
+        if not new:
+            return
+        check_fence(self._run, self._attempt)
+        self._lines += [json.dumps(each, separators=(",", ":")).encode() for each in new]
+        self._run.put(_path(self._number), b"".join(line + b"\n" for line in self._lines))
+        self._stored = len(self._operations)
+        if sum(map(len, self._lines)) > _FILE_BYTES:
+            self._number, self._lines = self._number + 1, []
+
+    def _read(self, name: str) -> None:
+        content = self._run.get(name) or b""
+        self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
+        for line, text in enumerate(content.splitlines(), 1):
+            try:
+                self._operations.append(json.loads(text))
+            except ValueError:
+                raise ConfigurationError(
+                    f"{self._run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
+                    "start a new search under another metadata.name"
+                ) from None
+
+
+def _path(number: int) -> str:
+    return f"{FOLDER}/journal-{number:06d}.jsonl"

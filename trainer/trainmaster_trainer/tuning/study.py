@@ -1,0 +1,352 @@
+"""A search: which trial comes next, which one is stopped, what is best. All of it follows from its journal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import statistics
+import time as time_module
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from trainmaster_api.spec.tuning import Objective, Tuning
+from trainmaster_api.tuning.expression import ExpressionError, rejects
+from trainmaster_api.tuning.space import Axis
+
+from trainmaster_trainer.errors import ConfigurationError
+
+from .algorithms import pruner, sampler
+from .journal import Journal
+from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
+
+DEFAULT_TRIALS = 64
+_NAME = "trainmaster"  # a hyperband's brackets are drawn by it
+_MOST_REJECTED = 500
+_MOST_LEARNT = 20  # rejected suggestions of a sampler that learns; then it is left to chance
+# user attributes of Optuna's trials
+_OURS, _END, _REASON, _SECONDS, _REJECTED, _SEEN = "number", "end", "reason", "seconds", "rejected", "metrics"
+_ELAPSED = "elapsed"
+_STATES = {TrialEnd.COMPLETE: TrialState.COMPLETE, TrialEnd.FAILED: TrialState.FAIL}
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class Study:
+    """A search whose state is its journal."""
+
+    def __init__(
+        self,
+        tuning: Tuning,
+        axes: Sequence[Axis],
+        journal: Journal,
+        max_time: int,
+        *,
+        gpus: int = 0,
+        clock: Callable[[], float] = time_module.monotonic,
+    ) -> None:
+        """Replay the journal.
+
+        Args:
+            tuning: What is asked for.
+            axes: Its parameters, those first on which others depend.
+            journal: What has happened.
+            max_time: Validations of a whole trial.
+            gpus: Of a trial.
+            clock: Seconds.
+        """
+        self.tuning, self._axes, self._journal = tuning, list(axes), journal
+        self._storage = JournalStorage(journal)
+        self.higher = [is_higher(each) for each in tuning.objectives]
+        self._study = optuna.create_study(
+            storage=self._storage, study_name=_NAME, load_if_exists=True, pruner=pruner(tuning.pruning, max_time),
+            directions=["maximize" if each else "minimize" for each in self.higher],
+        )  # fmt: skip
+        self._study_id = self._storage.get_study_id_from_name(_NAME)
+        self._clock, self._began = clock, clock()
+        self._elapsed_before = float(self._study.user_attrs.get(_ELAPSED, 0.0))
+        self._gpus = gpus
+        self._grid = self._all_points() if tuning.search.algorithm == "grid" else []
+        self._unfinished = [each.user_attrs[_OURS] for each in self._running()]
+        self._handed_out: set[int] = set()
+        journal.flush()
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+    @property
+    def max_trials(self) -> int:
+        """How many trials there will be."""
+        given = self.tuning.budget.max_trials
+        if self._grid:
+            return min(given or len(self._grid), len(self._grid))
+        return given or DEFAULT_TRIALS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial will be suggested any more."""
+        return self.why_over != ""
+
+    @property
+    def why_over(self) -> str:
+        """Why no trial will be suggested any more; empty: there will be another one."""
+        budget, trials = self.tuning.budget, self.trials()
+        failed = sum(each.end is TrialEnd.FAILED for each in trials)
+        if failed > budget.max_failed_trials:
+            return (
+                f"{failed} trials have failed, which is more than budget.maxFailedTrials = {budget.max_failed_trials}"
+            )
+        if self._reached_target(trials):
+            return f"the target {self.tuning.objectives[0].target:g} was reached"
+        if budget.max_hours is not None and self.elapsed_seconds >= budget.max_hours * 3600:
+            return f"budget.maxHours = {budget.max_hours:g} are used"
+        if budget.max_gpu_hours is not None and self.gpu_hours >= budget.max_gpu_hours:
+            return f"budget.maxGpuHours = {budget.max_gpu_hours:g} are used"
+        if not self._unfinished and len(trials) >= self.max_trials:
+            return f"all {self.max_trials} trials have been run"
+        return ""
+
+    @property
+    def failure(self) -> str:
+        """Why the search has failed, with the first reason of a trial; empty: it hasn't."""
+        most = self.tuning.budget.max_failed_trials
+        failed = [each for each in self.trials() if each.end is TrialEnd.FAILED]
+        if len(failed) <= most:
+            return ""
+        first = f"; trial {failed[0].number}: {failed[0].reason}" if failed[0].reason else ""
+        return f"{len(failed)} trials have failed, which is more than budget.maxFailedTrials = {most}{first}"
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """How long the search has taken, over all attempts."""
+        return self._elapsed_before + self._clock() - self._began
+
+    @property
+    def gpu_hours(self) -> float:
+        """How many GPU-hours its trials have used."""
+        return sum(each.seconds for each in self.trials()) * self._gpus / 3600
+
+    def ask(self) -> Suggestion | None:
+        """Return the next trial, one that was interrupted first; None: there is none.
+
+        Raises:
+            ConfigurationError: The constraints leave next to nothing.
+        """
+        if self.is_over:
+            return None
+        if self._unfinished:
+            number = self._unfinished.pop(0)
+            return Suggestion(number, self._values(self._frozen(number)), is_resumed=True)
+        number = len(self.trials())
+        points = self._points()
+        if number < len(points):
+            self._study.enqueue_trial(self._plain(points[number]))
+        rejected: dict[str, int] = {}
+        # what is rejected counts as bad, or a sampler would look for the best where nothing is known
+        bad = TrialState.PRUNED if len(self.higher) == 1 else TrialState.FAIL
+        for tries in range(_MOST_REJECTED):
+            asked = len(self._study.get_trials(deepcopy=False))
+            self._study.sampler = sampler(self.tuning.search, asked, is_random=tries >= _MOST_LEARNT)
+            trial = self._study.ask()
+            values = self._suggest(trial)
+            broken = self._broken(values)
+            if broken is None:
+                trial.set_user_attr(_OURS, number)
+                self._journal.flush()
+                return Suggestion(number, values)
+            rejected[broken] = rejected.get(broken, 0) + 1
+            trial.set_user_attr(_REJECTED, broken)
+            self._study.tell(trial, state=bad)
+        worst = max(rejected, key=lambda each: rejected[each])
+        raise ConfigurationError(
+            f"spec.tuning.constraints: {_MOST_REJECTED} suggestions in a row were rejected, {rejected[worst]} of them "
+            f"by `{worst}`; widen the space or the constraint"
+        )
+
+    def again(self, number: int) -> None:
+        """Suggest a trial once more that was interrupted, before any other."""
+        self._unfinished.insert(0, number)
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for axis in self._axes:
+            if not axis.exists(values):
+                continue
+            values[axis.name] = self._suggest_one(trial, axis)
+        return values
+
+    def _suggest_one(self, trial: Trial, axis: Axis) -> Any:
+        if axis.kind == "constant":
+            return axis.values[0]
+        if axis.kind == "choice":
+            return _found(axis, trial.suggest_categorical(axis.name, [_text(each) for each in axis.values]))
+        if axis.kind == "int":
+            return trial.suggest_int(
+                axis.name, int(axis.low), int(axis.high), step=int(axis.step or 1), log=axis.is_log
+            )
+        return trial.suggest_float(axis.name, axis.low, axis.high, step=axis.step, log=axis.is_log)
+
+    def _broken(self, values: Mapping[str, Any]) -> str | None:
+        try:
+            return rejects(self.tuning.constraints, values)
+        except ExpressionError as error:
+            raise ConfigurationError(f"spec.tuning.constraints: {error}") from None
+
+    def _points(self) -> list[dict[str, Any]]:
+        """Return what is tried first: the points of the spec, then those of a grid."""
+        return [*self.tuning.warm_start.points, *self._grid]
+
+    def _all_points(self) -> list[dict[str, Any]]:
+        names = [axis.name for axis in self._axes]
+        points = [
+            dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.grid() for axis in self._axes))
+        ]
+        points = [each for each in points if self._broken(each) is None]
+        random.Random(self.tuning.search.seed).shuffle(points)
+        return points
+
+    def _plain(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        by_name = {axis.name: axis for axis in self._axes}
+        return {
+            name: _text(value) if by_name[name].kind == "choice" else value
+            for name, value in point.items()
+            if by_name[name].kind != "constant"
+        }
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+    def report(self, number: int, time: int, metrics: Mapping[str, float]) -> Decision:
+        """Take a validation of a trial. The same one again gets the same answer, and changes nothing.
+
+        Raises:
+            ConfigurationError: An objective isn't among the metrics.
+        """
+        trial = self._frozen(number)
+        seen: dict[str, list[float]] = dict(trial.user_attrs.get(_SEEN, {}))
+        if str(time) in seen:
+            return Decision(trial.user_attrs[f"decision-{time}"])
+        values = [self._of(metrics, objective) for objective in self.tuning.objectives]
+        self._storage.set_trial_user_attr(self._id(trial), _SEEN, {**seen, str(time): values})
+        decision = Decision.CONTINUE
+        if len(values) == 1:
+            self._storage.set_trial_intermediate_value(self._id(trial), time, values[0])
+            if self._study.pruner.prune(self._study, self._frozen(number)):
+                decision = Decision.PRUNE
+        self._storage.set_trial_user_attr(self._id(trial), f"decision-{time}", str(decision))
+        self._journal.flush()
+        return decision
+
+    def _id(self, trial: FrozenTrial) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+
+    def _of(self, metrics: Mapping[str, float], objective: Objective) -> float:
+        if objective.metric not in metrics:
+            known = ", ".join(sorted(each for each in metrics if each.startswith("val/")))
+            raise ConfigurationError(
+                f"spec.tuning.objectives: there is no metric {objective.metric}; there are {known}"
+            )
+        return float(metrics[objective.metric])
+
+    def tell(self, number: int, end: TrialEnd, *, reason: str = "", seconds: float = 0.0) -> None:
+        """Take the end of a trial. One that was stopped with the whole search has none: it is continued."""
+        trial = self._frozen(number)
+        if trial.state.is_finished():
+            return
+        self._storage.set_trial_user_attr(self._id(trial), _SECONDS, trial.user_attrs.get(_SECONDS, 0.0) + seconds)
+        if end is not TrialEnd.STOPPED:
+            self._storage.set_trial_user_attr(self._id(trial), _END, str(end))
+            self._storage.set_trial_user_attr(self._id(trial), _REASON, reason)
+            values = self._reduced(self._frozen(number)) if end is TrialEnd.COMPLETE else None
+            state = _STATES.get(end, TrialState.PRUNED)
+            if state is TrialState.COMPLETE and (values is None or any(map(math.isnan, values))):
+                state, values = TrialState.FAIL, None
+            if state is TrialState.PRUNED and len(self.higher) > 1:
+                state = TrialState.FAIL  # with several objectives Optuna has no pruned trials
+            self._study.tell(trial.number, values, state=state)
+        self._study.set_user_attr(_ELAPSED, self.elapsed_seconds)
+        self._journal.flush()
+
+    def _reduced(self, trial: FrozenTrial) -> list[float] | None:
+        seen: dict[str, list[float]] = trial.user_attrs.get(_SEEN, {})
+        rows = [seen[key] for key in sorted(seen, key=int)]
+        if not rows:
+            return None
+        found = []
+        for column, objective, is_high in zip(
+            zip(*rows, strict=True), self.tuning.objectives, self.higher, strict=True
+        ):
+            numbers = [each for each in column if not math.isnan(each)]
+            if not numbers:
+                return None
+            best = max(numbers) if is_high else min(numbers)
+            found.append({"best": best, "last": column[-1], "mean": statistics.fmean(numbers)}[objective.reduce])
+        return found
+
+    # -- what is known ----------------------------------------------------------------------------------------------
+    def trials(self) -> list[TrialRecord]:
+        """Return all trials that were begun, by number."""
+        found = [self._record(each) for each in self._study.get_trials(deepcopy=False) if _OURS in each.user_attrs]
+        return sorted(found, key=lambda each: each.number)
+
+    def best(self) -> TrialRecord | None:
+        """Return the best complete trial of a search with one objective; of equal ones the first."""
+        complete = [each for each in self.trials() if each.end is TrialEnd.COMPLETE and each.objectives]
+        sign = -1 if self.higher[0] else 1
+        return min(complete, key=lambda each: (sign * each.objectives[0], each.number), default=None)
+
+    def front(self) -> list[TrialRecord]:
+        """Return the complete trials that no other one is better than in every objective."""
+        complete = [each for each in self.trials() if each.end is TrialEnd.COMPLETE and each.objectives]
+        return [each for each in complete if not any(self._dominates(other, each) for other in complete)]
+
+    def _dominates(self, one: TrialRecord, other: TrialRecord) -> bool:
+        pairs = [
+            (a, b) if is_high else (-a, -b)
+            for a, b, is_high in zip(one.objectives, other.objectives, self.higher, strict=True)
+        ]
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    def _reached_target(self, trials: list[TrialRecord]) -> bool:
+        target = self.tuning.objectives[0].target
+        if target is None:
+            return False
+        values = [each.objectives[0] for each in trials if each.objectives and each.end is TrialEnd.COMPLETE]
+        return any(value >= target if self.higher[0] else value <= target for value in values)
+
+    def _running(self) -> list[FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [each for each in trials if _OURS in each.user_attrs]
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        trials = self._study.get_trials(deepcopy=False)
+        return next(each for each in trials if each.user_attrs.get(_OURS) == number)
+
+    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for axis in self._axes:
+            if axis.exists(values):
+                value = axis.values[0] if axis.kind == "constant" else trial.params[axis.name]
+                values[axis.name] = _found(axis, value) if axis.kind == "choice" else value
+        return values
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        attributes = trial.user_attrs
+        seen = attributes.get(_SEEN, {})
+        end = TrialEnd(attributes[_END]) if trial.state.is_finished() and _END in attributes else None
+        objectives = self._reduced(trial)
+        return TrialRecord(
+            attributes[_OURS], self._values(trial), end, tuple(objectives or ()), max(map(int, seen), default=0),
+            attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
+        )  # fmt: skip
+
+
+def _text(value: Any) -> Any:
+    """Return a value that Optuna takes as a choice."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
+
+
+def _found(axis: Axis, text: Any) -> Any:
+    return next(
+        each for each in axis.values if _text(each) == text and isinstance(text, bool) == isinstance(_text(each), bool)
+    )

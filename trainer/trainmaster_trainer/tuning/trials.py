@@ -1,0 +1,89 @@
+"""What a trial is called, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from trainmaster_api.spec.task import is_better_higher
+from trainmaster_api.spec.tuning import Objective
+
+from trainmaster_trainer.errors import ConfigurationError
+
+NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metrics", "state", "reason"
+"""Keys of what the driver and the actor of a trial tell each other through Ray Tune, which flattens what is nested."""
+TRIALS, FOLDER = "trials", "tuning"
+RESULT = f"{FOLDER}/result.json"
+"""What the search has found: budget, why it is over, best, front, trials."""
+
+
+class TrialEnd(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "Complete"
+    PRUNED = "Pruned"  # others are better
+    DIVERGED = "Diverged"  # its loss isn't finite: its result
+    OUT_OF_MEMORY = "OutOfMemory"  # its result too
+    FAILED = "Failed"
+    STOPPED = "Stopped"  # saved, because the whole search stops: not an end
+
+
+def run_of(number: int) -> str:
+    """Return a trial's directory below the run's."""
+    return f"{TRIALS}/{number:04d}"
+
+
+class Decision(StrEnum):
+    """What becomes of a trial after a validation."""
+
+    CONTINUE = "Continue"
+    PRUNE = "Prune"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial to run.
+
+    Attributes:
+        number: Its number, from 0, without gaps.
+        values: Of the parameters that exist in it.
+        is_resumed: Whether it was begun before, and continues from its checkpoint.
+    """
+
+    number: int
+    values: dict[str, Any]
+    is_resumed: bool = False
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of a trial.
+
+    Attributes:
+        number: Its number.
+        values: Of its parameters.
+        end: How it ended; None: it runs, or is to be continued.
+        objectives: Its values of the objectives; empty: none yet.
+        time: How many validations it had.
+        reason: Why it ended, where it failed.
+        seconds: How long it ran.
+    """
+
+    number: int
+    values: dict[str, Any]
+    end: TrialEnd | None
+    objectives: tuple[float, ...]
+    time: int
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def is_higher(objective: Objective) -> bool:
+    """Return whether higher is better. Raises ConfigurationError: it can't be told."""
+    if objective.goal is not None:
+        return objective.goal == "maximize"
+    known = is_better_higher(objective.metric)
+    if known is None:
+        raise ConfigurationError(f"spec.tuning.objectives: {objective.metric} needs a goal: minimize or maximize")
+    return known
