@@ -48,11 +48,13 @@ class Progress:
 
     Attributes:
         base: Step of the set of files that the program resumed from; 0 once it is known to have read none.
+        is_told: Whether every step is told by `made`, so that the hook has nothing to count.
         first_at: When the first step of this process was made, monotonic; None: not yet.
     """
 
     def __init__(self) -> None:
         self.base = 0
+        self.is_told = False
         self.first_at: float | None = None
         self.last_at = time.monotonic()
         self._lock = threading.Lock()
@@ -94,11 +96,20 @@ class Progress:
 
     def count(self, optimizer: Any, *_: Any) -> None:
         """Be torch's hook: called after each step of any optimizer."""
+        if self.is_told:
+            return
         with self._lock:
             count = self._counts.get(optimizer, 0) + 1
             self._counts[optimizer] = count
             if count > self._counted:
                 self._counted = count
+                self._moved()
+
+    def made(self, step: int, epoch: int) -> None:
+        """Take the step that a Trainer is at after a batch, by its own count."""
+        if step != self._told:
+            with self._lock:
+                self._told, self.epoch = step, epoch
                 self._moved()
 
     def tell(self, step: int | None, total: int | None, epoch: int | None, metrics: dict[str, float]) -> None:
