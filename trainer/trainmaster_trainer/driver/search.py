@@ -25,6 +25,7 @@ from trainmaster_trainer.ipc.messages import Stop
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tuning.findings import findings
 from trainmaster_trainer.tuning.journal import Journal
 from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import (
@@ -40,6 +41,8 @@ from trainmaster_trainer.tuning.trials import (
     TrialEnd,
     TrialRecord,
 )
+
+from . import search_report
 
 FINAL = f"{FOLDER}/final.json"
 _MOST_IN_VAIN = 20
@@ -88,8 +91,8 @@ class Search:
         try:
             self._store.check()
             gpus = self.job.spec.cluster.workers.gpus * self.tuning.trial.workers
-            journal = Journal(self._store, self._settings.attempt)
-            self.study = Study(self.tuning, axes_of(self.job.spec), journal, self._max_time, gpus=gpus)
+            self._journal = Journal(self._store, self._settings.attempt)
+            self.study = Study(self.tuning, axes_of(self.job.spec), self._journal, self._max_time, gpus=gpus)
             while not self.study.is_over and not self.is_stopping:
                 execute(self, self._parallel)
             if self._error is not None:
@@ -300,7 +303,12 @@ class Search:
 
     def keep_result(self) -> None:
         """Store what the search has found; with it and the model, if there is to be one, the job is complete."""
-        self._store.put(RESULT, json.dumps(self.result(), indent=1).encode())
+        assert self.study is not None
+        result = json.dumps(self.result(), indent=1).encode()
+        if result == self._store.get(RESULT):  # an attempt that only trains the winner
+            return
+        search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))
+        self._store.put(RESULT, result)
 
     def _say(self, sentence: str) -> None:
         self._state.searched(self.progress(), sentence)

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import validate
+from trainmaster_trainer.driver import search_report
 from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
@@ -150,3 +154,17 @@ def test_another_winner_has_no_checkpoints_of_the_former(tmp_path: Path) -> None
     more.lead(executing(lambda config: {}))
     assert json.loads((tmp_path / "tuning/final.json").read_text())[NUMBER] != 0
     assert not any((tmp_path / file).exists() for file in ("checkpoints", "model/data.json", "LATEST", "BEST"))
+
+
+def test_search_leaves_pictures_and_its_journal_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search_of(tmp_path, job_of(budget={"maxTrials": 3})).lead(executing(lambda config: {}))
+    pictures = {file.name: file.read_bytes() for file in (tmp_path / "report").iterdir()}
+    assert set(pictures) == {"search-history.png", "search-parallel.png", "search-slices.png"}
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "tuning/study.log")))
+    assert len(optuna.load_study(storage=storage, study_name=None).trials) == 3
+    drawn: list[int] = []
+    monkeypatch.setattr(search_report, "pictures", lambda found: drawn.append(len(found.trials)) or ({}, []))
+    search_of(tmp_path, job_of(budget={"maxTrials": 3}), attempt=2).lead(executing(lambda config: {}))
+    assert drawn == [], "nothing was found since"
+    search_of(tmp_path, job_of(budget={"maxTrials": 9}), attempt=3).lead(executing(lambda config: {}))
+    assert drawn == [9]
