@@ -20,7 +20,7 @@ from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.state import RunState
-from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.storage.store import Store, open_store
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
 
 from tests.factories import make_job
@@ -168,3 +168,39 @@ def test_search_leaves_pictures_and_its_journal_for_people(tmp_path: Path, monke
     assert drawn == [], "nothing was found since"
     search_of(tmp_path, job_of(budget={"maxTrials": 9}), attempt=3).lead(executing(lambda config: {}))
     assert drawn == [9]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_only_the_best_trials_keep_their_checkpoints(
+    tmp_path: Path, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an attempt is killed; and what is removed has its end in the journal by then."""
+    job, store = job_of(budget={"maxTrials": 6}, keepBest=2), open_store(f"file://{tmp_path}", None, None, {})
+
+    def checked(run: Store, folder: str) -> None:
+        journal = "".join(file.read_text() for file in sorted((tmp_path / "tuning").glob("journal-*")))
+        assert journal.count('"end":"Complete"') > int(folder.split("/")[1])
+        delete(run, folder)
+
+    delete = Store.delete_directory
+    monkeypatch.setattr(Store, "delete_directory", checked)
+
+    def end(config: dict[str, Any]) -> dict[str, Any]:
+        store.put(f"trials/{config[NUMBER]:04d}/checkpoints/a1-step-0000001/manifest.json", b"{}")
+        store.put(f"trials/{config[NUMBER]:04d}/metrics.jsonl", b"{}")
+        if config[NUMBER] == 3 and attempts == 2 and not (tmp_path / "again").exists():
+            (tmp_path / "again").touch()
+            raise KeyboardInterrupt
+        return {}
+
+    if attempts == 2:
+        with pytest.raises(KeyboardInterrupt):
+            search_of(tmp_path, job).lead(executing(end))
+    search = search_of(tmp_path, job, attempt=attempts)
+    search.lead(executing(end))
+    trials = search.study.trials()  # type: ignore[union-attr]
+    best = sorted(trials, key=lambda each: each.values["optimizer.lr"])[:2]
+    assert sorted(path.parent.name for path in (tmp_path / "trials").glob("*/checkpoints")) == sorted(
+        f"{each.number:04d}" for each in best
+    )
+    assert len(list((tmp_path / "trials").glob("*/metrics.jsonl"))) == 6
