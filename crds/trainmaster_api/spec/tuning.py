@@ -171,6 +171,10 @@ class FinalRun(Model):
     """Whether the winner is trained with the job's duration and workers, evaluated and packaged."""
 
 
+CHANGEABLE = ("budget", "keepBest")
+"""Fields of a search that may be changed once it has begun: its trials stay what they are."""
+
+
 class Tuning(Model):
     """A search for hyperparameters: its trials are this job with other values."""
 
@@ -195,5 +199,8 @@ class Tuning(Model):
     """What is different in a trial."""
     warm_start: WarmStart = WarmStart()
     """What is known before the first trial."""
+    keep_best: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = 3
+    """Trials whose checkpoints are kept after their end: so many of the best, or the front of several objectives. Of
+    the others everything else is kept, such as their metrics. May be changed later."""
     final_run: FinalRun = FinalRun()
     """The winner, trained as the job itself."""

@@ -14,7 +14,7 @@ from typing import Any
 from trainmaster_api.reasons import Reason
 from trainmaster_api.spec.loop import Loop
 from trainmaster_api.spec.training import Training
-from trainmaster_api.spec.tuning import Tuning
+from trainmaster_api.spec.tuning import CHANGEABLE, Tuning
 from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, parse_count
 
 from .fields import fields_of
@@ -256,9 +256,12 @@ def _training_parts() -> tuple[tuple[str, bool], ...]:
     return (*parts, *loop)
 
 
+_CHANGEABLE = " and ".join(f"`{key}`" for key in CHANGEABLE)
+
+
 def _tuning_parts() -> tuple[tuple[str, bool], ...]:
-    """Return everything of the search but its budget, which may be raised to extend it."""
-    return tuple((key, info.default is None) for key, info in fields_of(Tuning).items() if key != "budget")
+    """Return everything of the search but what may be changed once it has begun."""
+    return tuple((key, info.default is None) for key, info in fields_of(Tuning).items() if key not in CHANGEABLE)
 
 
 # A run is what its checkpoints belong to: the data and the model that they continue, where they are stored, the metric
@@ -268,7 +271,7 @@ def _tuning_parts() -> tuple[tuple[str, bool], ...]:
 TRANSITIONS: tuple[Fixed | FixedBut | Grows, ...] = (
     Fixed("training", "the checkpoints of this run belong to it", parts=_training_parts()),
     Grows("training.loop.duration"),
-    FixedBut("tuning", "the trials of this search belong to it, except for `budget`", parts=_tuning_parts()),
+    FixedBut("tuning", f"the trials of this search belong to it, except for {_CHANGEABLE}", parts=_tuning_parts()),
     Fixed("storage", "the checkpoints of this run are stored there"),
     Fixed("checkpoint.metric", "the best checkpoint so far was selected by it"),
     Fixed("cluster.image", "this code determines what the run computes", always=False),

@@ -222,8 +222,8 @@ class Driver:
 
     def _on_message(self, peer: Peer, message: Message) -> list[Command]:
         if peer.hello.role == "trial":
-            if self.search is not None and isinstance(message, Progress):
-                self.search.moved(message.generation)
+            if self.search is not None:
+                self.search.on_message(message)
             return []
         if isinstance(message, Failed | Exited | Finished):
             return self.group.on_rank(peer.number, message, time.monotonic())

@@ -13,6 +13,7 @@ from trainmaster_api.archive import Archive
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.training import Training
+from trainmaster_api.spec.tuning import CHANGEABLE
 from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.reporting.trackers.base import flatten
@@ -61,7 +62,7 @@ def identify(
     """Find the run that a file refers to.
 
     Everything under `spec.training` and `spec.tuning` and the number of workers identify a run, except `loop.duration`,
-    which may grow, and `tuning.budget`.
+    which may grow, and those fields of `tuning` that may be changed.
     Of `code.path` it is the content that counts, and not the name of the folder.
 
     Args:
@@ -115,7 +116,7 @@ def _fixed(job: TrainingJob, code: Archive | None) -> tuple[Record, str]:
     duration = str(training["loop"].pop("duration"))
     fixed: Record = {"training": training, "workers": job.spec.cluster.workers.count}
     if job.spec.tuning is not None:  # more trials of the same search are an extension of it
-        fixed["tuning"] = {key: value for key, value in job.spec.tuning.wire().items() if key != "budget"}
+        fixed["tuning"] = {key: value for key, value in job.spec.tuning.wire().items() if key not in CHANGEABLE}
     if code is not None:
         own = training.pop("code")
         fixed["code"] = code.tree

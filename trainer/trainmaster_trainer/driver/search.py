@@ -21,10 +21,11 @@ from trainmaster_api.validation.validate import format_problems, validate
 
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.ipc.channel import Peer
-from trainmaster_trainer.ipc.messages import Stop
+from trainmaster_trainer.ipc.messages import Message, Progress, Returned, Stop
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tuning.findings import findings
 from trainmaster_trainer.tuning.journal import Journal
 from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import (
@@ -40,6 +41,10 @@ from trainmaster_trainer.tuning.trials import (
     TrialEnd,
     TrialRecord,
 )
+
+from . import search_report
+from .retention import Retention
+from .search_text import shown, told
 
 FINAL = f"{FOLDER}/final.json"
 _MOST_IN_VAIN = 20
@@ -88,8 +93,10 @@ class Search:
         try:
             self._store.check()
             gpus = self.job.spec.cluster.workers.gpus * self.tuning.trial.workers
-            journal = Journal(self._store, self._settings.attempt)
-            self.study = Study(self.tuning, axes_of(self.job.spec), journal, self._max_time, gpus=gpus)
+            self._journal = Journal(self._store, self._settings.attempt)
+            self.study = Study(self.tuning, axes_of(self.job.spec), self._journal, self._max_time, gpus=gpus)
+            self._retention = Retention(self._store, self._settings.attempt, self.tuning.keep_best, self.study.higher)
+            self._retention.begin(self.study.trials())
             while not self.study.is_over and not self.is_stopping:
                 execute(self, self._parallel)
             if self._error is not None:
@@ -99,6 +106,7 @@ class Search:
         finally:
             self.is_active = False
         if not self.is_stopping:
+            self._retention.finish()
             self._say(f"the search is over: {self.study.why_over}")
 
     # -- what Tune asks -------------------------------------------------------------------------------------------
@@ -115,7 +123,7 @@ class Search:
         if found is None:
             return None
         self._running[found.number] = _Running(time.monotonic())
-        self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {_shown(found.values)}")
+        self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {shown(found.values)}")
         return {NUMBER: found.number, VALUES: found.values}
 
     def report(self, number: int, result: Mapping[str, Any]) -> bool:
@@ -157,8 +165,10 @@ class Search:
             self.study.again(number)
             self._say(f"trial {number} lost its processes")
             return
-        record = next(each for each in self.study.trials() if each.number == number)
-        self._say(_told(record, end, self.tuning))
+        trials = self.study.trials()
+        self._retention.ended(number, trials, has_returned=running.decided is None)
+        record = next(each for each in trials if each.number == number)
+        self._say(told(record, end, self.tuning))
 
     def _continues(self, number: int, running: _Running) -> bool:
         """Count a lost actor; return whether the trial continues.
@@ -182,8 +192,15 @@ class Search:
         """Numbers of the trials that run."""
         return sorted(self._running)
 
+    def on_message(self, message: Message) -> None:
+        """Take a message of an actor. From any thread."""
+        if isinstance(message, Progress):
+            self.moved(message.generation)
+        elif isinstance(message, Returned):
+            self._retention.returned(message.trial)
+
     def moved(self, number: int) -> None:
-        """Take note that a trial has made progress. From any thread."""
+        """Take note that a trial has made progress."""
         running = self._running.get(number)
         if running is not None:
             running.has_moved = True
@@ -300,7 +317,12 @@ class Search:
 
     def keep_result(self) -> None:
         """Store what the search has found; with it and the model, if there is to be one, the job is complete."""
-        self._store.put(RESULT, json.dumps(self.result(), indent=1).encode())
+        assert self.study is not None
+        result = json.dumps(self.result(), indent=1).encode()
+        if result == self._store.get(RESULT):  # an attempt that only trains the winner
+            return
+        search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))
+        self._store.put(RESULT, result)
 
     def _say(self, sentence: str) -> None:
         self._state.searched(self.progress(), sentence)
@@ -319,28 +341,6 @@ class Search:
         if given is not None or unit != unit_every:
             return given or length
         return -(-length // every)
-
-
-def _shown(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
-
-
-def _told(record: TrialRecord, end: TrialEnd, tuning: Tuning) -> str:
-    values = ", ".join(
-        f"{objective.metric} {value:.4f}"
-        for objective, value in zip(tuning.objectives, record.objectives, strict=False)
-    )
-    words = {
-        TrialEnd.COMPLETE: "is complete",
-        TrialEnd.PRUNED: f"was pruned after {record.time} validations",
-        TrialEnd.STOPPED: f"has saved and stopped after {record.time} validations",
-        TrialEnd.DIVERGED: "has diverged",
-        TrialEnd.OUT_OF_MEMORY: "needs more memory than there is",
-        TrialEnd.FAILED: f"failed: {record.reason}",
-    }[end]
-    return f"trial {record.number} {words}" + (f": {values}" if values else "")
 
 
 def _class_of(trials: list[TrialRecord]) -> FailureClass:

@@ -39,6 +39,7 @@ from trainmaster_trainer.ipc.messages import (
     Message,
     Progress,
     Retire,
+    Returned,
     Start,
     Stop,
 )
@@ -127,6 +128,7 @@ class TrialHost:
             self._group.is_stopping = True  # ranks that are lost from now on aren't replaced
             self._answer(Verdict.STOP)
             self._until_over()
+            self._driver.send(Returned(trial=self._trial[NUMBER]))
         self._trial = dict(config)
         self._found, self._waits, self._recoveries, self._highest = None, False, 0, 0
         document = trial_document(self.job, self._axes, config[VALUES])

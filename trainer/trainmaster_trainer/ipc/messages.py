@@ -220,6 +220,13 @@ class Answered(_Message):
     verdict: Verdict
 
 
+class Returned(_Message):
+    """Actor of trials to the driver of the job: the ranks of a trial that was stopped have returned."""
+
+    type: Literal["returned"] = "returned"
+    trial: int
+
+
 class Exited(_Message):
     """Agent to driver: the rank's process has ended."""
 
@@ -244,6 +251,7 @@ class Stacks(_Message):
 Message = (
     Hello | Start | Warm | Stop | Dump | Retire | Leaving | Left | Assignment
     | Ready | Surroundings | Started | Progress | Parts | Failed | Finished | Exited | Stacks | Asked | Answered
+    | Returned
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 

@@ -64,11 +64,15 @@ class Journal(BaseJournalBackend):
         if not new:
             return
         check_fence(self._run, self._attempt)
-        self._lines += [json.dumps(each, separators=(",", ":")).encode() for each in new]
+        self._lines += map(_line, new)
         self._run.put(_path(self._number), b"".join(line + b"\n" for line in self._lines))
         self._stored = len(self._operations)
         if sum(map(len, self._lines)) > _FILE_BYTES:
             self._number, self._lines = self._number + 1, []
+
+    def whole(self) -> bytes:
+        """Return all operations as one file, which Optuna's own file backend reads."""
+        return b"".join(_line(each) + b"\n" for each in self._operations)
 
     def _read(self, name: str) -> None:
         content = self._run.get(name) or b""
@@ -81,6 +85,10 @@ class Journal(BaseJournalBackend):
                     f"{self._run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
                     "start a new search under another metadata.name"
                 ) from None
+
+
+def _line(operation: dict[str, Any]) -> bytes:
+    return json.dumps(operation, separators=(",", ":")).encode()
 
 
 def _path(number: int) -> str:

@@ -22,6 +22,7 @@ from trainmaster_trainer.errors import ConfigurationError
 
 from .algorithms import pruner, sampler
 from .journal import Journal
+from .ranking import front, ranked
 from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
 
 DEFAULT_TRIALS = 64
@@ -291,21 +292,11 @@ class Study:
 
     def best(self) -> TrialRecord | None:
         """Return the best complete trial of a search with one objective; of equal ones the first."""
-        complete = [each for each in self.trials() if each.end is TrialEnd.COMPLETE and each.objectives]
-        sign = -1 if self.higher[0] else 1
-        return min(complete, key=lambda each: (sign * each.objectives[0], each.number), default=None)
+        return next(iter(ranked(self.trials(), is_higher=self.higher[0])), None)
 
     def front(self) -> list[TrialRecord]:
         """Return the complete trials that no other one is better than in every objective."""
-        complete = [each for each in self.trials() if each.end is TrialEnd.COMPLETE and each.objectives]
-        return [each for each in complete if not any(self._dominates(other, each) for other in complete)]
-
-    def _dominates(self, one: TrialRecord, other: TrialRecord) -> bool:
-        pairs = [
-            (a, b) if is_high else (-a, -b)
-            for a, b, is_high in zip(one.objectives, other.objectives, self.higher, strict=True)
-        ]
-        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+        return front(self.trials(), self.higher)
 
     def _reached_target(self, trials: list[TrialRecord]) -> bool:
         target = self.tuning.objectives[0].target

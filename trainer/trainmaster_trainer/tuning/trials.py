@@ -16,6 +16,8 @@ NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metr
 TRIALS, FOLDER = "trials", "tuning"
 RESULT = f"{FOLDER}/result.json"
 """What the search has found: budget, why it is over, best, front, trials."""
+WHOLE = f"{FOLDER}/study.log"
+"""The whole journal, for Optuna's own file backend and for optuna-dashboard."""
 
 
 class TrialEnd(StrEnum):

@@ -10,6 +10,8 @@ import pytest
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.driver.identity import Identity, Record, Refused, identify
 
+from tests.factories import make_job
+
 
 def changed(job: TrainingJob, workers: int | None = None, **loop: Any) -> TrainingJob:
     data = job.wire()
@@ -136,3 +138,15 @@ def test_record_of_an_older_version_is_read(job: TrainingJob, number: int) -> No
     assert means(job, old, fresh=True).uid not in (uid, old["digest"])
     with pytest.raises(Refused, match="seed: 42 -> 43"):
         means(changed(job, seed=43), old)
+
+
+def test_budget_and_retention_of_a_search_may_change() -> None:
+    def searching(**tuning: Any) -> TrainingJob:
+        space = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
+        return TrainingJob.model_validate(make_job({"spec.tuning": {"space": space, **tuning}}))
+
+    first = means(searching()).record
+    for same in ({"budget": {"maxTrials": 99}}, {"keepBest": 0}):
+        assert not means(searching(**same), first).is_changed
+    with pytest.raises(Refused, match=r"tuning.search"):
+        means(searching(search={"seed": 1}), first)

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import validate
+from trainmaster_trainer.driver import search_report
 from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.state import RunState
-from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.storage.store import Store, open_store
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
 
 from tests.factories import make_job
@@ -150,3 +154,53 @@ def test_another_winner_has_no_checkpoints_of_the_former(tmp_path: Path) -> None
     more.lead(executing(lambda config: {}))
     assert json.loads((tmp_path / "tuning/final.json").read_text())[NUMBER] != 0
     assert not any((tmp_path / file).exists() for file in ("checkpoints", "model/data.json", "LATEST", "BEST"))
+
+
+def test_search_leaves_pictures_and_its_journal_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search_of(tmp_path, job_of(budget={"maxTrials": 3})).lead(executing(lambda config: {}))
+    pictures = {file.name: file.read_bytes() for file in (tmp_path / "report").iterdir()}
+    assert set(pictures) == {"search-history.png", "search-parallel.png", "search-slices.png"}
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "tuning/study.log")))
+    assert len(optuna.load_study(storage=storage, study_name=None).trials) == 3
+    drawn: list[int] = []
+    monkeypatch.setattr(search_report, "pictures", lambda found: drawn.append(len(found.trials)) or ({}, []))
+    search_of(tmp_path, job_of(budget={"maxTrials": 3}), attempt=2).lead(executing(lambda config: {}))
+    assert drawn == [], "nothing was found since"
+    search_of(tmp_path, job_of(budget={"maxTrials": 9}), attempt=3).lead(executing(lambda config: {}))
+    assert drawn == [9]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_only_the_best_trials_keep_their_checkpoints(
+    tmp_path: Path, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an attempt is killed; and what is removed has its end in the journal by then."""
+    job, store = job_of(budget={"maxTrials": 6}, keepBest=2), open_store(f"file://{tmp_path}", None, None, {})
+
+    def checked(run: Store, folder: str) -> None:
+        journal = "".join(file.read_text() for file in sorted((tmp_path / "tuning").glob("journal-*")))
+        assert journal.count('"end":"Complete"') > int(folder.split("/")[1])
+        delete(run, folder)
+
+    delete = Store.delete_directory
+    monkeypatch.setattr(Store, "delete_directory", checked)
+
+    def end(config: dict[str, Any]) -> dict[str, Any]:
+        store.put(f"trials/{config[NUMBER]:04d}/checkpoints/a1-step-0000001/manifest.json", b"{}")
+        store.put(f"trials/{config[NUMBER]:04d}/metrics.jsonl", b"{}")
+        if config[NUMBER] == 3 and attempts == 2 and not (tmp_path / "again").exists():
+            (tmp_path / "again").touch()
+            raise KeyboardInterrupt
+        return {}
+
+    if attempts == 2:
+        with pytest.raises(KeyboardInterrupt):
+            search_of(tmp_path, job).lead(executing(end))
+    search = search_of(tmp_path, job, attempt=attempts)
+    search.lead(executing(end))
+    trials = search.study.trials()  # type: ignore[union-attr]
+    best = sorted(trials, key=lambda each: each.values["optimizer.lr"])[:2]
+    assert sorted(path.parent.name for path in (tmp_path / "trials").glob("*/checkpoints")) == sorted(
+        f"{each.number:04d}" for each in best
+    )
+    assert len(list((tmp_path / "trials").glob("*/metrics.jsonl"))) == 6

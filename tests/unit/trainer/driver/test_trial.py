@@ -22,7 +22,7 @@ from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.cluster.tune import run_one
 from trainmaster_trainer.driver.trial import HostSettings, TrialHost
 from trainmaster_trainer.ipc.channel import Channel, Peer
-from trainmaster_trainer.ipc.messages import Message, Placement, Progress, Stop
+from trainmaster_trainer.ipc.messages import Message, Placement, Progress, Returned, Stop
 from trainmaster_trainer.processes import descendants
 from trainmaster_trainer.storage.store import open_store
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
@@ -306,6 +306,9 @@ def test_pruned_trial_has_made_no_further_step(open_world, workers):
     assert len(measured(said)) == EPOCHS
     run = open_store(f"file://{world.root}", None, None, {}).under("default/t/u/trials/0000")
     assert not run.list("checkpoints")
+    told = [each for each in world.driver.messages if isinstance(each, Progress | Returned)]
+    over = told.index(Returned(trial=0))  # from here on its checkpoints may be removed
+    assert not [each for each in told[over:] if isinstance(each, Progress) and each.generation == 0]
     reports = [each.report for each in world.driver.messages if isinstance(each, Progress) and each.generation == 0]
     assert max(report.step for report in reports) == reports[0].total_steps // EPOCHS
 

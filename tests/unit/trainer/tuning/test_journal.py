@@ -70,7 +70,9 @@ def test_optuna_reads_the_files_that_are_put_together(tmp_path):
         trial = study.ask()
         study.tell(trial, value + trial.suggest_float("x", 0, 1))
     journal.flush()
-    file = tmp_path / "whole.jsonl"
-    file.write_bytes(b"".join((tmp_path / name).read_bytes() for name, _ in sorted(store.list("tuning"))))
+    pieces = b"".join((tmp_path / name).read_bytes() for name, _ in sorted(store.list("tuning")))
+    assert Journal(store, 1).whole() == pieces
+    file = tmp_path / "study.log"
+    file.write_bytes(pieces)
     found = optuna.load_study(storage=JournalStorage(JournalFileBackend(str(file))), study_name="s")
     assert [each.value for each in found.trials] == [each.value for each in study.trials]

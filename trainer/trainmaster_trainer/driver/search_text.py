@@ -1,0 +1,34 @@
+"""What is said of a search while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainmaster_api.spec.tuning import Tuning
+
+from trainmaster_trainer.tuning.trials import TrialEnd, TrialRecord
+
+
+def shown(values: Mapping[str, Any]) -> str:
+    """Return the parameters of a trial in one line."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+
+
+def told(record: TrialRecord, end: TrialEnd, tuning: Tuning) -> str:
+    """Return how a trial has ended."""
+    values = ", ".join(
+        f"{objective.metric} {value:.4f}"
+        for objective, value in zip(tuning.objectives, record.objectives, strict=False)
+    )
+    words = {
+        TrialEnd.COMPLETE: "is complete",
+        TrialEnd.PRUNED: f"was pruned after {record.time} validations",
+        TrialEnd.STOPPED: f"has saved and stopped after {record.time} validations",
+        TrialEnd.DIVERGED: "has diverged",
+        TrialEnd.OUT_OF_MEMORY: "needs more memory than there is",
+        TrialEnd.FAILED: f"failed: {record.reason}",
+    }[end]
+    return f"trial {record.number} {words}" + (f": {values}" if values else "")
