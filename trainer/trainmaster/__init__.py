@@ -6,6 +6,7 @@ trainmaster.report(step=step, total_steps=1000, loss=loss.item())
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainmaster_trainer import Optimizers, Recipe
 
-__all__ = ["Optimizers", "Recipe", "checkpoint_dir", "report", "should_stop"]
+__all__ = ["Optimizers", "Recipe", "checkpoint_dir", "parameters", "report", "should_stop"]
 
 _listeners: list[Callable[[int | None, int | None, int | None, dict[str, float]], None]] = []
 _stops: list[Callable[[], bool]] = []
@@ -29,7 +30,9 @@ def report(
         step: Steps done since the start of the whole training, not of this process.
         total_steps: Steps of the whole training.
         epoch: Epoch, from 0.
-        **metrics: Newest values; a name that begins with `val_` or `eval_` is one of the validation.
+        **metrics: Newest values; a name that begins with `val_` or `eval_` is one of the validation. In a trial of a
+            search, a call of rank 0 with the metric of the search is a validation: it returns once the search has
+            decided, and doesn't if the trial is pruned.
     """
     for listener in _listeners:
         listener(step, total_steps, epoch, {name: float(value) for name, value in metrics.items()})
@@ -38,6 +41,12 @@ def report(
 def should_stop() -> bool:
     """Return whether the job wants to stop: save, then end."""
     return any(stop() for stop in _stops)
+
+
+def parameters() -> dict[str, Any]:
+    """Return the program's parameters, `script.parameters` with the values of a search; empty outside of a job."""
+    found: dict[str, Any] = json.loads(os.environ.get("TRAINMASTER_PARAMETERS", "{}"))
+    return found
 
 
 def checkpoint_dir() -> Path | None:

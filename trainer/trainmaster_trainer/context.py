@@ -57,6 +57,10 @@ class ReportKind(StrEnum):
     DONE = "Done"
 
 
+TRAINS = (ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION)
+"""Reports of a run that makes steps."""
+
+
 class _Data(Model):
     # metrics of a run that diverges are NaN, and travel as what they are
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
@@ -141,6 +145,7 @@ class Context:
         is_trial: Whether this is one of many trials of a search: it is neither tested nor packaged.
         gate: Called by rank 0 after each validation, with the report and how many validations that makes; waits for the
             verdict. None: there is no search.
+        objectives: Metrics of the search; what reports the first of them is a validation.
         end: Sends the result and ends this process, from any thread: the user's program has the main one.
         fail: The same with a failure.
     """
@@ -162,6 +167,7 @@ class Context:
     nodes: int = 1
     is_trial: bool = False
     gate: Callable[[Report, int], Verdict] | None = None
+    objectives: tuple[str, ...] = ()
     share: Callable[[Part], None] = _ignore
     end: Callable[[Result], None] = lambda result: None
     fail: Callable[[BaseException], None] = lambda error: None

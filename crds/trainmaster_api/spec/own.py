@@ -57,6 +57,11 @@ class Script(Model):
     """Module that is run as `python -m` would; instead of a path."""
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] = []
     """Arguments on its command line."""
+    parameters: Annotated[dict[str, Any], Field(max_length=256)] = {}
+    """Hyperparameters of the program, by name: what a search varies. `trainmaster.parameters()` returns them."""
+    parameters_as: Literal["args", "dashedArgs", "overrides", "env"] = "args"
+    """How the program gets its parameters. `args`: `--batch_size 32` after its arguments; `dashedArgs`:
+    `--batch-size 32`; `overrides`: `batch_size=32`, as hydra reads them; `env`: TRAINMASTER_PARAM_BATCH_SIZE."""
     checkpoints: Annotated[list[RelativePath], Field(max_length=16)] = []
     """Folders that the program writes its checkpoints to, relative to its working directory. Files in them are uploaded
     as complete sets, and put back under the same paths before a restart. Default: the whole working directory."""

@@ -22,6 +22,9 @@ from .own import Lightning, Recipe, Script, Transformers
 from .schedule import Schedule
 from .task import Task
 
+OWN_PROGRAMS = ("script", "lightning", "transformers")
+"""Backends whose loop isn't ours: their checkpoints are files of the program."""
+
 
 class Training(Model):
     """What to train: task, data and model by name or by reference, or a program of your own."""

@@ -126,7 +126,8 @@ class Pruning(Model):
     min_time: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Validations before the first decision."""
     max_time: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """Validations of a whole trial. Default: as many as the template's duration has."""
+    """Validations of a whole trial. Default: as many as the template's duration has; of a program of your own as many
+    as it makes."""
     reduction_factor: Annotated[int, Field(ge=2, le=16)] = 3
     """For `asha` and `hyperband`: one in so many is promoted from each rung to the next."""
 
@@ -182,7 +183,7 @@ class Tuning(Model):
     """What is optimized. Several give a Pareto front instead of one best trial."""
     space: Annotated[dict[ParameterName, Parameter], Field(min_length=1, max_length=MOST_PARAMETERS)]
     """What is searched. A name is the path of a field of `spec.training`, such as `optimizer.lr` or `model.args.depth`;
-    any other name is an argument of your own code."""
+    any other name is an argument of your own code. With `script` and `lightning` only that section has paths."""
     constraints: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=512)]],
         Field(max_length=32, examples=[["data.batchSize * model.args.depth <= 256"]]),

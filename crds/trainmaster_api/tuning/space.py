@@ -15,9 +15,17 @@ from trainmaster_api.validation.fields import fields_of, locate
 TRAINING = "spec.training"
 OWN_ARGUMENTS = {
     "recipe": "recipe.args",
+    "script": "script.parameters",
+    "lightning": "lightning.module.args",
+    "transformers": "transformers.arguments",
     "model": "model.args",
 }
 """Section of the training -> where a name goes that isn't a field."""
+_DATAMODULE_ARGUMENTS = "lightning.datamodule.args"
+_ONLY_ITS_OWN = ("script", "lightning")
+"""Sections beside which no other one says anything: a name such as `optimizer` is free there."""
+_NO_PARTS = {"args", "parameters", "arguments", "config", "trainer"}
+"""What is below them is the user's own: a `name` there doesn't decide about its neighbours."""
 _TYPES = {"integer": "int", "number": "float"}
 Kind = Literal["int", "float", "choice", "constant"]
 
@@ -129,17 +137,27 @@ def place_of(training: Training, name: str) -> str:
     Raises:
         NoPlaceError: It is no field, and there is no code of the user's own that could take it.
     """
-    first = name.partition(".")[0]
-    if first in fields_of(Training):
+    if _is_path(training, name):
         return name
     section = next(each for each in OWN_ARGUMENTS if each == "model" or getattr(training, each) is not None)
-    model = training.model_or_none
+    model, lightning = training.model_or_none, training.lightning
+    if lightning is not None and lightning.datamodule is not None:
+        first = name.partition(".")[0]
+        if first in lightning.datamodule.args and first not in lightning.module.args:
+            return f"{_DATAMODULE_ARGUMENTS}.{name}"
     if section == "model" and (model is None or model.reference is None):
         raise NoPlaceError(
             "is no field of spec.training, and there is no code of your own that could take it as an argument; "
             "write the path of a field, such as optimizer.lr or model.args.depth"
         )
     return f"{OWN_ARGUMENTS[section]}.{name}"
+
+
+def _is_path(training: Training, name: str) -> bool:
+    """Return whether a name is the path of a field of `spec.training`."""
+    first = name.partition(".")[0]
+    only = next((each for each in _ONLY_ITS_OWN if getattr(training, each) is not None), None)
+    return first == only if only is not None else first in fields_of(Training)
 
 
 def kind_of(parameter: Parameter, path: str, field_type: str | None) -> Literal["int", "float"]:
@@ -182,7 +200,7 @@ def _where_it_exists(training: Training, parameter: Parameter, space: Mapping[st
             seen.add(name)
             values[name] = accepted[0]
             todo |= space[name].when
-    return _assign(found, {name: value for name, value in values.items() if name.partition(".")[0] in found})
+    return _assign(found, {name: value for name, value in values.items() if _is_path(training, name)})
 
 
 def type_at(training: dict[str, Any], path: str) -> str | None:
@@ -223,20 +241,21 @@ def assign(document: dict[str, Any], axes: list[Axis], values: Mapping[str, Any]
 def _assign(training: dict[str, Any], placed: Mapping[str, Any]) -> dict[str, Any]:
     # names before what depends on them
     for path, value in sorted(placed.items(), key=lambda item: (item[0].count("."), not _is_name(item[0]), item[0])):
-        training = _put(training, path.split("."), value)
+        training = _put(training, path.split("."), value, is_name=_is_name(path))
     return training
 
 
 def _is_name(path: str) -> bool:
-    return path.rpartition(".")[2] in ("name", "class")
+    *above, last = path.split(".")
+    return last in ("name", "class") and not _NO_PARTS & set(above)
 
 
-def _put(node: dict[str, Any], steps: list[str], value: Any) -> dict[str, Any]:
+def _put(node: dict[str, Any], steps: list[str], value: Any, *, is_name: bool) -> dict[str, Any]:
     first, *rest = steps
     if rest:
         below = node.get(first)
-        return {**node, first: _put(below if isinstance(below, dict) else {}, rest, value)}
-    if _is_name(first) and node.get(first) != value:
+        return {**node, first: _put(below if isinstance(below, dict) else {}, rest, value, is_name=is_name)}
+    if is_name and node.get(first) != value:
         return {first: value}
     return {**node, first: value}
 

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterator
 
 from trainmaster_api.archive import checksum
+from trainmaster_api.parameters import NAME, flat, variable
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.training import Training
 
@@ -85,6 +86,21 @@ def _framework(spec: Spec) -> Iterator[Problem]:
     if training.framework not in ("torch", training.backend):
         words = f"needs the section `{training.framework}` in place of {_given(training)}"
         yield Problem(f"{_TRAINING}.framework", words)
+
+
+@_check(f"{_TRAINING}.script.parameters", f"{_TRAINING}.script.parametersAs")
+def _script_parameters(spec: Spec) -> Iterator[Problem]:
+    """Names of `script.parameters` must be words, and differ as environment variables where they become such."""
+    script = spec.training.script
+    if script is None:
+        return
+    path, seen = f"{_TRAINING}.script.parameters", dict[str, str]()
+    for name in flat(script.parameters):
+        if not all(NAME.fullmatch(each) for each in name.split(".")):
+            yield Problem(f"{path}.{name}", "must be of letters, digits and underscores, and begin with a letter")
+        elif script.parameters_as == "env" and (other := seen.setdefault(variable(name), name)) != name:
+            words = f"becomes {variable(name)}, as {other} does; rename one of them, or set parametersAs to args"
+            yield Problem(f"{path}.{name}", words)
 
 
 @_check(f"{_TRAINING}.code.inline.data", f"{_TRAINING}.code.inline.sha256")

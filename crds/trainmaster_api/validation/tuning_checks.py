@@ -7,8 +7,9 @@ from typing import Any
 
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.task import is_better_higher
+from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.expression import ExpressionError, read
-from trainmaster_api.tuning.space import Axis, NoPlaceError, axis, in_order
+from trainmaster_api.tuning.space import Axis, NoPlaceError, axis, in_order, place_of
 
 from .check import Check, registering
 from .problem import Problem
@@ -25,8 +26,23 @@ _FIXED = {
     "data.split": "trials that are validated on different rows can't be compared",
     "loop.duration": "`pruning` decides how long a trial is",
     "loop.validateEvery": "trials are compared by their validations",
+    "script.checkpoints": "it is the same in all trials",
+    "script.stopSignal": "it is the same in all trials",
+    "script.parametersAs": "it is the same in all trials",
+    "lightning.trainer.max_epochs": "`pruning` decides how long a trial is",
+    "lightning.trainer.max_steps": "`pruning` decides how long a trial is",
+    "lightning.trainer.max_time": "`pruning` decides how long a trial is",
+    "lightning.trainer.val_check_interval": "trials are compared by their validations",
+    "lightning.trainer.check_val_every_n_epoch": "trials are compared by their validations",
+    "transformers.arguments.num_train_epochs": "`pruning` decides how long a trial is",
+    "transformers.arguments.max_steps": "`pruning` decides how long a trial is",
+    "transformers.arguments.eval_strategy": "trials are compared by their validations",
+    "transformers.arguments.eval_steps": "trials are compared by their validations",
 }
 """Fields that can't be searched, and why."""
+_IN_FOLDERS = ("script", "lightning")
+_OWN_METRICS = ("script", "lightning")
+"""What names its metrics itself, whatever ours of that name means."""
 _CONTINUOUS = ("cmaes", "sobol")
 _NO_CONDITIONS = ("grid", "cmaes", "sobol", "gp")
 _SEVERAL = ("random", "grid", "tpe", "gp", "sobol", "nsga2")
@@ -51,23 +67,24 @@ def _tuning_place(spec: Spec) -> Iterator[Problem]:
     tuning = spec.tuning
     for name in tuning.space if tuning is not None else ():
         path = f"{_SPACE}.{name}"
-        fixed = next((each for each in _FIXED if name == each or name.startswith(f"{each}.")), None)
-        if fixed is not None:
-            yield Problem(path, f"can't be searched: {_FIXED[fixed]}")
-            continue
         try:
+            place = place_of(spec.training, name)
+            fixed = next((each for each in _FIXED if place == each or place.startswith(f"{each}.")), None)
+            if fixed is not None:
+                yield Problem(path, f"can't be searched: {_FIXED[fixed]}")
+                continue
             axis(spec.training, name, tuning.space if tuning is not None else {})
         except NoPlaceError as error:
             yield Problem(path, str(error))
 
 
-@_check(_TUNING, *(f"spec.training.{each}" for each in ("script", "lightning", "transformers")))
-def _tuning_framework(spec: Spec) -> Iterator[Problem]:
-    """`tuning` needs a training with our loop: `model` or `recipe`."""
+@_check(_TUNING, "spec.training.code", *(f"spec.training.{each}" for each in _IN_FOLDERS))
+def _tuning_code(spec: Spec) -> Iterator[Problem]:
+    """A search of a `script` or with `lightning` needs `code`: each trial has a working directory with a copy of it."""
     training = spec.training
-    if spec.tuning is not None and training.backend != "torch":
-        words = f"needs a training with `model` or `recipe`: trials of `{training.backend}` are not supported yet"
-        yield Problem(_TUNING, words)
+    if spec.tuning is not None and training.code is None and training.backend in _IN_FOLDERS:
+        words = f"is required for a search with `{training.backend}`: each trial works in a copy of its own"
+        yield Problem("spec.training.code", words)
 
 
 @_check(_SPACE)
@@ -156,9 +173,12 @@ def _tuning_objectives(spec: Spec) -> Iterator[Problem]:
         if objective.metric in seen:
             yield Problem(f"{_TUNING}.objectives[{index}].metric", "is an objective already")
         seen.add(objective.metric)
-        known = is_better_higher(objective.metric)
-        own = spec.training.recipe is not None or spec.training.backend != "torch"
-        if objective.goal is None and known is None and own:
+        is_own = spec.training.backend in _OWN_METRICS
+        known = None if is_own else is_better_higher(objective.metric)
+        if objective.goal is None and is_own:
+            words = f"is required: what {objective.metric} is, only your program knows; minimize or maximize"
+            yield Problem(f"{_TUNING}.objectives[{index}].goal", words)
+        elif objective.goal is None and known is None and spec.training.recipe is not None:
             yield Problem(f"{_TUNING}.objectives[{index}].goal", "is required: the metric is not one that we ship")
         if objective.goal is not None and known is not None and (objective.goal == "maximize") != known:
             right = "higher" if known else "lower"
@@ -177,15 +197,18 @@ def _tuning_objectives(spec: Spec) -> Iterator[Problem]:
             yield Problem(f"{_TUNING}.objectives[{index}].target", "is for one objective; remove it")
 
 
-@_check(f"{_TUNING}.pruning", f"{_TUNING}.budget")
+@_check(f"{_TUNING}.pruning", f"{_TUNING}.budget", *(f"spec.training.{each}" for each in OWN_PROGRAMS))
 def _tuning_pruning(spec: Spec) -> Iterator[Problem]:
-    """`pruning` must leave room between its first and its last decision."""
+    """`pruning` must leave room between its first and last decision; `hyperband` must know the length of a trial."""
     tuning = spec.tuning
     if tuning is None:
         return
     pruning, path = tuning.pruning, f"{_TUNING}.pruning"
     if pruning.max_time is not None and pruning.min_time >= pruning.max_time:
         yield Problem(f"{path}.minTime", f"must be below maxTime = {pruning.max_time}")
+    if pruning.algorithm == "hyperband" and pruning.max_time is None and spec.training.backend in OWN_PROGRAMS:
+        words = f"is required for hyperband with `{spec.training.backend}`: how many validations a whole trial has"
+        yield Problem(f"{path}.maxTime", words)
 
 
 @_check(f"{_TUNING}.budget", f"{_TUNING}.trial", "spec.cluster.workers")

@@ -23,6 +23,7 @@ SGD: Changes = {"spec.training.optimizer": {"name": "sgd"}}
 
 
 _NO_PARTS: Changes = {f"spec.training.{part}": REMOVE for part in ("task", "data", "model")}
+_ENV: dict[str, Any] = {"path": "train.py", "parametersAs": "env"}
 SCRIPT: Changes = {**_NO_PARTS, "spec.training.script": {"path": "train.py"}}
 RECIPE: Changes = {**_NO_PARTS, "spec.training.recipe": {"function": "my_pkg.train:recipe"}}
 TRANSFORMERS: Changes = {
@@ -458,6 +459,18 @@ CHECK_EXAMPLES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
             job(LIGHTNING, {"spec.training.framework": "torch"}),
         ),
     ],
+    "script-parameters": [
+        (
+            "spec.training.script.parameters.a-b",
+            job(SCRIPT, {"spec.training.script.parameters": {"a-b": 1}}),
+            job(SCRIPT, {"spec.training.script.parameters": {"a_b": 1}}),
+        ),
+        (
+            "spec.training.script.parameters.a_b",
+            job(SCRIPT, {"spec.training.script": {**_ENV, "parameters": {"a": {"b": 1}, "a_b": 2}}}),
+            job(SCRIPT, {"spec.training.script": {**_ENV, "parameters": {"a": {"b": 1}, "ab": 2}}}),
+        ),
+    ],
     "inline-code": [
         (
             f"spec.training.code.inline.{field}",
@@ -533,6 +546,7 @@ def search(**tuning: Any) -> Changes:
     return {"spec.tuning": {"space": _RATE, **tuning}}
 
 
+_SCORE = search(objectives=[{"metric": "val/score", "goal": "maximize"}], space={"lr": {"min": 0.001, "max": 0.1}})
 _ONE_WORKER: Changes = {"spec.cluster.workers.count": 1}
 CHECK_EXAMPLES |= {
     "tuning-place": [
@@ -542,7 +556,13 @@ CHECK_EXAMPLES |= {
             job(search(space={**_RATE, "optimizer.weightDecay": {"value": 1}})),
         )
     ],
-    "tuning-framework": [("spec.tuning", job(SCRIPT, search()), job(search()))],
+    "tuning-code": [
+        (
+            "spec.training.code",
+            job(SCRIPT, _SCORE),
+            job(SCRIPT, _SCORE, {"spec.training.code": {"path": "."}}),
+        )
+    ],
     "tuning-conditions": [
         (
             "spec.tuning.space.data.batchSize.when.optimizer.lr",

@@ -198,6 +198,7 @@ class Agent:
                 job=job,
                 placement=self._placement,
                 run=start.run,
+                objectives=start.objectives,
                 environment={
                     **self._since(process),
                     **torchrun_environment(self._placement, start, job),

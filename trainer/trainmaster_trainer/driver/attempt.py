@@ -24,8 +24,9 @@ from trainmaster_api.layout import run_path
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.training import OWN_PROGRAMS
 
-from trainmaster_trainer.context import ReportKind, Result
+from trainmaster_trainer.context import TRAINS, ReportKind, Result
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import Failure
 from trainmaster_trainer.ipc.channel import Channel, Peer
@@ -60,12 +61,9 @@ from .group import Agent, AnswerLaunchers, Command, Fail, Group, Phase, RetireAg
 from .search import Search, executor
 from .sets import Sets
 
-OWN_PROGRAMS = ("script", "lightning", "transformers")
-"""Backends whose checkpoints are files of the program."""
 _TICK = 0.1
 _DUMP_SECONDS = 3.0
 _NODES_SECONDS = 5.0
-_TRAINS = (ReportKind.FIRST_STEP, ReportKind.STEP, ReportKind.VALIDATION)
 
 
 class Driver:
@@ -249,7 +247,7 @@ class Driver:
 
     def _warm(self, kind: ReportKind) -> None:
         """Let agents start a spare, once training runs and the spare can't slow down the start."""
-        if kind in _TRAINS and not self._is_warm:
+        if kind in TRAINS and not self._is_warm:
             self._is_warm = True
             self._send(self.group.agents, Warm())
 
@@ -336,6 +334,8 @@ class Driver:
         if self._outcome is not None or time.monotonic() - self.run_state.last_move < limit:
             return
         if self.search is not None and self.search.is_active:
+            if self.sets is not None and self.search.has_actors:
+                return  # its actors watch their programs
             self._end(endings.stalled_search(self.run_state, limit, self.search.open_trials))
             return
         if not self.group.has_ranks:

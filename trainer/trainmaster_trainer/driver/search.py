@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL
+from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS
 from trainmaster_api.messages import Outcome, TuningProgress
 from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_api.spec.job import TrainingJob
@@ -232,6 +233,11 @@ class Search:
         with self._lock:
             self._peers.pop(peer.number, None)
 
+    @property
+    def has_actors(self) -> bool:
+        """Whether an actor is there that runs trials."""
+        return bool(self._peers)
+
     # -- what is known --------------------------------------------------------------------------------------------
     def progress(self) -> TuningProgress:
         """Return how many trials there are of each kind, and the best."""
@@ -305,13 +311,17 @@ class Search:
     def begin_final(self, winner: TrialRecord) -> None:
         """Make room for the winner's run.
 
-        Checkpoints and model of a former winner, from before the search was extended, are removed.
+        Checkpoints and model of a former winner, from before the search was extended, are removed; so is the directory
+        that its program ran in, where that is a copy of ours.
         """
         known = json.loads(self._store.get(FINAL) or b"{}")
         if known.get(NUMBER) not in (None, winner.number):
-            for folder in (MODEL, CHECKPOINTS):
+            for folder in (MODEL, CHECKPOINTS, OBJECTS):
                 self._store.delete_directory(folder)
             self._store.delete(LATEST, BEST)
+            work_dir = self._settings.work_dir
+            if work_dir and self.job.spec.training.code is not None:
+                shutil.rmtree(work_dir, ignore_errors=True)
         self._store.put(FINAL, json.dumps({NUMBER: winner.number, VALUES: winner.values}, indent=1).encode())
         self.keep_result()
 
@@ -373,7 +383,11 @@ def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, i
 
         host = settings.host if settings.ray_address else "127.0.0.1"
         wanted = HostSettings(
-            job=search.job.wire(), control=(host, control_port), agents=functools.partial(tune.agents, settings)
+            job=search.job.wire(),
+            control=(host, control_port),
+            agents=functools.partial(tune.agents, settings),
+            storage_uri=settings.storage_uri,
+            attempt=settings.attempt,
         )
         tune.search(settings, search.job, search, functools.partial(TrialHost, wanted), parallel)
 

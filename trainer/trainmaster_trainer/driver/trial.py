@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import socket
@@ -21,10 +22,12 @@ from typing import Any, Protocol
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.space import axes_of, trial_document
 from trainmaster_api.validation.validate import format_problems, validate
 
 from trainmaster_trainer.context import Report, Verdict
+from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import Failure
 from trainmaster_trainer.ipc import auth
 from trainmaster_trainer.ipc.channel import Channel, Peer
@@ -37,17 +40,22 @@ from trainmaster_trainer.ipc.messages import (
     Finished,
     Hello,
     Message,
+    Parts,
     Progress,
     Retire,
     Returned,
     Start,
     Stop,
+    Warm,
 )
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES, TrialEnd, run_of
 
 from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+from .own_trials import OwnTrials
 
 _TICK = 0.1
+_PROGRAM_SECONDS = 5.0
+"""How long a program of the user's own may take to end when it is pruned; then it is killed."""
 _RESULTS = {
     FailureClass.NON_FINITE_LOSS: TrialEnd.DIVERGED,
     FailureClass.HOST_OUT_OF_MEMORY: TrialEnd.OUT_OF_MEMORY,
@@ -74,11 +82,15 @@ class HostSettings:
         job: With the search, resolved.
         control: Where the driver listens.
         agents: Returns this host's address, and what makes the agents that find this actor at an address.
+        storage_uri: Where runs are stored.
+        attempt: Number of the attempt.
     """
 
     job: dict[str, Any]
     control: tuple[str, int]
     agents: Callable[[TrainingJob], tuple[str, Callable[[int, str], Agents]]]
+    storage_uri: str = ""
+    attempt: int = 1
 
 
 class TrialLost(Exception):  # noqa: N818 - an event more than an error
@@ -106,7 +118,14 @@ class TrialHost:
         self._known: list[Agent] = []
         self._trial: dict[str, Any] = {}
         self._trial_job = self.job
-        self._group = Group(self._workers, self._on_recovery)
+        self._objectives = tuple(each.metric for each in tuning.objectives) if tuning is not None else ()
+        is_own = self.job.spec.training.backend in OWN_PROGRAMS
+        self._program = (
+            OwnTrials(self.job, settings.storage_uri, settings.attempt, self._workers, self._on_storage)
+            if is_own
+            else None
+        )
+        self._group = self._new_group()
         self._recoveries = self._highest = 0
         self._found: tuple[_Kind, Any] | None = None
         self._waits = False  # rank 0, for a verdict
@@ -129,6 +148,8 @@ class TrialHost:
             self._answer(Verdict.STOP)
             self._until_over()
             self._driver.send(Returned(trial=self._trial[NUMBER]))
+        if self._program is not None:
+            self._program.leave()
         self._trial = dict(config)
         self._found, self._waits, self._recoveries, self._highest = None, False, 0, 0
         document = trial_document(self.job, self._axes, config[VALUES])
@@ -137,12 +158,22 @@ class TrialHost:
             self._found = _Kind.FAILED, Failure(FailureClass.INVALID_CONFIGURATION, format_problems(problems))
             return True
         self._trial_job = job
+        try:
+            if self._program is not None:
+                self._program.begin(job, self._trial[NUMBER])
+        except TrainingError as error:
+            self._found = _Kind.FAILED, Failure(error.failure_class, error.message)
+            return True
         self._start_with_known()
         return True
 
+    def _new_group(self, generation: int = 0) -> Group:
+        is_own = self._program is not None
+        return Group(self._workers, self._on_recovery, is_own_program=is_own, generation=generation)
+
     def _start_with_known(self) -> None:
         """Start the ranks of the trial, as soon as all agents are there."""
-        self._group = Group(self._workers, self._on_recovery, generation=self._group.generation)
+        self._group = self._new_group(self._group.generation)
         for agent in self._known:
             self._carry_out(self._group.on_agent(agent, time.monotonic()))
 
@@ -158,6 +189,8 @@ class TrialHost:
             self._waits = True
             return {**result, TIME: what.time, METRICS: json.dumps(what.report.metrics), "done": False}
         if kind is _Kind.ENDED:
+            if self._program is not None:
+                self._program.finish()
             state = TrialEnd.STOPPED if what.outcome is Outcome.STOPPED else TrialEnd.COMPLETE
             return {**result, STATE: str(state), "done": True}
         return {**result, **self._failed(what), "done": True}
@@ -178,10 +211,18 @@ class TrialHost:
         with contextlib.suppress(queue.Empty):
             self._carry_out(self._events.get(timeout=_TICK)())
         self._carry_out(self._group.on_time(time.monotonic()))
+        stalled = self._program.stalled(time.monotonic()) if self._program is not None and not self._is_stopping else ""
+        if stalled and self._found is None:
+            self._carry_out([RetireAgents(tuple(self._known))])
+            self._found = _Kind.FAILED, Failure(FailureClass.STALLED, stalled)
 
     def _until_over(self) -> None:
-        """Wait until the ranks of a trial that was stopped have returned, or are lost."""
-        while self._found is None:
+        """Wait until the ranks of a trial that was stopped have returned, or are lost.
+
+        Those of a program of the user's own aren't waited for: they are killed when others start in their place.
+        """
+        until = time.monotonic() + _PROGRAM_SECONDS if self._program is not None else math.inf
+        while self._found is None and time.monotonic() < until:
             self._turn()
 
     def on_join(self, peer: Peer) -> None:
@@ -221,9 +262,21 @@ class TrialHost:
         elif isinstance(message, Progress) and message.generation == self._group.generation:
             self._moved(message.report)
             self._driver.send(Progress(generation=self._trial[NUMBER], report=message.report))
+        elif isinstance(message, Parts) and message.generation == self._group.generation and self._program is not None:
+            self._program.take(message.part)
         return []
 
+    def _on_storage(self, error: TrainingError) -> None:
+        """Take the failure of a trial whose files couldn't be stored; in any thread."""
+
+        def fail() -> list[Command]:
+            return [Fail(Failure(error.failure_class, error.message))]
+
+        self._events.put(fail)
+
     def _moved(self, report: Report) -> None:
+        if self._program is not None and self._program.moved(report, time.monotonic()):
+            self._send(tuple(self._known), Warm())
         if report.step > self._highest:
             self._highest, self._recoveries = report.step, 0
 
@@ -277,7 +330,9 @@ class TrialHost:
             self._found = _Kind.FAILED, failure
 
     def _start(self, command: StartRanks) -> None:
-        self._is_reused, self._is_kept = self._is_kept, True
+        self._is_reused, self._is_kept = self._is_kept, self._program is None
+        if self._program is not None:
+            self._program.started(len({agent.host for agent in command.agents}), time.monotonic())
         start = Start(
             generation=command.generation,
             master_address=command.master,
@@ -285,6 +340,7 @@ class TrialHost:
             job=self._trial_job,
             run=run_of(self._trial[NUMBER]),
             reuse=self._is_reused,
+            objectives=self._objectives,
         )
         self._send(command.agents, start)
         if self._is_stopping:  # it was said between two trials, or while the agents were missing
@@ -293,6 +349,8 @@ class TrialHost:
 
     def _answer(self, verdict: Verdict) -> None:
         self._waits = False
+        if self._program is not None:
+            self._program.answered(time.monotonic())
         first = [agent for agent in self._known if agent.rank == 0]
         self._send(tuple(first), Answered(generation=self._group.generation, verdict=verdict))
 

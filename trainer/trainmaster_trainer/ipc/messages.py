@@ -60,6 +60,8 @@ class Start(_Message):
     """Directory below the run's; empty: the run itself."""
     reuse: bool = False
     """Whether the rank that has finished trains this too, in its process and its process group."""
+    objectives: tuple[str, ...] = ()
+    """Metrics of the search that this is a trial of."""
 
 
 class Warm(_Message):
@@ -134,6 +136,8 @@ class Assignment(_Message):
     """Torchrun's variables."""
     run: str = ""
     """Directory below the run's: that of a trial; empty: the run itself."""
+    objectives: tuple[str, ...] = ()
+    """Metrics of the search that this is a trial of."""
 
 
 class Ready(_Message):

@@ -136,6 +136,7 @@ class Rank:
         return result, self._joined is not None
 
     def _context(self, assignment: Assignment, device: Any) -> Context:
+        from trainmaster_trainer.backends.script.folders import of_trial
         from trainmaster_trainer.storage.store import open_store
 
         job, placement = assignment.job, assignment.placement
@@ -152,12 +153,13 @@ class Rank:
             run_uri=f"{placement.storage_uri.rstrip('/')}/{path}",
             base_dir=Path(placement.base_dir),
             code_dir=Path(placement.code_dir or placement.base_dir),
-            work_dir=Path(placement.work_dir or placement.base_dir),
+            work_dir=of_trial(Path(placement.work_dir or placement.base_dir), assignment.run),
             local_rank=placement.local_rank,
             node=placement.group_rank,
             nodes=-(-placement.world_size // placement.local_world_size),
             is_trial=bool(assignment.run),
             gate=self.ask if assignment.run else None,
+            objectives=assignment.objectives,
             share=lambda part: self._agent.send(Parts(part=part)),
             end=self._end,
             fail=lambda error: self._fail(error, placement),

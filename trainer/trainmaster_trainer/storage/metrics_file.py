@@ -49,6 +49,11 @@ class MetricsLog:
             self._lines.append(line)
             self._is_dirty = True
 
+    def count(self, name: str) -> int:
+        """Return how many lines have a metric."""
+        with self._lock:
+            return sum(name in json.loads(line) for line in self._lines)
+
     def flush(self) -> None:
         """Write the file if there is something new; after a failed write the next flush tries again."""
         with self._lock:

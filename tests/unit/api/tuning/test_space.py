@@ -109,3 +109,43 @@ def test_samples_give_every_bound_and_value_once_with_what_it_needs():
     ]  # fmt: skip
     assert found[0][2] == {"optimizer.name": "adamw"}
     assert found[3][2] == {"optimizer.name": "sgd", "optimizer.args.momentum": 0.9}
+
+
+OWN: dict[str, Any] = {
+    "script": {"path": "train.py", "parameters": {"width": 8, "name": "a"}},
+    "lightning": {
+        "module": {"class": "nets:Net", "args": {"width": 8}},
+        "datamodule": {"class": "nets:Data", "args": {"batch": 8}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        (
+            "script", {"name": "b", "optimizer.name": "sgd", "script.args": ["-v"]},
+            {"script.parameters": {"width": 8, "name": "b", "optimizer": {"name": "sgd"}}, "script.args": ["-v"]},
+        ),
+        (
+            "lightning", {"batch": 16, "name": "b", "lightning.trainer.precision": "bf16"},
+            {"lightning.module.args": {"width": 8, "name": "b"}, "lightning.datamodule.args": {"batch": 16},
+             "lightning.trainer": {"precision": "bf16"}},
+        ),
+    ],
+)  # fmt: skip
+def test_values_of_a_program_are_in_its_section(section, values, expected):
+    job = load_example("digits")
+    job["spec"]["training"] = {"code": {"path": "."}, section: OWN[section]}
+    space = {name: {"values": [value]} for name, value in values.items()}
+    job["spec"]["tuning"] = {
+        "objectives": [{"metric": "val/loss", "goal": "minimize"}], "space": {**space, "x": {"values": [1, 2]}},
+    }  # fmt: skip
+    found, problems = validate(job)
+    assert found is not None, problems
+    training = trial_document(found, axes_of(found.spec), values)["spec"]["training"]
+    for path, value in expected.items():
+        node = training
+        for step in path.split("."):
+            node = node[step]
+        assert node == value

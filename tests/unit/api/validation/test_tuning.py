@@ -241,8 +241,57 @@ def test_conditions_need_an_algorithm_that_has_them():
         assert f"{algorithm} has no conditions, but optimizer.args.momentum has `when`; use tpe or random" in found
 
 
-def test_search_of_a_script_is_refused():
+OWN: dict[str, dict[str, Any]] = {
+    "script": {"script": {"path": "train.py"}},
+    "lightning": {
+        "lightning": {
+            "module": {"class": "nets:Net", "args": {"width": 8}},
+            "datamodule": {"class": "nets:Data", "args": {"batch": 8}},
+        }
+    },
+}
+GOAL = [{"metric": "val/score", "goal": "maximize"}]
+
+
+def problems_of_own(own: dict[str, Any], tuning: dict[str, Any]) -> list[str]:
     job = load_example("digits")
-    job["spec"]["training"] = {"script": {"path": "train.py"}}
-    job["spec"]["tuning"] = {"space": LR}
-    assert any("trials of `script` are not supported yet" in str(each) for each in validate(job)[1])
+    job["spec"]["training"] = {"code": {"path": "."}, **own}
+    job["spec"]["tuning"] = {"objectives": GOAL, **tuning}
+    return [str(each) for each in validate(job)[1]]
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+def test_names_beside_a_program_are_free(own):
+    space = {"optimizer": {"values": ["adam", "sgd"]}, "name": {"values": ["a", "b"]}, "lr": {"min": 0.1, "max": 0.5}}
+    assert not problems_of_own(own, {"space": space})
+
+
+@pytest.mark.parametrize(
+    ("own", "tuning", "sentence"),
+    [
+        ("script", {"space": {"script.path": {"values": ["a.py"]}, "lr": {"min": 0, "max": 1}}}, "space.lr: may be"),
+        ("script", {"space": {"script.lr": {"min": 0.1, "max": 0.5}}}, "space.script.lr: there is no field"),
+        ("script", {"space": {"script.stopSignal": {"values": ["SIGINT", "SIGTERM"]}}},
+         "space.script.stopSignal: can't be searched: it is the same in all trials"),
+        ("lightning", {"space": {"lightning.trainer.max_epochs": {"min": 2, "max": 5}}},
+         "space.lightning.trainer.max_epochs: can't be searched: `pruning` decides how long a trial is"),
+        ("script", {"objectives": [{}], "space": {"lr": {"min": 0.1, "max": 0.5}}},
+         "objectives[0].goal: is required: what val/loss is, only your program knows; minimize or maximize"),
+        ("lightning", {"pruning": {"algorithm": "hyperband"}, "space": {"lr": {"min": 0.1, "max": 0.5}}},
+         "pruning.maxTime: is required for hyperband with `lightning`: how many validations a whole trial has"),
+        ("script", {"space": {"lr": {"values": ["x" * 10, 3, {"a-b": 1}]}}},
+         'space.lr.values[2] = {"a-b": 1}: must be of letters, digits and underscores, and begin with a letter'),
+    ],
+)  # fmt: skip
+def test_search_of_a_program_that_cannot_be(own, tuning, sentence):
+    found = problems_of_own(OWN[own], tuning)
+    assert any(each.startswith(f"spec.tuning.{sentence}") for each in found), found
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+def test_search_of_a_program_needs_its_code(own):
+    job = load_example("digits")
+    job["spec"]["training"] = own
+    job["spec"]["tuning"] = {"objectives": GOAL, "space": {"lr": {"min": 0.1, "max": 0.5}}}
+    (found,) = validate(job)[1]
+    assert str(found).startswith("spec.training.code: is required for a search with `")

@@ -23,7 +23,7 @@ from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store, open_store
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
 
-from tests.factories import make_job
+from tests.factories import change, make_job
 
 Trial = Callable[[dict[str, Any]], dict[str, Any] | None]
 """Returns the end of a trial; None: its actor is gone."""
@@ -39,8 +39,8 @@ def job_of(**tuning: Any) -> TrainingJob:
     return job
 
 
-def search_of(root: Path, job: TrainingJob, attempt: int = 1) -> Search:
-    settings = DriverSettings("", attempt, "", "", "", "", "")
+def search_of(root: Path, job: TrainingJob, attempt: int = 1, work_dir: str = "") -> Search:
+    settings = DriverSettings("", attempt, "", "", "", "", "", work_dir=work_dir)
     return Search(settings, job, open_store(f"file://{root}", None, None, {}), RunState(job, attempt))
 
 
@@ -204,3 +204,17 @@ def test_only_the_best_trials_keep_their_checkpoints(
         f"{each.number:04d}" for each in best
     )
     assert len(list((tmp_path / "trials").glob("*/metrics.jsonl"))) == 6
+
+
+@pytest.mark.parametrize("code", [{}, {"spec.training.code": {"path": "."}}], ids=["where it is", "in a copy"])
+def test_program_of_another_winner_begins_in_an_empty_directory(tmp_path: Path, code: dict[str, Any]) -> None:
+    work, run = tmp_path / "work", tmp_path / "run"
+    run.mkdir()
+    for attempt, trials in ((1, 1), (2, 16)):
+        work.mkdir(exist_ok=True)
+        (work / "last.pt").write_text("of the winner before")
+        job = change(job_of(budget={"maxTrials": trials}).wire(), code)
+        search = search_of(run, TrainingJob.model_validate(job), attempt, str(work))
+        search.lead(executing(lambda config: {}))
+        assert (work / "last.pt").exists() == (attempt == 1 or not code)
+    assert json.loads((run / "tuning/final.json").read_text())[NUMBER] != 0

@@ -82,6 +82,8 @@ class Threads:
         placement = Placement(
             rank=rank, world_size=self._count, local_rank=rank, local_world_size=self._count, attempt=1,
             storage_uri=f"file://{self._root}", base_dir=str(self._root), in_cluster=False, cpus=1,
+            **({"code_dir": str(self._root / "code"), "work_dir": str(self._root / "work")}
+               if (self._root / "code").exists() else {}),
         )  # fmt: skip
         with contextlib.suppress(OSError):
             run_one(self._job, placement, ("127.0.0.1", self._port), self._token, group)
@@ -166,7 +168,8 @@ def open_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         tuning = job.spec.tuning
         assert tuning is not None
         agents = functools.partial(Threads, job, root, tuning.trial.workers)
-        host = TrialHost(HostSettings(job.wire(), ("127.0.0.1", channel.port), lambda _: ("127.0.0.1", agents)))
+        control = ("127.0.0.1", channel.port)
+        host = TrialHost(HostSettings(job.wire(), control, lambda _: ("127.0.0.1", agents), f"file://{root}"))
         worlds.append(World(host, driver, root, others))
         return worlds[-1]
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Saver:
         """Take our part of a checkpoint."""
         state = checkpoint[KEY]
         self._loaded, self._is_resuming = state, True
+        self.session.gate.load(state.get("validations", 0))
         self.is_done = bool(state["done"])
         self.trainer.should_stop = self.trainer.should_stop or self.is_done
         if len(state["ranks"]) != self.trainer.world_size:
@@ -150,6 +152,7 @@ class Saver:
         checkpoint[KEY] = {
             "ranks": ranks,
             "done": self.is_done,
+            "validations": self.session.gate.time,
             "metrics": {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
             "logged": getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", 0),
             "reload": reload if isinstance(reload, int) else -1,
@@ -251,10 +254,7 @@ class Saver:
     def _tell(self) -> None:
         self._told = time.monotonic()
         trainer = self.trainer
-        found: dict[str, float] = {}
-        for name, value in trainer.callback_metrics.items():
-            with contextlib.suppress(TypeError, ValueError, RuntimeError):
-                found[name] = float(value)
+        found = numbers(trainer.callback_metrics)
         for index, optimizer in enumerate(trainer.optimizers):
             found["lr" if index == 0 else f"lr-{index}"] = float(optimizer.param_groups[0]["lr"])
         total = None
@@ -303,6 +303,15 @@ class Saver:
                 "reload_dataloaders_every_n_epochs: a resumed run is exact unless train_dataloader() draws random "
                 "numbers or depends on the epoch in which it is called",
             )
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return those of a Trainer's metrics that are single numbers."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            found[name] = float(value)
+    return found
 
 
 def _before_the_batch(loop: dict[str, Any]) -> None:

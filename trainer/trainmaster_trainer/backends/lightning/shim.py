@@ -16,7 +16,7 @@ from trainmaster_api.messages import Resume
 from trainmaster_trainer.backends.script.session import Session
 
 from . import position, versions
-from .saver import KEY, Saver
+from .saver import KEY, Saver, numbers
 from .world import follow
 
 FOLDER = "trainmaster-lightning"
@@ -44,10 +44,17 @@ class Fits:
             words = f"the program passes ckpt_path={str(given)!r}: it resumes from what it says"
         elif not strategy.startswith(_ONE_FILE):
             words = f"{strategy} saves in its own way: saving and resuming are the program's"
-        if words:
-            self.session.promise(Resume.SCRIPT, words)
-            return fit(trainer, *args, **kwargs)
-        return self._saving(module, trainer, fit, args, kwargs)
+        watcher = _watcher(module, self.session)
+        trainer.callbacks.insert(0, watcher)
+        self.session.gate.is_framework = True
+        try:
+            if words:
+                self.session.promise(Resume.SCRIPT, words)
+                return fit(trainer, *args, **kwargs)
+            return self._saving(module, trainer, fit, args, kwargs)
+        finally:
+            trainer.callbacks.remove(watcher)
+            self.session.gate.is_framework = False
 
     def _saving(self, module: ModuleType, trainer: Any, fit: Any, args: Any, kwargs: Any) -> Any:
         self._count += 1
@@ -100,6 +107,20 @@ def install(session: Session, module: ModuleType) -> None:
 
     trainer.__init__, trainer.fit = init, resuming_fit
     session.at_end.append(undo)
+
+
+def _watcher(module: ModuleType, session: Session) -> Any:
+    class TrainmasterTrial(module.Callback):  # type: ignore[name-defined,misc]
+        """Asks after each validation of a fit, where it is a trial of a search, whether it continues."""
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            if not session.gate.is_open or trainer.sanity_checking or trainer.state.fn != "fit":
+                return
+            found = numbers(trainer.callback_metrics)
+            session.progress.tell(None, None, trainer.current_epoch, found)
+            session.validated(found, trainer.strategy.root_device)
+
+    return TrainmasterTrial()
 
 
 def _callback(module: ModuleType, saver: Saver) -> Any:

@@ -71,4 +71,5 @@ def run_beside(context: Context, script: Script, main: Callable[[Session], None]
         session.close_files()
         if not session.was_signalled:  # many programs end with 128 + the signal's number
             program.require_success(session.ended, session.progress.step)
+            session.gate.require()
     return session.result(Outcome.COMPLETE)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainmaster_api import parameters
 from trainmaster_api.spec.own import Script
 
 from trainmaster_trainer.errors import ConfigurationError, UserCodeError
@@ -37,11 +38,11 @@ def run(script: Script, folder: Path) -> Ended:
             file = folder / script.path
             if not file.is_file():
                 raise ConfigurationError(f"script.path: there is no file {script.path} in {folder}{_others(folder)}")
-            sys.argv = [script.path, *script.args]
+            sys.argv = [script.path, *parameters.arguments(script)]
             sys.path.insert(0, str(file.parent))  # as `python FILE` does
             return _ended(lambda: runpy.run_path(str(file), run_name="__main__"))
         module = script.module or ""
-        sys.argv = [module, *script.args]
+        sys.argv = [module, *parameters.arguments(script)]
         sys.path.insert(0, str(folder))  # as `python -m` does
         return _ended(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
     except ImportError as error:

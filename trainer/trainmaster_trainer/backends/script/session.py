@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import trainmaster
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from trainmaster_api import parameters
 from trainmaster_api.layout import Manifest
 from trainmaster_api.messages import Outcome, Resume
 from trainmaster_api.spec.own import Script
@@ -26,6 +28,8 @@ from trainmaster_trainer.storage.metrics_file import MetricsLog
 
 from . import program, workdir
 from .files import OPEN_SECONDS, Keeper, Watch
+from .folders import OURS
+from .gate import Gate
 from .relay import Relay
 from .shims import Shims
 from .steps import Progress, Reporter
@@ -34,6 +38,8 @@ _TICK = 0.2
 _FLUSH_SECONDS = 30.0
 _ALIVE_SECONDS = 30.0
 _STOP_POLL = 0.2
+_READ_SECONDS, _READ_TICK = 1.0, 0.02
+"""How long after the first step a file may be found to have been read before it."""
 _INTERRUPT_SECONDS = 10.0
 """How long a program may take to end at a KeyboardInterrupt; one that catches it is ended without its help."""
 
@@ -66,6 +72,8 @@ class Session:
         self._reporter = Reporter(context, self.progress, time.monotonic())
         self._relay = Relay(self.progress)
         self._log = MetricsLog(context.run)
+        self._logging = threading.RLock()
+        self.gate = Gate(context, self.progress, self._publish)
         self._flushed = self._alive = time.monotonic()
         self._set: Manifest | None = None
         self._has_said_read = False
@@ -84,7 +92,7 @@ class Session:
         # `stopSignal: SIGINT` nor our own interrupt would reach the program.
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        found = workdir.newest_set(self.context.run, self._warn)
+        found = workdir.newest_set(self.context.run, self.warn)
         self._set = found[1] if found else None
         self.progress.base = self._set.step if self._set else 0
         if self._keeps:
@@ -94,9 +102,11 @@ class Session:
         self._await_files()
         if self.context.rank == 0:
             self.progress.metrics |= self._log.resume(self._set.step if self._set else 0)
+            if self._set is not None and self.gate.is_open:
+                self.gate.resume(self._log.count(self.context.objectives[0]))
         os.environ.update(self._environment())
         self._relay.start()
-        trainmaster._listeners.append(self.progress.tell)
+        trainmaster._listeners.append(self._tell)
         trainmaster._stops.append(lambda: self.is_stopping)
         self._hook = register_optimizer_step_post_hook(self.progress.count)
         self._reporter.send(ReportKind.RESUMED, step=self._set.step if self._set else 0, resume=Resume.SCRIPT)
@@ -109,16 +119,16 @@ class Session:
     def _put_back(self) -> None:
         if self._set is None:
             if left := sorted(self.folders.files()):
-                self._warn(
+                self.warn(
                     f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: "
                     "a program that reads such files continues another run; move them away if it shouldn't"
                 )
             return
         there, aside = workdir.put_back(self.context, self.folders, self._set)
         if aside:
-            self._warn(
+            self.warn(
                 f"{len(aside)} files are newer than the newest complete set and were moved to "
-                f"{workdir.OURS}/incomplete: {', '.join(aside[:5])}"
+                f"{OURS}/incomplete: {', '.join(aside[:5])}"
             )
         files = workdir.files_of(self._set, self.context.node)
         known = {
@@ -140,7 +150,7 @@ class Session:
 
     def _ready_mark(self) -> Path:
         """Return the file that says that the files are there, for this generation of ranks."""
-        folder = self.context.work_dir / workdir.OURS
+        folder = self.context.work_dir / OURS
         folder.mkdir(parents=True, exist_ok=True)
         run, restarts = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return folder / f"ready-{run}-{restarts}-{os.environ.get('MASTER_PORT', '')}"
@@ -159,6 +169,7 @@ class Session:
             "PET_MASTER_ADDR": os.environ.get("MASTER_ADDR", ""),
             "PET_MASTER_PORT": os.environ.get("MASTER_PORT", ""),
             **self._relay.environment(),
+            **parameters.environment(self.script),
         }
 
     # -- beside the program ---------------------------------------------------------------------------------------
@@ -172,32 +183,38 @@ class Session:
                 return
 
     def _turn(self) -> None:
-        self._say_what_was_read()
-        self._add(self._reporter.look())
+        with self._logging:
+            self._say_what_was_read()
+            self._add(self._reporter.look())
         self._say_alive()
         if self._keeps:
             self._keeper.look()
         if self.stop_is_wanted and not self.is_stopping and not self.saves_on_stop:
             self._stop()
 
-    def _say_what_was_read(self) -> None:
+    def _say_what_was_read(self, *, at_the_end: bool = False) -> None:
         """Say once, at the first step, which files of the set the program has read."""
         if self._has_said_read or self.progress.first_at is None:
             return
-        self._has_said_read = True
         if self._set is None:
+            self._has_said_read = True
             return
         known = workdir.files_of(self._set, self.context.node)
         read = sorted((path for path in self._watch.reads if path in known), key=lambda p: known[p].modified or 0.0)
-        if read or not self._keeps or not known:
+        is_clear = bool(read) or not self._keeps or not known
+        if not is_clear and not at_the_end and time.monotonic() - self.progress.first_at < _READ_SECONDS:
+            return  # the kernel's notification may be on its way
+        self._has_said_read = True
+        if is_clear:
             words = f"the program read {', '.join(read[-3:])}" if read else ""
             self._reporter.send(ReportKind.RESUMED, step=self._set.step, resume=self.resume, reads=words)
             return
         self.progress.base = 0
+        self.gate.resume(0)
         shown = ", ".join(sorted(known)[:3])
         words = f"there are checkpoint files ({shown}) and the program read none of them: it has begun again"
         self._reporter.send(ReportKind.RESUMED, step=0, resume=self.resume, reads=words, began_again=True)
-        self._warn(words)
+        self.warn(words)
 
     def _say_alive(self) -> None:
         """Report that a program without steps works: it uses the processor. One that hangs doesn't."""
@@ -220,6 +237,25 @@ class Session:
         self._flushed = time.monotonic()
         protocol.check_fence(self.context.run, self.context.attempt)
         self._log.flush()
+
+    def _publish(self) -> None:
+        """Put what was told of a validation into storage, before the search is asked."""
+        has_begun = self.progress.first_at is not None
+        while (
+            has_begun and self._set is not None and not self._has_said_read
+        ):  # then it is known which validations were before
+            with self._logging:
+                self._say_what_was_read()
+            time.sleep(_READ_TICK)
+        with self._logging:
+            self._add(self._reporter.look())
+            self._flush()
+
+    def _tell(self, step: int | None, total: int | None, epoch: int | None, metrics: dict[str, float]) -> None:
+        """Take what the program says by `trainmaster.report`; a validation of a trial may be its end."""
+        self.progress.tell(step, total, epoch, metrics)
+        if self.context.rank == 0 and self.gate.is_validation(metrics) and self.gate.ends():
+            self.end_pruned()
 
     def _stop(self) -> None:
         """Tell the program, or end it once its newest files are stored."""
@@ -271,10 +307,6 @@ class Session:
         path = str(file.relative_to(self.context.work_dir))
         return self._set is not None and path in workdir.files_of(self._set, self.context.node)
 
-    def warn(self, words: str) -> None:
-        """Report a warning, once per node."""
-        self._warn(words)
-
     def end_stopped(self) -> None:
         """Store the newest files and end this process as stopped; in the program's thread, when it has saved."""
         self.is_stopping = True
@@ -282,6 +314,15 @@ class Session:
         self._thread.join()
         time.sleep(2 * _TICK)  # notifications of the last writes are on their way
         self._end_stopped(has_ended=True)
+
+    def validated(self, metrics: Mapping[str, float], device: torch.device) -> None:
+        """Take a validation of a framework, on every rank; ends this process if the search has decided so."""
+        if self.gate.is_open and self.gate.all_end(metrics, device):
+            self.end_pruned()
+
+    def end_pruned(self) -> None:
+        """End this process: the search has decided that the trial isn't continued, so nothing has to be kept."""
+        self.context.end(self.result(Outcome.STOPPED))
 
     def _interrupt(self) -> None:
         """End the program because of an error of ours: its main thread may be anywhere, and may catch everything."""
@@ -301,18 +342,18 @@ class Session:
             deadline = time.monotonic() + OPEN_SECONDS
             while not self._keeper.look(at_the_end=True):
                 if time.monotonic() > deadline:  # a process that the program left behind, perhaps
-                    self._warn(
+                    self.warn(
                         f"files were still changing {OPEN_SECONDS:.0f} s after the program ended; kept is the newest "
                         "set that was complete"
                     )
                     break
                 time.sleep(_TICK)
-        self._say_what_was_read()
+        self._say_what_was_read(at_the_end=True)
         self._add(self._reporter.look())
         if self.context.rank == 0:
             self._flush()
         if self.progress.total and self.progress.step < self.progress.total:
-            self._warn(
+            self.warn(
                 f"the program ended with success after step {self.progress.step} of {self.progress.total} that it "
                 "had announced"
             )
@@ -348,7 +389,8 @@ class Session:
             test_metrics=self.test_metrics,
         )
 
-    def _warn(self, words: str) -> None:
+    def warn(self, words: str) -> None:
+        """Report a warning, once per node."""
         if self.context.local_rank == 0:
             step = self.progress.step
             self.context.report(

@@ -19,6 +19,7 @@ _HISTORY = 8192
 # Linux stamps files with CLOCK_REALTIME_COARSE, which moves every few milliseconds. Python has no name for it; its
 # number is a part of the kernel's interface (clock_gettime(2)).
 _COARSE = 5 if sys.platform == "linux" else None
+_TICK_SECONDS = 0.001
 _MOST_FOLLOWED = 4  # 2 µs each, in every step
 _ROUNDING = 1e-6  # Python's seconds of a clock and of a file that have the same nanoseconds differ in the last digit
 _VALIDATION = ("val_", "eval_", "val/", "eval/")
@@ -59,7 +60,7 @@ class Progress:
         self.last_at = time.monotonic()
         self._lock = threading.Lock()
         self._counts: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self._counted = 0
+        self._counted = self._validated = 0
         self._told: int | None = None
         self._history: deque[Moment] = deque(maxlen=_HISTORY)
         self._followed: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class Progress:
     @property
     def step(self) -> int:
         """Steps done since the start of the whole training."""
-        return self._told if self._told is not None else self.base + self._counted
+        return self._told if self._told is not None else self.base + (self._counted or self._validated)
 
     def step_at(self, modified: float) -> int:
         """Return the newest step that had been made when a file was written, by the file's time of its last change."""
@@ -126,6 +127,20 @@ class Progress:
             self.metrics |= named
             self.fresh |= named
 
+    def validated(self) -> None:
+        """Take note of a validation of a trial: the step of a program that makes no other."""
+        with self._lock:
+            if self._told is None and not self._counted:
+                self._validated += 1
+                self._moved()
+
+    def wait_for_tick(self) -> None:
+        """Wait until a file that is written from now on has a later time than the newest step."""
+        with self._lock:
+            newest = self._history[-1].at if self._history else 0.0
+        while _ticked() <= newest:
+            time.sleep(_TICK_SECONDS)
+
     def take(self) -> dict[str, float]:
         """Return the metrics that were told since the last call."""
         with self._lock:
@@ -133,12 +148,15 @@ class Progress:
             return found
 
     def _moved(self) -> None:
-        now = time.time()
-        ticked = now if _COARSE is None else time.clock_gettime(_COARSE)
-        self._history.append(Moment(now, ticked, self.step, self._found_changed()))
+        self._history.append(Moment(time.time(), _ticked(), self.step, self._found_changed()))
         self.last_at = time.monotonic()
         if self.first_at is None:
             self.first_at = self.last_at
+
+
+def _ticked() -> float:
+    """Return the time by the clock that files are stamped with."""
+    return time.time() if _COARSE is None else time.clock_gettime(_COARSE)
 
 
 def _looks(path: str) -> tuple[int, int, int] | None:

@@ -18,8 +18,8 @@ from trainmaster_trainer.context import Context
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.storage.store import Store
 
-OURS = ".trainmaster"
-"""Our folder in the working directory; nothing in it is the program's."""
+from .folders import OURS, TRIALS, enter
+
 # What makes a folder one of checkpoints where `script.checkpoints` doesn't say which they are.
 ENDINGS = (
     ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".joblib", ".npz", ".npy", ".h5", ".keras",
@@ -97,9 +97,15 @@ def prepare(context: Context) -> frozenset[str]:
     The code itself is read-only and may be shared; programs write beside their files.
     """
     work, code = context.work_dir, context.code_dir
+    ours = work / OURS
+    if context.is_trial:
+        enter(work)
+        if context.job.spec.training.code is None:
+            return frozenset()  # nothing of it is needed there
+    else:
+        shutil.rmtree(ours / TRIALS, ignore_errors=True)  # the search is over
     if work == code:
         return frozenset()  # a laptop without `code`: the program runs where it is
-    ours = work / OURS
     ours.mkdir(parents=True, exist_ok=True)
     listing = ours / "code"
     with (ours / "lock").open("w") as lock:

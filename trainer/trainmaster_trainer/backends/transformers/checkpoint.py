@@ -29,7 +29,8 @@ class Found:
 
     Attributes:
         folder: Where it is.
-        ours: What Transformers' format leaves out: `ranks`, `callbacks`, and after the end of the call `output`.
+        ours: What Transformers' format leaves out: `ranks`, `callbacks`, `validations`, and after the end of the call
+            `output`.
     """
 
     folder: Path

@@ -66,6 +66,8 @@ def _main(session: Session, spec: Transformers) -> None:
         compute_metrics=_metrics(context, len(rows.labels)),
     )
     trainer.train()
+    if context.is_trial:
+        return  # the winner is tested and kept
     found = trainer.predict(splits[2], metric_key_prefix="test").metrics or {}
     names = {"loss", *build_task(training.task, len(rows.labels)).metrics()[1]}
     session.test_metrics |= {f"test/{name}": float(found[f"test_{name}"]) for name in names if f"test_{name}" in found}

@@ -43,6 +43,8 @@ class Saver:
         self.session, self.trainer, self.folder, self.found, self.before = session, trainer, folder, found, before
         self.callback: Any = None
         self._mine = self._own_part()
+        if found is not None:
+            session.gate.load(found.ours.get("validations", 0))
         self._is_resuming = found is not None
         self._control: ControlPoint | None = None
         self._callbacks: Callbacks | None = None
@@ -179,7 +181,8 @@ class Saver:
         trainer.store_flos()
         if trainer.is_world_process_zero():
             states = self._callbacks.state() if self._callbacks is not None else []
-            checkpoint.write(trainer, self.folder, {"ranks": ranks, "callbacks": states, "output": output})
+            ours = {"ranks": ranks, "callbacks": states, "output": output, "validations": self.session.gate.time}
+            checkpoint.write(trainer, self.folder, ours)
         self._is_due, self._saved_step = False, trainer.state.global_step
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - began

@@ -41,7 +41,7 @@ class Trainings:
         call = inspect.signature(train).bind(trainer, *args, **kwargs)
         if self.is_running:
             return train(*call.args, **call.kwargs)
-        self.is_running = True
+        self.is_running = self.session.gate.is_framework = True
         try:
             words = _own_way(trainer, call.arguments)
             if words:
@@ -49,7 +49,7 @@ class Trainings:
                 return train(*call.args, **call.kwargs)
             return self._run(trainer, train, call)
         finally:
-            self.is_running = self.session.saves_on_stop = False
+            self.is_running = self.session.saves_on_stop = self.session.gate.is_framework = False
             self.before += trainer.state.global_step
 
     def _run(self, trainer: Any, train: Any, call: inspect.BoundArguments) -> Any:
@@ -185,6 +185,10 @@ def _reporter(session: Session, trainings: Trainings) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self._tell(state, {})
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            if trainings.is_running and state.global_step:  # one before the first step shows nothing of the trial
+                session.validated(metrics or {}, args.device)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             found = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}

@@ -262,8 +262,8 @@ def test_files_that_never_come_to_rest_dont_hold_up_the_end(monkeypatch):
     nothing.start()
     session = SimpleNamespace(
         _end=threading.Event(), _thread=nothing, _error=None, _keeps=True,
-        _keeper=SimpleNamespace(look=lambda at_the_end: False), _warn=said.append,
-        _say_what_was_read=lambda: None, _add=lambda metrics: None, _reporter=SimpleNamespace(look=dict),
+        _keeper=SimpleNamespace(look=lambda at_the_end: False), warn=said.append,
+        _say_what_was_read=lambda at_the_end: None, _add=lambda metrics: None, _reporter=SimpleNamespace(look=dict),
         context=SimpleNamespace(rank=1), progress=Progress(),
     )  # fmt: skip
     session_module.Session.close_files(session)
