@@ -15,6 +15,7 @@ from trainmaster_api.messages import Outcome, TuningProgress
 from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tuning import Tuning
+from trainmaster_api.tuning.plan import parallel_trials, validations
 from trainmaster_api.tuning.space import axes_of, final_document
 from trainmaster_api.types import parse_count
 from trainmaster_api.validation.validate import format_problems, validate
@@ -307,18 +308,12 @@ class Search:
 
     @property
     def _parallel(self) -> int:
-        fits = max(1, self.job.spec.cluster.workers.count // self.tuning.trial.workers)
-        return min(fits, self.tuning.budget.max_parallel or fits)
+        return parallel_trials(self.job.spec)
 
     @property
     def _max_time(self) -> int:
         """How many validations a whole trial has, where it can be told without the data."""
-        given = self.tuning.pruning.max_time
-        loop = self.job.spec.training.loop
-        (length, unit), (every, unit_every) = parse_count(loop.duration), parse_count(loop.validate_every)
-        if given is not None or unit != unit_every:
-            return given or length
-        return -(-length // every)
+        return validations(self.job.spec) or parse_count(self.job.spec.training.loop.duration)[0]
 
 
 def _shown(values: Mapping[str, Any]) -> str:
