@@ -54,17 +54,18 @@ def check_file(name: str, *, imports: bool = False) -> list[Checked]:
     return [Checked(job, problems) for job, problems in validate_text(text, also=more)]
 
 
-def only_job(name: str, command: str) -> TrainingJob | None:
+def only_job(name: str, command: str, *, imports: bool = True) -> TrainingJob | None:
     """Return the one job of a file; None: it is invalid, which has been printed.
 
     Args:
         name: Path; `-`: standard input.
         command: Which asks, for the message.
+        imports: As for `check_file`.
 
     Raises:
         UserError: The file can't be read, or holds several.
     """
-    found = check_file(name, imports=True)
+    found = check_file(name, imports=imports)
     bad = [checked for checked in found if checked.job is None]
     for checked in bad:
         print_problems(name, checked.problems)

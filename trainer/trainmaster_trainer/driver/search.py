@@ -247,9 +247,9 @@ class Search:
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,
-            "best": _wire(best) if best is not None else None,
-            "front": [_wire(each) for each in self.study.front()],
-            "trials": [_wire(each) for each in self.study.trials()],
+            "best": best.wire() if best is not None else None,
+            "front": [each.wire() for each in self.study.front()],
+            "trials": [each.wire() for each in self.study.trials()],
         }
 
     def lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
@@ -343,19 +343,6 @@ def _class_of(trials: list[TrialRecord]) -> FailureClass:
     first = next(each.reason.partition(":")[0] for each in trials if each.end is TrialEnd.FAILED)
     known = FailureClass(first) if first in set(FailureClass) else FailureClass.NO_PROGRESS
     return known if FAILURE_RULES[known].retry is Retry.NEVER else FailureClass.NO_PROGRESS
-
-
-def _wire(record: TrialRecord) -> dict[str, Any]:
-    found = {
-        NUMBER: record.number,
-        VALUES: record.values,
-        STATE: str(record.end) if record.end else None,
-        "objectives": list(record.objectives),
-        TIME: record.time,
-        REASON: record.reason,
-        "seconds": round(record.seconds, 3),
-    }
-    return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, int], None]:

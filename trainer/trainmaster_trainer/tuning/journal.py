@@ -23,7 +23,51 @@ from .trials import FOLDER
 _FILE_BYTES = 256 << 10
 
 
-class Journal(BaseJournalBackend):
+class Snapshot(BaseJournalBackend):
+    """Operations as they are stored; what is added stays in memory. Whatever writes to the run is left alone."""
+
+    def __init__(self, run: Store) -> None:
+        """Read what is stored.
+
+        Args:
+            run: Store of the run.
+
+        Raises:
+            ConfigurationError: A file is damaged.
+        """
+        self._run = run
+        self._operations: list[dict[str, Any]] = []
+        self._number = 0
+        for name, _ in sorted(run.list(FOLDER)):
+            if name.rpartition("/")[2].startswith("journal-"):
+                self._read(name)
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """Return the operations from a number on."""
+        return self._operations[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Take operations; nothing is stored yet."""
+        # as they will be after a replay: JSON has no tuples, and its keys are texts
+        self._operations += json.loads(json.dumps(logs))
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def _read(self, name: str) -> None:
+        content = self._run.get(name) or b""
+        self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
+        for line, text in enumerate(content.splitlines(), 1):
+            try:
+                self._operations.append(json.loads(text))
+            except ValueError:
+                raise ConfigurationError(
+                    f"{self._run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
+                    "start a new search under another metadata.name"
+                ) from None
+
+
+class Journal(Snapshot):
     """Operations in memory; `flush` stores those that are new."""
 
     def __init__(self, run: Store, attempt: int) -> None:
@@ -38,25 +82,11 @@ class Journal(BaseJournalBackend):
             Fenced: A newer attempt has claimed the run.
         """
         claim(run, attempt)
-        self._run, self._attempt = run, attempt
-        self._operations: list[dict[str, Any]] = []
-        self._stored = 0
+        super().__init__(run)
+        self._attempt = attempt
         self._lines: list[bytes] = []
-        self._number = 0
-        for name, _ in sorted(run.list(FOLDER)):
-            if name.rpartition("/")[2].startswith("journal-"):
-                self._read(name)
         self._number += 1
         self._stored = len(self._operations)
-
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """Return the operations from a number on."""
-        return self._operations[log_number_from:]
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Take operations; nothing is stored yet."""
-        # as they will be after a replay: JSON has no tuples, and its keys are texts
-        self._operations += json.loads(json.dumps(logs))
 
     def flush(self) -> None:
         """Store what is new. Raises Fenced: a newer attempt has claimed the run, and decides now."""
@@ -69,18 +99,6 @@ class Journal(BaseJournalBackend):
         self._stored = len(self._operations)
         if sum(map(len, self._lines)) > _FILE_BYTES:
             self._number, self._lines = self._number + 1, []
-
-    def _read(self, name: str) -> None:
-        content = self._run.get(name) or b""
-        self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
-        for line, text in enumerate(content.splitlines(), 1):
-            try:
-                self._operations.append(json.loads(text))
-            except ValueError:
-                raise ConfigurationError(
-                    f"{self._run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
-                    "start a new search under another metadata.name"
-                ) from None
 
 
 def _path(number: int) -> str:

@@ -21,7 +21,7 @@ from trainmaster_api.tuning.space import Axis
 from trainmaster_trainer.errors import ConfigurationError
 
 from .algorithms import pruner, sampler
-from .journal import Journal
+from .journal import Snapshot
 from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
 
 _NAME = "trainmaster"  # a hyperband's brackets are drawn by it
@@ -42,7 +42,7 @@ class Study:
         self,
         tuning: Tuning,
         axes: Sequence[Axis],
-        journal: Journal,
+        journal: Snapshot,
         max_time: int,
         *,
         gpus: int = 0,
