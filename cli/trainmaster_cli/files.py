@@ -54,6 +54,26 @@ def check_file(name: str, *, imports: bool = False) -> list[Checked]:
     return [Checked(job, problems) for job, problems in validate_text(text, also=more)]
 
 
+def only_job(name: str, command: str, *, imports: bool = True) -> TrainingJob | None:
+    """Return the one job of a file; None: it is invalid, which has been printed.
+
+    Args:
+        name: Path; `-`: standard input.
+        command: Which asks, for the message.
+        imports: As for `check_file`.
+
+    Raises:
+        UserError: The file can't be read, or holds several.
+    """
+    found = check_file(name, imports=imports)
+    bad = [checked for checked in found if checked.job is None]
+    for checked in bad:
+        print_problems(name, checked.problems)
+    if not bad and len(found) > 1:
+        raise UserError(f"{name} holds {len(found)} TrainingJobs; `{command}` accepts exactly one")
+    return None if bad else found[0].job
+
+
 def data_problems(job: TrainingJob, folder: Path) -> list[Problem]:
     """Return a problem for each relative path of the data that doesn't exist; it is relative to the job's file."""
     data = job.spec.training.data_or_none

@@ -16,9 +16,9 @@ from .cluster import parsers as cluster
 from .cluster.parsers import namespace
 from .errors import UserError
 from .extras import require_operator, require_trainer
+from .tune import parsers as tune
 
 if TYPE_CHECKING:
-    from trainmaster_api.spec.job import TrainingJob
     from trainmaster_api.spec.tracking import Tracker
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -100,7 +100,9 @@ def run(options: argparse.Namespace) -> int:
     if options.file == "-":
         raise UserError("`run` needs a file: relative paths and the identity of the run depend on it")
     require_trainer("run")
-    job = _only_job(options.file, "run")
+    from .files import only_job
+
+    job = only_job(options.file, "run")
     if job is None:
         return BAD_INPUT
     options.tracking, options.trackers = _tracking(options)
@@ -112,25 +114,14 @@ def run(options: argparse.Namespace) -> int:
 def data(options: argparse.Namespace) -> int:
     """Read a job's data without training and print its columns, their roles, its splits and what is wrong with it."""
     require_trainer("data")
-    job = _only_job(options.file, "data")
+    from .files import only_job
+
+    job = only_job(options.file, "data")
     if job is None:
         return BAD_INPUT
     from .data import show_data
 
     return show_data(job, Path() if options.file == "-" else Path(options.file).absolute().parent, as_json=options.json)
-
-
-def _only_job(name: str, command: str) -> TrainingJob | None:
-    """Return the one job of a file; None: it is invalid, which has been printed."""
-    from .files import check_file, print_problems
-
-    found = check_file(name, imports=True)
-    bad = [checked for checked in found if checked.job is None]
-    for checked in bad:
-        print_problems(name, checked.problems)
-    if not bad and len(found) > 1:
-        raise UserError(f"{name} holds {len(found)} TrainingJobs; `{command}` accepts exactly one")
-    return None if bad else found[0].job
 
 
 def _tracking(options: argparse.Namespace) -> tuple[str, list[Tracker]]:
@@ -234,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=render)
 
     cluster.add(commands)
+    tune.add(commands)
 
     command = commands.add_parser(
         "dashboard", help="open the Ray dashboard of a running job", description=dashboard.__doc__

@@ -8,9 +8,10 @@ from datetime import datetime
 from trainmaster_api.reasons import ConditionType
 from trainmaster_api.text import duration_text
 
+from trainmaster_cli.columns import aligned
+
 from .api import Object
 from .jobs import age, condition, holds, is_finished, parse_time, status_of
-from .table import aligned
 
 _BAR = 30
 _LABEL = 14

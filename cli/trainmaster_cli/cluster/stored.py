@@ -58,6 +58,16 @@ class StoredRun:
         with _said():
             self._opened().download_file(path, target)
 
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Give the store of the run, to read from.
+
+        Raises:
+            UserError: As for `lines`.
+        """
+        with _said():
+            yield self._opened()
+
     def _opened(self) -> Any:
         if self._store is None:
             self._store = self._open()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from trainmaster_cli.columns import aligned
+
 from .api import Object
 from .jobs import age, status_of
 
@@ -29,12 +31,6 @@ def table(jobs: Sequence[Object], now: datetime, *, with_namespace: bool, with_r
         header = (*header, "REASON")
         rows = [(*row, status_of(job).get("reason") or "-") for job, row in zip(jobs, rows, strict=True)]
     return aligned([header, *rows])
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines whose columns begin below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _row(job: Object, now: datetime) -> tuple[str, ...]:

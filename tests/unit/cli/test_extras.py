@@ -12,6 +12,7 @@ from trainmaster_cli import extras
 
 ROOT = Path(__file__).parents[3]
 DIGITS = str(ROOT / "examples/digits/trainingjob.yaml")
+SEARCH = str(ROOT / "examples/search/trainingjob.yaml")
 BASE = {"pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection", "yaml"}
 
 # What `pip install .` would not have brought is not found, as if it were not there
@@ -57,7 +58,9 @@ def test_commands_on_a_cluster_say_what_to_install(arguments: tuple[str, ...]) -
     )
 
 
-@pytest.mark.parametrize("arguments", [("validate", DIGITS), ("render", DIGITS), ("version",), ("--help",)])
+@pytest.mark.parametrize(
+    "arguments", [("validate", DIGITS), ("tune", "plan", SEARCH), ("render", DIGITS), ("version",), ("--help",)]
+)
 def test_other_commands_need_no_extra(arguments: tuple[str, ...]) -> None:
     done = command(*arguments)
     assert (done.returncode, done.stderr) == (0, "")

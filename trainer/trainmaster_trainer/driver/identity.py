@@ -85,13 +85,59 @@ def identify(
     if is_fresh:
         same = last["number"] if last["digest"] == digest else 0
         return _new(fixed, duration, digest, max(last["numbers"].get(digest, 0), same) + 1, last["numbers"], archive)
-    if last["digest"] != digest and _digest(before := _completed(last["fixed"])) != digest:
-        files = changed_files() if "code" in before and "code" in fixed else []
-        raise Refused(_changed(job.metadata.name, before, fixed, file, files))
+    changes = _changes(job.metadata.name, last, fixed, file, changed_files)
+    if changes:
+        way_out = "start a new run under the same name with --fresh, or give the job another metadata.name"
+        raise Refused("\n".join([*changes, way_out]))
     if duration == last["duration"]:
         return Identity(last["uid"], last, is_changed=False)
     _require_growth(last["duration"], duration, file)
     return Identity(last["uid"], {**last, "duration": duration, "outgrown": True}, is_changed=True)
+
+
+def changes_since(
+    job: TrainingJob,
+    last: Record,
+    *,
+    file: str,
+    code: Archive | None = None,
+    changed_files: Callable[[], list[str]] = list,
+) -> list[str]:
+    """Return how a file differs from what identifies the last run of its name, as lines; empty: it doesn't.
+
+    The number of workers isn't compared: that of the run may have been given on the command line.
+
+    Args:
+        job: Content of the file.
+        last: Content of `last.json`.
+        file: Name of the file.
+        code: Content of `code.path`; None: the job has none.
+        changed_files: Returns how the code differs from that of `last`, one line for each file.
+    """
+    last = _upgraded(last)
+    fixed = {**_fixed(job, code)[0], "workers": last["fixed"]["workers"]}
+    return _changes(job.metadata.name, last, fixed, file, changed_files)
+
+
+def searched_job(job: TrainingJob, last: Record) -> TrainingJob:
+    """Return a job with the training and the search that its last run was begun with, and its own budget.
+
+    Args:
+        job: The job as its file is now.
+        last: Content of `last.json`.
+
+    Raises:
+        ValidationError: The run was begun by a version with other fields.
+    """
+    last, document = _upgraded(last), job.wire()
+    training = json.loads(json.dumps(last["fixed"]["training"]))
+    training["loop"]["duration"] = last["duration"]
+    own = document["spec"]["training"].get("code")
+    if own is not None:
+        training.setdefault("code", own)
+    budget = document["spec"].get("tuning", {}).get("budget", {})
+    spec = {**document["spec"], "training": training, "tuning": {**last["fixed"]["tuning"], "budget": budget}}
+    return TrainingJob.model_validate({**document, "spec": spec})
 
 
 def data_changed(file: str, changes: list[str], *, model: str | None, again: str) -> str:
@@ -176,7 +222,11 @@ def _require_growth(before: str, after: str, file: str) -> None:
         raise Refused(f"{file}: {path} was changed from {before} to {after}; a run can't be shortened: {way_out}")
 
 
-def _changed(name: str, old: Record, new: Record, file: str, files: list[str]) -> str:
+def _changes(name: str, last: Record, new: Record, file: str, changed_files: Callable[[], list[str]]) -> list[str]:
+    digest = _digest(new)
+    if last["digest"] == digest or _digest(old := _completed(last["fixed"])) == digest:
+        return []
+    files = changed_files() if "code" in old and "code" in new else []
     before, after = flatten(old), flatten(new)
     what = f"the code of {file}" if old.keys() == new.keys() and {**old, "code": 0} == {**new, "code": 0} else file
     lines = [f"{what} has changed since the last run of {name}:"]
@@ -184,8 +234,8 @@ def _changed(name: str, old: Record, new: Record, file: str, files: list[str]) -
         before.pop("code")
         after.pop("code")
         lines += [f"  {line}" for line in files]
-    for key in sorted({*before, *after}):
-        if before.get(key) != after.get(key):
-            lines.append(f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
-    lines.append("start a new run under the same name with --fresh, or give the job another metadata.name")
-    return "\n".join(lines)
+    return lines + [
+        f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]

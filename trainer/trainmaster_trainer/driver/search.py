@@ -16,6 +16,7 @@ from trainmaster_api.messages import Outcome, TuningProgress
 from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tuning import Tuning
+from trainmaster_api.tuning.plan import parallel_trials, validations
 from trainmaster_api.tuning.space import axes_of, final_document
 from trainmaster_api.types import parse_count
 from trainmaster_api.validation.validate import format_problems, validate
@@ -269,9 +270,9 @@ class Search:
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,
-            "best": _wire(best) if best is not None else None,
-            "front": [_wire(each) for each in self.study.front()],
-            "trials": [_wire(each) for each in self.study.trials()],
+            "best": best.wire() if best is not None else None,
+            "front": [each.wire() for each in self.study.front()],
+            "trials": [each.wire() for each in self.study.trials()],
         }
 
     def lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
@@ -339,18 +340,12 @@ class Search:
 
     @property
     def _parallel(self) -> int:
-        fits = max(1, self.job.spec.cluster.workers.count // self.tuning.trial.workers)
-        return min(fits, self.tuning.budget.max_parallel or fits)
+        return parallel_trials(self.job.spec)
 
     @property
     def _max_time(self) -> int:
         """How many validations a whole trial has, where it can be told without the data."""
-        given = self.tuning.pruning.max_time
-        loop = self.job.spec.training.loop
-        (length, unit), (every, unit_every) = parse_count(loop.duration), parse_count(loop.validate_every)
-        if given is not None or unit != unit_every:
-            return given or length
-        return -(-length // every)
+        return validations(self.job.spec) or parse_count(self.job.spec.training.loop.duration)[0]
 
 
 def _class_of(trials: list[TrialRecord]) -> FailureClass:
@@ -358,19 +353,6 @@ def _class_of(trials: list[TrialRecord]) -> FailureClass:
     first = next(each.reason.partition(":")[0] for each in trials if each.end is TrialEnd.FAILED)
     known = FailureClass(first) if first in set(FailureClass) else FailureClass.NO_PROGRESS
     return known if FAILURE_RULES[known].retry is Retry.NEVER else FailureClass.NO_PROGRESS
-
-
-def _wire(record: TrialRecord) -> dict[str, Any]:
-    found = {
-        NUMBER: record.number,
-        VALUES: record.values,
-        STATE: str(record.end) if record.end else None,
-        "objectives": list(record.objectives),
-        TIME: record.time,
-        REASON: record.reason,
-        "seconds": round(record.seconds, 3),
-    }
-    return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, int], None]:

@@ -23,31 +23,24 @@ from .trials import FOLDER
 _FILE_BYTES = 256 << 10
 
 
-class Journal(BaseJournalBackend):
-    """Operations in memory; `flush` stores those that are new."""
+class Snapshot(BaseJournalBackend):
+    """Operations as they are stored; what is added stays in memory. Whatever writes to the run is left alone."""
 
-    def __init__(self, run: Store, attempt: int) -> None:
-        """Claim the run, and read what is stored.
+    def __init__(self, run: Store) -> None:
+        """Read what is stored.
 
         Args:
             run: Store of the run.
-            attempt: Of the job; the journal of an older one is no longer written.
 
         Raises:
             ConfigurationError: A file is damaged.
-            Fenced: A newer attempt has claimed the run.
         """
-        claim(run, attempt)
-        self._run, self._attempt = run, attempt
+        self._run = run
         self._operations: list[dict[str, Any]] = []
-        self._stored = 0
-        self._lines: list[bytes] = []
         self._number = 0
         for name, _ in sorted(run.list(FOLDER)):
             if name.rpartition("/")[2].startswith("journal-"):
                 self._read(name)
-        self._number += 1
-        self._stored = len(self._operations)
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """Return the operations from a number on."""
@@ -59,16 +52,7 @@ class Journal(BaseJournalBackend):
         self._operations += json.loads(json.dumps(logs))
 
     def flush(self) -> None:
-        """Store what is new. Raises Fenced: a newer attempt has claimed the run, and decides now."""
-        new = self._operations[self._stored :]
-        if not new:
-            return
-        check_fence(self._run, self._attempt)
-        self._lines += map(_line, new)
-        self._run.put(_path(self._number), b"".join(line + b"\n" for line in self._lines))
-        self._stored = len(self._operations)
-        if sum(map(len, self._lines)) > _FILE_BYTES:
-            self._number, self._lines = self._number + 1, []
+        """Do nothing."""
 
     def whole(self) -> bytes:
         """Return all operations as one file, which Optuna's own file backend reads."""
@@ -89,6 +73,40 @@ class Journal(BaseJournalBackend):
 
 def _line(operation: dict[str, Any]) -> bytes:
     return json.dumps(operation, separators=(",", ":")).encode()
+
+
+class Journal(Snapshot):
+    """Operations in memory; `flush` stores those that are new."""
+
+    def __init__(self, run: Store, attempt: int) -> None:
+        """Claim the run, and read what is stored.
+
+        Args:
+            run: Store of the run.
+            attempt: Of the job; the journal of an older one is no longer written.
+
+        Raises:
+            ConfigurationError: A file is damaged.
+            Fenced: A newer attempt has claimed the run.
+        """
+        claim(run, attempt)
+        super().__init__(run)
+        self._attempt = attempt
+        self._lines: list[bytes] = []
+        self._number += 1
+        self._stored = len(self._operations)
+
+    def flush(self) -> None:
+        """Store what is new. Raises Fenced: a newer attempt has claimed the run, and decides now."""
+        new = self._operations[self._stored :]
+        if not new:
+            return
+        check_fence(self._run, self._attempt)
+        self._lines += map(_line, new)
+        self._run.put(_path(self._number), b"".join(line + b"\n" for line in self._lines))
+        self._stored = len(self._operations)
+        if sum(map(len, self._lines)) > _FILE_BYTES:
+            self._number, self._lines = self._number + 1, []
 
 
 def _path(number: int) -> str:

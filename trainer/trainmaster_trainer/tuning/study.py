@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
@@ -16,16 +15,16 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from trainmaster_api.spec.tuning import Objective, Tuning
 from trainmaster_api.tuning.expression import ExpressionError, rejects
+from trainmaster_api.tuning.plan import points_of, total_trials
 from trainmaster_api.tuning.space import Axis
 
 from trainmaster_trainer.errors import ConfigurationError
 
 from .algorithms import pruner, sampler
-from .journal import Journal
+from .journal import Snapshot
 from .ranking import front, ranked
 from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
 
-DEFAULT_TRIALS = 64
 _NAME = "trainmaster"  # a hyperband's brackets are drawn by it
 _MOST_REJECTED = 500
 _MOST_LEARNT = 20  # rejected suggestions of a sampler that learns; then it is left to chance
@@ -44,7 +43,7 @@ class Study:
         self,
         tuning: Tuning,
         axes: Sequence[Axis],
-        journal: Journal,
+        journal: Snapshot,
         max_time: int,
         *,
         gpus: int = 0,
@@ -80,10 +79,7 @@ class Study:
     @property
     def max_trials(self) -> int:
         """How many trials there will be."""
-        given = self.tuning.budget.max_trials
-        if self._grid:
-            return min(given or len(self._grid), len(self._grid))
-        return given or DEFAULT_TRIALS
+        return total_trials(self.tuning, len(self._grid) or None)
 
     @property
     def is_over(self) -> bool:
@@ -200,11 +196,10 @@ class Study:
         return [*self.tuning.warm_start.points, *self._grid]
 
     def _all_points(self) -> list[dict[str, Any]]:
-        names = [axis.name for axis in self._axes]
-        points = [
-            dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.grid() for axis in self._axes))
-        ]
-        points = [each for each in points if self._broken(each) is None]
+        try:
+            points = list(points_of(self._axes, self.tuning.constraints))
+        except ExpressionError as error:
+            raise ConfigurationError(f"spec.tuning.constraints: {error}") from None
         random.Random(self.tuning.search.seed).shuffle(points)
         return points
 

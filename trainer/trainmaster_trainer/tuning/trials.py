@@ -13,6 +13,7 @@ from trainmaster_trainer.errors import ConfigurationError
 
 NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metrics", "state", "reason"
 """Keys of what the driver and the actor of a trial tell each other through Ray Tune, which flattens what is nested."""
+OBJECTIVES, SECONDS = "objectives", "seconds"
 TRIALS, FOLDER = "trials", "tuning"
 RESULT = f"{FOLDER}/result.json"
 """What the search has found: budget, why it is over, best, front, trials."""
@@ -79,6 +80,27 @@ class TrialRecord:
     time: int
     reason: str = ""
     seconds: float = 0.0
+
+    def wire(self) -> dict[str, Any]:
+        """Return the trial as `tuning/result.json` has it."""
+        found = {
+            NUMBER: self.number,
+            VALUES: self.values,
+            STATE: str(self.end) if self.end else None,
+            OBJECTIVES: list(self.objectives),
+            TIME: self.time,
+            REASON: self.reason,
+            SECONDS: round(self.seconds, 3),
+        }
+        return {key: value for key, value in found.items() if value not in (None, "")}
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> TrialRecord:
+        """Return the trial that `wire` has written."""
+        end = TrialEnd(data[STATE]) if STATE in data else None
+        return cls(
+            data[NUMBER], data[VALUES], end, tuple(data[OBJECTIVES]), data[TIME], data.get(REASON, ""), data[SECONDS]
+        )  # fmt: skip
 
 
 def is_higher(objective: Objective) -> bool:

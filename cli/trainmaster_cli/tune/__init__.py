@@ -1,0 +1,1 @@
+"""`trainmaster tune`: what a search will do, what it has found, and how it continues."""
