@@ -97,6 +97,7 @@ class Search:
             self.study = Study(self.tuning, axes_of(self.job.spec), self._journal, self._max_time, gpus=gpus)
             self._retention = Retention(self._store, self._settings.attempt, self.tuning.keep_best, self.study.higher)
             self._retention.begin(self.study.trials())
+            self._state.trials_ended(each for each in self.study.trials() if each.end is not None)
             while not self.study.is_over and not self.is_stopping:
                 execute(self, self._parallel)
             if self._error is not None:
@@ -168,6 +169,8 @@ class Search:
         trials = self.study.trials()
         self._retention.ended(number, trials, has_returned=running.decided is None)
         record = next(each for each in trials if each.number == number)
+        if record.end is not None:
+            self._state.trials_ended([record])
         self._say(told(record, end, self.tuning))
 
     def _continues(self, number: int, running: _Running) -> bool:

@@ -329,6 +329,7 @@ class Study:
         return TrialRecord(
             attributes[_OURS], self._values(trial), end, tuple(objectives or ()), max(map(int, seen), default=0),
             attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
+            *(None if each is None else each.timestamp() for each in (trial.datetime_start, trial.datetime_complete)),
         )  # fmt: skip
 
 

@@ -204,3 +204,16 @@ def test_only_the_best_trials_keep_their_checkpoints(
         f"{each.number:04d}" for each in best
     )
     assert len(list((tmp_path / "trials").glob("*/metrics.jsonl"))) == 6
+
+
+def test_each_attempt_tells_of_all_trials_that_have_ended(tmp_path: Path) -> None:
+    """A tracker may not have heard of the last ones before a kill."""
+    search_of(tmp_path, job_of(budget={"maxTrials": 2})).lead(executing(lambda config: {}))
+    job = job_of(budget={"maxTrials": 4})
+    state, told = RunState(job, 2), list[list[int]]()
+    state.listen(lambda event: told.append(sorted(state.ended_trials)))
+    settings = DriverSettings("", 2, "", "", "", "", "")
+    Search(settings, job, Store(str(tmp_path)), state).lead(executing(lambda config: {}))
+    assert told[0] == [0, 1]
+    assert told[-1] == [0, 1, 2, 3]
+    assert all(each.ended >= each.began for each in state.ended_trials.values())  # type: ignore[operator]
