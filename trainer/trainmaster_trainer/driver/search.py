@@ -241,7 +241,7 @@ class Search:
         assert self.study is not None
         trials = self.study.trials()
         best = self.study.best() if len(self.tuning.objectives) == 1 else None
-        ends = [each.end for each in trials]
+        ends, hours = [each.end for each in trials], self._gpu_hours()
         return TuningProgress(
             total=self.study.max_trials,
             running=ends.count(None),
@@ -251,13 +251,17 @@ class Search:
             best=best.objectives[0] if best is not None else None,
             best_trial=best.number if best is not None else None,
             metric=self.tuning.objectives[0].metric,
+            gpu_hours=hours.get("used"),
+            gpu_hours_saved=hours.get("saved"),
             is_over=not self.is_active,
         )
 
-    def summary(self) -> str:
-        """Return the counters and the best in one line."""
-        found = self.progress()
-        return ", ".join(part for part in (found.text, found.best_text) if part)
+    def _gpu_hours(self) -> dict[str, float]:
+        """Return what was used and what was saved, where trials have GPUs."""
+        if self.study is None or not self.job.spec.cluster.workers.gpus:
+            return {}
+        used, saved = self.study.gpu_hours, self.study.gpu_hours_saved
+        return {"used": round(used, 4), "saved": round(saved, 4)}
 
     def result(self) -> dict[str, Any]:
         """Return what the search has found, for storage."""
@@ -266,6 +270,7 @@ class Search:
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,
+            **({"gpuHours": self._gpu_hours()} if self._gpu_hours() else {}),
             "best": _wire(best) if best is not None else None,
             "front": [_wire(each) for each in self.study.front()],
             "trials": [_wire(each) for each in self.study.trials()],
@@ -282,7 +287,7 @@ class Search:
             return Outcome.STOPPED, "the trials have saved and stopped"
         if len(self.tuning.objectives) > 1 or not self.tuning.final_run.enabled:
             self.keep_result()
-            return Outcome.COMPLETE, self.summary()
+            return Outcome.COMPLETE, self.progress().summary
         winner, job = self.winner()
         self.begin_final(winner)
         self._say(f"trial {winner.number} is trained at full size")

@@ -20,6 +20,7 @@ from trainmaster_api.tuning.space import Axis
 
 from trainmaster_trainer.errors import ConfigurationError
 
+from .account import seconds_saved, seconds_used
 from .algorithms import pruner, sampler
 from .journal import Journal
 from .ranking import front, ranked
@@ -127,7 +128,12 @@ class Study:
     @property
     def gpu_hours(self) -> float:
         """How many GPU-hours its trials have used."""
-        return sum(each.seconds for each in self.trials()) * self._gpus / 3600
+        return seconds_used(self.trials()) * self._gpus / 3600
+
+    @property
+    def gpu_hours_saved(self) -> float:
+        """How many GPU-hours pruning has saved."""
+        return seconds_saved(self.trials()) * self._gpus / 3600
 
     def ask(self) -> Suggestion | None:
         """Return the next trial, one that was interrupted first; None: there is none.
