@@ -4,6 +4,7 @@
       spec.json  environment.json  code.diff  code/<sha256>.tar.gz  code/<sha256>.json
       checkpoints/a2-step-0001200/  LATEST  BEST  metrics.jsonl  events.jsonl  logs/a2/<pod>.log
       data/fingerprint.json  model/  export/  report/
+      tuning/result.json  tuning/study.log  tuning/journal-<n>.jsonl  trials/<number>/
 
 A checkpoint exists when its manifest does. LATEST and BEST hold (attempt, step) and never go back.
 """
@@ -35,6 +36,9 @@ OBJECTS = "objects"  # contents by their checksum
 EXPORT = "export"
 REPORT = "report"
 TEST_METRICS = f"{REPORT}/test-metrics.json"
+SEARCH = "tuning"
+SEARCH_RESULT = f"{SEARCH}/result.json"  # what a search has found: budget, why it is over, best, front, trials
+SEARCH_JOURNAL = f"{SEARCH}/study.log"  # the whole journal, for Optuna's own file backend and for optuna-dashboard
 FENCE = "FENCE"  # holds the newest attempt; a writer of an older one stops when it reads it
 
 _CHECKPOINT = re.compile(r"^a([1-9][0-9]*)-step-([0-9]{7,})$")

@@ -149,6 +149,11 @@ class TrainerState(StrEnum):
     FINISHING = "Finishing"
 
 
+def gpu_hours_text(used: float, saved: float) -> str:
+    """Return what a search has cost: `3.2 GPU-hours, 7.1 saved by pruning`."""
+    return f"{used:.3g} GPU-hours" + (f", {saved:.3g} saved by pruning" if saved else "")
+
+
 class TuningProgress(Model):
     """How far a search is."""
 
@@ -168,6 +173,10 @@ class TuningProgress(Model):
     """Its trial."""
     metric: Annotated[str, Field(max_length=64)] = ""
     """The objective's metric."""
+    gpu_hours: Annotated[float, Field(ge=0)] | None = None
+    """GPU-hours that its trials have used; absent: they have no GPUs."""
+    gpu_hours_saved: Annotated[float, Field(ge=0)] | None = None
+    """GPU-hours that pruned trials would have used had they run to the end at their own pace."""
     is_over: bool = False
     """Whether the search has ended; the winner is trained then."""
 
@@ -180,6 +189,16 @@ class TuningProgress(Model):
     def text(self) -> str:
         """The counters for the printed column."""
         return f"{self.ended}/{self.total} trials"
+
+    @property
+    def gpu_text(self) -> str:
+        """The GPU-hours in one clause; empty: there are none."""
+        return "" if self.gpu_hours is None else gpu_hours_text(self.gpu_hours, self.gpu_hours_saved or 0.0)
+
+    @property
+    def summary(self) -> str:
+        """Counters, best and GPU-hours in one line."""
+        return ", ".join(part for part in (self.text, self.best_text, self.gpu_text) if part)
 
     @property
     def best_text(self) -> str:

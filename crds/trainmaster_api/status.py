@@ -180,8 +180,13 @@ class TuningStatus(Model):
     """Best value of the objective; unset if there is none yet, or with several objectives."""
     best_trial: int | None = None
     """Number of the trial with the best value."""
-    summary: Annotated[str, Field(max_length=128)] = ""
-    """Counters and best, in human-readable form: `12/16 trials, best val/accuracy=0.981`."""
+    gpu_hours: float | None = None
+    """GPU-hours that its trials have used; unset if they have no GPUs."""
+    gpu_hours_saved: float | None = None
+    """GPU-hours that pruned trials would have used had they run to the end at their own pace."""
+    summary: Annotated[str, Field(max_length=192)] = ""
+    """Counters, best and GPU-hours, in human-readable form: `12/16 trials, best val/accuracy=0.981, 3.2 GPU-hours, 7.1
+    saved by pruning`."""
 
 
 class Status(Model):

@@ -9,8 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from tests.factories import load_example
 from tests.integration.test_laptop import Laptop, descendants, laptop, name, wait
@@ -69,6 +72,15 @@ def test_search_trains_its_winner(calm: Path) -> None:
     spec = json.loads((run / "spec.json").read_text())["spec"]["training"]
     assert (spec["optimizer"]["lr"], spec["data"]["batchSize"]) == (best[1]["optimizer.lr"], best[1]["data.batchSize"])
     assert not (run / "trials/0000/model").exists()
+    ranked = sorted((each for each in trials if each[2] == "Complete"), key=lambda each: (-each[3][0], each[0]))
+    kept = {int(path.parent.name) for path in (run / "trials").glob("*/checkpoints")}
+    assert kept == {each[0] for each in ranked[:3]}, "keepBest"
+    assert len(list((run / "trials").glob("*/metrics.jsonl"))) == 8
+    pictures = {path.name for path in (run / "report").glob("search-*.png")}
+    assert {"search-history.png", "search-parallel.png", "search-slices.png"} <= pictures
+    journal = JournalStorage(JournalFileBackend(str(run / "tuning/study.log")))
+    study = optuna.load_study(study_name=None, storage=journal)
+    assert study.best_value == best[3][0]
 
 
 def test_search_killed_twice_and_stopped(laptop: Laptop, calm: Path) -> None:

@@ -8,7 +8,17 @@ import tempfile
 from pathlib import Path
 
 from trainmaster_api.archive import ArchiveError, safe_path
-from trainmaster_api.layout import CODE, CODE_DIFF, ENVIRONMENT, EXPORT, MODEL, REPORT
+from trainmaster_api.layout import (
+    CODE,
+    CODE_DIFF,
+    ENVIRONMENT,
+    EXPORT,
+    MODEL,
+    REPORT,
+    SEARCH,
+    SEARCH_JOURNAL,
+    SEARCH_RESULT,
+)
 
 from trainmaster_cli.errors import UserError
 
@@ -17,12 +27,13 @@ from .jobs import get_job, status_of
 from .stored import StoredRun
 
 _RECORD = (CODE_DIFF, ENVIRONMENT)
+_SEARCH = (SEARCH_JOURNAL, SEARCH_RESULT)
 _END = "data.json"
 """Written last: a model without it isn't whole."""
 
 
 def fetch(api: Api, name: str, target: Path | None) -> int:
-    """Copy the model and what it was made with as they lie in the run, and print the checksum of each file.
+    """Copy the model, what it was made with, and what a search has found, and print the checksum of each file.
 
     The folder appears when it is whole, and never takes the place of one that has something in it.
 
@@ -40,8 +51,10 @@ def fetch(api: Api, name: str, target: Path | None) -> int:
         raise UserError(f"{folder} is there already, and nothing is overwritten: pass another folder with -o")
     run = StoredRun(api, job)
     files = {path: size for part in (MODEL, EXPORT, REPORT, CODE) for path, size in run.files(f"{part}/").items()}
-    if f"{MODEL}/{_END}" not in files:
-        phase = status_of(job).get("phase") or "Pending"
+    files |= {path: size for path, size in run.files(f"{SEARCH}/").items() if path in _SEARCH}
+    phase = status_of(job).get("phase") or "Pending"
+    is_search = phase == "Complete" and SEARCH_RESULT in files  # which may have no final run
+    if f"{MODEL}/{_END}" not in files and not is_search:
         hint = "its training left none" if phase == "Complete" else "only a job that is Complete has one"
         raise UserError(f"{name} is {phase} and has no model: {hint}")
     try:

@@ -134,8 +134,7 @@ def _take_tuning(context: PlanContext, found: TuningProgress | None) -> None:
     """Record how far the search is; an attempt that hasn't read its journal yet leaves it as it is."""
     if found is not None:
         counters = found.model_dump(include=set(TuningStatus.model_fields), by_alias=False)
-        summary = ", ".join(part for part in (found.text, found.best_text) if part)
-        context.set(tuning=TuningStatus(**counters, summary=summary))
+        context.set(tuning=TuningStatus(**counters, summary=found.summary))
 
 
 def _progress(message: ProgressMessage) -> Progress:

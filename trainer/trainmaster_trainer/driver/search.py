@@ -99,6 +99,7 @@ class Search:
             self.study = Study(self.tuning, axes_of(self.job.spec), self._journal, self._max_time, gpus=gpus)
             self._retention = Retention(self._store, self._settings.attempt, self.tuning.keep_best, self.study.higher)
             self._retention.begin(self.study.trials())
+            self._state.trials_ended(each for each in self.study.trials() if each.end is not None)
             while not self.study.is_over and not self.is_stopping:
                 execute(self, self._parallel)
             if self._error is not None:
@@ -170,6 +171,8 @@ class Search:
         trials = self.study.trials()
         self._retention.ended(number, trials, has_returned=running.decided is None)
         record = next(each for each in trials if each.number == number)
+        if record.end is not None:
+            self._state.trials_ended([record])
         self._say(told(record, end, self.tuning))
 
     def _continues(self, number: int, running: _Running) -> bool:
@@ -245,7 +248,7 @@ class Search:
         assert self.study is not None
         trials = self.study.trials()
         best = self.study.best() if len(self.tuning.objectives) == 1 else None
-        ends = [each.end for each in trials]
+        ends, hours = [each.end for each in trials], self._gpu_hours()
         return TuningProgress(
             total=self.study.max_trials,
             running=ends.count(None),
@@ -255,13 +258,17 @@ class Search:
             best=best.objectives[0] if best is not None else None,
             best_trial=best.number if best is not None else None,
             metric=self.tuning.objectives[0].metric,
+            gpu_hours=hours.get("used"),
+            gpu_hours_saved=hours.get("saved"),
             is_over=not self.is_active,
         )
 
-    def summary(self) -> str:
-        """Return the counters and the best in one line."""
-        found = self.progress()
-        return ", ".join(part for part in (found.text, found.best_text) if part)
+    def _gpu_hours(self) -> dict[str, float]:
+        """Return what was used and what was saved, where trials have GPUs."""
+        if self.study is None or not self.job.spec.cluster.workers.gpus:
+            return {}
+        used, saved = self.study.gpu_hours, self.study.gpu_hours_saved
+        return {"used": round(used, 4), "saved": round(saved, 4)}
 
     def result(self) -> dict[str, Any]:
         """Return what the search has found, for storage."""
@@ -270,6 +277,7 @@ class Search:
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,
+            **({"gpuHours": self._gpu_hours()} if self._gpu_hours() else {}),
             "best": best.wire() if best is not None else None,
             "front": [each.wire() for each in self.study.front()],
             "trials": [each.wire() for each in self.study.trials()],
@@ -286,7 +294,7 @@ class Search:
             return Outcome.STOPPED, "the trials have saved and stopped"
         if len(self.tuning.objectives) > 1 or not self.tuning.final_run.enabled:
             self.keep_result()
-            return Outcome.COMPLETE, self.summary()
+            return Outcome.COMPLETE, self.progress().summary
         winner, job = self.winner()
         self.begin_final(winner)
         self._say(f"trial {winner.number} is trained at full size")

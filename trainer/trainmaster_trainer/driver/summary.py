@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from trainmaster_api.layout import LATEST, TEST_METRICS, Pointer
-from trainmaster_api.messages import ExitMessage
+from trainmaster_api.messages import ExitMessage, gpu_hours_text
 from trainmaster_api.reasons import FAILURE_RULES
 from trainmaster_api.text import duration_text
 
@@ -75,7 +75,8 @@ def _search(run: Store) -> list[tuple[str, str]]:
         return []
     best = [("best trial", best_text(result["best"]))] if result.get("best") else []
     front = [("front", f"{len(result['front'])} trials that no other one is better than")] if not best else []
-    return [("search", f"{len(result['trials'])} trials; {result['why']}"), *best, *front]
+    hours = [("cost", gpu_hours_text(**result["gpuHours"]))] if "gpuHours" in result else []
+    return [("search", f"{len(result['trials'])} trials; {result['why']}"), *best, *front, *hours]
 
 
 def best_text(trial: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from trainmaster_api.messages import (
@@ -25,6 +25,7 @@ from trainmaster_api.text import now_text as now
 
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.storage.waiting import waiting
+from trainmaster_trainer.tuning.trials import TrialRecord
 
 from .event import EventKind
 from .pace import Pace
@@ -65,6 +66,8 @@ class RunState:
         self.stacks: dict[int, list[str]] = {}
         self.trackers: dict[str, TrackerRef] = {}
         self.tuning: TuningProgress | None = None
+        self.ended_trials: dict[int, TrialRecord] = {}
+        """The trials of a search that have ended, by number; also those that ended in earlier attempts."""
         self.last_move = time.monotonic()
         """When the run last made progress, for the stall detection."""
         self.pace = Pace()
@@ -119,6 +122,11 @@ class RunState:
         """Record that the run has made progress."""
         with self._lock:
             self.last_move = time.monotonic()
+
+    def trials_ended(self, trials: Iterable[TrialRecord]) -> None:
+        """Take note of trials that have ended, or had ended before this attempt."""
+        with self._lock:  # replaced and not changed: it is read from other threads
+            self.ended_trials = {**self.ended_trials, **{each.number: each for each in trials}}
 
     def searched(self, found: TuningProgress, message: str) -> None:
         """Record how far the search is."""

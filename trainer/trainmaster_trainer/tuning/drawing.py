@@ -140,7 +140,7 @@ def parallel(found: Findings, names: Sequence[str]) -> Figure:
     axes.grid(visible=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     what = "best" if len(found.goals) == 1 else "front"
-    axes.set_title(f"Parameters and objectives (red: {what}; grey: pruned; else the lighter, the better)", loc="left")
+    axes.set_title(f"Trials (red: {what}, grey: pruned, lighter: better)", loc="left")
     return figure
 
 

@@ -20,6 +20,7 @@ from trainmaster_api.tuning.space import Axis
 
 from trainmaster_trainer.errors import ConfigurationError
 
+from .account import seconds_saved, seconds_used
 from .algorithms import pruner, sampler
 from .journal import Snapshot
 from .ranking import front, ranked
@@ -123,7 +124,12 @@ class Study:
     @property
     def gpu_hours(self) -> float:
         """How many GPU-hours its trials have used."""
-        return sum(each.seconds for each in self.trials()) * self._gpus / 3600
+        return seconds_used(self.trials()) * self._gpus / 3600
+
+    @property
+    def gpu_hours_saved(self) -> float:
+        """How many GPU-hours pruning has saved."""
+        return seconds_saved(self.trials()) * self._gpus / 3600
 
     def ask(self) -> Suggestion | None:
         """Return the next trial, one that was interrupted first; None: there is none.
@@ -324,6 +330,7 @@ class Study:
         return TrialRecord(
             attributes[_OURS], self._values(trial), end, tuple(objectives or ()), max(map(int, seen), default=0),
             attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
+            *(None if each is None else each.timestamp() for each in (trial.datetime_start, trial.datetime_complete)),
         )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from trainmaster_api.layout import SEARCH, SEARCH_JOURNAL, SEARCH_RESULT
 from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.tuning import Objective
 
@@ -14,11 +15,7 @@ from trainmaster_trainer.errors import ConfigurationError
 NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metrics", "state", "reason"
 """Keys of what the driver and the actor of a trial tell each other through Ray Tune, which flattens what is nested."""
 OBJECTIVES, SECONDS = "objectives", "seconds"
-TRIALS, FOLDER = "trials", "tuning"
-RESULT = f"{FOLDER}/result.json"
-"""What the search has found: budget, why it is over, best, front, trials."""
-WHOLE = f"{FOLDER}/study.log"
-"""The whole journal, for Optuna's own file backend and for optuna-dashboard."""
+TRIALS, FOLDER, RESULT, WHOLE = "trials", SEARCH, SEARCH_RESULT, SEARCH_JOURNAL
 
 
 class TrialEnd(StrEnum):
@@ -71,6 +68,8 @@ class TrialRecord:
         time: How many validations it had.
         reason: Why it ended, where it failed.
         seconds: How long it ran.
+        began: When it was first suggested, in seconds since 1970; None: unknown.
+        ended: When it ended; None: it hasn't.
     """
 
     number: int
@@ -80,6 +79,8 @@ class TrialRecord:
     time: int
     reason: str = ""
     seconds: float = 0.0
+    began: float | None = field(default=None, compare=False)
+    ended: float | None = field(default=None, compare=False)
 
     def wire(self) -> dict[str, Any]:
         """Return the trial as `tuning/result.json` has it."""

@@ -79,6 +79,22 @@ def test_fetch_without_a_model(tmp_path: Path, files: dict[str, bytes], phase: s
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("files", [MODEL, {}])
+def test_fetch_brings_what_a_search_has_found(tmp_path: Path, files: dict[str, bytes]) -> None:
+    """With its model, or of a search without a final run."""
+    api, store = finished(tmp_path, files), open_store(str(tmp_path / "runs"), None, "", {})
+    wanted = {"tuning/study.log", "tuning/result.json", "report/search-history.png"}
+    for name in (*wanted, "tuning/journal-000001.jsonl", "trials/0000/metrics.jsonl"):
+        store.put(name, b"x")
+    assert run(api, "fetch", "digits", "-o", str(tmp_path / "a")) == 0
+    found = {str(file.relative_to(tmp_path / "a")) for file in (tmp_path / "a").rglob("*") if file.is_file()}
+    assert found == wanted | {f"model/{name}" for name in files}
+    bench = finished(tmp_path, files, phase="Running")
+    if not files:
+        with pytest.raises(UserError, match="is Running and has no model"):
+            run(bench, "fetch", "digits", "-o", str(tmp_path / "b"))
+
+
 def test_fetch_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Store.download_file
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trainmaster_api.messages import Outcome, Resume, TrackerRef, TrainerState
+from trainmaster_api.messages import Outcome, Resume, TrackerRef, TrainerState, TuningProgress
 from trainmaster_api.reasons import FailureClass
 
 from .wrappers import Bench, checkpoint, clock, created, ended, pending, pods, progress, said, swap
@@ -48,6 +48,24 @@ def test_progress_without_a_total_is_a_step() -> None:
     bench = Bench().started()
     bench.plan(10, pods(), progress=progress(step=420))
     assert bench.status["progress"]["percent"] == "step 420"
+
+
+def test_search_says_what_it_has_cost() -> None:
+    bench = Bench().started()
+    search = TuningProgress(total=16, running=2, complete=3, pruned=9, best=0.981, best_trial=4, metric="val/accuracy",
+                            gpu_hours=3.25, gpu_hours_saved=7.125)  # fmt: skip
+    bench.plan(10, pods(), progress=progress(tuning=search))
+    found = bench.status["tuning"]
+    assert (found["gpuHours"], found["gpuHoursSaved"]) == (3.25, 7.125)
+    said = "12/16 trials, best val/accuracy=0.981"
+    assert found["summary"] == f"{said}, 3.25 GPU-hours, 7.12 saved by pruning"
+    without = search.model_copy(update={"gpu_hours": None, "gpu_hours_saved": None})
+    bench.plan(20, pods(), progress=progress(tuning=without))
+    assert bench.status["tuning"]["summary"] == said
+    assert "gpuHours" not in bench.status["tuning"]
+    longest = search.model_copy(update={"total": 10_000, "complete": 9_990, "metric": "m" * 64, "gpu_hours": 1e300})
+    bench.plan(30, pods(), progress=progress(tuning=longest))
+    assert len(bench.status["tuning"]["summary"]) <= 192
 
 
 def test_resume_says_how_exactly() -> None:

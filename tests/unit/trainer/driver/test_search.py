@@ -15,13 +15,14 @@ from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import validate
+from trainmaster_trainer.driver import search as module
 from trainmaster_trainer.driver import search_report
 from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store, open_store
-from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
+from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES, TrialEnd
 
 from tests.factories import change, make_job
 
@@ -29,10 +30,10 @@ Trial = Callable[[dict[str, Any]], dict[str, Any] | None]
 """Returns the end of a trial; None: its actor is gone."""
 
 
-def job_of(**tuning: Any) -> TrainingJob:
+def job_of(gpus: int = 0, **tuning: Any) -> TrainingJob:
     space = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
     job, problems = validate(make_job({
-        "metadata.uid": "u", "spec.training.loop": {"duration": "3ep"},
+        "metadata.uid": "u", "spec.training.loop": {"duration": "3ep"}, "spec.cluster.workers.gpus": gpus,
         "spec.tuning": {"space": space, "search": {"algorithm": "random"}, "budget": {"maxTrials": 4}} | tuning,
     }, name="t"))  # fmt: skip
     assert job is not None, problems
@@ -218,3 +219,45 @@ def test_program_of_another_winner_begins_in_an_empty_directory(tmp_path: Path, 
         search.lead(executing(lambda config: {}))
         assert (work / "last.pt").exists() == (attempt == 1 or not code)
     assert json.loads((run / "tuning/final.json").read_text())[NUMBER] != 0
+
+
+def test_each_attempt_tells_of_all_trials_that_have_ended(tmp_path: Path) -> None:
+    """A tracker may not have heard of the last ones before a kill."""
+    search_of(tmp_path, job_of(budget={"maxTrials": 2})).lead(executing(lambda config: {}))
+    job = job_of(budget={"maxTrials": 4})
+    state, told = RunState(job, 2), list[list[int]]()
+    state.listen(lambda event: told.append(sorted(state.ended_trials)))
+    settings = DriverSettings("", 2, "", "", "", "", "")
+    Search(settings, job, Store(str(tmp_path)), state).lead(executing(lambda config: {}))
+    assert told[0] == [0, 1]
+    assert told[-1] == [0, 1, 2, 3]
+    assert all(each.ended >= each.began for each in state.ended_trials.values())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_gpu_hours_are_said_where_trials_have_gpus(tmp_path: Path, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of an hour: one is complete, three are pruned after the first of three validations."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    search = search_of(tmp_path, job_of(gpus, finalRun={"enabled": False}))
+
+    def execute(search: Search, parallel: int) -> None:
+        while (config := search.suggest()) is not None:
+            number, time = config[NUMBER], 0
+            is_good = number == 0
+            for time in range(1, 4 if is_good else 2):
+                search.report(number, {NUMBER: number, TIME: time, METRICS: json.dumps({"val/loss": float(number)})})
+            now[0] += 3600
+            search._running[number].decided = None if is_good else TrialEnd.PRUNED
+            search.ended(number, {STATE: "Complete"}, is_lost=False)
+
+    _, text = search.lead(execute)  # type: ignore[misc]
+    found = search.progress()
+    result = json.loads((tmp_path / "tuning/result.json").read_text())
+    if not gpus:
+        assert (found.gpu_hours, found.gpu_hours_saved, result.get("gpuHours")) == (None, None, None)
+        assert "GPU" not in text
+        return
+    assert (found.gpu_hours, found.gpu_hours_saved) == (8.0, 12.0)  # 4 trials, 3 times 2 more hours, with 2 GPUs
+    assert result["gpuHours"] == {"used": 8.0, "saved": 12.0}
+    assert text.endswith(", 8 GPU-hours, 12 saved by pruning")

@@ -95,3 +95,18 @@ def test_print_failed(console: Console, out: io.StringIO) -> None:
     )
     print_failed(console, message)
     assert out.getvalue() == "failed: DataError (rank 1)\nrow 3 [/x]\n  [b]\nnext: fix what the message names\n"
+
+
+def test_search_says_its_best_trial_and_its_cost(tmp_path: Path, console: Console, out: io.StringIO) -> None:
+    best = {"number": 4, "values": {"optimizer.lr": 0.01234}, "objectives": [0.98]}
+    result = {
+        "trials": [best],
+        "why": "all 1 trials have been run",
+        "best": best,
+        "gpuHours": {"used": 3.25, "saved": 0},
+    }
+    run = Store(str(tmp_path))
+    run.put("tuning/result.json", json.dumps(result).encode())
+    print_complete(console, run, [], "job.yaml", 10)
+    assert "4: 0.98 with optimizer.lr 0.01234" in out.getvalue()
+    assert "3.25 GPU-hours  " in out.getvalue()

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 from trainmaster_api.layout import CODE_DIFF, ENVIRONMENT, MODEL
-from trainmaster_api.messages import ExitMessage, Outcome, TrackerRef
+from trainmaster_api.messages import ExitMessage, Outcome, TrackerRef, TuningProgress
 from trainmaster_api.record import EnvironmentRecord
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tuning import CHANGEABLE
+from trainmaster_api.tuning.space import axes_of
 
 from trainmaster_trainer.context import ReportKind
 from trainmaster_trainer.data.identity import stored
@@ -20,8 +22,9 @@ from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.reporting.event import MOVING, EventKind, RunEvent
 from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.storage.store import Store
+from trainmaster_trainer.tuning.trials import TrialRecord, run_of
 
-from .base import Factory, TrackedRun, Tracker, flatten
+from .base import Factory, TrackedRun, TrackedTrial, Tracker, flatten
 
 _FLUSH_SECONDS = 2.0
 _AGAIN_SECONDS = 15.0
@@ -57,8 +60,40 @@ def code_params(run: Store) -> dict[str, str]:
     return {**{key: value for key, value in found.items() if value}, **dirty}
 
 
+def parameters(job: TrainingJob) -> dict[str, str]:
+    """Return the parameters of a job's run; of a search without those that its trials differ in."""
+    params = flatten(job.spec.training.wire())
+    params["workers"] = str(job.spec.cluster.workers.count)
+    tuning = job.spec.tuning
+    if tuning is None:
+        return params
+    paths = tuple(f"{each.path}." for each in axes_of(job.spec))
+    params = {key: value for key, value in params.items() if not f"{key}.".startswith(paths)}
+    return params | flatten({"tuning": {key: value for key, value in tuning.wire().items() if key not in CHANGEABLE}})
+
+
+def tracked(record: TrialRecord, job: TrainingJob, progress: TuningProgress | None) -> TrackedTrial:
+    """Return a trial as trackers take it."""
+    assert job.spec.tuning is not None
+    values = zip((each.metric for each in job.spec.tuning.objectives), record.objectives, strict=False)
+    metrics = {**dict(values), "seconds": record.seconds, "validations": float(record.time)}
+    now = time.time()
+    return TrackedTrial(
+        number=record.number,
+        state=str(record.end),
+        params={name: str(value) for name, value in record.values.items()},
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        began=record.began or now,
+        ended=record.ended or now,
+        is_best=progress is not None and progress.best_trial == record.number,
+    )
+
+
 class BackgroundTracker:
-    """Runs one tracker in a thread that starts with the first step, so that an import doesn't slow the start."""
+    """Runs one tracker in a thread of its own.
+
+    It starts with the first step, or with the first trial that has ended, so that an import doesn't slow the start.
+    """
 
     def __init__(
         self, name: str, factory: Factory, job: TrainingJob, attempt: int, run_state: RunState, run: Store
@@ -83,11 +118,14 @@ class BackgroundTracker:
         self._tracker: Tracker | None = None
         self._is_started = False
         self._logged_step = -1
+        self._logged_trials: set[int] = set()
         self._thread = threading.Thread(target=self._loop, name=f"tracker-{name}", daemon=True)
 
     def show(self, event: Event) -> None:
         """Take the metrics of a report."""
         found = RunEvent.read(event)
+        if found.kind is EventKind.TRIALS and self._run_state.ended_trials:
+            self._begin()
         if found.kind is not EventKind.REPORT or found.report not in MOVING:
             return
         is_validation = found.report is ReportKind.VALIDATION
@@ -98,6 +136,9 @@ class BackgroundTracker:
                 prefix = "" if is_validation else "train/"
                 finite = {k: v for k, v in found.metrics.items() if k.startswith(prefix) and math.isfinite(v)}
                 self._values = [*self._values, (found.step, time.time(), finite)][-_QUEUE:]
+        self._begin()
+
+    def _begin(self) -> None:
         if not self._thread.is_alive() and self._thread.ident is None:
             self._thread.start()
 
@@ -143,9 +184,10 @@ class BackgroundTracker:
 
     def _start(self, tracker: Tracker) -> None:
         meta = self._job.metadata
-        params = flatten(self._job.spec.training.wire())
-        params["workers"] = str(self._job.spec.cluster.workers.count)
-        data = stored(self._run)  # there: it is written before the first step, and this thread begins with that
+        params = parameters(self._job)
+        # there: it is written before the first step, and this thread begins with that or with the end of a trial
+        first = next(iter(self._run_state.ended_trials), None)
+        data = stored(self._run) or (stored(self._run.under(run_of(first))) if first is not None else None)
         if data is not None and data.digest:
             params["data.fingerprint"] = data.short
         params |= code_params(self._run)
@@ -171,7 +213,14 @@ class BackgroundTracker:
             with self._lock:  # it may have been dropped meanwhile
                 if self._values and self._values[0] is value:
                     del self._values[0]
+        self._log_trials(tracker)
         tracker.flush()
+
+    def _log_trials(self, tracker: Tracker) -> None:
+        for number, record in self._run_state.ended_trials.items():
+            if number not in self._logged_trials:
+                tracker.log_trial(tracked(record, self._job, self._run_state.tuning))
+                self._logged_trials.add(number)
 
     def _finish(self, tracker: Tracker, message: ExitMessage) -> None:
         if message.test_metrics:

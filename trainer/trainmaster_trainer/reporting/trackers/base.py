@@ -42,6 +42,29 @@ class TrackedRun:
     kept: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class TrackedTrial:
+    """A trial of a search that has ended.
+
+    Attributes:
+        number: Number of the trial, from 0.
+        state: How it ended: `Complete`, `Pruned`, `Diverged`, `OutOfMemory` or `Failed`.
+        params: Its parameters.
+        metrics: Its finite values of the objectives, `seconds` and `validations`.
+        began: When it was first suggested, in seconds since 1970.
+        ended: When it ended.
+        is_best: Whether it is the best trial so far.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    began: float
+    ended: float
+    is_best: bool
+
+
 class Tracker(Protocol):
     """Shows a run somewhere. All methods are called in one thread that belongs to the tracker.
 
@@ -75,6 +98,13 @@ class Tracker(Protocol):
             time: When they were measured, in seconds since 1970.
         """
         ...
+
+    def log_trial(self, trial: TrackedTrial) -> None:
+        """Take a trial of a search that has ended, as a run below this one.
+
+        Every attempt is given all trials once: one that is known already, by its number, is to be passed over.
+        """
+        return
 
     def flush(self) -> None:
         """Send what `log` only collected. Called every 2 s, and again when it raised."""

@@ -13,12 +13,15 @@ from typing import Any
 from trainmaster_api.messages import Outcome
 from trainmaster_api.spec.tracking import Mlflow
 
-from .base import TrackedRun, Tracker
+from .base import TrackedRun, TrackedTrial, Tracker
 
 _BATCH = 500
 _QUEUE = 20_000  # values; beyond it the oldest are dropped
 _PARAM_LENGTH = 500
 _SQLITE = "sqlite:///"
+_PARENT, _TRIAL = "mlflow.parentRunId", "trainmaster.trial"
+_TRIAL_STATUS = {"Complete": "FINISHED", "Pruned": "KILLED"}
+_PAGE = 1000
 _STATUS = {Outcome.COMPLETE: "FINISHED", Outcome.STOPPED: "KILLED", Outcome.FAILED: "FAILED"}
 
 
@@ -42,7 +45,8 @@ class MlflowTracker(Tracker):
         # a file can't be away; making its tables takes a while on a slow machine
         self.finish_seconds = 120.0 if self._uri.startswith(_SQLITE) else 30.0
         self._client: Any = None
-        self._run_id = ""
+        self._run_id = self._experiment = ""
+        self._trials: dict[int, tuple[str, bool]] | None = None
         self._url = ""
         self._values: list[tuple[str, float, int, int]] = []
 
@@ -58,7 +62,7 @@ class MlflowTracker(Tracker):
         experiment = client.get_run(run_id).info.experiment_id
         is_server = self._uri.startswith("http")
         self._url = f"{self._uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}" if is_server else self._uri
-        self._client, self._run_id = client, run_id
+        self._client, self._run_id, self._experiment = client, run_id, experiment
         record = {"uri": self._uri, "run_id": run_id}
         return record if is_server else {**record, "view": f"mlflow ui --backend-store-uri {shlex.quote(self._uri)}"}
 
@@ -75,6 +79,46 @@ class MlflowTracker(Tracker):
             batch = self._values[:_BATCH]
             self._client.log_batch(self._run_id, metrics=[Metric(*values) for values in batch])
             del self._values[: len(batch)]
+
+    def log_trial(self, trial: TrackedTrial) -> None:
+        """Record a trial as a run below this one: made, filled and closed, so one that isn't closed is filled again."""
+        from mlflow.entities import Metric, Param
+
+        if self._trials is None:
+            self._trials = self._known_trials()
+        run_id, is_closed = self._trials.get(trial.number, ("", False))
+        if is_closed:
+            return
+        began, ended = int(trial.began * 1000), int(trial.ended * 1000)
+        if not run_id:
+            tags = {_PARENT: self._run_id, _TRIAL: str(trial.number), "trainmaster.state": trial.state}
+            run_id = self._client.create_run(
+                self._experiment, start_time=began, run_name=f"trial-{trial.number:04d}", tags=tags
+            ).info.run_id
+            self._trials[trial.number] = run_id, False
+        metrics = [Metric(name, value, ended, 0) for name, value in trial.metrics.items()]
+        params = [Param(name, value[:_PARAM_LENGTH]) for name, value in trial.params.items()]
+        self._client.log_batch(run_id, metrics=metrics, params=params)
+        if trial.is_best:
+            self._client.set_tag(self._run_id, "trainmaster.best_trial", str(trial.number))
+        self._client.set_terminated(run_id, status=_TRIAL_STATUS.get(trial.state, "FAILED"), end_time=ended)
+        self._trials[trial.number] = run_id, True
+
+    def _known_trials(self) -> dict[int, tuple[str, bool]]:
+        """Return the runs of trials that are there, by number: id, and whether it is closed."""
+        from mlflow.entities import ViewType
+
+        found: dict[int, tuple[str, bool]] = {}
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], f"tags.`{_PARENT}` = '{self._run_id}'", ViewType.ALL, _PAGE, page_token=token
+            )
+            trials = [each for each in page if _TRIAL in each.data.tags]  # a person may have nested others
+            found |= {int(each.data.tags[_TRIAL]): (each.info.run_id, each.info.status != "RUNNING") for each in trials}
+            token = page.token
+            if not token:
+                return found
 
     def log_artifacts(self, folder: Path, name: str) -> None:
         """Send the files of a folder."""
