@@ -12,7 +12,7 @@ from trainmaster_api.tuning.expression import ExpressionError
 from trainmaster_cli.errors import UserError
 
 from . import trials as shown
-from .searches import Invalid, Searched, search_of_file, searched
+from .searches import Invalid, Searched, is_file, require_file, require_name, search_of_file, searched
 
 if TYPE_CHECKING:
     from trainmaster_trainer.tuning.trials import TrialRecord
@@ -79,6 +79,18 @@ def best(options: argparse.Namespace, api: Api | None = None) -> int:
     return 0
 
 
+def extend(options: argparse.Namespace, api: Api | None = None) -> int:
+    """Give a search more trials."""
+    from .extend import extend_file, extend_job
+
+    command = "tune extend"
+    if is_file(options.job):
+        require_file(options, command)
+        return extend_file(options.job, options.trials, options.storage)
+    require_name(options, command)
+    return extend_job(api or _connect(options), options.job, options.trials)
+
+
 def _heading(search: Searched, trial: TrialRecord) -> list[str]:
     tuning = search.job.spec.tuning
     assert tuning is not None
@@ -117,7 +129,7 @@ def _connect(options: argparse.Namespace) -> Api:
 
 
 _Command = Callable[[argparse.Namespace, "Api | None"], int]
-COMMANDS: dict[str, _Command] = {"plan": plan, "trials": trials, "best": best}
+COMMANDS: dict[str, _Command] = {"plan": plan, "trials": trials, "best": best, "extend": extend}
 
 
 def run(options: argparse.Namespace, api: Api | None = None) -> int:
