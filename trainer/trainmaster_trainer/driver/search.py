@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL
@@ -52,6 +52,8 @@ class _Running:
     decided: TrialEnd | None = None
     has_moved: bool = False
     time: int = 0
+    value: float | None = None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class Search:
@@ -115,7 +117,7 @@ class Search:
             return None
         if found is None:
             return None
-        self._running[found.number] = _Running(time.monotonic())
+        self._running[found.number] = _Running(time.monotonic(), values=found.values)
         self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {_shown(found.values)}")
         return {NUMBER: found.number, VALUES: found.values}
 
@@ -128,10 +130,13 @@ class Search:
         self._state.trial_moved()
         running.time = int(result[TIME])
         try:
-            decision = self.study.report(number, running.time, json.loads(result[METRICS]))
+            metrics = json.loads(result[METRICS])
+            decision = self.study.report(number, running.time, metrics)
         except TrainingError as error:
             self._fail(error)
             return True
+        running.value = float(metrics[self.tuning.objectives[0].metric])
+        self._show(self._state.tuning)
         longest = self.tuning.pruning.max_time
         if decision is Decision.PRUNE:
             running.decided = TrialEnd.PRUNED
@@ -304,7 +309,16 @@ class Search:
         self._store.put(RESULT, json.dumps(self.result(), indent=1).encode())
 
     def _say(self, sentence: str) -> None:
-        self._state.searched(self.progress(), sentence)
+        self._show(self.progress(), sentence)
+
+    def _show(self, found: TuningProgress | None, sentence: str = "") -> None:
+        """Tell the sinks how far the search is, with the trials that run."""
+        running = [
+            {NUMBER: number, TIME: each.time, "value": each.value, VALUES: each.values}
+            for number, each in sorted(self._running.items())
+        ]
+        if found is not None:
+            self._state.searched(found, sentence, running=running, longest=validations(self.job.spec))
 
     @property
     def _parallel(self) -> int:
