@@ -309,16 +309,19 @@ class Search:
         self._store.put(RESULT, json.dumps(self.result(), indent=1).encode())
 
     def _say(self, sentence: str) -> None:
-        self._show(self.progress(), sentence)
+        found = self.progress()
+        trials = self.study.trials() if self.study is not None else []
+        best = next((each.values for each in trials if each.number == found.best_trial), {})
+        self._show(found, sentence, best_values=best)
 
-    def _show(self, found: TuningProgress | None, sentence: str = "") -> None:
+    def _show(self, found: TuningProgress | None, sentence: str = "", **more: Any) -> None:
         """Tell the sinks how far the search is, with the trials that run."""
         running = [
             {NUMBER: number, TIME: each.time, "value": each.value, VALUES: each.values}
             for number, each in sorted(self._running.items())
         ]
         if found is not None:
-            self._state.searched(found, sentence, running=running, longest=validations(self.job.spec))
+            self._state.searched(found, sentence, running=running, longest=validations(self.job.spec), **more)
 
     @property
     def _parallel(self) -> int:

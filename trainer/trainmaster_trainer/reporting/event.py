@@ -51,6 +51,7 @@ class RunEvent:
         failed: Those that failed.
         best: Value of the best.
         best_trial: Its number.
+        best_values: Its parameters; empty: as in the event before.
         metric: What is optimized.
         is_over: Whether the search has ended.
         running: Trials that run: number, time, value, values of the parameters.
@@ -80,6 +81,7 @@ class RunEvent:
     failed: int = 0
     best: float | None = None
     best_trial: int | None = None
+    best_values: dict[str, Any] = field(default_factory=dict)
     metric: str = ""
     is_over: bool = False
     running: list[dict[str, Any]] = field(default_factory=list)

@@ -50,7 +50,7 @@ class EventLog:
         if found.kind is EventKind.TRIALS:  # the journal has the validations
             if not found.message:
                 return
-            event = {key: value for key, value in event.items() if key != "running"}
+            event = {key: value for key, value in event.items() if key not in ("running", "best_values")}
         if found.kind is not EventKind.REPORT or found.report in MILESTONES or found.report is ReportKind.WARNING:
             fields = {key: value for key, value in event.items() if value not in ("", None, {}, [])}
             self._lines.append(json.dumps({"attempt": self._attempt, **fields}).encode())

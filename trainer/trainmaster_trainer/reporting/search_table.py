@@ -29,6 +29,8 @@ class SearchTable:
         for each in event.running:
             self._values[each["number"]] = each["values"]
             self._times[each["number"]] = each["time"]
+        if event.best_trial is not None and event.best_values:
+            self._values[event.best_trial] = event.best_values
         has_begun = bool(running - {each["number"] for each in before.running}) if before else bool(running)
         has_ended = event.ended > (before.ended if before else 0) and event.failed == (before.failed if before else 0)
         return event.message if event.is_over or not (has_begun or has_ended) else ""
@@ -44,9 +46,10 @@ class SearchTable:
         return f"{event.ended}/{event.total} trials" + (f": {kinds}" if kinds else "")
 
     def draw(self) -> Table | None:
-        """Return the table; None: no trial has run in this attempt, or the search is over."""
+        """Return the table; None: there is nothing in it, or the search is over."""
         event = self._newest
-        if event is None or event.is_over or not self._values:
+        has_best = event is not None and event.best is not None and event.best_trial is not None
+        if event is None or event.is_over or not (event.running or has_best):
             return None
         names = list(dict.fromkeys(name for values in self._values.values() for name in values))[:_MOST_PARAMETERS]
         table = Table(box=box.SIMPLE_HEAD)
@@ -56,7 +59,7 @@ class SearchTable:
             table.add_row(*self._row(str(each["number"]), each["number"], each.get("value"), names, event.longest))
         if len(event.running) > _MOST_ROWS:
             table.add_row(Text(f"and {len(event.running) - _MOST_ROWS} more"))
-        if event.best is not None and event.best_trial is not None:
+        if event.best_trial is not None:
             number = event.best_trial
             row = self._row(f"best: {number}", number, event.best, names, event.longest)
             table.add_row(*row, style="bold")

@@ -131,7 +131,7 @@ class RunState:
         with self._lock:
             self.tuning = found
         self.trial_moved()
-        fields = found.model_dump(exclude={"running"})
+        fields = found.model_dump(by_alias=False, exclude={"running"})
         self.emit(EventKind.TRIALS, message=message, ended=found.ended, **fields, **more)
 
     def trial_moved(self) -> None:

@@ -45,7 +45,7 @@ def test_keeper_validations_of_trials_are_in_the_journal_only(tmp_path: Path) ->
     event_log = EventLog(store, 1, "", "")
     running = [{"number": 0, "time": 1, "value": 0.5, "values": {}}]
     for message in ("trial 0 begins", "", "trial 0 is complete"):
-        event_log.show({"event": "trials", "message": message, "total": 4, "running": running})
+        event_log.show({"event": "trials", "message": message, "total": 4, "running": running, "best_values": {"a": 1}})
     event_log.close()
     lines = [json.loads(line) for line in (store.get("events.jsonl") or b"").splitlines()]
     assert lines == [

@@ -83,10 +83,11 @@ def test_many_trials_and_parameters_stay_a_screen() -> None:
     assert rows[0][-1] == "p5"
 
 
-def test_a_best_of_an_attempt_before_has_its_value_only() -> None:
+def test_a_best_of_an_attempt_before_has_its_parameters() -> None:
     table = SearchTable()
-    table.take(RunEvent.read(event("x", (5, 1, 0.5), best=0.2, best_trial=3)))
-    assert drawn(table)[-1] == ["best:", "3", "-", "0.2000", "-", "-"]
+    table.take(RunEvent.read(event("x", (5, 1, 0.5), best=0.2, best_trial=3, best_values={"lr": 0.7})))
+    table.take(RunEvent.read(event("", (5, 2, 0.4), best=0.2, best_trial=3)))
+    assert drawn(table)[-1] == ["best:", "3", "-", "0.2000", "0.7", "-"]
 
 
 def test_a_terminal_has_the_table_and_a_log_has_lines() -> None:
