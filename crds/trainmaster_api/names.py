@@ -32,6 +32,8 @@ KEY_JOB = "job.json"  # the resolved TrainingJob: metadata {name, namespace, uid
 ANNOTATION_JOB = f"{GROUP}/resolved-job"
 # `loop.duration` of the spec that the pod was made from: the operator compares it without parsing the whole job.
 ANNOTATION_DURATION = f"{GROUP}/duration"
+# `budget.maxTrials` of its search, likewise; absent without one.
+ANNOTATION_TRIALS = f"{GROUP}/max-trials"
 # What git says about the code that `trainmaster submit` packed: no part of the code, and so not of the spec.
 ANNOTATION_GIT = f"{GROUP}/git"
 KEY_GIT = "git-state"  # that annotation as a key of the Secret

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     RECOVERING = "Recovering"
     STOPPED = "Stopped"
     DURATION_EXTENDED = "DurationExtended"
+    TRIALS_EXTENDED = "TrialsExtended"
     NO_CHECKPOINT = "NoCheckpoint"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
     TRAINING_COMPLETE = "TrainingComplete"
@@ -120,6 +121,7 @@ REASON_MEANINGS: dict[Reason, str] = {
     Reason.RECOVERING: "a worker was lost; training resumes from the newest checkpoint once it has been replaced",
     Reason.STOPPED: "no attempt is running",
     Reason.DURATION_EXTENDED: "training.loop.duration was raised; training continues from the newest checkpoint",
+    Reason.TRIALS_EXTENDED: "tuning.budget.maxTrials was raised; the search continues with more trials",
     Reason.NO_CHECKPOINT: "no checkpoint has been saved yet; a restart would begin at step 0",
     Reason.CHECKPOINT_COMMITTED: "the message has the newest committed checkpoint",
     Reason.TRAINING_COMPLETE: "the run reached its end; the message has the test metrics",

@@ -100,9 +100,11 @@ class AttemptStatus(Model):
     """Time at which its result was known."""
     duration: Annotated[str, Field(max_length=16)] = ""
     """`training.loop.duration` that the attempt trains to."""
+    max_trials: int | None = None
+    """Number of trials that the attempt searches to; unset without a search, and for all of a grid."""
     result: Literal["", "Complete", "Failed", "Suspended", "Extended"] = ""
-    """Result of the attempt; empty while it runs. Extended: stopped at a checkpoint because loop.duration was
-    raised."""
+    """Result of the attempt; empty while it runs. Extended: stopped at a checkpoint because loop.duration or
+    the number of trials was raised."""
     failure_class: FailureClass | None = None
     """Failure class, if the attempt failed."""
     message: Annotated[str, Field(max_length=4096)] = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from trainmaster_api.tuning.expression import ExpressionError
 from trainmaster_cli.errors import UserError
 
 from . import trials as shown
-from .searches import Invalid, Searched, search_of_file, searched
+from .searches import Invalid, Searched, is_file, require_file, require_name, search_of_file, searched
 
 if TYPE_CHECKING:
     from trainmaster_trainer.tuning.trials import TrialRecord
@@ -48,9 +49,9 @@ def trials(options: argparse.Namespace, api: Api | None = None) -> int:
     print(f"\n{shown.summary(search.found, name)}")
     best = next((each for each in listed if each.number == search.found.best), None)
     if best is not None:
-        print(f"best: {shown.in_words(best, tuning)}; as a job: trainmaster tune best {options.job}")
+        print(f"best: {shown.in_words(best, tuning)}; as a job: trainmaster tune best {_again(options)}")
     elif len(tuning.objectives) > 1 and search.found.front:
-        print(f"front: {', '.join(map(str, search.found.front))}; as a job: {_choose(options.job)}")
+        print(f"front: {', '.join(map(str, search.found.front))}; as a job: {_choose(options)}")
     return 0
 
 
@@ -63,7 +64,7 @@ def best(options: argparse.Namespace, api: Api | None = None) -> int:
     assert tuning is not None
     number = options.trial if options.trial is not None else found.best
     if number is None and len(tuning.objectives) > 1:
-        return _say_front(search, options.job)
+        return _say_front(search, options)
     if number is None:
         raise UserError(f"no trial is complete yet; {shown.summary(found, search.job.metadata.name)}")
     trial = next((each for each in found.trials if each.number == number), None)
@@ -79,6 +80,18 @@ def best(options: argparse.Namespace, api: Api | None = None) -> int:
     return 0
 
 
+def extend(options: argparse.Namespace, api: Api | None = None) -> int:
+    """Give a search more trials."""
+    from .extend import extend_file, extend_job
+
+    command = "tune extend"
+    if is_file(options.job):
+        require_file(options, command)
+        return extend_file(options.job, options.trials, options.storage)
+    require_name(options, command)
+    return extend_job(api or _connect(options), options.job, options.trials)
+
+
 def _heading(search: Searched, trial: TrialRecord) -> list[str]:
     tuning = search.job.spec.tuning
     assert tuning is not None
@@ -90,7 +103,7 @@ def _heading(search: Searched, trial: TrialRecord) -> list[str]:
     return lines
 
 
-def _say_front(search: Searched, job: str) -> int:
+def _say_front(search: Searched, options: argparse.Namespace) -> int:
     """List the front of several objectives, of which only a person can choose one."""
     tuning, front = search.job.spec.tuning, search.found.front
     assert tuning is not None
@@ -98,12 +111,20 @@ def _say_front(search: Searched, job: str) -> int:
         raise UserError(f"no trial is complete yet; {shown.summary(search.found, search.job.metadata.name)}")
     listed = [each for each in search.found.trials if each.number in front]
     print(*shown.table(shown.in_order(listed, tuning, "metric"), tuning), sep="\n", file=sys.stderr)
-    print(f"\nno other trial is better than one of these in every objective; choose: {_choose(job)}", file=sys.stderr)
+    print(
+        f"\nno other trial is better than one of these in every objective; choose: {_choose(options)}", file=sys.stderr
+    )
     return BAD_INPUT
 
 
-def _choose(job: str) -> str:
-    return f"trainmaster tune best {job} --trial NUMBER"
+def _choose(options: argparse.Namespace) -> str:
+    return f"trainmaster tune best {_again(options)} --trial NUMBER"
+
+
+def _again(options: argparse.Namespace) -> str:
+    """Return the job and what was said of its place, for another command."""
+    places = (("--storage", options.storage), ("-n", options.namespace), ("--context", options.context))
+    return " ".join([shlex.quote(options.job), *(f"{name} {shlex.quote(each)}" for name, each in places if each)])
 
 
 def _search(options: argparse.Namespace, api: Api | None) -> Searched:
@@ -117,7 +138,7 @@ def _connect(options: argparse.Namespace) -> Api:
 
 
 _Command = Callable[[argparse.Namespace, "Api | None"], int]
-COMMANDS: dict[str, _Command] = {"plan": plan, "trials": trials, "best": best}
+COMMANDS: dict[str, _Command] = {"plan": plan, "trials": trials, "best": best, "extend": extend}
 
 
 def run(options: argparse.Namespace, api: Api | None = None) -> int:

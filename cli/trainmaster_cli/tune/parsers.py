@@ -36,6 +36,12 @@ def add(commands: Any) -> None:
         "`tuning`. With several objectives, --trial chooses one of the front.",
     )  # fmt: skip
     command.add_argument("--trial", metavar="NUMBER", type=_number, help="of another trial than the best")
+    command = _of_job(
+        own, "extend", "give a search more trials",
+        "Raise the number of trials of a search. In a file it is set and the rest left as it is, and `trainmaster run` "
+        "continues the search; a job of a cluster continues by itself.",
+    )  # fmt: skip
+    command.add_argument("--trials", metavar="N", type=_number, required=True, help="how many there shall be in all")
 
 
 def _of_job(commands: Any, name: str, summary: str, description: str) -> Any:

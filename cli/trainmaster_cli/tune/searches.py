@@ -17,6 +17,7 @@ from trainmaster_cli.extras import require_cluster, require_trainer
 from trainmaster_cli.files import only_job
 
 if TYPE_CHECKING:
+    from trainmaster_trainer.driver.last_search import LastSearch
     from trainmaster_trainer.tuning.stored import Found
 
     from trainmaster_cli.cluster.api import Api
@@ -64,12 +65,9 @@ def searched(options: argparse.Namespace, connect: Callable[[argparse.Namespace]
     """
     command = f"tune {options.subcommand}"
     if is_file(options.job):
-        require_trainer(command)
-        _only_for_names(options)
+        require_file(options, command)
         return _of_file(options.job, options.storage, command)
-    require_cluster(command)
-    if options.storage is not None:
-        raise UserError(f"--storage is for files; the storage of {options.job} is known to the cluster")
+    require_name(options, command)
     return _of_name(connect(options), options.job)
 
 
@@ -93,6 +91,29 @@ def search_of_file(file: str, command: str, *, imports: bool = False) -> Trainin
     return job
 
 
+def found_of_file(file: str, job: TrainingJob, storage: str | None) -> tuple[LastSearch | None, Found | None]:
+    """Return the last search of a file on this machine, and what it has found; None: there is none.
+
+    Args:
+        file: Its path.
+        job: Its content.
+        storage: Where `run` was told to store results.
+
+    Raises:
+        UserError: It can't be read.
+    """
+    from trainmaster_trainer.driver.identity import Refused
+    from trainmaster_trainer.driver.last_search import last_search
+    from trainmaster_trainer.errors import TrainingError
+    from trainmaster_trainer.tuning.stored import found_in
+
+    try:
+        last = last_search(file, job, storage)
+        return last, found_in(last.run, last.job.spec) if last is not None else None
+    except (Refused, TrainingError) as error:
+        raise UserError(str(error)) from None
+
+
 def search_of_object(raw: Object) -> TrainingJob:
     """Return the job of an object of the cluster, which has a search.
 
@@ -108,26 +129,26 @@ def search_of_object(raw: Object) -> TrainingJob:
     return job
 
 
-def _only_for_names(options: argparse.Namespace) -> None:
+def require_file(options: argparse.Namespace, command: str) -> None:
+    """Raise UserError if a file's search can't be read here, or options don't fit a file."""
+    require_trainer(command)
     given = [f"--{each}" for each in ("namespace", "context") if getattr(options, each) is not None]
     if given:
         raise UserError(f"{given[0]} is for names of jobs in a cluster, and {options.job} is a file")
+
+
+def require_name(options: argparse.Namespace, command: str) -> None:
+    """Raise UserError if a cluster can't be reached from here, or options don't fit the name of a job."""
+    require_cluster(command)
+    if options.storage is not None:
+        raise UserError(f"--storage is for files; the storage of {options.job} is known to the cluster")
 
 
 def _of_file(file: str, storage: str | None, command: str) -> Searched:
     if file == "-":
         raise UserError(f"`{command}` needs a file, or the name of a job: its run is found by it")
     job = search_of_file(file, command)
-    from trainmaster_trainer.driver.identity import Refused
-    from trainmaster_trainer.driver.last_search import last_search
-    from trainmaster_trainer.errors import TrainingError
-    from trainmaster_trainer.tuning.stored import found_in
-
-    try:
-        last = last_search(file, job, storage)
-        found = found_in(last.run, last.job.spec) if last is not None else None
-    except (Refused, TrainingError) as error:
-        raise UserError(str(error)) from None
+    last, found = found_of_file(file, job, storage)
     if last is None or found is None:
         where = f"in {storage}" if storage else "in ./trainmaster-runs; --storage looks elsewhere"
         raise UserError(f"no search of {job.metadata.name} has been run from here ({where}): trainmaster run {file}")

@@ -163,6 +163,12 @@ def total_trials(tuning: Tuning, points: int | None) -> int:
     return given or DEFAULT_TRIALS
 
 
+def asked_trials(tuning: Tuning) -> int | None:
+    """Return how many trials are asked for; None: all of a grid."""
+    given = tuning.budget.max_trials
+    return given if given is not None or tuning.search.algorithm == "grid" else DEFAULT_TRIALS
+
+
 def trials_that_fit(spec: Spec) -> int:
     """Return how many trials the job's workers are enough for at the same time."""
     assert spec.tuning is not None

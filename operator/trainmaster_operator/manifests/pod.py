@@ -9,6 +9,7 @@ from trainmaster_api import names
 from trainmaster_api.spec.cluster import PodTemplateSpec
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.storage import Storage
+from trainmaster_api.tuning.plan import asked_trials
 from trainmaster_api.types import parse_quantity
 
 from .meta import metadata, resolved
@@ -62,6 +63,9 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
         names.ANNOTATION_JOB: resolved(job, whole=shape.role == names.ROLE_HEAD),
         names.ANNOTATION_DURATION: job.spec.training.loop.duration,
     }
+    trials = asked_trials(job.spec.tuning) if job.spec.tuning is not None else None
+    if trials is not None:
+        meta["annotations"][names.ANNOTATION_TRIALS] = str(trials)
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": shape.grace,

@@ -9,6 +9,7 @@ from typing import Literal
 from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.reasons import FAILURE_RULES, ConditionType, FailureClass, Reason, Retry
 from trainmaster_api.status import AttemptStatus
+from trainmaster_api.tuning.plan import asked_trials
 
 from .checkpoint import take_checkpoint, take_result
 from .context import KEPT_ATTEMPTS, PlanContext, WhyNot
@@ -47,11 +48,14 @@ def adopt(context: PlanContext) -> bool:
     if newest > context.status.attempt:
         found = [pod for pod in context.pods if pod.attempt == newest]
         created = [moment for moment in (parse_time(pod.created) for pod in found) if moment]
-        begin(context, newest, min(created or [context.now]), next((pod.duration for pod in found), ""))
+        made_for = next(((pod.duration, pod.max_trials) for pod in found), ("", None))
+        begin(context, newest, min(created or [context.now]), *made_for)
     return False
 
 
-def begin(context: PlanContext, attempt: int, start: datetime, duration: str = "") -> None:
+def begin(
+    context: PlanContext, attempt: int, start: datetime, duration: str = "", max_trials: int | None = None
+) -> None:
     """Open the entry of an attempt whose pods have been created, or are by this very plan.
 
     Args:
@@ -59,13 +63,16 @@ def begin(context: PlanContext, attempt: int, start: datetime, duration: str = "
         attempt: Its number.
         start: When its first pod was created.
         duration: `loop.duration` that its pods were made for; empty: that of the spec.
+        max_trials: Trials that they were made for; None: those of the spec.
     """
     before = context.record
     restarts = context.status.restarts
     counted = restarts.counted + int(is_counted(before))
     total = restarts.total + int(bool(context.status.attempts))
     duration = duration or context.job.spec.training.loop.duration
-    record = AttemptStatus(attempt=attempt, start_time=format_time(start), duration=duration)
+    tuning = context.job.spec.tuning
+    trials = max_trials or (asked_trials(tuning) if tuning is not None else None)
+    record = AttemptStatus(attempt=attempt, start_time=format_time(start), duration=duration, max_trials=trials)
     context.set(
         attempt=attempt,
         attempts=[*context.status.attempts, record][-KEPT_ATTEMPTS:],

@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from trainmaster_api.messages import ExitMessage, ProgressMessage
-from trainmaster_api.names import ANNOTATION_DURATION, CONTAINER, LABEL_ATTEMPT, LABEL_INDEX, LABEL_ROLE
+from trainmaster_api.names import (
+    ANNOTATION_DURATION,
+    ANNOTATION_TRIALS,
+    CONTAINER,
+    LABEL_ATTEMPT,
+    LABEL_INDEX,
+    LABEL_ROLE,
+)
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import Problem
 
@@ -68,6 +75,7 @@ class PodView:
         waiting_message: the kubelet's message to it.
         no_sandbox: the kubelet reports that volumes or network are not set up yet.
         duration: `loop.duration` that the pod was made for.
+        max_trials: Trials of the search that it was made for; None: it has none, or all of a grid.
         mounts: Secrets, ConfigMaps and claims that its volumes need, as `Kind name`, while there is no sandbox.
         exit: how the container ended.
     """
@@ -94,6 +102,7 @@ class PodView:
     started_at: str = ""
     no_sandbox: bool = False
     duration: str = ""
+    max_trials: int | None = None
     mounts: tuple[str, ...] = ()
     exit: Exit | None = None
 
@@ -106,7 +115,7 @@ class PodView:
     def from_pod(cls, pod: Object) -> PodView:
         """Trim a pod as the API serves it."""
         meta, status = pod["metadata"], pod.get("status") or {}
-        labels = meta.get("labels") or {}
+        labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
         conditions = {item["type"]: item for item in status.get("conditions") or ()}
         scheduled = conditions.get("PodScheduled", {})
         bound = scheduled.get("status") == "True"
@@ -136,7 +145,8 @@ class PodView:
             waiting_message=waiting.get("message") or "",
             started_at=started,
             no_sandbox=no_sandbox,
-            duration=sys.intern((meta.get("annotations") or {}).get(ANNOTATION_DURATION) or ""),
+            duration=sys.intern(notes.get(ANNOTATION_DURATION) or ""),
+            max_trials=_number(notes.get(ANNOTATION_TRIALS)),
             mounts=_mounts(pod.get("spec") or {}) if no_sandbox else (),
             exit=_exit(terminated) if terminated else None,
         )

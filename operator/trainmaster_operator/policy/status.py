@@ -103,12 +103,15 @@ _NEWS: tuple[tuple[ConditionType, Any], ...] = (
 )
 
 
+_EXTENDED = (Reason.DURATION_EXTENDED, Reason.TRIALS_EXTENDED)
+
+
 def _is_news(context: PlanContext, new: Condition, word: str) -> bool:
     old = next((item for item in context.old.conditions if item.type == new.type), None)
     changed = old is None or (old.status, old.reason) != (new.status, new.reason)
     match new.type:
         case ConditionType.COMPLETE | ConditionType.FAILED:
-            return changed and (new.status == "True" or new.reason == Reason.DURATION_EXTENDED)
+            return changed and (new.status == "True" or new.reason in _EXTENDED)
         case ConditionType.DEGRADED:  # an image that can't be pulled is reported by Provisioned
             return changed and new.status == "True" and new.reason in (Reason.NAME_CONFLICT, Reason.CHECKPOINT_NOT_READ)
         case ConditionType.ACCEPTED:

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS
@@ -58,6 +58,8 @@ class _Running:
     decided: TrialEnd | None = None
     has_moved: bool = False
     time: int = 0
+    value: float | None = None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class Search:
@@ -125,7 +127,7 @@ class Search:
             return None
         if found is None:
             return None
-        self._running[found.number] = _Running(time.monotonic())
+        self._running[found.number] = _Running(time.monotonic(), values=found.values)
         self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {shown(found.values)}")
         return {NUMBER: found.number, VALUES: found.values}
 
@@ -138,10 +140,13 @@ class Search:
         self._state.trial_moved()
         running.time = int(result[TIME])
         try:
-            decision = self.study.report(number, running.time, json.loads(result[METRICS]))
+            metrics = json.loads(result[METRICS])
+            decision = self.study.report(number, running.time, metrics)
         except TrainingError as error:
             self._fail(error)
             return True
+        running.value = float(metrics[self.tuning.objectives[0].metric])
+        self._show(self._state.tuning)
         longest = self.tuning.pruning.max_time
         if decision is Decision.PRUNE:
             running.decided = TrialEnd.PRUNED
@@ -344,7 +349,19 @@ class Search:
         self._store.put(RESULT, result)
 
     def _say(self, sentence: str) -> None:
-        self._state.searched(self.progress(), sentence)
+        found = self.progress()
+        trials = self.study.trials() if self.study is not None else []
+        best = next((each.values for each in trials if each.number == found.best_trial), {})
+        self._show(found, sentence, best_values=best)
+
+    def _show(self, found: TuningProgress | None, sentence: str = "", **more: Any) -> None:
+        """Tell the sinks how far the search is, with the trials that run."""
+        running = [
+            {NUMBER: number, TIME: each.time, "value": each.value, VALUES: each.values}
+            for number, each in sorted(self._running.items())
+        ]
+        if found is not None:
+            self._state.searched(found, sentence, running=running, longest=validations(self.job.spec), **more)
 
     @property
     def _parallel(self) -> int:

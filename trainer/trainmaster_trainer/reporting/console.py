@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.table import Table
 from trainmaster_api.messages import TrainerState
 from trainmaster_api.text import duration_text
@@ -15,6 +16,7 @@ from trainmaster_api.text import duration_text
 from trainmaster_trainer.context import ReportKind
 
 from .event import MOVING, EventKind, RunEvent
+from .search_table import SearchTable
 from .state import Event
 
 _LINE_SECONDS = 2.0  # plain lines come at most this often, but for transitions
@@ -71,15 +73,32 @@ class PlainDisplay:
         return numbers(event, self._names, prefix="step ")
 
 
+class _Moving(Progress):
+    """A progress bar, and the table of a search below it."""
+
+    def __init__(self, search: SearchTable, *columns: ProgressColumn, console: Console, transient: bool) -> None:
+        self._search = search
+        super().__init__(*columns, console=console, transient=transient)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield what is drawn."""
+        yield self.make_tasks_table(self.tasks)
+        table = self._search.draw()
+        if table is not None:
+            yield table
+
+
 class RichDisplay:
-    """Shows one moving line on a terminal, with notices above it."""
+    """Shows one moving line on a terminal, and a search as a table below it, with notices above."""
 
     def __init__(self, metric: str, console: Console) -> None:
         """Start. `metric`: the job's, shown beside the loss."""
         self._console = console
         self._names = ["train/loss", metric]
         self._saved: float | None = None
-        self._progress = Progress(
+        self._search = SearchTable()
+        self._progress = _Moving(
+            self._search,
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[numbers]}"),
@@ -99,12 +118,13 @@ class RichDisplay:
         elif found.kind is EventKind.REPORT:
             self._report(found)
         elif found.kind is EventKind.TRIALS:
-            best = f"best {found.best:.4f}" if found.best is not None else ""
-            text = "  ".join(part for part in (f"{found.ended}/{found.total} trials", best) if part)
+            line = self._search.take(found)
+            text = self._search.counters
             self._progress.update(
                 self._task, description="searching", completed=found.ended, total=found.total, numbers=text
             )
-            self._print(found.message)
+            if line:
+                self._print(line)
         elif found.kind is EventKind.RAY_READY:
             self._progress.update(self._task, description="loading framework, model and data")
         elif line := notice(found):

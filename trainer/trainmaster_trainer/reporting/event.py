@@ -46,7 +46,16 @@ class RunEvent:
         run_id: What the tracker calls the run.
         total: Trials of a search.
         ended: Those that have ended.
+        complete: Those of them that had all their validations.
+        pruned: Those that were stopped for their results.
+        failed: Those that failed.
         best: Value of the best.
+        best_trial: Its number.
+        best_values: Its parameters; empty: as in the event before.
+        metric: What is optimized.
+        is_over: Whether the search has ended.
+        running: Trials that run: number, time, value, values of the parameters.
+        longest: Validations of a whole trial; None: only the data tells.
         reads: What a program of the user's own has read of its checkpoint.
     """
 
@@ -67,7 +76,16 @@ class RunEvent:
     reads: str = ""
     total: int = 0
     ended: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
     best: float | None = None
+    best_trial: int | None = None
+    best_values: dict[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    is_over: bool = False
+    running: list[dict[str, Any]] = field(default_factory=list)
+    longest: int | None = None
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> RunEvent:

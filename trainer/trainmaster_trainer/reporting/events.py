@@ -47,6 +47,10 @@ class EventLog:
     def show(self, event: Event) -> None:
         """Keep an event if it is a milestone."""
         found = RunEvent.read(event)
+        if found.kind is EventKind.TRIALS:  # the journal has the validations
+            if not found.message:
+                return
+            event = {key: value for key, value in event.items() if key not in ("running", "best_values")}
         if found.kind is not EventKind.REPORT or found.report in MILESTONES or found.report is ReportKind.WARNING:
             fields = {key: value for key, value in event.items() if value not in ("", None, {}, [])}
             self._lines.append(json.dumps({"attempt": self._attempt, **fields}).encode())

@@ -86,7 +86,9 @@ class Sinks:
 
     def _wake_push(self, event: Event) -> None:
         found = RunEvent.read(event)
-        if self._push is not None and (found.kind is not EventKind.REPORT or found.report in MILESTONES):
+        is_validation = found.kind is EventKind.TRIALS and not found.message
+        is_news = found.report in MILESTONES if found.kind is EventKind.REPORT else not is_validation
+        if self._push is not None and is_news:
             self._push.wake()
 
     def _write(self, event: Event) -> None:

@@ -128,13 +128,19 @@ class RunState:
         with self._lock:  # replaced and not changed: it is read from other threads
             self.ended_trials = {**self.ended_trials, **{each.number: each for each in trials}}
 
-    def searched(self, found: TuningProgress, message: str) -> None:
-        """Record how far the search is."""
+    def searched(self, found: TuningProgress, message: str = "", **more: Any) -> None:
+        """Record how far the search is.
+
+        Args:
+            found: Counters and best.
+            message: What has happened; empty: a trial that runs had a validation.
+            **more: Other fields of the event.
+        """
         with self._lock:
             self.tuning = found
         self.trial_moved()
-        counts = {"total": found.total, "ended": found.ended, "best": found.best}
-        self.emit(EventKind.TRIALS, message=message, **counts)
+        fields = found.model_dump(by_alias=False, exclude={"running"})
+        self.emit(EventKind.TRIALS, message=message, ended=found.ended, **fields, **more)
 
     def trial_moved(self) -> None:
         """Record that a trial has made progress."""

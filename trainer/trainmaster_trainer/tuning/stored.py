@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from trainmaster_api.spec.job import Spec
-from trainmaster_api.tuning.plan import validations
+from trainmaster_api.tuning.plan import plan_of, validations
 from trainmaster_api.tuning.space import axes_of
 
 from trainmaster_trainer.storage.store import Store
@@ -19,7 +19,7 @@ class Found:
     """A search as it is stored.
 
     Attributes:
-        total: How many trials there will be.
+        total: How many trials there will be at most.
         why: Why it is over; empty: it isn't.
         trials: All that were begun, by number.
         best: Number of the best complete trial; None: none yet, or several objectives.
@@ -31,6 +31,11 @@ class Found:
     trials: list[TrialRecord]
     best: int | None
     front: list[int]
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it is over for another reason than that all its trials have been run."""
+        return self.why != "" and len(self.trials) < self.total
 
 
 def found_in(run: Store, spec: Spec) -> Found | None:
@@ -52,7 +57,7 @@ def found_in(run: Store, spec: Spec) -> Found | None:
     if result.get("budget") == tuning.budget.wire():
         trials = [TrialRecord.read(each) for each in result["trials"]]
         best = result["best"][NUMBER] if result["best"] else None
-        return Found(len(trials), result["why"], trials, best, [each[NUMBER] for each in result["front"]])
+        return Found(plan_of(spec).trials, result["why"], trials, best, [each[NUMBER] for each in result["front"]])
     from .journal import Snapshot  # what is over can be read without Optuna
     from .study import Study
 

@@ -45,7 +45,7 @@ class FakeApi:
 
     def patch(self, path: str, body: Object) -> Object:
         self.patched.append((path, body))
-        self.objects[path]["spec"].setdefault("run", {}).update(body["spec"]["run"])
+        _merge(self.objects[path], body)
         return self.get(path)
 
     def lines(self, path: str, **query: Any) -> Iterator[bytes]:
@@ -60,6 +60,14 @@ class FakeApi:
             seen = [line for line in self.logs[pod] if line[:19] >= since[:19]]
             return iter([line.encode() for line in [*seen, *self.later.get(pod, [])]])
         return iter([line.encode() for line in self.logs[pod]])
+
+
+def _merge(target: Object, patch: Object) -> None:
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            _merge(target.setdefault(key, {}), value)
+        else:
+            target[key] = value
 
 
 def secret_path(namespace: str, name: str) -> str:

@@ -286,7 +286,9 @@ def on_a_cluster(folder: Path, trials: int = 4) -> tuple[FakeApi, Store]:
 def test_trials_of_a_job_on_a_cluster(folder: Path, capsys: Captured) -> None:
     api, store = on_a_cluster(folder, trials=3)
     assert tune("trials", "digits-search", "-n", "team", api=api) == 0
-    assert "digits-search: 3 of 4 trials have ended" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "digits-search: 3 of 4 trials have ended" in out
+    assert out.endswith("as a job: trainmaster tune best digits-search -n team\n")
     assert store.get("FENCE") == b"1"
     Journal(store, 1).flush()
 

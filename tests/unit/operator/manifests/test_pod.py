@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from trainmaster_api.spec.cluster import PodTemplateSpec
 from trainmaster_operator import manifests
 from trainmaster_operator.manifests.pod import shared_memory
 
-from .test_golden import MANIFESTS, SHAPED, resolved
+from .test_golden import MANIFESTS, PLAIN, SETTINGS, SHAPED, resolved
 
 PODS = [name for name in MANIFESTS if name.startswith(("head", "worker"))]
 
@@ -211,6 +212,16 @@ def test_workers_find_the_head_of_their_own_attempt() -> None:
 
 def test_head_has_time_for_the_save_and_what_follows() -> None:
     assert MANIFESTS["head-shaped"]()["spec"]["terminationGracePeriodSeconds"] == 315
+
+
+@pytest.mark.parametrize(("budget", "expected"), [({"maxTrials": 12}, "12"), ({}, "64"), (None, None)])
+def test_pods_say_how_many_trials_they_were_made_for(budget: dict[str, int] | None, expected: str | None) -> None:
+    document = copy.deepcopy(PLAIN)
+    if budget is not None:
+        document["spec"]["tuning"] = {"space": {"optimizer.lr": {"values": [0.1, 0.2]}}, "budget": budget}
+    job, problems = manifests.resolve(document, SETTINGS)
+    assert job is not None, problems
+    assert manifests.head(job, 1)["metadata"]["annotations"].get(names.ANNOTATION_TRIALS) == expected
 
 
 @pytest.mark.parametrize(("memory", "expected"), [("2Gi", "512Mi"), ("100Mi", "128Mi"), ("64Gi", "16384Mi")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,3 +159,72 @@ def test_an_attempt_of_an_older_operator_is_left_alone() -> None:
     del bench.raw["status"]["attempts"][0]["duration"]
     raise_to(bench, "30ep")
     assert bench.plan(20, pods(), progress=progress(step=150)).actions == ()
+
+
+# --- more trials of a search -----------------------------------------------------------------------------------------
+
+
+def searching(trials: int | None = 8, algorithm: str = "random") -> Bench:
+    bench = Bench(retries={"max": 0})
+    give(bench, trials, algorithm)
+    return bench.running()
+
+
+def give(bench: Bench, trials: int | None, algorithm: str = "random") -> None:
+    budget = {} if trials is None else {"maxTrials": trials}
+    space = {"data.batchSize": {"values": [32, 64]}}
+    bench.raw["spec"]["tuning"] = {"space": space, "search": {"algorithm": algorithm}, "budget": budget}
+
+
+def test_a_live_search_saves_and_the_next_attempt_has_more_trials() -> None:
+    bench = searching()
+    assert bench.record()["maxTrials"] == 8
+    give(bench, 12)
+    plan = bench.plan(20, pods(), progress=progress())
+    assert deleted(plan) == ["digits-1-head"]
+    assert bench.reason("Running") == "TrialsExtended"
+    assert bench.message("Running") == "Saving a checkpoint; the search then continues to 12 trials."
+    over = swap(pods(), 0, exit=ended(ExitCode.STOPPED, said(Outcome.STOPPED)))
+    bench.plan(25, over)
+    assert (bench.record()["result"], bench.record().get("failureClass")) == ("Extended", None)
+    bench.plan(26, over)
+    assert created(bench.plan(27)) == NEXT
+    assert bench.record(2)["maxTrials"] == 12
+    assert bench.status["restarts"]["counted"] == 0
+    assert deleted(bench.plan(40, pods(2, 27), progress=progress(2))) == []
+
+
+def test_a_complete_search_becomes_live_again() -> None:
+    bench = complete(searching(None))
+    give(bench, 65)
+    plan = bench.plan(500)
+    assert created(plan) == NEXT
+    assert bench.reason("Complete") == "TrialsExtended"
+    assert bench.message("Complete") == "tuning.budget.maxTrials was raised from 64 to 65; the search continues."
+    assert [event.reason for event in plan.events if event.type == "Normal"] == ["TrialsExtended"]
+    bench.plan(600, swap(pods(2, 500), 0, exit=DONE))
+    assert bench.is_true("Complete")
+    assert bench.plan(700, swap(pods(2, 500), 0, exit=DONE)[:1]).actions == ()
+
+
+@pytest.mark.parametrize("trials", [8, 7])
+def test_as_many_trials_as_before_change_nothing(trials: int) -> None:
+    bench = complete(searching())
+    give(bench, trials)
+    assert bench.settle(500, swap(pods(), 0, exit=DONE)[:1]).actions == ()
+
+
+def test_all_of_a_grid_is_no_number_that_could_be_raised() -> None:
+    bench = complete(searching(None, "grid"))
+    assert bench.record().get("maxTrials") is None
+    give(bench, 100, "grid")
+    assert bench.settle(500, swap(pods(), 0, exit=DONE)[:1]).actions == ()
+
+
+def test_an_adopted_search_has_the_trials_of_its_pods() -> None:
+    bench = Bench()
+    bench.service = True
+    give(bench, 12)
+    bench.plan(5, [replace(pod, max_trials=8) for pod in pods()])
+    assert bench.record()["maxTrials"] == 8
+    assert deleted(bench.plan(6, pods())) == ["digits-1-head"]

@@ -250,7 +250,11 @@ def test_view_of_a_pod_that_waits() -> None:
 def test_view_of_a_pod_whose_volumes_are_missing() -> None:
     sources = [{"secret": {"name": "digits-run"}}, {"configMap": {"name": "maybe", "optional": True}}]
     served = {
-        "metadata": {"name": "p", "uid": "u", "annotations": {"trainmaster.dev/duration": "10ep"}},
+        "metadata": {
+            "name": "p",
+            "uid": "u",
+            "annotations": {"trainmaster.dev/duration": "10ep", "trainmaster.dev/max-trials": "12"},
+        },
         "spec": {
             "nodeName": "n",
             "volumes": [
@@ -272,7 +276,7 @@ def test_view_of_a_pod_whose_volumes_are_missing() -> None:
     view = PodView.from_pod(served)
     assert view.no_sandbox
     assert view.mounts == ("Secret digits-run", "ConfigMap settings", "Secret pull", "PersistentVolumeClaim data")
-    assert view.duration == "10ep"
+    assert (view.duration, view.max_trials) == ("10ep", 12)
     served["status"]["conditions"][1]["status"] = "True"  # type: ignore[index]
     assert not PodView.from_pod(served).no_sandbox
 

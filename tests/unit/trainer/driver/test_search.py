@@ -20,6 +20,8 @@ from trainmaster_trainer.driver import search_report
 from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.reporting.event import RunEvent
+from trainmaster_trainer.reporting.search_table import SearchTable
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store, open_store
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES, TrialEnd
@@ -76,6 +78,31 @@ def test_winner_is_the_job_with_its_values(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "tuning/result.json").read_text())
     assert result["best"]["number"] == least.number
     assert [each["state"] for each in result["trials"]] == ["Complete"] * 4
+
+
+def test_a_terminal_sees_what_runs_and_what_is_best(tmp_path: Path) -> None:
+    """From the driver to the table, as JSON: after each validation its newest value, at the end of a trial the best."""
+    search, table, seen = search_of(tmp_path, job_of()), SearchTable(), []
+
+    def listener(event: dict[str, Any]) -> None:
+        table.take(RunEvent.read(json.loads(json.dumps(event))))
+        seen.append((table.counters, table.draw()))
+
+    search._state.listen(listener)
+    search.lead(executing(lambda config: {}))
+    rows = [tuple(tuple(column.cells) for column in found.columns) if found else () for _, found in seen]
+    lrs = [each.values["optimizer.lr"] for each in search.study.trials()]  # type: ignore[union-attr]
+    begins, *moves = rows[:5]
+    assert [str(cell) for column in begins for cell in column] == ["0", "0/3", "-", f"{lrs[0]:.4g}"]
+    assert [[str(column[0]) for column in row[1:3]] for row in moves[:3]] == [
+        [f"{time}/3", f"{lrs[0] + 1 / time:.4f}"] for time in (1, 2, 3)
+    ]
+    best = min(lrs) + 1 / 3
+    assert [str(column[-1]) for column in rows[-3]] == [
+        f"best: {lrs.index(min(lrs))}", "3/3", f"{best:.4f}", f"{min(lrs):.4g}"
+    ]  # fmt: skip
+    assert rows[-2:] == [(), ()], "the search is over, the winner is trained"
+    assert seen[-1][0] == "4/4 trials: 4 complete"
 
 
 def test_no_final_run_ends_with_the_search(tmp_path: Path) -> None:

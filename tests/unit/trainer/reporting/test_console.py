@@ -17,7 +17,7 @@ def report(kind: str, step: int = 5, **more: Any) -> dict[str, Any]:
 
 EVENTS = [
     {"event": "ray_ready", "seconds": 1.0},
-    {"event": "trials", "message": "trial 3 was pruned", "total": 8, "ended": 4, "best": 0.5, "seconds": 5.0},
+    {"event": "trials", "message": "trial 3 lost its processes", "total": 8, "seconds": 5.0},
     report("Resumed"),
     {"event": "state", "state": "Training", "seconds": 2.0, "message": ""},
     report("Validation"),
@@ -39,7 +39,7 @@ SHOWN = [
     "MLflow is away",
     "mlflow: run r1 at http://m/r1",
     "w-1 is being terminated: saving a checkpoint first",
-    "trial 3 was pruned",
+    "trial 3 lost its processes",
 ]
 
 

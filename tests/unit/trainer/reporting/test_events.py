@@ -40,6 +40,20 @@ def test_keeper_milestones_are_kept(tmp_path: Path) -> None:
     assert kinds == ["Resumed", "Loaded", "FirstStep", "Checkpoint", "Warning", "Done"]
 
 
+def test_keeper_validations_of_trials_are_in_the_journal_only(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"))
+    event_log = EventLog(store, 1, "", "")
+    running = [{"number": 0, "time": 1, "value": 0.5, "values": {}}]
+    for message in ("trial 0 begins", "", "trial 0 is complete"):
+        event_log.show({"event": "trials", "message": message, "total": 4, "running": running, "best_values": {"a": 1}})
+    event_log.close()
+    lines = [json.loads(line) for line in (store.get("events.jsonl") or b"").splitlines()]
+    assert lines == [
+        {"attempt": 1, "event": "trials", "message": message, "total": 4}
+        for message in ("trial 0 begins", "trial 0 is complete")
+    ]
+
+
 class Away(Store):
     """Storage that takes nothing until it is back."""
 

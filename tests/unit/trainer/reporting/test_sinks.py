@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from trainmaster_api.layout import EVENTS, LOGS
-from trainmaster_api.messages import CheckpointRef, Outcome, ProgressMessage, TrainerState
+from trainmaster_api.messages import CheckpointRef, Outcome, ProgressMessage, TrainerState, TuningProgress
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.ipc.settings import DriverSettings
@@ -150,6 +150,7 @@ def test_operator_is_not_woken_by_steps(begin: Begin, operator: Operator, tmp_pa
     run.run_state.state = TrainerState.TRAINING  # else the first step is a transition, of which it hears
     for step in range(1, 6):
         run.report(ReportKind.STEP, step)
+    run.run_state.searched(TuningProgress(total=4), running=[])  # a validation of a trial
     # that nothing comes can only be seen by waiting; what wakes the push is there after some milliseconds
     with pytest.raises(queue.Empty):
         operator.seen.get(timeout=1)
