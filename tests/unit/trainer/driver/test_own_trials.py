@@ -27,7 +27,7 @@ open_world = test_trial.open_world
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="which processes run is read from /proc")
 
 EPOCHS, STEPS = 4, 5
-_SOON = 100.0
+_SOON = 300.0
 PROGRAM = """
 import argparse, os, sys, time
 import torch
@@ -378,7 +378,7 @@ def test_trials_of_transformers(open_program, tmp_path):
     to_the_end(world, said)
     assert [each for each, _ in measured(said)] == [1, 2, 3, 3, 4]
     assert said[-1][STATE] == "Complete"
-    assert {"val/loss", "val/accuracy", "train/loss"} <= set(dict(measured(said))[4])
+    assert {"val/loss", "val/accuracy"} <= set(dict(measured(said))[4])
     assert not any(world.root.rglob("transformers-model")), "what is kept is the winner's"
     calm = open_program("calm", **texts(tmp_path / "calm"))
     begin(calm, 1, learning_rate=0.01)
