@@ -28,11 +28,16 @@ class OwnTrials:
         storage_uri: Where runs are stored.
         attempt: Number of the attempt.
         workers: Of a trial.
-        on_error: Called where files couldn't be committed, in a thread of ours.
+        on_error: Called with the number of a trial whose files couldn't be committed, in a thread of ours.
     """
 
     def __init__(
-        self, job: TrainingJob, storage_uri: str, attempt: int, workers: int, on_error: Callable[[TrainingError], None]
+        self,
+        job: TrainingJob,
+        storage_uri: str,
+        attempt: int,
+        workers: int,
+        on_error: Callable[[int, TrainingError], None],
     ) -> None:
         self._job, self._storage_uri, self._attempt, self._workers = job, storage_uri, attempt, workers
         self._on_error = on_error
@@ -53,7 +58,13 @@ class OwnTrials:
         uri = f"{self._storage_uri.rstrip('/')}/{path}"
         self._last, self._pace = None, Pace()
         self._sets = Sets(
-            run, uri, self._attempt, self._workers, job.spec.checkpoint.keep, lambda checkpoint: None, self._failed
+            run,
+            uri,
+            self._attempt,
+            self._workers,
+            job.spec.checkpoint.keep,
+            lambda checkpoint: None,
+            lambda error: self._failed(number, error),
         )
         self._sets.claim()
 
@@ -74,9 +85,9 @@ class OwnTrials:
         with contextlib.suppress(TrainingError):
             self.finish()
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, number: int, error: BaseException) -> None:
         if isinstance(error, TrainingError):
-            self._on_error(error)
+            self._on_error(number, error)
 
     # -- progress -------------------------------------------------------------------------------------------------
     def started(self, nodes: int, now: float) -> None:

@@ -26,7 +26,7 @@ from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.space import axes_of, trial_document
 from trainmaster_api.validation.validate import format_problems, validate
 
-from trainmaster_trainer.context import Report, Verdict
+from trainmaster_trainer.context import Report, Result, Verdict
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import Failure
 from trainmaster_trainer.ipc import auth
@@ -188,12 +188,20 @@ class TrialHost:
         if kind is _Kind.ASKED:
             self._waits = True
             return {**result, TIME: what.time, METRICS: json.dumps(what.report.metrics), "done": False}
+        if kind is _Kind.ENDED and self._program is not None:
+            kind, what = self._finished(self._program, what)
         if kind is _Kind.ENDED:
-            if self._program is not None:
-                self._program.finish()
             state = TrialEnd.STOPPED if what.outcome is Outcome.STOPPED else TrialEnd.COMPLETE
             return {**result, STATE: str(state), "done": True}
         return {**result, **self._failed(what), "done": True}
+
+    def _finished(self, program: OwnTrials, result: Result) -> tuple[_Kind, Any]:
+        """Wait until the files of a trial are kept; return how it has ended."""
+        try:
+            program.finish()
+        except TrainingError as error:
+            return _Kind.FAILED, Failure(error.failure_class, error.message)
+        return _Kind.ENDED, result
 
     def close(self) -> None:
         """End the agents and with them their ranks."""
@@ -266,11 +274,12 @@ class TrialHost:
             self._program.take(message.part)
         return []
 
-    def _on_storage(self, error: TrainingError) -> None:
+    def _on_storage(self, number: int, error: TrainingError) -> None:
         """Take the failure of a trial whose files couldn't be stored; in any thread."""
 
         def fail() -> list[Command]:
-            return [Fail(Failure(error.failure_class, error.message))]
+            is_over = self._trial.get(NUMBER) != number
+            return [] if is_over else [Fail(Failure(error.failure_class, error.message))]
 
         self._events.put(fail)
 

@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 from trainmaster_api.layout import MANIFEST
+from trainmaster_api.parameters import arguments
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import validate
+from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.ipc.messages import Progress, Stop
+from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.reporting.state import RunState
+from trainmaster_trainer.storage.store import open_store
 from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES
 
 from tests.factories import REMOVE, make_job
@@ -27,7 +32,7 @@ open_world = test_trial.open_world
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="which processes run is read from /proc")
 
 EPOCHS, STEPS = 4, 5
-_SOON = 100.0
+_SOON = 300.0
 PROGRAM = """
 import argparse, os, sys, time
 import torch
@@ -357,6 +362,42 @@ def test_metrics_that_are_compared_are_the_newest(open_program):
     assert set(found) == {"train/loss", "val/loss"}
 
 
+def test_search_trains_the_winner_with_its_values(open_program):
+    """The search and its trials together, with pruning; what Ray Tune does is done here."""
+    tuning = {
+        "objectives": [{"metric": "val/loss", "goal": "minimize"}],
+        "space": {"lr": {"values": [0.5, 0.0625, 0.25, 0.125]}},
+        "search": {"algorithm": "grid"},
+        "pruning": {"algorithm": "asha", "reductionFactor": 2},
+    }
+    world = open_program(program=NUMPY, **{"spec.tuning": tuning})
+    run = open_store(f"file://{world.root}", None, None, {}).under("default/t/u")
+    job = world.host.job
+    search = Search(DriverSettings("", 1, "", "", "", "", ""), job, run, RunState(job, 1))
+
+    def execute(search: Search, parallel: int) -> None:
+        while (config := search.suggest()) is not None:
+            world.host.begin(config)
+            result = world.host.step()
+            while not result["done"] and not search.report(config[NUMBER], result):
+                result = world.host.step()
+            search.ended(config[NUMBER], result, is_lost=False)
+
+    winner = search.lead(execute)
+    assert isinstance(winner, TrainingJob)
+    assert winner.spec.training.script is not None
+    assert arguments(winner.spec.training.script) == ["--log", str(world.root.with_suffix(".log")), "--lr", "0.5"]
+    trials = json.loads(run.get("tuning/result.json") or b"{}")["trials"]
+    assert sorted(each["values"]["lr"] for each in trials) == [0.0625, 0.125, 0.25, 0.5]
+    for each in trials:
+        steps = written(world, each["values"]["lr"])
+        assert steps == list(range(1, each["time"] + 1)), "as many rounds as validations"
+        expected = (1 - each["values"]["lr"]) ** each["time"]
+        assert each["objectives"] == [pytest.approx(expected)]
+        assert each["state"] == ("Complete" if each["time"] == EPOCHS else "Pruned")
+    assert {each["state"] for each in trials} == {"Complete", "Pruned"}
+
+
 def steps_of(world: World, number: int) -> list[int]:
     reports = [each for each in world.driver.messages if isinstance(each, Progress) and each.generation == number]
     return [each.report.step for each in reports]
@@ -378,7 +419,7 @@ def test_trials_of_transformers(open_program, tmp_path):
     to_the_end(world, said)
     assert [each for each, _ in measured(said)] == [1, 2, 3, 3, 4]
     assert said[-1][STATE] == "Complete"
-    assert {"val/loss", "val/accuracy", "train/loss"} <= set(dict(measured(said))[4])
+    assert {"val/loss", "val/accuracy"} <= set(dict(measured(said))[4])
     assert not any(world.root.rglob("transformers-model")), "what is kept is the winner's"
     calm = open_program("calm", **texts(tmp_path / "calm"))
     begin(calm, 1, learning_rate=0.01)

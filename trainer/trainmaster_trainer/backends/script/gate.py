@@ -12,6 +12,13 @@ from trainmaster_trainer.errors import UserCodeError
 
 from .steps import Progress, metric_name
 
+_HOW = {
+    "script": "Call trainmaster.report({name}=...) after each validation",
+    "lightning": 'Call self.log("{name}", ...) in validation_step',
+    "transformers": "The metrics are those of `task`, after each evaluation",
+}
+"""How a metric is reported."""
+
 
 class Gate:
     """Asks after each validation of a trial; where there is no search it never does.
@@ -31,6 +38,7 @@ class Gate:
         self.is_framework = False
         self._before = self._here = 0
         self._at: int | None = None
+        self._told: set[str] = set()
 
     @property
     def is_open(self) -> bool:
@@ -50,9 +58,16 @@ class Gate:
         """Take over how many validations there had been when a checkpoint was written."""
         self._before, self._here = time, 0
 
-    def is_validation(self, names: Iterable[str]) -> bool:
-        """Return whether metrics with these names are a validation."""
-        return self.is_open and self._context.objectives[0] in map(metric_name, names)
+    def completes(self, names: Iterable[str]) -> bool:
+        """Return whether with these metrics all have been told that make a validation."""
+        if not self.is_open:
+            return False
+        wanted = set(self._context.objectives)
+        self._told |= wanted.intersection(map(metric_name, names))
+        if self._told < wanted:
+            return False
+        self._told = set()
+        return True
 
     def ends(self) -> bool:
         """Count a validation whose metrics were told, and wait for the verdict; on rank 0 only."""
@@ -60,7 +75,6 @@ class Gate:
         assert context.gate is not None
         if self.is_framework and progress.step == self._at:
             return False
-        progress.validated()
         self._publish()
         self._here += 1
         step = self._at = progress.step
@@ -77,7 +91,7 @@ class Gate:
 
     def all_end(self, metrics: Mapping[str, float], device: torch.device) -> bool:
         """Return on every rank alike whether the trial ends after a validation of a framework."""
-        ends = self._context.rank == 0 and self.is_validation(metrics) and self.ends()
+        ends = self._context.rank == 0 and self.completes(metrics) and self.ends()
         if self._context.world_size > 1 and dist.is_initialized():
             shared = torch.tensor(int(ends), device=device)
             dist.broadcast(shared, src=0)
@@ -88,9 +102,11 @@ class Gate:
         """Raise UserCodeError if a trial has ended without a validation."""
         if self._context.rank != 0 or not self.is_open or self.time:
             return
-        metric = self._context.objectives[0]
-        told = ", ".join(sorted(self._progress.metrics)) or "no metrics"
+        known = self._progress.metrics
+        metric = next((each for each in self._context.objectives if each not in known), self._context.objectives[0])
+        told = ", ".join(sorted(known)) or "no metrics"
+        how = _HOW[self._context.job.spec.training.backend].format(name=metric.replace("/", "_"))
         raise UserCodeError(
             f"the program ended without having reported {metric}, which the search compares; reported were: {told}. "
-            f"Call trainmaster.report({metric.replace('/', '_')}=...) after each validation"
+            + how
         )

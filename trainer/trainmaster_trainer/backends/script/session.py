@@ -17,12 +17,12 @@ import torch
 import trainmaster
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainmaster_api import parameters
-from trainmaster_api.layout import Manifest
+from trainmaster_api.layout import File, Manifest
 from trainmaster_api.messages import Outcome, Resume
 from trainmaster_api.spec.own import Script
 
 from trainmaster_trainer.checkpoint import protocol
-from trainmaster_trainer.context import Context, Report, ReportKind, Result, Signal, StoredFile
+from trainmaster_trainer.context import Context, Report, ReportKind, Result, Signal
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.storage.metrics_file import MetricsLog
 
@@ -38,8 +38,7 @@ _TICK = 0.2
 _FLUSH_SECONDS = 30.0
 _ALIVE_SECONDS = 30.0
 _STOP_POLL = 0.2
-_READ_SECONDS, _READ_TICK = 1.0, 0.02
-"""How long after the first step a file may be found to have been read before it."""
+_READ_SECONDS, _READ_TICK = 1.0, 0.02  # in which it is noticed that a file was read before the first step
 _INTERRUPT_SECONDS = 10.0
 """How long a program may take to end at a KeyboardInterrupt; one that catches it is ended without its help."""
 
@@ -48,7 +47,7 @@ class Session:
     """What runs beside the program: a thread that reports, stores files, and carries out a stop.
 
     Attributes:
-        status: Exit status of the program.
+        ended: How the program has ended.
         test_metrics: What it measured at the end, for the result.
         saves_on_stop: Whether a shim saves and ends the program on a stop, by `end_stopped`.
         parts: What shims keep, by name.
@@ -130,14 +129,7 @@ class Session:
                 f"{len(aside)} files are newer than the newest complete set and were moved to "
                 f"{OURS}/incomplete: {', '.join(aside[:5])}"
             )
-        files = workdir.files_of(self._set, self.context.node)
-        known = {
-            path: StoredFile(
-                path=path, size=file.size, sha256=file.sha256, modified=file.modified or 0.0, link=file.link
-            )
-            for path, file in files.items()
-        }
-        others = {path for path, file in files.items() if not file.path.startswith(f"node-{self.context.node}/")}
+        known, others = workdir.stored(self._set, self.context.node)
         self._keeper.know(known, others)
         (self._ready_mark()).write_text(str(len(there)))
 
@@ -155,10 +147,14 @@ class Session:
         run, restarts = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return folder / f"ready-{run}-{restarts}-{os.environ.get('MASTER_PORT', '')}"
 
+    @property
+    def _files(self) -> dict[str, File]:
+        """The files of the set, as this node gets them, by path."""
+        return workdir.files_of(self._set, self.context.node) if self._set is not None else {}
+
     def _environment(self) -> dict[str, str]:
         folder = self.folders.watched[0]
-        files = workdir.files_of(self._set, self.context.node) if self._set else {}
-        newest = max(files.items(), key=lambda item: item[1].modified or 0.0, default=None)
+        newest = max(self._files.items(), key=lambda item: item[1].modified or 0.0, default=None)
         return {
             "PYTHONUNBUFFERED": "1",
             "PYTHONFAULTHANDLER": "1",
@@ -199,7 +195,7 @@ class Session:
         if self._set is None:
             self._has_said_read = True
             return
-        known = workdir.files_of(self._set, self.context.node)
+        known = self._files
         read = sorted((path for path in self._watch.reads if path in known), key=lambda p: known[p].modified or 0.0)
         is_clear = bool(read) or not self._keeps or not known
         if not is_clear and not at_the_end and time.monotonic() - self.progress.first_at < _READ_SECONDS:
@@ -253,8 +249,14 @@ class Session:
 
     def _tell(self, step: int | None, total: int | None, epoch: int | None, metrics: dict[str, float]) -> None:
         """Take what the program says by `trainmaster.report`; a validation of a trial may be its end."""
-        self.progress.tell(step, total, epoch, metrics)
-        if self.context.rank == 0 and self.gate.is_validation(metrics) and self.gate.ends():
+        in_trial = self.gate.is_open and self.context.rank == 0
+        # without the lock the metrics could be logged before the step that a validation may be
+        with self._logging if in_trial else contextlib.nullcontext():
+            self.progress.tell(step, total, epoch, metrics)
+            is_validation = in_trial and self.gate.completes(metrics)
+            if is_validation:
+                self.progress.validated()
+        if is_validation and self.gate.ends():
             self.end_pruned()
 
     def _stop(self) -> None:
@@ -304,8 +306,7 @@ class Session:
 
     def was_kept(self, file: Path) -> bool:
         """Return whether a file is part of the set that this generation of ranks began with, on every rank alike."""
-        path = str(file.relative_to(self.context.work_dir))
-        return self._set is not None and path in workdir.files_of(self._set, self.context.node)
+        return str(file.relative_to(self.context.work_dir)) in self._files
 
     def end_stopped(self) -> None:
         """Store the newest files and end this process as stopped; in the program's thread, when it has saved."""

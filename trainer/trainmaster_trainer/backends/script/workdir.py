@@ -14,7 +14,7 @@ from trainmaster_api.spec.own import Script
 
 from trainmaster_trainer.checkpoint import protocol
 from trainmaster_trainer.checkpoint.protocol import Position, Torn
-from trainmaster_trainer.context import Context
+from trainmaster_trainer.context import Context, StoredFile
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.storage.store import Store
 
@@ -180,6 +180,16 @@ def files_of(manifest: Manifest, node: int) -> dict[str, File]:
         if path not in found or own == f"node-{node}":
             found[path] = entry
     return found
+
+
+def stored(manifest: Manifest, node: int) -> tuple[dict[str, StoredFile], set[str]]:
+    """Return the files of a set as a node gets them, by path, and the paths of those that are another node's."""
+    files = files_of(manifest, node)
+    known = {
+        path: StoredFile(path=path, size=file.size, sha256=file.sha256, modified=file.modified or 0.0, link=file.link)
+        for path, file in files.items()
+    }
+    return known, {path for path, file in files.items() if not file.path.startswith(f"node-{node}/")}
 
 
 def _node(path: str) -> int:

@@ -31,15 +31,18 @@ class Search:
 
 
 def gate_of(search: Search, progress: Progress, rank: int = 0) -> Gate:
-    context: Any = SimpleNamespace(rank=rank, world_size=1, objectives=("val/score", "val/loss"), gate=search)
+    job = SimpleNamespace(spec=SimpleNamespace(training=SimpleNamespace(backend="script")))
+    context: Any = SimpleNamespace(rank=rank, world_size=1, objectives=("val/score", "val/loss"), gate=search, job=job)
     return Gate(context, progress, lambda: None)
 
 
-def test_metric_of_the_search_makes_a_validation():
+def test_metrics_of_the_search_make_a_validation():
     gate = gate_of(Search(), Progress())
-    assert gate.is_validation(["val_score"])
-    assert gate.is_validation(["loss", "eval_score"])
-    assert not gate.is_validation(["val_loss", "score"]), "of several objectives the first one counts"
+    assert not gate.completes(["val_score", "loss"])
+    assert gate.completes(["eval_loss"]), "told one after the other"
+    assert gate.completes(["loss", "val_score", "val_loss"])
+    assert not gate.completes(["score"])
+    assert not gate.completes(["val_loss"])
 
 
 def test_validations_are_counted_and_the_last_one_ends_the_trial():
@@ -79,6 +82,7 @@ def test_validation_is_the_step_of_a_program_without_steps(tmp_path):
     gate = gate_of(search, progress)
     steps = []
     for _ in range(3):
+        progress.validated()
         gate.ends()
         file = tmp_path / "w.npz"
         file.write_bytes(b"x")
@@ -86,7 +90,7 @@ def test_validation_is_the_step_of_a_program_without_steps(tmp_path):
     assert steps == [5, 6, 7] == [step for _, step, _ in search.asked]
     optimizer = SimpleNamespace
     progress.count(optimizer)
-    gate.ends()
+    progress.validated()
     assert progress.step == 5, "once it makes steps, these are counted"
 
 
@@ -94,6 +98,9 @@ def test_trial_without_a_validation_is_an_error():
     progress = Progress()
     gate = gate_of(Search(), progress)
     with pytest.raises(UserCodeError, match=r"having reported val/score, .* were: no metrics. Call .*\(val_score="):
+        gate.require()
+    progress.tell(1, None, None, {"val_score": 1.0})
+    with pytest.raises(UserCodeError, match=r"having reported val/loss, .* were: val/score. Call .*\(val_loss="):
         gate.require()
     gate_of(Search(), progress, rank=1).require()
     gate.ends()
