@@ -10,6 +10,7 @@ from typing import Any, Literal
 from trainmaster_api.spec.job import Spec, TrainingJob
 from trainmaster_api.spec.training import Training
 from trainmaster_api.spec.tuning import Parameter
+from trainmaster_api.types import parse_count
 from trainmaster_api.validation.fields import fields_of, locate
 
 TRAINING = "spec.training"
@@ -18,6 +19,15 @@ OWN_ARGUMENTS = {
     "model": "model.args",
 }
 """Section of the training -> where a name goes that isn't a field."""
+CHANGEABLE = (
+    "optimizer.lr",
+    "optimizer.weightDecay",
+    "optimizer.args",
+    "loop.clipNorm",
+    "model.args.dropout",
+    "data.images.augment",
+)
+"""Fields, and what is below them, that may change while a model is trained: neither its shape nor the order of rows."""
 _TYPES = {"integer": "int", "number": "float"}
 Kind = Literal["int", "float", "choice", "constant"]
 
@@ -140,6 +150,22 @@ def place_of(training: Training, name: str) -> str:
             "write the path of a field, such as optimizer.lr or model.args.depth"
         )
     return f"{OWN_ARGUMENTS[section]}.{name}"
+
+
+def is_changeable(training: Training, path: str) -> bool:
+    """Return whether a field may change while a model is trained; of arguments of the user's own code, they know."""
+    model = training.model_or_none
+    own = [OWN_ARGUMENTS["recipe"]] if training.recipe is not None else []
+    own += [OWN_ARGUMENTS["model"]] if model is not None and model.reference is not None else []
+    return any(path == each or path.startswith(f"{each}.") for each in (*CHANGEABLE, *own))
+
+
+def validations(training: Training) -> int | None:
+    """Return how many validations a whole run has; None: it can't be told without the data."""
+    (length, unit), (every, unit_every) = (
+        parse_count(each) for each in (training.loop.duration, training.loop.validate_every)
+    )
+    return -(-length // every) if unit == unit_every else None
 
 
 def kind_of(parameter: Parameter, path: str, field_type: str | None) -> Literal["int", "float"]:

@@ -8,7 +8,7 @@ from typing import Any
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.tuning.expression import ExpressionError, read
-from trainmaster_api.tuning.space import Axis, NoPlaceError, axis, in_order
+from trainmaster_api.tuning.space import CHANGEABLE, Axis, NoPlaceError, axis, in_order, is_changeable, validations
 
 from .check import Check, registering
 from .problem import Problem
@@ -31,6 +31,7 @@ _CONTINUOUS = ("cmaes", "sobol")
 _NO_CONDITIONS = ("grid", "cmaes", "sobol", "gp")
 _SEVERAL = ("random", "grid", "tpe", "gp", "sobol", "nsga2")
 _LEARN = ("tpe", "gp", "cmaes")
+_DRAWN = ("random", "sobol")
 
 
 def _axes(spec: Spec) -> dict[str, Axis]:
@@ -186,6 +187,37 @@ def _tuning_pruning(spec: Spec) -> Iterator[Problem]:
     pruning, path = tuning.pruning, f"{_TUNING}.pruning"
     if pruning.max_time is not None and pruning.min_time >= pruning.max_time:
         yield Problem(f"{path}.minTime", f"must be below maxTime = {pruning.max_time}")
+
+
+@_check(_TUNING, "spec.training")
+def _tuning_population(spec: Spec) -> Iterator[Problem]:
+    """`pruning.algorithm: pbt` needs a population, values that may change in training, and results at the end."""
+    tuning = spec.tuning
+    if tuning is None or tuning.pruning.algorithm != "pbt":
+        return
+    every, longest = tuning.pruning.perturb_every, tuning.pruning.max_time or validations(spec.training)
+    if longest is not None and every >= longest:
+        words = f"must be below the {longest} validations of a trial: it would end before its first round does"
+        yield Problem(f"{_TUNING}.pruning.perturbEvery", words)
+    if (tuning.budget.max_trials or 0) < 2:
+        words = "is required with pbt, and at least 2: it is the size of the population"
+        yield Problem(f"{_TUNING}.budget.maxTrials", words)
+    if tuning.search.algorithm not in _DRAWN:
+        words = "learns from trials that have ended, but with pbt all begin first; use random or sobol"
+        yield Problem(f"{_TUNING}.search.algorithm", words)
+    if tuning.objectives[0].reduce != "last":
+        words = "must be last with pbt: a trial's weights are those of its end, and not of its best validation"
+        yield Problem(f"{_TUNING}.objectives[0].reduce", words)
+    for name, each in _axes(spec).items():
+        if each.when:
+            yield Problem(f"{_SPACE}.{name}.when", "is not possible with pbt: values change while a trial is trained")
+        if each.kind != "constant" and not is_changeable(spec.training, each.path):
+            yield Problem(
+                f"{_SPACE}.{name}",
+                "can't change while a trial is trained, as with pbt: a trial continues from another one's weights, "
+                f"optimizer state and position in the data; there, {', '.join(CHANGEABLE)} and arguments of your own "
+                "code can be searched",
+            )
 
 
 @_check(f"{_TUNING}.budget", f"{_TUNING}.trial", "spec.cluster.workers")

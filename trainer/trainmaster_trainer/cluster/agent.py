@@ -198,6 +198,7 @@ class Agent:
                 job=job,
                 placement=self._placement,
                 run=start.run,
+                segment=start.segment,
                 environment={
                     **self._since(process),
                     **torchrun_environment(self._placement, start, job),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL
+from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, run_path
 from trainmaster_api.messages import Outcome, TuningProgress
 from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_api.spec.job import TrainingJob
@@ -33,6 +33,7 @@ from trainmaster_trainer.tuning.trials import (
     NUMBER,
     REASON,
     RESULT,
+    RUN,
     STATE,
     TIME,
     VALUES,
@@ -40,6 +41,9 @@ from trainmaster_trainer.tuning.trials import (
     TrialEnd,
     TrialRecord,
 )
+
+from .rounds import Rounds
+from .told import begun, told, wire
 
 FINAL = f"{FOLDER}/final.json"
 _MOST_IN_VAIN = 20
@@ -65,6 +69,7 @@ class Search:
         self._error: TrainingError | None = None
         self._losses: dict[int, int] = {}
         self._vain = 0
+        self._rounds = Rounds(store)
         self.is_stopping = False
         self.is_active = False
         self.study: Study | None = None
@@ -113,10 +118,12 @@ class Search:
             self._fail(error)
             return None
         if found is None:
-            return None
+            waits = self.study.has_rounds and not self.study.is_over and bool(self._running)
+            return self._rounds.rest() if waits else None
+        self._rounds.clear(self.study.trials() if found.round else (), found.round)
         self._running[found.number] = _Running(time.monotonic())
-        self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {_shown(found.values)}")
-        return {NUMBER: found.number, VALUES: found.values}
+        self._say(begun(found))
+        return {NUMBER: found.number, VALUES: found.values, **self._rounds.config(found)}
 
     def report(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take a validation of a trial; return whether the trial ends."""
@@ -134,7 +141,7 @@ class Search:
         longest = self.tuning.pruning.max_time
         if decision is Decision.PRUNE:
             running.decided = TrialEnd.PRUNED
-        elif longest is not None and running.time >= longest:
+        elif longest is not None and running.time >= longest and not self.study.has_rounds:
             running.decided = TrialEnd.COMPLETE
         return running.decided is not None
 
@@ -156,9 +163,12 @@ class Search:
         if is_lost and end is TrialEnd.STOPPED:
             self.study.again(number)
             self._say(f"trial {number} lost its processes")
-            return
-        record = next(each for each in self.study.trials() if each.number == number)
-        self._say(_told(record, end, self.tuning))
+        else:
+            record = next(each for each in self.study.trials() if each.number == number)
+            self._say(told(record, end, self.tuning))
+        if self.study.has_rounds:
+            with self._lock:
+                self._rounds.wake(self._peers.values())
 
     def _continues(self, number: int, running: _Running) -> bool:
         """Count a lost actor; return whether the trial continues.
@@ -207,6 +217,7 @@ class Search:
         """Take note of an actor."""
         with self._lock:
             self._peers[peer.number] = peer
+            self._rounds.tell(peer)
         if self.is_stopping:
             peer.send(Stop())
 
@@ -246,9 +257,9 @@ class Search:
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,
-            "best": _wire(best) if best is not None else None,
-            "front": [_wire(each) for each in self.study.front()],
-            "trials": [_wire(each) for each in self.study.trials()],
+            "best": wire(best) if best is not None else None,
+            "front": [wire(each) for each in self.study.front()],
+            "trials": [wire(each) for each in self.study.trials()],
         }
 
     def lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
@@ -280,10 +291,17 @@ class Search:
             failed = [each for each in self.study.trials() if each.reason]
             why = f"; the first of them: {failed[0].reason}" if failed else ""
             raise ConfigurationError(f"no trial of the search was completed{why}")
-        job, problems = validate(final_document(self.job, axes_of(self.job.spec), best.values))
+        document = final_document(self.job, axes_of(self.job.spec), best.values)
+        if self.study.has_rounds:  # its weights aren't those that these values give from the start
+            document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": self._uri(best.run)}
+        job, problems = validate(document)
         if job is None:
             raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
         return best, job
+
+    def _uri(self, run: str) -> str:
+        meta = self.job.metadata
+        return f"{self._settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}/{run}"
 
     def begin_final(self, winner: TrialRecord) -> None:
         """Make room for the winner's run.
@@ -291,11 +309,14 @@ class Search:
         Checkpoints and model of a former winner, from before the search was extended, are removed.
         """
         known = json.loads(self._store.get(FINAL) or b"{}")
-        if known.get(NUMBER) not in (None, winner.number):
+        final = {NUMBER: winner.number, VALUES: winner.values}
+        if self.study is not None and self.study.has_rounds:
+            final[RUN] = winner.run
+        if known and any(known.get(key) != final.get(key) for key in (NUMBER, RUN)):
             for folder in (MODEL, CHECKPOINTS):
                 self._store.delete_directory(folder)
             self._store.delete(LATEST, BEST)
-        self._store.put(FINAL, json.dumps({NUMBER: winner.number, VALUES: winner.values}, indent=1).encode())
+        self._store.put(FINAL, json.dumps(final, indent=1).encode())
         self.keep_result()
 
     def keep_result(self) -> None:
@@ -321,46 +342,11 @@ class Search:
         return -(-length // every)
 
 
-def _shown(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
-
-
-def _told(record: TrialRecord, end: TrialEnd, tuning: Tuning) -> str:
-    values = ", ".join(
-        f"{objective.metric} {value:.4f}"
-        for objective, value in zip(tuning.objectives, record.objectives, strict=False)
-    )
-    words = {
-        TrialEnd.COMPLETE: "is complete",
-        TrialEnd.PRUNED: f"was pruned after {record.time} validations",
-        TrialEnd.STOPPED: f"has saved and stopped after {record.time} validations",
-        TrialEnd.DIVERGED: "has diverged",
-        TrialEnd.OUT_OF_MEMORY: "needs more memory than there is",
-        TrialEnd.FAILED: f"failed: {record.reason}",
-    }[end]
-    return f"trial {record.number} {words}" + (f": {values}" if values else "")
-
-
 def _class_of(trials: list[TrialRecord]) -> FailureClass:
     """Return the class of a search that has failed: that of its first failed trial, unless it would be tried again."""
     first = next(each.reason.partition(":")[0] for each in trials if each.end is TrialEnd.FAILED)
     known = FailureClass(first) if first in set(FailureClass) else FailureClass.NO_PROGRESS
     return known if FAILURE_RULES[known].retry is Retry.NEVER else FailureClass.NO_PROGRESS
-
-
-def _wire(record: TrialRecord) -> dict[str, Any]:
-    found = {
-        NUMBER: record.number,
-        VALUES: record.values,
-        STATE: str(record.end) if record.end else None,
-        "objectives": list(record.objectives),
-        TIME: record.time,
-        REASON: record.reason,
-        "seconds": round(record.seconds, 3),
-    }
-    return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, int], None]:

@@ -22,6 +22,8 @@ from trainmaster_trainer.errors import ConfigurationError
 
 from .algorithms import pruner, sampler
 from .journal import Journal
+from .population import Values
+from .rounds import PAUSED, ROUNDS, decided, end_of, ended, is_paused, require_same, rounds_of
 from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
 
 DEFAULT_TRIALS = 64
@@ -30,7 +32,7 @@ _MOST_REJECTED = 500
 _MOST_LEARNT = 20  # rejected suggestions of a sampler that learns; then it is left to chance
 # user attributes of Optuna's trials
 _OURS, _END, _REASON, _SECONDS, _REJECTED, _SEEN = "number", "end", "reason", "seconds", "rejected", "metrics"
-_ELAPSED = "elapsed"
+_ELAPSED, _POPULATION = "elapsed", "population"
 _STATES = {TrialEnd.COMPLETE: TrialState.COMPLETE, TrialEnd.FAILED: TrialState.FAIL}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -71,7 +73,12 @@ class Study:
         self._elapsed_before = float(self._study.user_attrs.get(_ELAPSED, 0.0))
         self._gpus = gpus
         self._grid = self._all_points() if tuning.search.algorithm == "grid" else []
-        self._unfinished = [each.user_attrs[_OURS] for each in self._running()]
+        self.has_rounds = tuning.pruning.algorithm == "pbt"
+        if self.has_rounds:
+            if _POPULATION not in self._study.user_attrs:
+                self._study.set_user_attr(_POPULATION, self.max_trials)
+            require_same(self._study.user_attrs[_POPULATION], self.max_trials)
+        self._unfinished = [each.user_attrs[_OURS] for each in self._running() if not is_paused(each)]
         self._handed_out: set[int] = set()
         journal.flush()
 
@@ -104,7 +111,8 @@ class Study:
             return f"budget.maxHours = {budget.max_hours:g} are used"
         if budget.max_gpu_hours is not None and self.gpu_hours >= budget.max_gpu_hours:
             return f"budget.maxGpuHours = {budget.max_gpu_hours:g} are used"
-        if not self._unfinished and len(trials) >= self.max_trials:
+        is_open = self.has_rounds and any(each.end is None for each in trials)  # the next round of a trial
+        if not self._unfinished and len(trials) >= self.max_trials and not is_open:
             return f"all {self.max_trials} trials have been run"
         return ""
 
@@ -136,10 +144,13 @@ class Study:
         """
         if self.is_over:
             return None
+        self._end_round()
         if self._unfinished:
             number = self._unfinished.pop(0)
-            return Suggestion(number, self._values(self._frozen(number)), is_resumed=True)
+            return self._suggestion(number, self._values(self._frozen(number)), is_resumed=True)
         number = len(self.trials())
+        if number >= self.max_trials:  # of a population, which waits for others to end the round
+            return None
         points = self._points()
         if number < len(points):
             self._study.enqueue_trial(self._plain(points[number]))
@@ -155,7 +166,7 @@ class Study:
             if broken is None:
                 trial.set_user_attr(_OURS, number)
                 self._journal.flush()
-                return Suggestion(number, values)
+                return self._suggestion(number, values)
             rejected[broken] = rejected.get(broken, 0) + 1
             trial.set_user_attr(_REJECTED, broken)
             self._study.tell(trial, state=bad)
@@ -168,6 +179,31 @@ class Study:
     def again(self, number: int) -> None:
         """Suggest a trial once more that was interrupted, before any other."""
         self._unfinished.insert(0, number)
+
+    # -- the rounds of a population ---------------------------------------------------------------------------------
+    def _suggestion(self, number: int, values: Values, *, is_resumed: bool = False) -> Suggestion:
+        if not self.has_rounds:
+            return Suggestion(number, values, is_resumed)
+        rounds = rounds_of(self._frozen(number))
+        at = len(rounds) + 1
+        return Suggestion(
+            number, values, is_resumed, at, end_of(self.tuning, at), rounds[-1].source if rounds else None
+        )
+
+    def _end_round(self) -> None:
+        """Decide how each trial of a population continues, once all have ended the round."""
+        running = {each.user_attrs[_OURS]: each for each in self._running()}
+        if not running or len(self.trials()) < self.max_trials or not all(map(is_paused, running.values())):
+            return
+        found = decided(
+            self.tuning, self._axes,
+            {number: (each, self._values(each), each.user_attrs[_SEEN]) for number, each in running.items()},
+            higher=self.higher[0], is_rejected=lambda values: self._broken(values) is not None,
+        )  # fmt: skip
+        for number, rounds in found.items():
+            self._storage.set_trial_user_attr(self._id(running[number]), ROUNDS, rounds)
+        self._journal.flush()  # all of a round by one put, before any of it takes effect
+        self._unfinished += sorted(found)
 
     def _suggest(self, trial: Trial) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -254,7 +290,12 @@ class Study:
         if trial.state.is_finished():
             return
         self._storage.set_trial_user_attr(self._id(trial), _SECONDS, trial.user_attrs.get(_SECONDS, 0.0) + seconds)
-        if end is not TrialEnd.STOPPED:
+        if end is TrialEnd.PAUSED:
+            at = len(rounds_of(trial)) + 1
+            self._storage.set_trial_user_attr(self._id(trial), PAUSED, at)
+            if end_of(self.tuning, at) == self.tuning.pruning.max_time:
+                end = TrialEnd.COMPLETE
+        if end not in (TrialEnd.STOPPED, TrialEnd.PAUSED):
             self._storage.set_trial_user_attr(self._id(trial), _END, str(end))
             self._storage.set_trial_user_attr(self._id(trial), _REASON, reason)
             values = self._reduced(self._frozen(number)) if end is TrialEnd.COMPLETE else None
@@ -291,7 +332,7 @@ class Study:
 
     def best(self) -> TrialRecord | None:
         """Return the best complete trial of a search with one objective; of equal ones the first."""
-        complete = [each for each in self.trials() if each.end is TrialEnd.COMPLETE and each.objectives]
+        complete = [each for each in self.trials() if each.counts]
         sign = -1 if self.higher[0] else 1
         return min(complete, key=lambda each: (sign * each.objectives[0], each.number), default=None)
 
@@ -311,7 +352,7 @@ class Study:
         target = self.tuning.objectives[0].target
         if target is None:
             return False
-        values = [each.objectives[0] for each in trials if each.objectives and each.end is TrialEnd.COMPLETE]
+        values = [each.objectives[0] for each in trials if each.counts]
         return any(value >= target if self.higher[0] else value <= target for value in values)
 
     def _running(self) -> list[FrozenTrial]:
@@ -322,7 +363,9 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         return next(each for each in trials if each.user_attrs.get(_OURS) == number)
 
-    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+    def _values(self, trial: FrozenTrial, in_round: int | None = None) -> dict[str, Any]:
+        if rounds := rounds_of(trial)[: None if in_round is None else in_round - 1]:
+            return dict(rounds[-1].values)
         values: dict[str, Any] = {}
         for axis in self._axes:
             if axis.exists(values):
@@ -331,13 +374,16 @@ class Study:
         return values
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
-        attributes = trial.user_attrs
+        attributes, in_round = trial.user_attrs, None
         seen = attributes.get(_SEEN, {})
         end = TrialEnd(attributes[_END]) if trial.state.is_finished() and _END in attributes else None
         objectives = self._reduced(trial)
+        if end is None and (in_round := ended(trial) or None):
+            objectives = seen[str(end_of(self.tuning, in_round))]
         return TrialRecord(
-            attributes[_OURS], self._values(trial), end, tuple(objectives or ()), max(map(int, seen), default=0),
-            attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
+            attributes[_OURS], self._values(trial, in_round), end, tuple(objectives or ()),
+            max(map(int, seen), default=0), attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
+            rounds_of(trial), ended(trial),
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,7 +12,10 @@ from trainmaster_api.spec.tuning import Objective
 
 from trainmaster_trainer.errors import ConfigurationError
 
+from .population import Continuation
+
 NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metrics", "state", "reason"
+RUN, SEGMENT, WAITS = "run", "segment", "waits"
 """Keys of what the driver and the actor of a trial tell each other through Ray Tune, which flattens what is nested."""
 TRIALS, FOLDER = "trials", "tuning"
 RESULT = f"{FOLDER}/result.json"
@@ -27,11 +31,12 @@ class TrialEnd(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"  # its result too
     FAILED = "Failed"
     STOPPED = "Stopped"  # saved, because the whole search stops: not an end
+    PAUSED = "Paused"  # saved at the end of a round of its population: not an end either
 
 
-def run_of(number: int) -> str:
-    """Return a trial's directory below the run's."""
-    return f"{TRIALS}/{number:04d}"
+def run_of(number: int, round_number: int = 0) -> str:
+    """Return a trial's directory below the run's; in a population it has one for each round, from 1."""
+    return f"{TRIALS}/{number:04d}" + (f"/round-{round_number:04d}" if round_number else "")
 
 
 class Decision(StrEnum):
@@ -49,11 +54,17 @@ class Suggestion:
         number: Its number, from 0, without gaps.
         values: Of the parameters that exist in it.
         is_resumed: Whether it was begun before, and continues from its checkpoint.
+        round: Of its population, from 1; 0: there is none.
+        until: Validations after which the round ends.
+        source: Of the trial whose checkpoint the round begins with; None: it begins at the start.
     """
 
     number: int
     values: dict[str, Any]
     is_resumed: bool = False
+    round: int = 0
+    until: int = 0
+    source: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class TrialRecord:
         time: How many validations it had.
         reason: Why it ended, where it failed.
         seconds: How long it ran.
+        rounds: How it has continued after each round of its population but the last.
+        ended: The last round that it has ended; while it is open, its values and objectives are of that.
     """
 
     number: int
@@ -77,6 +90,19 @@ class TrialRecord:
     time: int
     reason: str = ""
     seconds: float = 0.0
+    rounds: tuple[Continuation, ...] = ()
+    ended: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether its value is one of a search's results."""
+        is_known = bool(self.objectives) and not any(map(math.isnan, self.objectives))
+        return is_known and (self.end is TrialEnd.COMPLETE or (self.end is None and self.ended > 0))
+
+    @property
+    def run(self) -> str:
+        """Directory of the weights that a trial of a population has reached its objectives with."""
+        return run_of(self.number, self.ended if self.end is None else len(self.rounds) + 1)
 
 
 def is_higher(objective: Objective) -> bool:
