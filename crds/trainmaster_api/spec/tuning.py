@@ -5,10 +5,11 @@ Removing `tuning` gives the plain run. Values reach a trial by their path in `sp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
+from trainmaster_api.address import Uri
 from trainmaster_api.types import Metric, Model, exactly_one_words, rule_error
 
 MOST_TRIALS = 10_000
@@ -170,9 +171,25 @@ class TrialSettings(Model):
     more memory than there is isn't tried again: that is its result."""
 
 
+class EarlierTrials(Model):
+    """Where finished trials come from: another search, or an experiment."""
+
+    EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("run", "mlflowExperiment")
+
+    run: Annotated[Uri, Field(examples=["s3://bucket/prefix/default/digits/0f3c9a1b2d4e"])] | None = None
+    """Address of the directory of a run with a search for the same objectives."""
+    mlflow_experiment: Annotated[str, Field(min_length=1, max_length=250)] | None = None
+    """Name of an experiment on the MLflow server of `spec.tracking`; its finished runs count."""
+    top_k: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
+    """So many of its best. Default: all."""
+
+
 class WarmStart(Model):
     """What is known before the first trial."""
 
+    earlier: Annotated[list[EarlierTrials], Field(alias="from", max_length=8)] = []
+    """Finished trials of other searches, from which `tpe` and `gp` learn. They are read once, as the search begins;
+    those whose parameters aren't in the space are left out."""
     points: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
     """Parameters that are tried first; those that aren't named are searched."""
 

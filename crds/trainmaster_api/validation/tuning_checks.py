@@ -31,6 +31,7 @@ _CONTINUOUS = ("cmaes", "sobol")
 _NO_CONDITIONS = ("grid", "cmaes", "sobol", "gp")
 _SEVERAL = ("random", "grid", "tpe", "gp", "sobol", "nsga2")
 _LEARN = ("tpe", "gp", "cmaes")
+_TAUGHT = ("tpe", "gp")
 _DRAWN = ("random", "sobol")
 
 
@@ -195,6 +196,10 @@ def _tuning_population(spec: Spec) -> Iterator[Problem]:
     tuning = spec.tuning
     if tuning is None or tuning.pruning.algorithm != "pbt":
         return
+    if spec.training.backend != "torch":
+        words = "pbt needs a training with `model` or `recipe`, whose weights it can load into another trial"
+        yield Problem(f"{_TUNING}.pruning.algorithm", words)
+        return
     every, longest = tuning.pruning.perturb_every, tuning.pruning.max_time or validations(spec.training)
     if longest is not None and every >= longest:
         words = f"must be below the {longest} validations of a trial: it would end before its first round does"
@@ -255,6 +260,26 @@ def _tuning_points(spec: Spec) -> Iterator[Problem]:
                 yield Problem(path, f"is no parameter of this search; there are {', '.join(tuning.space)}")
             elif name in axes and not axes[name].has(value):
                 yield Problem(path, f"isn't in its range or list: {_shown(axes[name])}")
+
+
+@_check(f"{_TUNING}.warmStart", f"{_TUNING}.search", "spec.tracking")
+def _tuning_earlier(spec: Spec) -> Iterator[Problem]:
+    """`warmStart.from` needs an algorithm that learns from it, and `tracking` where it names an experiment."""
+    tuning = spec.tuning
+    if tuning is None:
+        return
+    path, earlier = f"{_TUNING}.warmStart.from", tuning.warm_start.earlier
+    if earlier and tuning.search.algorithm not in _TAUGHT:
+        words = (
+            f"has no effect with search.algorithm {tuning.search.algorithm}, which doesn't learn from trials of "
+            f"others; use {' or '.join(_TAUGHT)}, or remove it"
+        )
+        yield Problem(path, words)
+    if not any(each.mlflow is not None for each in spec.tracking):
+        for index, each in enumerate(earlier):
+            if each.mlflow_experiment is not None:
+                words = "needs mlflow under spec.tracking, which says where the server is: add `- mlflow: {}`"
+                yield Problem(f"{path}[{index}].mlflowExperiment", words)
 
 
 def _shown(each: Axis) -> Any:

@@ -32,7 +32,7 @@ class Rounds:
         origin = "" if found.source is None else run_of(found.source, found.round - 1)
         is_other = found.source not in (None, found.number)
         segment = Segment(until=found.until, origin=origin, is_other=is_other)
-        return {RUN: run_of(found.number, found.round), SEGMENT: segment.model_dump()}
+        return {RUN: run_of(found.number, found.round), SEGMENT: segment.wire()}
 
     def rest(self) -> dict[str, Any]:
         """Return what an actor gets that keeps its processes warm until the round is over."""

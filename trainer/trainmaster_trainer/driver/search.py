@@ -42,6 +42,7 @@ from trainmaster_trainer.tuning.trials import (
     TrialRecord,
 )
 
+from .earlier import earlier_trials
 from .rounds import Rounds
 from .told import begun, told, wire
 
@@ -95,6 +96,8 @@ class Search:
             gpus = self.job.spec.cluster.workers.gpus * self.tuning.trial.workers
             journal = Journal(self._store, self._settings.attempt)
             self.study = Study(self.tuning, axes_of(self.job.spec), journal, self._max_time, gpus=gpus)
+            if not self.study.has_learnt:
+                self.study.learn(earlier_trials(self._settings, self.job, axes_of(self.job.spec), self._say))
             while not self.study.is_over and not self.is_stopping:
                 execute(self, self._parallel)
             if self._error is not None:
@@ -276,7 +279,8 @@ class Search:
             return Outcome.COMPLETE, self.summary()
         winner, job = self.winner()
         self.begin_final(winner)
-        self._say(f"trial {winner.number} is trained at full size")
+        continues = self.study is not None and self.study.has_rounds
+        self._say(f"trial {winner.number} {'continues' if continues else 'is trained'} at full size")
         return job
 
     def winner(self) -> tuple[TrialRecord, TrainingJob]:

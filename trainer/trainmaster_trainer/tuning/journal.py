@@ -43,9 +43,9 @@ class Journal(BaseJournalBackend):
         self._stored = 0
         self._lines: list[bytes] = []
         self._number = 0
-        for name, _ in sorted(run.list(FOLDER)):
-            if name.rpartition("/")[2].startswith("journal-"):
-                self._read(name)
+        for name in _files(run):
+            self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
+            self._operations += _read(run, name)
         self._number += 1
         self._stored = len(self._operations)
 
@@ -70,17 +70,27 @@ class Journal(BaseJournalBackend):
         if sum(map(len, self._lines)) > _FILE_BYTES:
             self._number, self._lines = self._number + 1, []
 
-    def _read(self, name: str) -> None:
-        content = self._run.get(name) or b""
-        self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
-        for line, text in enumerate(content.splitlines(), 1):
-            try:
-                self._operations.append(json.loads(text))
-            except ValueError:
-                raise ConfigurationError(
-                    f"{self._run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
-                    "start a new search under another metadata.name"
-                ) from None
+
+def operations_of(run: Store) -> list[dict[str, Any]]:
+    """Return the operations of a run's journal, which isn't claimed. Raises ConfigurationError: it is damaged."""
+    return [each for name in _files(run) for each in _read(run, name)]
+
+
+def _files(run: Store) -> list[str]:
+    return [name for name, _ in sorted(run.list(FOLDER)) if name.rpartition("/")[2].startswith("journal-")]
+
+
+def _read(run: Store, name: str) -> list[dict[str, Any]]:
+    found = []
+    for line, text in enumerate((run.get(name) or b"").splitlines(), 1):
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            raise ConfigurationError(
+                f"{run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
+                "start a new search under another metadata.name"
+            ) from None
+    return found
 
 
 def _path(number: int) -> str:

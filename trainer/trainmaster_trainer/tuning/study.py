@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
-import statistics
 import time as time_module
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from trainmaster_api.spec.tuning import Objective, Tuning
 from trainmaster_api.tuning.expression import ExpressionError, rejects
 from trainmaster_api.tuning.space import Axis
@@ -21,17 +19,19 @@ from trainmaster_api.tuning.space import Axis
 from trainmaster_trainer.errors import ConfigurationError
 
 from .algorithms import pruner, sampler
+from .earlier import OBJECTIVES, Known, described
 from .journal import Journal
+from .parameters import distribution, found, plain, suggest
 from .population import Values
 from .rounds import PAUSED, ROUNDS, decided, end_of, ended, is_paused, require_same, rounds_of
-from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
+from .trials import NUMBER, STUDY, Decision, Suggestion, TrialEnd, TrialRecord, is_higher, reduced
 
 DEFAULT_TRIALS = 64
-_NAME = "trainmaster"  # a hyperband's brackets are drawn by it
 _MOST_REJECTED = 500
 _MOST_LEARNT = 20  # rejected suggestions of a sampler that learns; then it is left to chance
 # user attributes of Optuna's trials
-_OURS, _END, _REASON, _SECONDS, _REJECTED, _SEEN = "number", "end", "reason", "seconds", "rejected", "metrics"
+_OURS, _END, _REASON, _SECONDS, _REJECTED, _SEEN = NUMBER, "end", "reason", "seconds", "rejected", "metrics"
+_EARLIER, _LEARNT = "earlier", "learnt"  # of a trial of another search; of the study, how many it was given
 _ELAPSED, _POPULATION = "elapsed", "population"
 _STATES = {TrialEnd.COMPLETE: TrialState.COMPLETE, TrialEnd.FAILED: TrialState.FAIL}
 
@@ -65,10 +65,12 @@ class Study:
         self._storage = JournalStorage(journal)
         self.higher = [is_higher(each) for each in tuning.objectives]
         self._study = optuna.create_study(
-            storage=self._storage, study_name=_NAME, load_if_exists=True, pruner=pruner(tuning.pruning, max_time),
+            storage=self._storage, study_name=STUDY, load_if_exists=True, pruner=pruner(tuning.pruning, max_time),
             directions=["maximize" if each else "minimize" for each in self.higher],
         )  # fmt: skip
-        self._study_id = self._storage.get_study_id_from_name(_NAME)
+        self._study_id = self._storage.get_study_id_from_name(STUDY)
+        if OBJECTIVES not in self._study.user_attrs:
+            self._study.set_user_attr(OBJECTIVES, described(tuning.objectives))
         self._clock, self._began = clock, clock()
         self._elapsed_before = float(self._study.user_attrs.get(_ELAPSED, 0.0))
         self._gpus = gpus
@@ -81,6 +83,24 @@ class Study:
         self._unfinished = [each.user_attrs[_OURS] for each in self._running() if not is_paused(each)]
         self._handed_out: set[int] = set()
         journal.flush()
+
+    # -- what was known before ------------------------------------------------------------------------------------
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the journal has what was known before the search."""
+        return _LEARNT in self._study.user_attrs or bool(self.trials())
+
+    def learn(self, known: Sequence[Known]) -> None:
+        """Take trials of other searches, with values of these axes; all by one put, so once."""
+        distributions = {axis.name: distribution(axis) for axis in self._axes if axis.kind != "constant"}
+        for each in known:
+            params = plain(self._axes, each.values)
+            self._study.add_trial(create_trial(
+                params=params, distributions={name: distributions[name] for name in params},
+                values=list(each.results), user_attrs={_EARLIER: each.name},
+            ))  # fmt: skip
+        self._study.set_user_attr(_LEARNT, len(known))
+        self._journal.flush()
 
     # -- asking -----------------------------------------------------------------------------------------------------
     @property
@@ -153,15 +173,15 @@ class Study:
             return None
         points = self._points()
         if number < len(points):
-            self._study.enqueue_trial(self._plain(points[number]))
+            self._study.enqueue_trial(plain(self._axes, points[number]))
         rejected: dict[str, int] = {}
         # what is rejected counts as bad, or a sampler would look for the best where nothing is known
         bad = TrialState.PRUNED if len(self.higher) == 1 else TrialState.FAIL
         for tries in range(_MOST_REJECTED):
-            asked = len(self._study.get_trials(deepcopy=False))
+            asked = sum(_EARLIER not in each.user_attrs for each in self._study.get_trials(deepcopy=False))
             self._study.sampler = sampler(self.tuning.search, asked, is_random=tries >= _MOST_LEARNT)
             trial = self._study.ask()
-            values = self._suggest(trial)
+            values = suggest(trial, self._axes)
             broken = self._broken(values)
             if broken is None:
                 trial.set_user_attr(_OURS, number)
@@ -205,25 +225,6 @@ class Study:
         self._journal.flush()  # all of a round by one put, before any of it takes effect
         self._unfinished += sorted(found)
 
-    def _suggest(self, trial: Trial) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for axis in self._axes:
-            if not axis.exists(values):
-                continue
-            values[axis.name] = self._suggest_one(trial, axis)
-        return values
-
-    def _suggest_one(self, trial: Trial, axis: Axis) -> Any:
-        if axis.kind == "constant":
-            return axis.values[0]
-        if axis.kind == "choice":
-            return _found(axis, trial.suggest_categorical(axis.name, [_text(each) for each in axis.values]))
-        if axis.kind == "int":
-            return trial.suggest_int(
-                axis.name, int(axis.low), int(axis.high), step=int(axis.step or 1), log=axis.is_log
-            )
-        return trial.suggest_float(axis.name, axis.low, axis.high, step=axis.step, log=axis.is_log)
-
     def _broken(self, values: Mapping[str, Any]) -> str | None:
         try:
             return rejects(self.tuning.constraints, values)
@@ -242,14 +243,6 @@ class Study:
         points = [each for each in points if self._broken(each) is None]
         random.Random(self.tuning.search.seed).shuffle(points)
         return points
-
-    def _plain(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        by_name = {axis.name: axis for axis in self._axes}
-        return {
-            name: _text(value) if by_name[name].kind == "choice" else value
-            for name, value in point.items()
-            if by_name[name].kind != "constant"
-        }
 
     # -- telling ----------------------------------------------------------------------------------------------------
     def report(self, number: int, time: int, metrics: Mapping[str, float]) -> Decision:
@@ -310,19 +303,14 @@ class Study:
 
     def _reduced(self, trial: FrozenTrial) -> list[float] | None:
         seen: dict[str, list[float]] = trial.user_attrs.get(_SEEN, {})
-        rows = [seen[key] for key in sorted(seen, key=int)]
-        if not rows:
-            return None
-        found = []
-        for column, objective, is_high in zip(
-            zip(*rows, strict=True), self.tuning.objectives, self.higher, strict=True
-        ):
-            numbers = [each for each in column if not math.isnan(each)]
-            if not numbers:
-                return None
-            best = max(numbers) if is_high else min(numbers)
-            found.append({"best": best, "last": column[-1], "mean": statistics.fmean(numbers)}[objective.reduce])
-        return found
+        columns = zip(*(seen[key] for key in sorted(seen, key=int)), strict=True)
+        found = [
+            reduced(column, objective.reduce, is_high)
+            for column, objective, is_high in zip(columns, self.tuning.objectives, self.higher, strict=False)
+        ]
+        return (
+            None if not found or any(each is None for each in found) else [each for each in found if each is not None]
+        )
 
     # -- what is known ----------------------------------------------------------------------------------------------
     def trials(self) -> list[TrialRecord]:
@@ -370,7 +358,7 @@ class Study:
         for axis in self._axes:
             if axis.exists(values):
                 value = axis.values[0] if axis.kind == "constant" else trial.params[axis.name]
-                values[axis.name] = _found(axis, value) if axis.kind == "choice" else value
+                values[axis.name] = found(axis, value) if axis.kind == "choice" else value
         return values
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
@@ -385,14 +373,3 @@ class Study:
             max(map(int, seen), default=0), attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
             rounds_of(trial), ended(trial),
         )  # fmt: skip
-
-
-def _text(value: Any) -> Any:
-    """Return a value that Optuna takes as a choice."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
-
-
-def _found(axis: Axis, text: Any) -> Any:
-    return next(
-        each for each in axis.values if _text(each) == text and isinstance(text, bool) == isinstance(_text(each), bool)
-    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,6 +20,8 @@ NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metr
 RUN, SEGMENT, WAITS = "run", "segment", "waits"
 """Keys of what the driver and the actor of a trial tell each other through Ray Tune, which flattens what is nested."""
 TRIALS, FOLDER = "trials", "tuning"
+STUDY = "trainmaster"
+"""Name of Optuna's study; a hyperband's brackets are drawn by it."""
 RESULT = f"{FOLDER}/result.json"
 """What the search has found: budget, why it is over, best, front, trials."""
 
@@ -103,6 +107,15 @@ class TrialRecord:
     def run(self) -> str:
         """Directory of the weights that a trial of a population has reached its objectives with."""
         return run_of(self.number, self.ended if self.end is None else len(self.rounds) + 1)
+
+
+def reduced(values: Sequence[float], reduce: str, higher: bool) -> float | None:
+    """Return the value of a trial from those of its validations; None: it has none."""
+    numbers = [each for each in values if not math.isnan(each)]
+    if not numbers:
+        return None
+    best = max(numbers) if higher else min(numbers)
+    return {"best": best, "last": values[-1], "mean": statistics.fmean(numbers)}[reduce]
 
 
 def is_higher(objective: Objective) -> bool:
