@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.ipc.messages import Stop, Wake
 from trainmaster_trainer.storage.store import Store, open_store
 from trainmaster_trainer.tuning.trials import NUMBER, RUN, SEGMENT, STATE, VALUES, WAITS, run_of
@@ -76,6 +79,23 @@ def test_exploit_has_the_other_trial_s_weights_and_its_own_values(open_world):
     assert rates(world, run_of(2, 2)) == [pytest.approx(each / 2) for each in rates(world, run_of(0, 2))]
     # of the optimizer's state, its moments are the other trial's; without them the weights would be others
     assert newest(world, run_of(0, 1), "optimizer.pt") != newest(world, run_of(1, 1), "optimizer.pt")
+
+
+def test_exploit_changes_what_the_optimizer_s_state_has(open_world):
+    """A checkpoint has the other trial's weight decay, beside its moments."""
+    document = searching().wire()
+    document["spec"]["tuning"]["space"]["optimizer.weightDecay"] = {"min": 0.0, "max": 1.0}
+    job, problems = validate(document)
+    assert job is not None, problems
+    world = open_world(job)
+    for number, decay, round_number, origin in ((0, 0.5, 1, ""), (1, 0.25, 2, run_of(0, 1))):
+        values = {"optimizer.lr": 0.01, "optimizer.weightDecay": decay}
+        segment = {"until": round_number, "origin": origin, "is_other": bool(origin)}
+        world.host.begin({NUMBER: number, VALUES: values, RUN: run_of(number, round_number), SEGMENT: segment})
+        while not world.host.step()["done"]:
+            continue
+        groups = torch.load(io.BytesIO(newest(world, run_of(number, round_number), "optimizer.pt")))["param_groups"]
+        assert groups[0]["weight_decay"] == decay
 
 
 def test_round_that_has_saved_its_end_trains_no_further(open_world):
