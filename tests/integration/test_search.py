@@ -184,3 +184,64 @@ def test_search_keeps_its_ranks_and_shares_the_workers(laptop: Laptop) -> None:
     assert process.returncode == 0, process.communicate()[0]
     assert len(found(laptop.folder)) == 6
     assert len(seen) == 2
+
+
+def write_population(folder: Path, workers: int) -> None:
+    """Write a search by population-based training, in which a rate that is far too low is among the first."""
+    write(folder, workers=workers, space={"optimizer.lr": {"min": 1e-6, "max": 0.03, "scale": "log"}},
+          objectives=[{"metric": "val/accuracy", "reduce": "last"}], search={"algorithm": "random", "seed": 1},
+          pruning={"algorithm": "pbt"}, budget={"maxTrials": 3},
+          warmStart={"points": [{"optimizer.lr": 1e-6}]})  # fmt: skip
+
+
+def rounds(folder: Path) -> list[Any]:
+    result = json.loads((run_of(folder) / "tuning/result.json").read_text())
+    return [(each["number"], each["rounds"]) for each in result["trials"]]
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a population that nothing disturbed: three trials, two at the same time."""
+    here = Laptop(tmp_path_factory.mktemp("population"))
+    write_population(here.folder, 2)
+    process = here.start()
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert "trial 0 continues from trial " in output
+    return here.folder
+
+
+def test_population_continues_from_its_best(population: Path) -> None:
+    run = run_of(population)
+    assert [(each[0], each[2], each[4]) for each in found(population)] == [(n, "Complete", 4) for n in range(3)]
+    assert {len(each) for _, each in rounds(population)} == {3}
+    sources = [how["source"] for number, each in rounds(population) for how in each if how["source"] != number]
+    assert sources
+    best = max(found(population), key=lambda each: (each[3][0], -each[0]))
+    assert min(each[3][0] for each in found(population)) > 0.5, "a trial at a rate of 1e-6 doesn't get there alone"
+    # the winner's own weights, and nothing trained again
+    final = json.loads((run / "tuning/final.json").read_text())
+    assert final == {"number": best[0], "values": best[1], "run": f"trials/{best[0]:04d}/round-0004"}
+    (weights,) = (run / final["run"] / "checkpoints").glob("*-0000088/model.safetensors")
+    assert (run / "model/model.safetensors").read_bytes() == weights.read_bytes()
+    assert not list(run.glob("trials/*/round-0001/checkpoints")), "nothing begins there any more"
+
+
+def test_killed_population_is_the_undisturbed_one(laptop: Laptop, population: Path) -> None:
+    write_population(laptop.folder, 2)
+    for kill_after in (4, 7):
+        process = laptop.start()
+        wait(lambda: reports(laptop.folder) >= kill_after, "reports", unless=process)  # noqa: B023 - called at once
+        for pid in [*descendants(process.pid), process.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait(60)
+    process = laptop.start()
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert found(laptop.folder) == found(population)
+    assert rounds(laptop.folder) == rounds(population)
+    weights = [(run_of(folder) / "model/model.safetensors").read_bytes() for folder in (laptop.folder, population)]
+    assert weights[0] == weights[1]

@@ -92,6 +92,18 @@ class Result(_Data):
     checkpoint: CheckpointRef | None = None
     test_metrics: dict[str, float] = {}
     model_uri: str = ""
+    is_paused: bool = False  # with STOPPED: at the end of its segment
+
+
+class Segment(_Data):
+    """The part of a trial between two rounds of its population; it is a run of its own."""
+
+    until: int
+    """Validations after which the trial saves and ends."""
+    origin: str = ""
+    """Directory below the job's run: without a checkpoint of its own, it begins with the newest of that run."""
+    is_other: bool = False
+    """Whether that is the run of another trial, with other values."""
 
 
 class StoredFile(_Data):
@@ -146,6 +158,8 @@ class Context:
         gate: Called by rank 0 after each validation, with the report and how many validations that makes; waits for the
             verdict. None: there is no search.
         objectives: Metrics of the search; what reports the first of them is a validation.
+        segment: Of a trial of a population; None: there is no population.
+        origin: Store of the run that the segment begins with; None: it begins at the start.
         end: Sends the result and ends this process, from any thread: the user's program has the main one.
         fail: The same with a failure.
     """
@@ -168,6 +182,8 @@ class Context:
     is_trial: bool = False
     gate: Callable[[Report, int], Verdict] | None = None
     objectives: tuple[str, ...] = ()
+    segment: Segment | None = None
+    origin: Store | None = None
     share: Callable[[Part], None] = _ignore
     end: Callable[[Result], None] = lambda result: None
     fail: Callable[[BaseException], None] = lambda error: None

@@ -5,10 +5,11 @@ Removing `tuning` gives the plain run. Values reach a trial by their path in `sp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
+from trainmaster_api.address import Uri
 from trainmaster_api.types import Metric, Model, exactly_one_words, rule_error
 
 MOST_TRIALS = 10_000
@@ -118,11 +119,12 @@ class Search(Model):
 
 
 class Pruning(Model):
-    """How trials that will not win are stopped."""
+    """How trials that will not win are stopped, or taught by better ones."""
 
-    algorithm: Literal["none", "asha", "hyperband", "median"] = "none"
+    algorithm: Literal["none", "asha", "hyperband", "median", "pbt"] = "none"
     """`asha` stops a trial at a rung unless it is among the best there; `hyperband` does so in brackets of different
-    patience; `median` stops what is worse than the median at the same time."""
+    patience; `median` stops what is worse than the median at the same time. `pbt` (population-based training) stops
+    none: in rounds, the worst trials continue from the checkpoints of the best, with changed values."""
     min_time: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Validations before the first decision."""
     max_time: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
@@ -130,13 +132,25 @@ class Pruning(Model):
     as it makes."""
     reduction_factor: Annotated[int, Field(ge=2, le=16)] = 3
     """For `asha` and `hyperband`: one in so many is promoted from each rung to the next."""
+    perturb_every: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """For `pbt`: validations of a round."""
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """For `pbt`: share of the population that is replaced after each round, each by one of as many of the best."""
+    perturb_factors: Annotated[list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1, max_length=16)] = [
+        0.8,
+        1.2,
+    ]
+    """For `pbt`: a number is multiplied by one of these; of a list, a neighbouring value is taken."""
+    resample_probability: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """For `pbt`: how often a value is drawn from its whole range instead."""
 
 
 class Budget(Model):
     """When the search ends."""
 
     max_trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
-    """Trials at most. May be raised later, which extends the search. Default: with `grid`, all of the grid; else 64."""
+    """Trials at most. May be raised later, which extends the search. Default: with `grid`, all of the grid; else 64.
+    With `pbt` it is the size of the population, which stays as it is."""
     max_parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Trials at the same time. Default: as many as fit the job's workers. With more than one, what is suggested depends
     on which of them is quicker."""
@@ -158,9 +172,25 @@ class TrialSettings(Model):
     more memory than there is isn't tried again: that is its result."""
 
 
+class EarlierTrials(Model):
+    """Where finished trials come from: another search, or an experiment."""
+
+    EXACTLY_ONE: ClassVar[tuple[str, ...]] = ("run", "mlflowExperiment")
+
+    run: Annotated[Uri, Field(examples=["s3://bucket/prefix/default/digits/0f3c9a1b2d4e"])] | None = None
+    """Address of the directory of a run with a search for the same objectives."""
+    mlflow_experiment: Annotated[str, Field(min_length=1, max_length=250)] | None = None
+    """Name of an experiment on the MLflow server of `spec.tracking`; its finished runs count."""
+    top_k: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
+    """So many of its best. Default: all."""
+
+
 class WarmStart(Model):
     """What is known before the first trial."""
 
+    earlier: Annotated[list[EarlierTrials], Field(alias="from", max_length=8)] = []
+    """Finished trials of other searches, from which `tpe` and `gp` learn. They are read once, as the search begins;
+    those whose parameters aren't in the space are left out."""
     points: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
     """Parameters that are tried first; those that aren't named are searched."""
 
@@ -169,7 +199,8 @@ class FinalRun(Model):
     """The winner, trained as the job itself after the search."""
 
     enabled: bool = True
-    """Whether the winner is trained with the job's duration and workers, evaluated and packaged."""
+    """Whether the winner is trained with the job's duration and workers, evaluated and packaged. With `pbt` it isn't
+    trained again, as no single set of values would give it: it continues from its own weights to the job's duration."""
 
 
 CHANGEABLE = ("budget", "keepBest")

@@ -26,6 +26,15 @@ _ONLY_ITS_OWN = ("script", "lightning")
 """Sections beside which no other one says anything: a name such as `optimizer` is free there."""
 _NO_PARTS = {"args", "parameters", "arguments", "config", "trainer"}
 """What is below them is the user's own: a `name` there doesn't decide about its neighbours."""
+CHANGEABLE = (
+    "optimizer.lr",
+    "optimizer.weightDecay",
+    "optimizer.args",
+    "loop.clipNorm",
+    "model.args.dropout",
+    "data.images.augment",
+)
+"""Fields, and what is below them, that may change while a model is trained: neither its shape nor the order of rows."""
 _TYPES = {"integer": "int", "number": "float"}
 Kind = Literal["int", "float", "choice", "constant"]
 
@@ -158,6 +167,14 @@ def _is_path(training: Training, name: str) -> bool:
     first = name.partition(".")[0]
     only = next((each for each in _ONLY_ITS_OWN if getattr(training, each) is not None), None)
     return first == only if only is not None else first in fields_of(Training)
+
+
+def is_changeable(training: Training, path: str) -> bool:
+    """Return whether a field may change while a model is trained; of arguments of the user's own code, they know."""
+    model = training.model_or_none
+    own = [OWN_ARGUMENTS["recipe"]] if training.recipe is not None else []
+    own += [OWN_ARGUMENTS["model"]] if model is not None and model.reference is not None else []
+    return any(path == each or path.startswith(f"{each}.") for each in (*CHANGEABLE, *own))
 
 
 def kind_of(parameter: Parameter, path: str, field_type: str | None) -> Literal["int", "float"]:

@@ -9,7 +9,8 @@ from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.expression import ExpressionError, read
-from trainmaster_api.tuning.space import Axis, NoPlaceError, axis, in_order, place_of
+from trainmaster_api.tuning.plan import validations
+from trainmaster_api.tuning.space import CHANGEABLE, Axis, NoPlaceError, axis, in_order, is_changeable, place_of
 
 from .check import Check, registering
 from .problem import Problem
@@ -47,6 +48,8 @@ _CONTINUOUS = ("cmaes", "sobol")
 _NO_CONDITIONS = ("grid", "cmaes", "sobol", "gp")
 _SEVERAL = ("random", "grid", "tpe", "gp", "sobol", "nsga2")
 _LEARN = ("tpe", "gp", "cmaes")
+_TAUGHT = ("tpe", "gp")
+_DRAWN = ("random", "sobol")
 
 
 def _axes(spec: Spec) -> dict[str, Axis]:
@@ -211,6 +214,41 @@ def _tuning_pruning(spec: Spec) -> Iterator[Problem]:
         yield Problem(f"{path}.maxTime", words)
 
 
+@_check(_TUNING, "spec.training")
+def _tuning_population(spec: Spec) -> Iterator[Problem]:
+    """`pruning.algorithm: pbt` needs a population, values that may change in training, and results at the end."""
+    tuning = spec.tuning
+    if tuning is None or tuning.pruning.algorithm != "pbt":
+        return
+    if spec.training.backend != "torch":
+        words = "pbt needs a training with `model` or `recipe`, whose weights it can load into another trial"
+        yield Problem(f"{_TUNING}.pruning.algorithm", words)
+        return
+    every, longest = tuning.pruning.perturb_every, validations(spec)
+    if longest is not None and every >= longest:
+        words = f"must be below the {longest} validations of a trial: it would end before its first round does"
+        yield Problem(f"{_TUNING}.pruning.perturbEvery", words)
+    if (tuning.budget.max_trials or 0) < 2:
+        words = "is required with pbt, and at least 2: it is the size of the population"
+        yield Problem(f"{_TUNING}.budget.maxTrials", words)
+    if tuning.search.algorithm not in _DRAWN:
+        words = "learns from trials that have ended, but with pbt all begin first; use random or sobol"
+        yield Problem(f"{_TUNING}.search.algorithm", words)
+    if tuning.objectives[0].reduce != "last":
+        words = "must be last with pbt: a trial's weights are those of its end, and not of its best validation"
+        yield Problem(f"{_TUNING}.objectives[0].reduce", words)
+    for name, each in _axes(spec).items():
+        if each.when:
+            yield Problem(f"{_SPACE}.{name}.when", "is not possible with pbt: values change while a trial is trained")
+        if each.kind != "constant" and not is_changeable(spec.training, each.path):
+            yield Problem(
+                f"{_SPACE}.{name}",
+                "can't change while a trial is trained, as with pbt: a trial continues from another one's weights, "
+                f"optimizer state and position in the data; there, {', '.join(CHANGEABLE)} and arguments of your own "
+                "code can be searched",
+            )
+
+
 @_check(f"{_TUNING}.budget", f"{_TUNING}.trial", "spec.cluster.workers")
 def _tuning_budget(spec: Spec) -> Iterator[Problem]:
     """`budget` and `trial` must fit the job's workers."""
@@ -246,6 +284,26 @@ def _tuning_points(spec: Spec) -> Iterator[Problem]:
                 yield Problem(path, f"is no parameter of this search; there are {', '.join(tuning.space)}")
             elif name in axes and not axes[name].has(value):
                 yield Problem(path, f"isn't in its range or list: {_shown(axes[name])}")
+
+
+@_check(f"{_TUNING}.warmStart", f"{_TUNING}.search", "spec.tracking")
+def _tuning_earlier(spec: Spec) -> Iterator[Problem]:
+    """`warmStart.from` needs an algorithm that learns from it, and `tracking` where it names an experiment."""
+    tuning = spec.tuning
+    if tuning is None:
+        return
+    path, earlier = f"{_TUNING}.warmStart.from", tuning.warm_start.earlier
+    if earlier and tuning.search.algorithm not in _TAUGHT:
+        words = (
+            f"has no effect with search.algorithm {tuning.search.algorithm}, which doesn't learn from trials of "
+            f"others; use {' or '.join(_TAUGHT)}, or remove it"
+        )
+        yield Problem(path, words)
+    if not any(each.mlflow is not None for each in spec.tracking):
+        for index, each in enumerate(earlier):
+            if each.mlflow_experiment is not None:
+                words = "needs mlflow under spec.tracking, which says where the server is: add `- mlflow: {}`"
+                yield Problem(f"{path}[{index}].mlflowExperiment", words)
 
 
 def _shown(each: Axis) -> Any:

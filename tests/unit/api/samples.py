@@ -546,6 +546,17 @@ def search(**tuning: Any) -> Changes:
     return {"spec.tuning": {"space": _RATE, **tuning}}
 
 
+def population(**tuning: Any) -> Changes:
+    """A search by population-based training."""
+    pbt: dict[str, Any] = {
+        "objectives": [{"metric": "val/loss", "reduce": "last"}],
+        "search": {"algorithm": "random"},
+        "pruning": {"algorithm": "pbt"},
+        "budget": {"maxTrials": 4},
+    }
+    return search(**(pbt | tuning))
+
+
 _SCORE = search(objectives=[{"metric": "val/score", "goal": "maximize"}], space={"lr": {"min": 0.001, "max": 0.1}})
 _ONE_WORKER: Changes = {"spec.cluster.workers.count": 1}
 CHECK_EXAMPLES |= {
@@ -598,12 +609,32 @@ CHECK_EXAMPLES |= {
             job(search(pruning={"minTime": 3, "maxTime": 4})),
         )
     ],
+    "tuning-population": [
+        ("spec.tuning.budget.maxTrials", job(population(budget={})), job(population())),
+        (
+            "spec.tuning.space.data.batchSize",
+            job(population(space={**_RATE, "data.batchSize": {"values": [32, 64]}})),
+            job(population(space={**_RATE, "data.batchSize": {"value": 64}})),
+        ),
+    ],
     "tuning-budget": [
         (
             "spec.tuning.trial.workers",
             job(_ONE_WORKER, search(trial={"workers": 2})),
             job(_ONE_WORKER, search(trial={"workers": 1})),
         )
+    ],
+    "tuning-earlier": [
+        (
+            "spec.tuning.warmStart.from",
+            job(search(warmStart={"from": [{"run": "/runs/a"}]}, search={"algorithm": "random"})),
+            job(search(warmStart={"from": [{"run": "/runs/a"}]})),
+        ),
+        (
+            "spec.tuning.warmStart.from[0].mlflowExperiment",
+            job({"spec.tracking": []}, search(warmStart={"from": [{"mlflowExperiment": "a"}]})),
+            job({"spec.tracking": [{"mlflow": {}}]}, search(warmStart={"from": [{"mlflowExperiment": "a"}]})),
+        ),
     ],
     "tuning-points": [
         (

@@ -199,6 +199,7 @@ class Agent:
                 placement=self._placement,
                 run=start.run,
                 objectives=start.objectives,
+                segment=start.segment,
                 environment={
                     **self._since(process),
                     **torchrun_environment(self._placement, start, job),

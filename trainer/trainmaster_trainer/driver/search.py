@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS
+from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS, run_path
 from trainmaster_api.messages import Outcome, TuningProgress
 from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_api.spec.job import TrainingJob
@@ -36,6 +36,7 @@ from trainmaster_trainer.tuning.trials import (
     NUMBER,
     REASON,
     RESULT,
+    RUN,
     STATE,
     TIME,
     VALUES,
@@ -45,8 +46,10 @@ from trainmaster_trainer.tuning.trials import (
 )
 
 from . import search_report
+from .earlier import earlier_trials
 from .retention import Retention
-from .search_text import shown, told
+from .rounds import Rounds
+from .search_text import begun, told
 
 FINAL = f"{FOLDER}/final.json"
 _MOST_IN_VAIN = 20
@@ -74,6 +77,7 @@ class Search:
         self._error: TrainingError | None = None
         self._losses: dict[int, int] = {}
         self._vain = 0
+        self._rounds = Rounds(store)
         self.is_stopping = False
         self.is_active = False
         self.study: Study | None = None
@@ -99,6 +103,8 @@ class Search:
             gpus = self.job.spec.cluster.workers.gpus * self.tuning.trial.workers
             self._journal = Journal(self._store, self._settings.attempt)
             self.study = Study(self.tuning, axes_of(self.job.spec), self._journal, self._max_time, gpus=gpus)
+            if not self.study.has_learnt:
+                self.study.learn(earlier_trials(self._settings, self.job, axes_of(self.job.spec), self._say))
             self._retention = Retention(self._store, self._settings.attempt, self.tuning.keep_best, self.study.higher)
             self._retention.begin(self.study.trials())
             self._state.trials_ended(each for each in self.study.trials() if each.end is not None)
@@ -126,10 +132,12 @@ class Search:
             self._fail(error)
             return None
         if found is None:
-            return None
+            waits = self.study.has_rounds and not self.study.is_over and bool(self._running)
+            return self._rounds.rest() if waits else None
+        self._rounds.clear(self.study.trials() if found.round else (), found.round)
         self._running[found.number] = _Running(time.monotonic(), values=found.values)
-        self._say(f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {shown(found.values)}")
-        return {NUMBER: found.number, VALUES: found.values}
+        self._say(begun(found))
+        return {NUMBER: found.number, VALUES: found.values, **self._rounds.config(found)}
 
     def report(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take a validation of a trial; return whether the trial ends."""
@@ -150,7 +158,7 @@ class Search:
         longest = self.tuning.pruning.max_time
         if decision is Decision.PRUNE:
             running.decided = TrialEnd.PRUNED
-        elif longest is not None and running.time >= longest:
+        elif longest is not None and running.time >= longest and not self.study.has_rounds:
             running.decided = TrialEnd.COMPLETE
         return running.decided is not None
 
@@ -172,13 +180,16 @@ class Search:
         if is_lost and end is TrialEnd.STOPPED:
             self.study.again(number)
             self._say(f"trial {number} lost its processes")
-            return
-        trials = self.study.trials()
-        self._retention.ended(number, trials, has_returned=running.decided is None)
-        record = next(each for each in trials if each.number == number)
-        if record.end is not None:
-            self._state.trials_ended([record])
-        self._say(told(record, end, self.tuning))
+        else:
+            trials = self.study.trials()
+            self._retention.ended(number, trials, has_returned=running.decided is None)
+            record = next(each for each in trials if each.number == number)
+            if record.end is not None:
+                self._state.trials_ended([record])
+            self._say(told(record, end, self.tuning))
+        if self.study.has_rounds:
+            with self._lock:
+                self._rounds.wake(self._peers.values())
 
     def _continues(self, number: int, running: _Running) -> bool:
         """Count a lost actor; return whether the trial continues.
@@ -234,6 +245,7 @@ class Search:
         """Take note of an actor."""
         with self._lock:
             self._peers[peer.number] = peer
+            self._rounds.tell(peer)
         if self.is_stopping:
             peer.send(Stop())
 
@@ -302,7 +314,8 @@ class Search:
             return Outcome.COMPLETE, self.progress().summary
         winner, job = self.winner()
         self.begin_final(winner)
-        self._say(f"trial {winner.number} is trained at full size")
+        continues = self.study is not None and self.study.has_rounds
+        self._say(f"trial {winner.number} {'continues' if continues else 'is trained'} at full size")
         return job
 
     def winner(self) -> tuple[TrialRecord, TrainingJob]:
@@ -317,10 +330,17 @@ class Search:
             failed = [each for each in self.study.trials() if each.reason]
             why = f"; the first of them: {failed[0].reason}" if failed else ""
             raise ConfigurationError(f"no trial of the search was completed{why}")
-        job, problems = validate(final_document(self.job, axes_of(self.job.spec), best.values))
+        document = final_document(self.job, axes_of(self.job.spec), best.values)
+        if self.study.has_rounds:  # its weights aren't those that these values give from the start
+            document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": self._uri(best.run)}
+        job, problems = validate(document)
         if job is None:
             raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
         return best, job
+
+    def _uri(self, run: str) -> str:
+        meta = self.job.metadata
+        return f"{self._settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}/{run}"
 
     def begin_final(self, winner: TrialRecord) -> None:
         """Make room for the winner's run.
@@ -329,14 +349,17 @@ class Search:
         that its program ran in, where that is a copy of ours.
         """
         known = json.loads(self._store.get(FINAL) or b"{}")
-        if known.get(NUMBER) not in (None, winner.number):
+        final = {NUMBER: winner.number, VALUES: winner.values}
+        if self.study is not None and self.study.has_rounds:
+            final[RUN] = winner.run
+        if known and any(known.get(key) != final.get(key) for key in (NUMBER, RUN)):
             for folder in (MODEL, CHECKPOINTS, OBJECTS):
                 self._store.delete_directory(folder)
             self._store.delete(LATEST, BEST)
             work_dir = self._settings.work_dir
             if work_dir and self.job.spec.training.code is not None:
                 shutil.rmtree(work_dir, ignore_errors=True)
-        self._store.put(FINAL, json.dumps({NUMBER: winner.number, VALUES: winner.values}, indent=1).encode())
+        self._store.put(FINAL, json.dumps(final, indent=1).encode())
         self.keep_result()
 
     def keep_result(self) -> None:

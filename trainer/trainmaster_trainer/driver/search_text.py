@@ -7,7 +7,7 @@ from typing import Any
 
 from trainmaster_api.spec.tuning import Tuning
 
-from trainmaster_trainer.tuning.trials import TrialEnd, TrialRecord
+from trainmaster_trainer.tuning.trials import Suggestion, TrialEnd, TrialRecord
 
 
 def shown(values: Mapping[str, Any]) -> str:
@@ -15,6 +15,13 @@ def shown(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
+
+
+def begun(found: Suggestion) -> str:
+    """Return that a trial begins or continues."""
+    if found.source not in (None, found.number):
+        return f"trial {found.number} continues from trial {found.source}: {shown(found.values)}"
+    return f"trial {found.number} {'continues' if found.is_resumed else 'begins'}: {shown(found.values)}"
 
 
 def told(record: TrialRecord, end: TrialEnd, tuning: Tuning) -> str:
@@ -26,6 +33,7 @@ def told(record: TrialRecord, end: TrialEnd, tuning: Tuning) -> str:
     words = {
         TrialEnd.COMPLETE: "is complete",
         TrialEnd.PRUNED: f"was pruned after {record.time} validations",
+        TrialEnd.PAUSED: f"has ended round {len(record.rounds) + 1} after {record.time} validations",
         TrialEnd.STOPPED: f"has saved and stopped after {record.time} validations",
         TrialEnd.DIVERGED: "has diverged",
         TrialEnd.OUT_OF_MEMORY: "needs more memory than there is",

@@ -12,6 +12,7 @@ import math
 import os
 import queue
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.space import axes_of, trial_document
 from trainmaster_api.validation.validate import format_problems, validate
 
-from trainmaster_trainer.context import Report, Result, Verdict
+from trainmaster_trainer.context import Report, Result, Segment, Verdict
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.failures import Failure
 from trainmaster_trainer.ipc import auth
@@ -46,9 +47,22 @@ from trainmaster_trainer.ipc.messages import (
     Returned,
     Start,
     Stop,
+    Wake,
     Warm,
 )
-from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES, TrialEnd, run_of
+from trainmaster_trainer.tuning.trials import (
+    METRICS,
+    NUMBER,
+    REASON,
+    RUN,
+    SEGMENT,
+    STATE,
+    TIME,
+    VALUES,
+    WAITS,
+    TrialEnd,
+    run_of,
+)
 
 from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
 from .own_trials import OwnTrials
@@ -132,6 +146,8 @@ class TrialHost:
         self._is_kept = False  # the ranks of the last trial can train another one
         self._is_reused = False  # those of this trial have trained another one
         self._is_stopping = False
+        self._woken = 0
+        self._waking = threading.Condition()
         host, agents = settings.agents(self.job)
         self.channel = Channel(host, 0, token, self)
         self._agents = agents(self.channel.port, token)
@@ -142,7 +158,7 @@ class TrialHost:
 
     # -- what Tune calls ------------------------------------------------------------------------------------------
     def begin(self, config: Mapping[str, Any]) -> bool:
-        """Begin a trial, once the former one has ended."""
+        """Begin a trial, once the former one has ended; or begin to wait until there may be one."""
         if self._waits:
             self._group.is_stopping = True  # ranks that are lost from now on aren't replaced
             self._answer(Verdict.STOP)
@@ -152,6 +168,8 @@ class TrialHost:
             self._program.leave()
         self._trial = dict(config)
         self._found, self._waits, self._recoveries, self._highest = None, False, 0, 0
+        if WAITS in config:
+            return True
         document = trial_document(self.job, self._axes, config[VALUES])
         job, problems = validate(document)
         if job is None:
@@ -179,6 +197,8 @@ class TrialHost:
 
     def step(self) -> dict[str, Any]:
         """Return the next validation or the end of the trial."""
+        if WAITS in self._trial:
+            return self._rest()
         if self._waits:
             self._answer(Verdict.CONTINUE)
         while self._found is None:
@@ -192,7 +212,7 @@ class TrialHost:
             kind, what = self._finished(self._program, what)
         if kind is _Kind.ENDED:
             state = TrialEnd.STOPPED if what.outcome is Outcome.STOPPED else TrialEnd.COMPLETE
-            return {**result, STATE: str(state), "done": True}
+            return {**result, STATE: str(TrialEnd.PAUSED if what.is_paused else state), "done": True}
         return {**result, **self._failed(what), "done": True}
 
     def _finished(self, program: OwnTrials, result: Result) -> tuple[_Kind, Any]:
@@ -202,6 +222,12 @@ class TrialHost:
         except TrainingError as error:
             return _Kind.FAILED, Failure(error.failure_class, error.message)
         return _Kind.ENDED, result
+
+    def _rest(self) -> dict[str, Any]:
+        """Wait until there may be a trial, with ranks that stay warm; what happens to them is heard by the next one."""
+        with self._waking:
+            self._waking.wait_for(lambda: self._is_stopping or self._woken >= self._trial[WAITS])
+        return {NUMBER: self._trial[NUMBER], "done": True}
 
     def close(self) -> None:
         """End the agents and with them their ranks."""
@@ -296,8 +322,13 @@ class TrialHost:
         return self._recoveries
 
     def _on_driver(self, message: Message) -> None:
-        if isinstance(message, Stop):
-            self._events.put(self._stop)
+        with self._waking:
+            if isinstance(message, Stop):
+                self._is_stopping = True
+                self._events.put(self._stop)
+            elif isinstance(message, Wake):
+                self._woken = max(self._woken, message.count)
+            self._waking.notify_all()
 
     def _stop(self) -> list[Command]:
         """Have the trial save and end, because the whole search does."""
@@ -347,7 +378,8 @@ class TrialHost:
             master_address=command.master,
             master_port=_free_port(command.master),
             job=self._trial_job,
-            run=run_of(self._trial[NUMBER]),
+            run=self._trial.get(RUN) or run_of(self._trial[NUMBER]),
+            segment=Segment(**self._trial[SEGMENT]) if SEGMENT in self._trial else None,
             reuse=self._is_reused,
             objectives=self._objectives,
         )

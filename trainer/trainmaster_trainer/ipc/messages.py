@@ -19,7 +19,7 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.types import Model
 
-from trainmaster_trainer.context import Part, Report, Result, Verdict
+from trainmaster_trainer.context import Part, Report, Result, Segment, Verdict
 
 LINE_LIMIT = 1 << 20
 """Bytes; a longer line is not a message."""
@@ -58,6 +58,7 @@ class Start(_Message):
     """What to train, where it isn't the agent's own job: that of a trial."""
     run: str = ""
     """Directory below the run's; empty: the run itself."""
+    segment: Segment | None = None
     reuse: bool = False
     """Whether the rank that has finished trains this too, in its process and its process group."""
     objectives: tuple[str, ...] = ()
@@ -138,6 +139,7 @@ class Assignment(_Message):
     """Directory below the run's: that of a trial; empty: the run itself."""
     objectives: tuple[str, ...] = ()
     """Metrics of the search that this is a trial of."""
+    segment: Segment | None = None
 
 
 class Ready(_Message):
@@ -231,6 +233,14 @@ class Returned(_Message):
     trial: int
 
 
+class Wake(_Message):
+    """Driver to a trial's driver: there may be something to do for one that waits."""
+
+    type: Literal["wake"] = "wake"
+    count: int
+    """Of these messages, from 1."""
+
+
 class Exited(_Message):
     """Agent to driver: the rank's process has ended."""
 
@@ -255,7 +265,7 @@ class Stacks(_Message):
 Message = (
     Hello | Start | Warm | Stop | Dump | Retire | Leaving | Left | Assignment
     | Ready | Surroundings | Started | Progress | Parts | Failed | Finished | Exited | Stacks | Asked | Answered
-    | Returned
+    | Returned | Wake
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 

@@ -141,8 +141,10 @@ class Rank:
 
         job, placement = assignment.job, assignment.placement
         meta, storage = job.metadata, job.spec.storage
-        path = "/".join(filter(None, (run_path(meta.namespace, meta.name, meta.uid), assignment.run)))
+        above = run_path(meta.namespace, meta.name, meta.uid)
+        path = "/".join(filter(None, (above, assignment.run)))
         store = open_store(placement.storage_uri, storage.endpoint, storage.region, os.environ)
+        segment = assignment.segment
         return Context(
             job=job,
             rank=placement.rank,
@@ -160,6 +162,8 @@ class Rank:
             is_trial=bool(assignment.run),
             gate=self.ask if assignment.run else None,
             objectives=assignment.objectives,
+            segment=segment,
+            origin=store.under(f"{above}/{segment.origin}") if segment is not None and segment.origin else None,
             share=lambda part: self._agent.send(Parts(part=part)),
             end=self._end,
             fail=lambda error: self._fail(error, placement),

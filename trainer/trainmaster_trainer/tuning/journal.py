@@ -38,9 +38,9 @@ class Snapshot(BaseJournalBackend):
         self._run = run
         self._operations: list[dict[str, Any]] = []
         self._number = 0
-        for name, _ in sorted(run.list(FOLDER)):
-            if name.rpartition("/")[2].startswith("journal-"):
-                self._read(name)
+        for name in _files(run):
+            self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
+            self._operations += _read(run, name)
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """Return the operations from a number on."""
@@ -58,17 +58,22 @@ class Snapshot(BaseJournalBackend):
         """Return all operations as one file, which Optuna's own file backend reads."""
         return b"".join(_line(each) + b"\n" for each in self._operations)
 
-    def _read(self, name: str) -> None:
-        content = self._run.get(name) or b""
-        self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
-        for line, text in enumerate(content.splitlines(), 1):
-            try:
-                self._operations.append(json.loads(text))
-            except ValueError:
-                raise ConfigurationError(
-                    f"{self._run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
-                    "start a new search under another metadata.name"
-                ) from None
+
+def _files(run: Store) -> list[str]:
+    return [name for name, _ in sorted(run.list(FOLDER)) if name.rpartition("/")[2].startswith("journal-")]
+
+
+def _read(run: Store, name: str) -> list[dict[str, Any]]:
+    found = []
+    for line, text in enumerate((run.get(name) or b"").splitlines(), 1):
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            raise ConfigurationError(
+                f"{run.where}/{name}: line {line} of the search's journal is damaged; restore the file, or "
+                "start a new search under another metadata.name"
+            ) from None
+    return found
 
 
 def _line(operation: dict[str, Any]) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
-from .trials import TrialEnd, TrialRecord
+from .trials import TrialRecord
 
 
 def ranked(trials: Iterable[TrialRecord], *, is_higher: bool) -> list[TrialRecord]:
@@ -36,8 +35,7 @@ def removable(trials: Sequence[TrialRecord], keep: int, higher: Sequence[bool]) 
 
 
 def _valued(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    complete = (each for each in trials if each.end is TrialEnd.COMPLETE and each.objectives)
-    return [each for each in complete if not any(map(math.isnan, each.objectives))]
+    return [each for each in trials if each.counts]
 
 
 def _dominates(one: TrialRecord, other: TrialRecord, higher: Sequence[bool]) -> bool:

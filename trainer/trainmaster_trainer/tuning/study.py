@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import statistics
 import time as time_module
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from trainmaster_api.spec.tuning import Objective, Tuning
 from trainmaster_api.tuning.expression import ExpressionError, rejects
 from trainmaster_api.tuning.plan import points_of, total_trials
@@ -22,16 +20,30 @@ from trainmaster_trainer.errors import ConfigurationError
 
 from .account import seconds_saved, seconds_used
 from .algorithms import pruner, sampler
+from .earlier import OBJECTIVES, Known, described
 from .journal import Snapshot
+from .parameters import distribution, found, plain, suggest
+from .population import Values
 from .ranking import front, ranked
-from .trials import Decision, Suggestion, TrialEnd, TrialRecord, is_higher
+from .rounds import PAUSED, decided, end_of, ended, is_paused, require_same, rounds_of
+from .trials import (
+    NUMBER,
+    ROUNDS,
+    STUDY,
+    Decision,
+    Suggestion,
+    TrialEnd,
+    TrialRecord,
+    is_higher,
+    reduced,
+)
 
-_NAME = "trainmaster"  # a hyperband's brackets are drawn by it
 _MOST_REJECTED = 500
 _MOST_LEARNT = 20  # rejected suggestions of a sampler that learns; then it is left to chance
 # user attributes of Optuna's trials
-_OURS, _END, _REASON, _SECONDS, _REJECTED, _SEEN = "number", "end", "reason", "seconds", "rejected", "metrics"
-_ELAPSED = "elapsed"
+_OURS, _END, _REASON, _SECONDS, _REJECTED, _SEEN = NUMBER, "end", "reason", "seconds", "rejected", "metrics"
+_EARLIER, _LEARNT = "earlier", "learnt"  # of a trial of another search; of the study, how many it was given
+_ELAPSED, _POPULATION = "elapsed", "population"
 _STATES = {TrialEnd.COMPLETE: TrialState.COMPLETE, TrialEnd.FAILED: TrialState.FAIL}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -64,17 +76,42 @@ class Study:
         self._storage = JournalStorage(journal)
         self.higher = [is_higher(each) for each in tuning.objectives]
         self._study = optuna.create_study(
-            storage=self._storage, study_name=_NAME, load_if_exists=True, pruner=pruner(tuning.pruning, max_time),
+            storage=self._storage, study_name=STUDY, load_if_exists=True, pruner=pruner(tuning.pruning, max_time),
             directions=["maximize" if each else "minimize" for each in self.higher],
         )  # fmt: skip
-        self._study_id = self._storage.get_study_id_from_name(_NAME)
+        self._study_id = self._storage.get_study_id_from_name(STUDY)
+        if OBJECTIVES not in self._study.user_attrs:
+            self._study.set_user_attr(OBJECTIVES, described(tuning.objectives))
         self._clock, self._began = clock, clock()
         self._elapsed_before = float(self._study.user_attrs.get(_ELAPSED, 0.0))
         self._gpus = gpus
         self._grid = self._all_points() if tuning.search.algorithm == "grid" else []
-        self._unfinished = [each.user_attrs[_OURS] for each in self._running()]
+        self.has_rounds = tuning.pruning.algorithm == "pbt"
+        if self.has_rounds:
+            if _POPULATION not in self._study.user_attrs:
+                self._study.set_user_attr(_POPULATION, self.max_trials)
+            require_same(self._study.user_attrs[_POPULATION], self.max_trials)
+        self._unfinished = [each.user_attrs[_OURS] for each in self._running() if not is_paused(each)]
         self._handed_out: set[int] = set()
         journal.flush()
+
+    # -- what was known before ------------------------------------------------------------------------------------
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the journal has what was known before the search."""
+        return _LEARNT in self._study.user_attrs or bool(self.trials())
+
+    def learn(self, known: Sequence[Known]) -> None:
+        """Take trials of other searches, with values of these axes; all by one put, so once."""
+        distributions = {axis.name: distribution(axis) for axis in self._axes if axis.kind != "constant"}
+        for each in known:
+            params = plain(self._axes, each.values)
+            self._study.add_trial(create_trial(
+                params=params, distributions={name: distributions[name] for name in params},
+                values=list(each.results), user_attrs={_EARLIER: each.name},
+            ))  # fmt: skip
+        self._study.set_user_attr(_LEARNT, len(known))
+        self._journal.flush()
 
     # -- asking -----------------------------------------------------------------------------------------------------
     @property
@@ -102,7 +139,8 @@ class Study:
             return f"budget.maxHours = {budget.max_hours:g} are used"
         if budget.max_gpu_hours is not None and self.gpu_hours >= budget.max_gpu_hours:
             return f"budget.maxGpuHours = {budget.max_gpu_hours:g} are used"
-        if not self._unfinished and len(trials) >= self.max_trials:
+        is_open = self.has_rounds and any(each.end is None for each in trials)  # the next round of a trial
+        if not self._unfinished and len(trials) >= self.max_trials and not is_open:
             return f"all {self.max_trials} trials have been run"
         return ""
 
@@ -139,26 +177,29 @@ class Study:
         """
         if self.is_over:
             return None
+        self._end_round()
         if self._unfinished:
             number = self._unfinished.pop(0)
-            return Suggestion(number, self._values(self._frozen(number)), is_resumed=True)
+            return self._suggestion(number, self._values(self._frozen(number)), is_resumed=True)
         number = len(self.trials())
+        if number >= self.max_trials:  # of a population, which waits for others to end the round
+            return None
         points = self._points()
         if number < len(points):
-            self._study.enqueue_trial(self._plain(points[number]))
+            self._study.enqueue_trial(plain(self._axes, points[number]))
         rejected: dict[str, int] = {}
         # what is rejected counts as bad, or a sampler would look for the best where nothing is known
         bad = TrialState.PRUNED if len(self.higher) == 1 else TrialState.FAIL
         for tries in range(_MOST_REJECTED):
-            asked = len(self._study.get_trials(deepcopy=False))
+            asked = sum(_EARLIER not in each.user_attrs for each in self._study.get_trials(deepcopy=False))
             self._study.sampler = sampler(self.tuning.search, asked, is_random=tries >= _MOST_LEARNT)
             trial = self._study.ask()
-            values = self._suggest(trial)
+            values = suggest(trial, self._axes)
             broken = self._broken(values)
             if broken is None:
                 trial.set_user_attr(_OURS, number)
                 self._journal.flush()
-                return Suggestion(number, values)
+                return self._suggestion(number, values)
             rejected[broken] = rejected.get(broken, 0) + 1
             trial.set_user_attr(_REJECTED, broken)
             self._study.tell(trial, state=bad)
@@ -172,24 +213,30 @@ class Study:
         """Suggest a trial once more that was interrupted, before any other."""
         self._unfinished.insert(0, number)
 
-    def _suggest(self, trial: Trial) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for axis in self._axes:
-            if not axis.exists(values):
-                continue
-            values[axis.name] = self._suggest_one(trial, axis)
-        return values
+    # -- the rounds of a population ---------------------------------------------------------------------------------
+    def _suggestion(self, number: int, values: Values, *, is_resumed: bool = False) -> Suggestion:
+        if not self.has_rounds:
+            return Suggestion(number, values, is_resumed)
+        rounds = rounds_of(self._frozen(number))
+        at = len(rounds) + 1
+        return Suggestion(
+            number, values, is_resumed, at, end_of(self.tuning, at), rounds[-1].source if rounds else None
+        )
 
-    def _suggest_one(self, trial: Trial, axis: Axis) -> Any:
-        if axis.kind == "constant":
-            return axis.values[0]
-        if axis.kind == "choice":
-            return _found(axis, trial.suggest_categorical(axis.name, [_text(each) for each in axis.values]))
-        if axis.kind == "int":
-            return trial.suggest_int(
-                axis.name, int(axis.low), int(axis.high), step=int(axis.step or 1), log=axis.is_log
-            )
-        return trial.suggest_float(axis.name, axis.low, axis.high, step=axis.step, log=axis.is_log)
+    def _end_round(self) -> None:
+        """Decide how each trial of a population continues, once all have ended the round."""
+        running = {each.user_attrs[_OURS]: each for each in self._running()}
+        if not running or len(self.trials()) < self.max_trials or not all(map(is_paused, running.values())):
+            return
+        found = decided(
+            self.tuning, self._axes,
+            {number: (each, self._values(each), each.user_attrs[_SEEN]) for number, each in running.items()},
+            higher=self.higher[0], is_rejected=lambda values: self._broken(values) is not None,
+        )  # fmt: skip
+        for number, rounds in found.items():
+            self._storage.set_trial_user_attr(self._id(running[number]), ROUNDS, rounds)
+        self._journal.flush()  # all of a round by one put, before any of it takes effect
+        self._unfinished += sorted(found)
 
     def _broken(self, values: Mapping[str, Any]) -> str | None:
         try:
@@ -208,14 +255,6 @@ class Study:
             raise ConfigurationError(f"spec.tuning.constraints: {error}") from None
         random.Random(self.tuning.search.seed).shuffle(points)
         return points
-
-    def _plain(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        by_name = {axis.name: axis for axis in self._axes}
-        return {
-            name: _text(value) if by_name[name].kind == "choice" else value
-            for name, value in point.items()
-            if by_name[name].kind != "constant"
-        }
 
     # -- telling ----------------------------------------------------------------------------------------------------
     def report(self, number: int, time: int, metrics: Mapping[str, float]) -> Decision:
@@ -256,7 +295,12 @@ class Study:
         if trial.state.is_finished():
             return
         self._storage.set_trial_user_attr(self._id(trial), _SECONDS, trial.user_attrs.get(_SECONDS, 0.0) + seconds)
-        if end is not TrialEnd.STOPPED:
+        if end is TrialEnd.PAUSED:
+            at = len(rounds_of(trial)) + 1
+            self._storage.set_trial_user_attr(self._id(trial), PAUSED, at)
+            if end_of(self.tuning, at) == self.tuning.pruning.max_time:
+                end = TrialEnd.COMPLETE
+        if end not in (TrialEnd.STOPPED, TrialEnd.PAUSED):
             self._storage.set_trial_user_attr(self._id(trial), _END, str(end))
             self._storage.set_trial_user_attr(self._id(trial), _REASON, reason)
             values = self._reduced(self._frozen(number)) if end is TrialEnd.COMPLETE else None
@@ -271,19 +315,14 @@ class Study:
 
     def _reduced(self, trial: FrozenTrial) -> list[float] | None:
         seen: dict[str, list[float]] = trial.user_attrs.get(_SEEN, {})
-        rows = [seen[key] for key in sorted(seen, key=int)]
-        if not rows:
-            return None
-        found = []
-        for column, objective, is_high in zip(
-            zip(*rows, strict=True), self.tuning.objectives, self.higher, strict=True
-        ):
-            numbers = [each for each in column if not math.isnan(each)]
-            if not numbers:
-                return None
-            best = max(numbers) if is_high else min(numbers)
-            found.append({"best": best, "last": column[-1], "mean": statistics.fmean(numbers)}[objective.reduce])
-        return found
+        columns = zip(*(seen[key] for key in sorted(seen, key=int)), strict=True)
+        found = [
+            reduced(column, objective.reduce, is_high)
+            for column, objective, is_high in zip(columns, self.tuning.objectives, self.higher, strict=False)
+        ]
+        return (
+            None if not found or any(each is None for each in found) else [each for each in found if each is not None]
+        )
 
     # -- what is known ----------------------------------------------------------------------------------------------
     def trials(self) -> list[TrialRecord]:
@@ -303,7 +342,7 @@ class Study:
         target = self.tuning.objectives[0].target
         if target is None:
             return False
-        values = [each.objectives[0] for each in trials if each.objectives and each.end is TrialEnd.COMPLETE]
+        values = [each.objectives[0] for each in trials if each.counts]
         return any(value >= target if self.higher[0] else value <= target for value in values)
 
     def _running(self) -> list[FrozenTrial]:
@@ -314,32 +353,26 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         return next(each for each in trials if each.user_attrs.get(_OURS) == number)
 
-    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+    def _values(self, trial: FrozenTrial, in_round: int | None = None) -> dict[str, Any]:
+        if rounds := rounds_of(trial)[: None if in_round is None else in_round - 1]:
+            return dict(rounds[-1].values)
         values: dict[str, Any] = {}
         for axis in self._axes:
             if axis.exists(values):
                 value = axis.values[0] if axis.kind == "constant" else trial.params[axis.name]
-                values[axis.name] = _found(axis, value) if axis.kind == "choice" else value
+                values[axis.name] = found(axis, value) if axis.kind == "choice" else value
         return values
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
-        attributes = trial.user_attrs
+        attributes, in_round = trial.user_attrs, None
         seen = attributes.get(_SEEN, {})
         end = TrialEnd(attributes[_END]) if trial.state.is_finished() and _END in attributes else None
         objectives = self._reduced(trial)
+        if end is None and (in_round := ended(trial) or None):
+            objectives = seen[str(end_of(self.tuning, in_round))]
         return TrialRecord(
-            attributes[_OURS], self._values(trial), end, tuple(objectives or ()), max(map(int, seen), default=0),
-            attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
+            attributes[_OURS], self._values(trial, in_round), end, tuple(objectives or ()),
+            max(map(int, seen), default=0), attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
             *(None if each is None else each.timestamp() for each in (trial.datetime_start, trial.datetime_complete)),
+            rounds_of(trial), ended(trial),
         )  # fmt: skip
-
-
-def _text(value: Any) -> Any:
-    """Return a value that Optuna takes as a choice."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
-
-
-def _found(axis: Axis, text: Any) -> Any:
-    return next(
-        each for each in axis.values if _text(each) == text and isinstance(text, bool) == isinstance(_text(each), bool)
-    )

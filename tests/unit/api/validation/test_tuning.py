@@ -295,3 +295,76 @@ def test_search_of_a_program_needs_its_code(own):
     job["spec"]["tuning"] = {"objectives": GOAL, "space": {"lr": {"min": 0.1, "max": 0.5}}}
     (found,) = validate(job)[1]
     assert str(found).startswith("spec.training.code: is required for a search with `")
+
+
+PBT: dict[str, Any] = {
+    "space": LR,
+    "objectives": [{"metric": "val/loss", "reduce": "last"}],
+    "search": {"algorithm": "random"},
+    "pruning": {"algorithm": "pbt"},
+    "budget": {"maxTrials": 4},
+}
+
+
+def test_good_populations():
+    assert not problems(PBT)
+    space = {**TWO, "loop.clipNorm": {"min": 0.5, "max": 2.0}, "optimizer.args.eps": {"values": [1e-8, 1e-6]},
+             "model.args.dropout": {"min": 0.0, "max": 0.5}}  # fmt: skip
+    assert not problems(PBT | {"space": space})
+    assert not problems(PBT | {"space": TWO, "search": {"algorithm": "sobol"}})
+    own = {"class": "nets:Net"}
+    assert not problems(PBT | {"space": {"drop": {"min": 0.1, "max": 0.5}}}, model=own)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"budget": {}},
+            "spec.tuning.budget.maxTrials: is required with pbt, and at least 2: it is the size of the population",
+        ),
+        (
+            {"budget": {"maxTrials": 1}},
+            "spec.tuning.budget.maxTrials = 1: is required with pbt, and at least 2",
+        ),
+        (
+            {"search": {"algorithm": "tpe"}},
+            'spec.tuning.search.algorithm = "tpe": learns from trials that have ended, but with pbt all begin first; '
+            "use random or sobol",
+        ),
+        (
+            {"objectives": [{"metric": "val/loss"}]},
+            'spec.tuning.objectives[0].reduce: must be last with pbt: a trial\'s weights are those of its end',
+        ),
+        (
+            {"pruning": {"algorithm": "pbt", "perturbEvery": 20}},
+            "spec.tuning.pruning.perturbEvery = 20: must be below the 20 validations of a trial",
+        ),
+        (
+            {"space": {**LR, "data.batchSize": {"values": [32, 64]}}},
+            "spec.tuning.space.data.batchSize: can't change while a trial is trained, as with pbt: a trial continues "
+            "from another one's weights, optimizer state and position in the data; there, optimizer.lr, "
+            "optimizer.weightDecay, optimizer.args, loop.clipNorm, model.args.dropout, data.images.augment and "
+            "arguments of your own code can be searched",
+        ),
+        (
+            {"space": {**LR, "model.args.hidden": {"values": [[8], [16]]}}},
+            "spec.tuning.space.model.args.hidden: can't change while a trial is trained",
+        ),
+        (
+            {"space": {"optimizer.lr": {"values": [0.1, 0.2]},
+                       "optimizer.weightDecay": {"values": [0.1], "when": {"optimizer.lr": [0.1]}}}},
+            "spec.tuning.space.optimizer.weightDecay.when: is not possible with pbt: values change while",
+        ),
+        (
+            {"objectives": [{"metric": "val/loss", "reduce": "last"}, {"metric": "val/accuracy"}]},
+            'spec.tuning.pruning.algorithm = "pbt": must be none with 2 objectives',
+        ),
+        (
+            {"pruning": {"algorithm": "pbt", "quantile": 0.6}},
+            "spec.tuning.pruning.quantile = 0.6: must be a number above 0 and at most 0.5",
+        ),
+    ],
+)  # fmt: skip
+def test_population_that_cannot_be(changes, sentence):
+    assert any(sentence in each for each in problems(PBT | changes)), problems(PBT | changes)

@@ -24,7 +24,18 @@ from trainmaster_trainer.reporting.event import RunEvent
 from trainmaster_trainer.reporting.search_table import SearchTable
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store, open_store
-from trainmaster_trainer.tuning.trials import METRICS, NUMBER, REASON, STATE, TIME, VALUES, TrialEnd
+from trainmaster_trainer.tuning.trials import (
+    METRICS,
+    NUMBER,
+    REASON,
+    RUN,
+    SEGMENT,
+    STATE,
+    TIME,
+    VALUES,
+    WAITS,
+    TrialEnd,
+)
 
 from tests.factories import change, make_job
 
@@ -36,14 +47,19 @@ def job_of(gpus: int = 0, **tuning: Any) -> TrainingJob:
     space = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
     job, problems = validate(make_job({
         "metadata.uid": "u", "spec.training.loop": {"duration": "3ep"}, "spec.cluster.workers.gpus": gpus,
+        "spec.tracking": [{"mlflow": {}}],
         "spec.tuning": {"space": space, "search": {"algorithm": "random"}, "budget": {"maxTrials": 4}} | tuning,
     }, name="t"))  # fmt: skip
     assert job is not None, problems
     return job
 
 
-def search_of(root: Path, job: TrainingJob, attempt: int = 1, work_dir: str = "") -> Search:
-    settings = DriverSettings("", attempt, "", "", "", "", "", work_dir=work_dir)
+def search_of(
+    root: Path, job: TrainingJob, attempt: int = 1, work_dir: str = "", tracking: tuple[dict[str, Any], ...] = ()
+) -> Search:
+    settings = DriverSettings(
+        "", attempt, "", "", "", "", "", work_dir=work_dir, storage_uri=f"file://{root}", tracking=tracking
+    )
     return Search(settings, job, open_store(f"file://{root}", None, None, {}), RunState(job, attempt))
 
 
@@ -288,3 +304,121 @@ def test_gpu_hours_are_said_where_trials_have_gpus(tmp_path: Path, gpus: int, mo
     assert (found.gpu_hours, found.gpu_hours_saved) == (8.0, 12.0)  # 4 trials, 3 times 2 more hours, with 2 GPUs
     assert result["gpuHours"] == {"used": 8.0, "saved": 12.0}
     assert text.endswith(", 8 GPU-hours, 12 saved by pruning")
+
+
+# -- populations ----------------------------------------------------------------------------------------------------
+PBT: dict[str, Any] = {
+    "objectives": [{"metric": "val/loss", "reduce": "last"}],
+    "search": {"algorithm": "random"},
+    "pruning": {"algorithm": "pbt"},
+    "budget": {"maxTrials": 4},
+}
+
+
+def in_rounds(search: Search, parallel: int) -> None:
+    """Run one round of a trial after another; each leaves a checkpoint."""
+    while (config := search.suggest()) is not None:
+        number, segment = config[NUMBER], config[SEGMENT]
+        search._store.put(f"{config[RUN]}/checkpoints/a1-step-0000001/x", json.dumps(segment).encode())
+        time = segment["until"]
+        metrics = json.dumps({"val/loss": config[VALUES]["optimizer.lr"]})
+        assert not search.report(number, {NUMBER: number, TIME: time, METRICS: metrics})
+        search.ended(number, {STATE: "Complete" if time == 3 else "Paused"}, is_lost=False)
+
+
+def test_winner_of_a_population_continues_from_its_own_weights(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of(**PBT))
+    found = search.lead(in_rounds)
+    assert isinstance(found, TrainingJob)
+    best = search.study.best()  # type: ignore[union-attr]
+    assert best is not None
+    assert found.spec.run.resume_from == f"{tmp_path}/default/t/u/trials/{best.number:04d}/round-0003"
+    assert found.spec.training.optimizer.lr == best.values["optimizer.lr"]
+    result = json.loads((tmp_path / "tuning/result.json").read_text())
+    assert [len(each["rounds"]) for each in result["trials"]] == [2] * 4
+    assert [each["values"] for each in result["trials"]] == [each["rounds"][-1]["values"] for each in result["trials"]]
+
+
+def test_rounds_begin_with_the_checkpoints_of_the_round_before(tmp_path: Path) -> None:
+    search = search_of(tmp_path, job_of(**PBT))
+    search.lead(in_rounds)
+    trials = search.study.trials()  # type: ignore[union-attr]
+    exploited = [(each.number, at, how.source) for each in trials for at, how in enumerate(each.rounds, 2)]
+    assert any(number != source for number, _, source in exploited)
+    for number, at, source in exploited:
+        file = tmp_path / f"trials/{number:04d}/round-{at:04d}/checkpoints/a1-step-0000001/x"
+        if at == 2:  # of the three rounds, the first is needed no more when the third begins
+            assert not (tmp_path / f"trials/{number:04d}/round-0001/checkpoints").exists()
+        segment = json.loads(file.read_text())
+        expected = {"until": at, "origin": f"trials/{source:04d}/round-{at - 1:04d}", "isOther": source != number}
+        assert segment == expected
+
+
+def test_actors_wait_for_the_end_of_a_round(tmp_path: Path) -> None:
+    class Actor:
+        number = 1
+        said: list[Any] = []
+
+        def send(self, message: Any) -> None:
+            self.said.append(message)
+
+    search, actor = search_of(tmp_path, job_of(**PBT)), Actor()
+    numbers: list[int] = []
+
+    def two_at_a_time(search: Search, parallel: int) -> None:
+        search.on_join(actor)  # type: ignore[arg-type]
+        first = [search.suggest() for _ in range(4)]
+        for config in first[:3]:
+            search.report(config[NUMBER], {NUMBER: config[NUMBER], TIME: 1, METRICS: json.dumps({"val/loss": 1.0})})
+            search.ended(config[NUMBER], {STATE: "Paused"}, is_lost=False)
+        waits = search.suggest()
+        assert waits is not None
+        assert waits[WAITS] == actor.said[-1].count + 1
+        search.report(3, {NUMBER: 3, TIME: 1, METRICS: json.dumps({"val/loss": 1.0})})
+        search.ended(3, {STATE: "Paused"}, is_lost=False)
+        assert waits[WAITS] == actor.said[-1].count  # it is woken
+        search.ended(waits[NUMBER], {}, is_lost=False)
+        numbers.extend(config[NUMBER] for config in (search.suggest() for _ in range(4)) if config is not None)
+        search.is_stopping = True
+
+    search.run(two_at_a_time)
+    assert numbers == [0, 1, 2, 3]
+
+
+# -- what is known before --------------------------------------------------------------------------------------------
+def test_search_learns_from_another_one_and_from_mlflow(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    first = search_of(tmp_path / "first", job_of())
+    first.lead(executing(lambda config: {}))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("old", artifact_location=str(tmp_path))
+    for lr, losses, status in ((0.05, (3.0, 1.0, 2.0), "FINISHED"), (5.0, (1.0,), "FINISHED"), (0.01, (1.0,), "FAILED"),
+                               (0.02, (), "FINISHED")):  # fmt: skip
+        run = client.create_run(experiment).info.run_id
+        client.log_param(run, "optimizer.lr", str(lr))
+        for step, loss in enumerate(losses):
+            client.log_metric(run, "val/loss", loss, step=step)
+        client.set_terminated(run, status)
+    sources = [{"run": str(tmp_path / "first"), "topK": 3}, {"mlflowExperiment": "old"}]
+    job = job_of(warmStart={"from": sources}, search={"algorithm": "tpe"})
+    tracking = ({"mlflow": {"uri": uri}},)
+    search, said = search_of(tmp_path / "second", job, tracking=tracking), list[str]()
+    search._state.listen(lambda event: said.append(str(event.get("message"))))
+    search.lead(executing(lambda config: {}))
+    assert said[:2] == [
+        f"3 trials of {tmp_path}/first are known; 1 left out: beyond topK = 3",
+        "1 trial of experiment old is known; 1 left out: with another optimizer.lr; 1 left out: without a result",
+    ]
+    added = [json.loads(line) for file in (tmp_path / "second/tuning").glob("journal-*") for line in
+             file.read_text().splitlines() if '"earlier"' in line]  # fmt: skip
+    assert len(added) == 4
+    mine = next(each for each in added if not each["user_attrs"]["earlier"].startswith("trial "))
+    assert mine["params"] == {"optimizer.lr": 0.05}
+    assert mine["value"] == 1.0
+    missing = job_of(warmStart={"from": [{"mlflowExperiment": "new"}]}, search={"algorithm": "tpe"})
+    with pytest.raises(
+        ConfigurationError, match=r"warmStart.from\[0\]: .* has no experiment new; there are Default, old"
+    ):
+        search_of(tmp_path / "third", missing, tracking=tracking).lead(executing(lambda config: {}))

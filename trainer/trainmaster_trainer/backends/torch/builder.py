@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,6 +88,15 @@ class Setup:
 
     def __post_init__(self) -> None:
         self.accumulator = Accumulator(self.share, self.loss_sum, self.context.world_size)
+
+    @functools.cached_property
+    def last_step(self) -> int:
+        """Step at which this run ends: that of its segment, if it is a trial of a population."""
+        segment = self.context.segment
+        if segment is None:
+            return self.total_steps
+        every = steps_of(self.spec.training.loop.validate_every, self.sampler.steps_per_epoch)
+        return min(self.total_steps, segment.until * every)
 
     @property
     def spec(self) -> Spec:

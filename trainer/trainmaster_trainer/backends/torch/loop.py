@@ -54,7 +54,7 @@ def fit(context: Context) -> Result:
             recorder.report(ReportKind.DATA, message=about)
         warm_up(setup)
         # a run that resumes has been checked
-        checked = exactness.require(setup, train_step, warm_up) if setup.is_own and is_new(state) else []
+        checked = exactness.require(setup, train_step, warm_up) if setup.is_own and is_new(context, state) else []
         recorder.report(ReportKind.LOADED)
         for sentence in (*checked, *setup.data.warnings):
             recorder.report(ReportKind.WARNING, message=sentence)
@@ -62,7 +62,7 @@ def fit(context: Context) -> Result:
         recorder.control_point = control_point
         validate_every = steps_of(setup.spec.training.loop.validate_every, setup.sampler.steps_per_epoch)
 
-        while setup.step < setup.total_steps and not setup.stopped_early:
+        while setup.step < setup.last_step and not setup.stopped_early:
             save_due = False
             # -- control point: the only place where the loop looks at the clock, at signals or at storage
             if setup.step >= control_point.next_step:
@@ -92,12 +92,17 @@ def fit(context: Context) -> Result:
                 raise_if_bad(setup)
                 recorder.save(gather_ranks(setup), metrics)
 
+        if setup.step < setup.total_steps and not setup.stopped_early:  # a round of its population is over
+            if context.rank == 0:
+                recorder.wait()
+                recorder.flush()
+            return recorder.result(Outcome.STOPPED).model_copy(update={"is_paused": True})
         return finish(setup, recorder)
 
 
-def is_new(state: State | None) -> bool:
-    """Return whether a run begins, be it with the weights of another one."""
-    return state is None or state.is_foreign
+def is_new(context: Context, state: State | None) -> bool:
+    """Return whether a run begins, be it with the weights of another one; a trial's next round is no new run."""
+    return (state is None or state.is_foreign) and context.origin is None
 
 
 @contextlib.contextmanager

@@ -80,6 +80,10 @@ class Recorder:
         asked = json.dumps(job.wire(), indent=1).encode()
         if run.get(SPEC) != asked:  # mutable fields have changed: loop.duration, the cluster
             run.put(SPEC, asked)
+        segment, origin = self.context.segment, self.context.origin
+        if state is None and segment is not None and origin is not None:
+            state = newest_of(origin)
+            state.is_foreign = segment.is_other
         # Only for a new run: once it has a checkpoint of its own, that one is newer than the run it started from.
         if state is None and job.spec.run.resume_from is not None:
             storage = job.spec.storage
@@ -149,7 +153,7 @@ class Recorder:
         setup = self.setup
         steps = self._interval.steps or self._interval.epochs * setup.sampler.steps_per_epoch
         is_due = steps > 0 and setup.step % steps == 0
-        return is_due or setup.step == setup.total_steps or setup.stopped_early
+        return is_due or setup.step == setup.last_step or setup.stopped_early
 
     def is_best(self, metrics: dict[str, float]) -> bool:
         """Return whether this validation is the best so far; the same on every rank."""

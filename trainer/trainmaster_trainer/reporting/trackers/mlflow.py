@@ -6,12 +6,15 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainmaster_api.messages import Outcome
+from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.tracking import Mlflow
+
+from trainmaster_trainer.errors import ConfigurationError, TrainingError
 
 from .base import TrackedRun, TrackedTrial, Tracker
 
@@ -33,6 +36,61 @@ def create(settings: Mlflow) -> Tracker:
 def local(settings: Mlflow, folder: Path) -> Mlflow:
     """Return settings that record into a sqlite file of a folder of this machine."""
     return settings.model_copy(update={"uri": f"{_SQLITE}{folder / 'mlflow.db'}"})
+
+
+def finished_runs(
+    settings: Mlflow, experiment: str, metrics: Sequence[str]
+) -> list[tuple[str, dict[str, str], list[list[float]]]]:
+    """Return the finished runs of an experiment, oldest first: id, parameters, and the history of each metric.
+
+    Raises:
+        ConfigurationError: There is no such experiment.
+        TrainingError: The server doesn't answer.
+    """
+    client = connect(settings.uri or "")
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            known = ", ".join(sorted(each.name for each in client.search_experiments(max_results=10)))
+            raise ConfigurationError(f"{settings.uri} has no experiment {experiment}; there are {known or 'none'}")
+        runs: list[Any] = []
+        token: str | None = ""
+        while token is not None:
+            page = client.search_runs(
+                [found.experiment_id], "attributes.status = 'FINISHED'", max_results=1000,
+                order_by=["attributes.start_time ASC", "attributes.run_id ASC"], page_token=token or None,
+            )  # fmt: skip
+            runs, token = [*runs, *page], page.token
+        return [
+            (run.info.run_id, dict(run.data.params), [_history(client, run.info.run_id, name) for name in metrics])
+            for run in runs
+        ]
+    except MlflowException as error:
+        raise TrainingError(
+            f"the runs of experiment {experiment} can't be read from {settings.uri}: {str(error).splitlines()[0]}",
+            FailureClass.STORAGE_UNAVAILABLE,
+        ) from None
+
+
+def _history(client: Any, run_id: str, metric: str) -> list[float]:
+    found = client.get_metric_history(run_id, metric)
+    return [each.value for each in sorted(found, key=lambda each: (each.step, each.timestamp))]
+
+
+def connect(uri: str) -> Any:
+    """Return a client of a server or of a file."""
+    # set before the import, because MLflow reads them then; its own limits are minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    from mlflow import MlflowClient
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
 
 
 class MlflowTracker(Tracker):
@@ -130,16 +188,7 @@ class MlflowTracker(Tracker):
         self._client.set_terminated(self._run_id, status=_STATUS[outcome])
 
     def _connect(self) -> Any:
-        # set before the import, because MLflow reads them then; its own limits are minutes
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        from mlflow import MlflowClient
-
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        return MlflowClient(tracking_uri=self._uri)
+        return connect(self._uri)
 
     def _known_run(self, client: Any, run: TrackedRun) -> str | None:
         run_id = run.kept.get("run_id", "")
