@@ -44,8 +44,8 @@ class Fits:
             words = f"the program passes ckpt_path={str(given)!r}: it resumes from what it says"
         elif not strategy.startswith(_ONE_FILE):
             words = f"{strategy} saves in its own way: saving and resuming are the program's"
-        watcher = _watcher(module, self.session)
-        trainer.callbacks.insert(0, watcher)
+        watchers = [_watcher(module, self.session)] if self.session.gate.is_open else []
+        trainer.callbacks[:0] = watchers
         self.session.gate.is_framework = True
         try:
             if words:
@@ -53,7 +53,7 @@ class Fits:
                 return fit(trainer, *args, **kwargs)
             return self._saving(module, trainer, fit, args, kwargs)
         finally:
-            trainer.callbacks.remove(watcher)
+            trainer.callbacks[:] = [each for each in trainer.callbacks if each not in watchers]
             self.session.gate.is_framework = False
 
     def _saving(self, module: ModuleType, trainer: Any, fit: Any, args: Any, kwargs: Any) -> Any:
@@ -114,7 +114,7 @@ def _watcher(module: ModuleType, session: Session) -> Any:
         """Asks after each validation of a fit, where it is a trial of a search, whether it continues."""
 
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-            if not session.gate.is_open or trainer.sanity_checking or trainer.state.fn != "fit":
+            if trainer.sanity_checking or trainer.state.fn != "fit":
                 return
             found = numbers(trainer.callback_metrics)
             session.progress.tell(None, None, trainer.current_epoch, found)
