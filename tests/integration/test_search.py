@@ -75,7 +75,8 @@ def test_search_trains_its_winner(calm: Path) -> None:
     ranked = sorted((each for each in trials if each[2] == "Complete"), key=lambda each: (-each[3][0], each[0]))
     kept = {int(path.parent.name) for path in (run / "trials").glob("*/checkpoints")}
     assert kept == {each[0] for each in ranked[:3]}, "keepBest"
-    assert len(list((run / "trials").glob("*/metrics.jsonl"))) == 8
+    measured = {int(path.parent.name) for path in (run / "trials").glob("*/metrics.jsonl")}
+    assert measured >= {each[0] for each in ranked}, "metrics are written with a checkpoint, and stay without it"
     pictures = {path.name for path in (run / "report").glob("search-*.png")}
     assert {"search-history.png", "search-parallel.png", "search-slices.png"} <= pictures
     journal = JournalStorage(JournalFileBackend(str(run / "tuning/study.log")))
