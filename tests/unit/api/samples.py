@@ -604,6 +604,13 @@ CHECK_EXAMPLES |= {
             job(_ONE_WORKER, search(trial={"workers": 1})),
         )
     ],
+    "tuning-points": [
+        (
+            "spec.tuning.warmStart.points[0].optimizer.lr",
+            job(search(warmStart={"points": [{"optimizer.lr": 1}]})),
+            job(search(warmStart={"points": [{"optimizer.lr": 0.01}]})),
+        )
+    ],
     "tuning-earlier": [
         (
             "spec.tuning.warmStart.from",
@@ -615,13 +622,6 @@ CHECK_EXAMPLES |= {
             job({"spec.tracking": []}, search(warmStart={"from": [{"mlflowExperiment": "a"}]})),
             job({"spec.tracking": [{"mlflow": {}}]}, search(warmStart={"from": [{"mlflowExperiment": "a"}]})),
         ),
-    ],
-    "tuning-points": [
-        (
-            "spec.tuning.warmStart.points[0].optimizer.lr",
-            job(search(warmStart={"points": [{"optimizer.lr": 1}]})),
-            job(search(warmStart={"points": [{"optimizer.lr": 0.01}]})),
-        )
     ],
 }
 
