@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -57,9 +58,10 @@ def job_of(gpus: int = 0, **tuning: Any) -> TrainingJob:
 def search_of(
     root: Path, job: TrainingJob, attempt: int = 1, work_dir: str = "", tracking: tuple[dict[str, Any], ...] = ()
 ) -> Search:
-    settings = DriverSettings(
-        "", attempt, "", "", "", "", "", work_dir=work_dir, storage_uri=f"file://{root}", tracking=tracking
-    )
+    settings = dataclasses.replace(
+        DriverSettings("", attempt, "", "", "", "", "", work_dir=work_dir),
+        storage_uri=f"file://{root}", tracking=tracking,
+    )  # fmt: skip
     return Search(settings, job, open_store(f"file://{root}", None, None, {}), RunState(job, attempt))
 
 

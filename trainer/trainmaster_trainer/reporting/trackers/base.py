@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,6 +151,21 @@ def local_entry(entry: Entry, folder: Path) -> Entry:
     if entry.reference is not None:
         return entry
     return entry.model_copy(update={entry.kind: _shipped(entry.kind).local(entry.settings, folder)})
+
+
+def finished_runs(
+    entry: Entry, experiment: str, metrics: Sequence[str]
+) -> list[tuple[str, dict[str, str], list[list[float]]]]:
+    """Return the finished runs of an experiment of a shipped tracker: id, parameters, and the history of each metric.
+
+    Raises:
+        ConfigurationError: There is no such experiment.
+        TrainingError: The server doesn't answer.
+    """
+    found: list[tuple[str, dict[str, str], list[list[float]]]] = _shipped(entry.kind).finished_runs(
+        entry.settings, experiment, metrics
+    )
+    return found
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
