@@ -183,6 +183,11 @@ class EarlierTrials(Model):
     top_k: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     """So many of its best. Default: all."""
 
+    @property
+    def experiment(self) -> tuple[str, str] | None:
+        """Kind of tracker and name of the experiment there; None: it is a run."""
+        return None if self.mlflow_experiment is None else ("mlflow", self.mlflow_experiment)
+
 
 class WarmStart(Model):
     """What is known before the first trial."""

@@ -12,7 +12,7 @@ from trainmaster_api.tuning.space import Axis
 
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.ipc.settings import DriverSettings
-from trainmaster_trainer.reporting.trackers.mlflow import finished_runs
+from trainmaster_trainer.reporting.trackers.base import finished_runs
 from trainmaster_trainer.storage.store import open_store
 from trainmaster_trainer.tuning.earlier import Known, search_of, taken
 from trainmaster_trainer.tuning.trials import is_higher, reduced
@@ -41,7 +41,7 @@ def earlier_trials(
         except ConfigurationError as error:
             raise ConfigurationError(f"spec.tuning.warmStart.from[{index}]: {error.message}") from None
         result = taken(known, axes, higher, source.top_k)
-        say(result.sentence(source.run or f"experiment {source.mlflow_experiment}"))
+        say(result.sentence(f"experiment {source.experiment[1]}" if source.experiment else str(source.run)))
         found += result.trials
     return found
 
@@ -51,11 +51,12 @@ def _read(settings: DriverSettings, job: TrainingJob, source: EarlierTrials, axe
     assert tuning is not None
     if source.run is not None:
         return search_of(open_store(source.run, storage.endpoint, storage.region, os.environ), tuning.objectives)
-    entries = [Entry.model_validate(each).mlflow for each in settings.tracking]
-    servers = [each for each in entries if each is not None]
-    if not servers:
-        raise ConfigurationError("mlflowExperiment needs the tracker that is switched off for this run")
-    runs = finished_runs(servers[0], source.mlflow_experiment or "", [each.metric for each in tuning.objectives])
+    assert source.experiment is not None
+    kind, experiment = source.experiment
+    entry = next((each for each in map(Entry.model_validate, settings.tracking) if each.kind == kind), None)
+    if entry is None:
+        raise ConfigurationError(f"experiment {experiment} can't be read: tracking is switched off for this run")
+    runs = finished_runs(entry, experiment, [each.metric for each in tuning.objectives])
     paths = {axis.path: axis.name for axis in axes}
     return [
         Known(

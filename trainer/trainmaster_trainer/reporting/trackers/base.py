@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,6 +109,25 @@ def factory(entry: Entry, base_dir: Path) -> Factory:
     made = _imported(entry.reference, base_dir)
     arguments = dict(entry.args or {})
     return lambda: made(**arguments)
+
+
+def finished_runs(
+    entry: Entry, experiment: str, metrics: Sequence[str]
+) -> list[tuple[str, dict[str, str], list[list[float]]]]:
+    """Return the finished runs of an experiment, oldest first: id, parameters, and the history of each metric.
+
+    Args:
+        entry: A tracker that we ship, with its address.
+        experiment: Name there.
+        metrics: Whose histories are needed.
+
+    Raises:
+        TrainingError: There is no such experiment, or it can't be read.
+    """
+    found: list[tuple[str, dict[str, str], list[list[float]]]] = _shipped(entry.kind).finished_runs(
+        entry.settings, experiment, metrics
+    )
+    return found
 
 
 def local_entry(entry: Entry, folder: Path) -> Entry:
