@@ -186,7 +186,7 @@ class EarlierTrials(Model):
 
     @property
     def experiment(self) -> tuple[str, str] | None:
-        """Kind of tracker and name of the experiment; None: it is a run."""
+        """Kind of tracker and name of the experiment there; None: it is a run."""
         return None if self.mlflow_experiment is None else ("mlflow", self.mlflow_experiment)
 
 

@@ -41,7 +41,7 @@ def earlier_trials(
         except ConfigurationError as error:
             raise ConfigurationError(f"spec.tuning.warmStart.from[{index}]: {error.message}") from None
         result = taken(known, axes, higher, source.top_k)
-        say(result.sentence(f"experiment {source.experiment[1]}" if source.experiment else source.run or ""))
+        say(result.sentence(f"experiment {source.experiment[1]}" if source.experiment else str(source.run)))
         found += result.trials
     return found
 
@@ -49,13 +49,14 @@ def earlier_trials(
 def _read(settings: DriverSettings, job: TrainingJob, source: EarlierTrials, axes: Sequence[Axis]) -> list[Known]:
     tuning, storage = job.spec.tuning, job.spec.storage
     assert tuning is not None
-    if source.experiment is None:
-        return search_of(open_store(source.run or "", storage.endpoint, storage.region, os.environ), tuning.objectives)
-    kind, name = source.experiment
-    entries = [entry for entry in map(Entry.model_validate, settings.tracking) if entry.kind == kind]
-    if not entries:
-        raise ConfigurationError(f"{kind}Experiment needs the tracker that is switched off for this run")
-    runs = finished_runs(entries[0], name, [each.metric for each in tuning.objectives])
+    if source.run is not None:
+        return search_of(open_store(source.run, storage.endpoint, storage.region, os.environ), tuning.objectives)
+    assert source.experiment is not None
+    kind, experiment = source.experiment
+    entry = next((each for each in map(Entry.model_validate, settings.tracking) if each.kind == kind), None)
+    if entry is None:
+        raise ConfigurationError(f"experiment {experiment} can't be read: tracking is switched off for this run")
+    runs = finished_runs(entry, experiment, [each.metric for each in tuning.objectives])
     paths = {axis.path: axis.name for axis in axes}
     return [
         Known(

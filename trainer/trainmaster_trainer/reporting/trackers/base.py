@@ -141,6 +141,25 @@ def factory(entry: Entry, base_dir: Path) -> Factory:
     return lambda: made(**arguments)
 
 
+def finished_runs(
+    entry: Entry, experiment: str, metrics: Sequence[str]
+) -> list[tuple[str, dict[str, str], list[list[float]]]]:
+    """Return the finished runs of an experiment, oldest first: id, parameters, and the history of each metric.
+
+    Args:
+        entry: A tracker that we ship, with its address.
+        experiment: Name there.
+        metrics: Whose histories are needed.
+
+    Raises:
+        TrainingError: There is no such experiment, or it can't be read.
+    """
+    found: list[tuple[str, dict[str, str], list[list[float]]]] = _shipped(entry.kind).finished_runs(
+        entry.settings, experiment, metrics
+    )
+    return found
+
+
 def local_entry(entry: Entry, folder: Path) -> Entry:
     """Return an entry whose tracker keeps everything on this machine, for `trainmaster run`.
 
@@ -151,21 +170,6 @@ def local_entry(entry: Entry, folder: Path) -> Entry:
     if entry.reference is not None:
         return entry
     return entry.model_copy(update={entry.kind: _shipped(entry.kind).local(entry.settings, folder)})
-
-
-def finished_runs(
-    entry: Entry, experiment: str, metrics: Sequence[str]
-) -> list[tuple[str, dict[str, str], list[list[float]]]]:
-    """Return the finished runs of an experiment of a shipped tracker: id, parameters, and the history of each metric.
-
-    Raises:
-        ConfigurationError: There is no such experiment.
-        TrainingError: The server doesn't answer.
-    """
-    found: list[tuple[str, dict[str, str], list[list[float]]]] = _shipped(entry.kind).finished_runs(
-        entry.settings, experiment, metrics
-    )
-    return found
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
