@@ -20,8 +20,7 @@ from trainmaster_trainer.storage.store import Store
 
 from .journal import Snapshot
 from .parameters import found
-from .rounds import ROUNDS
-from .trials import NUMBER, STUDY, is_higher
+from .trials import NUMBER, ROUNDS, STUDY, is_higher
 
 OBJECTIVES = "objectives"
 """Key of what a search optimizes, in its journal."""

@@ -6,6 +6,7 @@ import math
 import random
 import time as time_module
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -373,6 +374,9 @@ class Study:
         return TrialRecord(
             attributes[_OURS], self._values(trial, in_round), end, tuple(objectives or ()),
             max(map(int, seen), default=0), attributes.get(_REASON, ""), attributes.get(_SECONDS, 0.0),
-            *(None if each is None else each.timestamp() for each in (trial.datetime_start, trial.datetime_complete)),
-            rounds_of(trial), ended(trial),
+            _seconds(trial.datetime_start), _seconds(trial.datetime_complete), rounds_of(trial), ended(trial),
         )  # fmt: skip
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
