@@ -98,6 +98,11 @@ def _heading(search: Searched, trial: TrialRecord) -> list[str]:
     lines = [f"{search.job.metadata.name}, {shown.in_words(trial, tuning)}"]
     if str(trial.end) != "Complete":
         lines.append(f"it is not complete: {trial.end or shown.UNFINISHED} after {trial.time} validations")
+    if trial.rounds:
+        lines.append(
+            f"its values changed after each of {len(trial.rounds)} rounds: trained from the start with these, it is "
+            f"another model; its own weights are in {trial.run} of the search's run, from which run.resumeFrom continues"
+        )
     if not search.found.why:
         lines.append(f"the search isn't over; {shown.summary(search.found, search.job.metadata.name)}")
     return lines

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainmaster_api.reasons import ConditionType
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.tuning.plan import plan_of, total_trials
+from trainmaster_api.tuning.plan import is_population, plan_of, total_trials
 from trainmaster_api.validation.validate import format_problems, validate
 from trainmaster_api.validation.yaml_reader import validate_text
 
@@ -55,6 +55,11 @@ def require_more(job: TrainingJob, trials: int, begun: Begun) -> int:
     tuning, name = job.spec.tuning, job.metadata.name
     assert tuning is not None
     plan = plan_of(job.spec)
+    if is_population(tuning):
+        raise UserError(
+            f"{name} has a population of {plan.trials} trials, which train side by side: its number can't change; start "
+            "another search under another metadata.name"
+        )
     if trials < begun.trials:
         raise UserError(
             f"--trials {trials} is fewer than the {begun.trials} trials of {name} that were begun, and what was begun "

@@ -9,7 +9,7 @@ from typing import Any
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.tuning import Budget, Objective, Tuning
-from trainmaster_api.tuning.plan import MOST_COUNTED, Plan, Rung, plan_of
+from trainmaster_api.tuning.plan import MOST_COUNTED, Plan, Rung, is_population, plan_of
 from trainmaster_api.tuning.space import Axis
 
 from trainmaster_cli.columns import aligned
@@ -128,8 +128,13 @@ def _pruning(plan: Plan, tuning: Tuning) -> list[str]:
         return [
             f"median, from validation {pruning.min_time} on: a trial ends that is worse than the median of the others"
         ]
-    if pruning.algorithm not in ("asha", "hyperband"):
-        return [pruning.algorithm]
+    if is_population(tuning):
+        replaced = min(math.ceil(plan.trials * pruning.quantile), plan.trials // 2)
+        return [
+            f"pbt: of the {plan.trials} trials, the worst {replaced} continue from the checkpoints of the best "
+            f"{replaced}, with changed values, after every {pruning.perturb_every} validation"
+            f"{'s' * (pruning.perturb_every > 1)}"
+        ]
     said = [f"{pruning.algorithm}: one in {pruning.reduction_factor} is promoted from each rung to the next"]
     if plan.longest is None:
         said.append("where the rungs end, and how many trials are left there, follows from the data")
@@ -142,7 +147,7 @@ def _pruning(plan: Plan, tuning: Tuning) -> list[str]:
 
 def _cost(plan: Plan, tuning: Tuning) -> str:
     whole = f"{plan.trials} whole trials{_amount(plan, plan.trials)}"
-    if tuning.pruning.algorithm == "none":
+    if tuning.pruning.algorithm in ("none", "pbt"):
         return f"at most {whole}"
     if plan.work is None:
         return f"less than {whole}: what {tuning.pruning.algorithm} saves can't be told before"
@@ -167,6 +172,8 @@ def _budget(budget: Budget) -> str:
 def _final(plan: Plan, job: TrainingJob) -> str:
     tuning = job.spec.tuning
     assert tuning is not None
+    if plan.has_final_run and is_population(tuning):
+        return "the winner continues from its own weights to the job's duration, then its test and its model"
     if plan.has_final_run:
         workers = job.spec.cluster.workers.count
         return (

@@ -169,6 +169,11 @@ def asked_trials(tuning: Tuning) -> int | None:
     return given if given is not None or tuning.search.algorithm == "grid" else DEFAULT_TRIALS
 
 
+def is_population(tuning: Tuning) -> bool:
+    """Return whether all trials are trained side by side, so that there can't be more of them later."""
+    return tuning.pruning.algorithm == "pbt"
+
+
 def trials_that_fit(spec: Spec) -> int:
     """Return how many trials the job's workers are enough for at the same time."""
     assert spec.tuning is not None

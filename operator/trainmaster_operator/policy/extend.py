@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from trainmaster_api.reasons import ConditionType, Reason
 from trainmaster_api.status import AttemptStatus
-from trainmaster_api.tuning.plan import asked_trials
+from trainmaster_api.tuning.plan import asked_trials, is_population
 from trainmaster_api.types import parse_count
 
 from .attempts import Verdict, end
@@ -93,7 +93,7 @@ def _raised(context: PlanContext, record: AttemptStatus) -> _Raise | None:
             duration = spec.training.loop.duration
             what = f"training.loop.duration was raised from {record.duration} to {duration}"
             return _Raise(Reason.DURATION_EXTENDED, duration, what)
-    trials = asked_trials(spec.tuning) if spec.tuning is not None else None
+    trials = asked_trials(spec.tuning) if spec.tuning is not None and not is_population(spec.tuning) else None
     if trials is not None and record.max_trials is not None and trials > record.max_trials:
         what = f"tuning.budget.maxTrials was raised from {record.max_trials} to {trials}"
         return _Raise(Reason.TRIALS_EXTENDED, f"{trials} trials", what, is_search=True)

@@ -79,6 +79,13 @@ def test_what_is_no_extension_is_refused(trials: str, sentence: str) -> None:
     assert Path("job.yaml").read_bytes() == before
 
 
+def test_a_population_stays_as_it_is() -> None:
+    objectives = [{"metric": "val/loss", "reduce": "last"}]
+    written(job_with(pruning={"algorithm": "pbt"}, search={"algorithm": "random"}, objectives=objectives))
+    with pytest.raises(UserError, match="has a population of 4 trials, which train side by side: its number can't"):
+        tune("extend", "job.yaml", "--trials", "6")
+
+
 def test_a_grid_has_an_end() -> None:
     job = written(job_with(search={"algorithm": "grid"}, warmStart={}, budget={"maxTrials": 2}))
     train(began(job), job, trials=2)

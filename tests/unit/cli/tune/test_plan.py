@@ -96,6 +96,18 @@ def test_hyperband_has_brackets(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert any(line.startswith("1 3 4 about") for line in lines)
 
 
+def test_a_population_has_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = plan(
+        tmp_path, capsys, space={"optimizer.lr": {"min": 0.001, "max": 0.1}}, search={"algorithm": "random"},
+        objectives=[{"metric": "val/loss", "reduce": "last"}], pruning={"algorithm": "pbt", "perturbEvery": 2},
+        budget={"maxTrials": 5},
+    )  # fmt: skip
+    pruning = "pruning pbt: of the 5 trials, the worst 2 continue from the checkpoints of the best 2"
+    assert f"{pruning}, with changed values, after every 2 validations" in lines
+    assert "cost at most 5 whole trials (20 epochs)" in lines
+    assert any(line.startswith("final run the winner continues from its own weights") for line in lines)
+
+
 def test_several_objectives_have_no_winner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     objectives = [{"metric": "val/loss", "reduce": "last"}, {"metric": "val/accuracy"}]
     lines = plan(tmp_path, capsys, objectives=objectives, pruning={}, search={"algorithm": "nsga2"})

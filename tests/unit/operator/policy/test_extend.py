@@ -194,6 +194,23 @@ def test_a_live_search_saves_and_the_next_attempt_has_more_trials() -> None:
     assert deleted(bench.plan(40, pods(2, 27), progress=progress(2))) == []
 
 
+def test_a_population_that_is_complete_stays_so() -> None:
+    """Its trials were trained side by side: another number would be another search."""
+    bench = Bench(retries={"max": 0})
+
+    def ask(trials: int) -> None:
+        give(bench, trials)
+        lr = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
+        objectives = [{"metric": "val/loss", "reduce": "last"}]
+        bench.raw["spec"]["tuning"] |= {"space": lr, "objectives": objectives, "pruning": {"algorithm": "pbt"}}
+
+    ask(8)
+    complete(bench.running())
+    ask(12)
+    assert bench.plan(500).actions == ()
+    assert bench.is_true("Complete")
+
+
 def test_a_complete_search_becomes_live_again() -> None:
     bench = complete(searching(None))
     give(bench, 65)
