@@ -101,7 +101,7 @@ def _heading(search: Searched, trial: TrialRecord) -> list[str]:
     if trial.rounds:
         lines.append(
             f"its values changed after each of {len(trial.rounds)} rounds: trained from the start with these, it is "
-            f"another model; its own weights are in {trial.run} of the search's run, from which run.resumeFrom continues"
+            f"another model; run.resumeFrom continues from its own weights, {trial.run} in the search's run"
         )
     if not search.found.why:
         lines.append(f"the search isn't over; {shown.summary(search.found, search.job.metadata.name)}")

@@ -57,8 +57,8 @@ def require_more(job: TrainingJob, trials: int, begun: Begun) -> int:
     plan = plan_of(job.spec)
     if is_population(tuning):
         raise UserError(
-            f"{name} has a population of {plan.trials} trials, which train side by side: its number can't change; start "
-            "another search under another metadata.name"
+            f"{name} has a population of {plan.trials} trials, which train side by side: its number can't change; "
+            "start another search under another metadata.name"
         )
     if trials < begun.trials:
         raise UserError(
