@@ -26,7 +26,7 @@ import yaml
 from testbed import builds
 from testbed.errors import BedError
 from testbed.pki import Authority, Pair
-from testbed.procs import Processes, run
+from testbed.procs import Processes, run, wait_until
 
 AUDIT_POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
 
@@ -141,6 +141,21 @@ class ControlPlane:
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Run kubectl as admin and return what it printed."""
         return run([str(builds.tool("kubectl")), f"--kubeconfig={self.kubeconfig}", *args], stdin=stdin)
+
+    def wait_served(self, seconds: float = 60) -> None:
+        """Wait until all custom resources that have been created are served.
+
+        Raises:
+            BedError: They aren't after so many seconds.
+        """
+        if not wait_until(self._serves_all, seconds):
+            raise BedError(f"there are custom resources that are not served after {seconds:g} s")
+
+    def _serves_all(self) -> bool:
+        # not `kubectl wait`, by condition or by JSONPath: it fails on an object that has no conditions yet
+        found = json.loads(self.kubectl("get", "crd", "-o", "json"))["items"]
+        conditions = [crd.get("status", {}).get("conditions") or [] for crd in found]
+        return all(any(c["type"] == "Established" and c["status"] == "True" for c in each) for each in conditions)
 
     def client_kubeconfig(self, file: str, user: str, group: str = "") -> Path:
         """A kubeconfig for another identity, such as a component or a test user."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import urllib.error
@@ -190,14 +189,7 @@ def _install(plane: ControlPlane, *files: Path) -> None:
     for file in files:
         # `create`: these are larger than the annotation that `apply` would write
         plane.kubectl("create", "-f", str(file))
-    if not wait_until(lambda: _established(plane), 60):
-        raise BedError(f"custom resources of {', '.join(file.name for file in files)} are not served after 60 s")
-
-
-def _established(plane: ControlPlane) -> bool:
-    # not `kubectl wait`: it fails on an object that has no conditions yet
-    found = json.loads(plane.kubectl("get", "crd", "-o", "json"))["items"]
-    return all(_holds(crd, "Established") for crd in found)
+    plane.wait_served()
 
 
 def _start(plane: ControlPlane, argv: list[str], env: dict[str, str], health: str, lease: str) -> None:

@@ -67,3 +67,29 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     if len(values) == 1:
         return middle
     return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference of pairs, with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """Compare pairs of runs that have nothing in common but what they were given.
+
+    Raises:
+        ValueError: the samples don't pair up.
+    """
+    if not ours or len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} and {len(theirs)} values don't pair up")
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    dice = random.Random(0)
+    means = [statistics.fmean(dice.choices(differences, k=len(differences))) for _ in range(RESAMPLES)]
+    return Difference(statistics.fmean(differences), percentile(means, 0.025), percentile(means, 0.975))

@@ -52,9 +52,7 @@ def plane(audit_log: Path) -> Iterator[ControlPlane]:
     with ControlPlane(with_controller_manager=True, audit_log=audit_log, controller_manager_flags=flags) as plane:
         plane.kubectl("apply", "-f", str(FILE))
         plane.kubectl("create", "-f", "-", stdin=json.dumps(node))
-        # not `--for=condition=...`, which fails for a CRD that has no conditions yet
-        established = """--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True"""
-        plane.kubectl("wait", established, "crd/trainingjobs.trainmaster.dev", "--timeout=60s")
+        plane.wait_served()
         yield plane
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.stats import percentile, ratio, spread
+from tests.bench.stats import difference, percentile, ratio, spread
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,15 @@ def test_samples_that_do_not_pair_up() -> None:
 def test_spread_text() -> None:
     assert spread([3, 1, 2]) == "2.0 (1.0 to 3.0)"
     assert spread([1.26], 1) == "1.3"
+
+
+def test_difference_of_pairs() -> None:
+    found = difference([1.0, 2.0, 4.0], [0.0, 2.0, 2.0])
+    assert found.mean == 1.0
+    assert found.low == 0.0, "a resample of three may be three times the smallest"
+    assert found.high == 2.0
+
+
+def test_difference_needs_pairs() -> None:
+    with pytest.raises(ValueError, match="3 and 2 values don't pair up"):
+        difference([1, 2, 3], [1, 2])

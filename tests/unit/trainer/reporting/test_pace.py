@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from trainmaster_api.messages import TrainerState
-from trainmaster_trainer.driver.attempt import patience
+from trainmaster_trainer.driver.endings import patience
 from trainmaster_trainer.reporting.pace import Pace
 
 

@@ -3,6 +3,9 @@
 `DataLoader.__iter__` is replaced in place, so it holds for every subclass and for names that were imported before.
 A resumed pass begins with the same random states and skips as many batches. In this process that is done in the
 sampler, and no data is read; worker processes make the batches again, with the draws that they made then.
+
+Reading the random states takes 50 µs, a tenth of a small step, so it is done only before the batches that a save may
+follow.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 class Track:
     """One training loader of a fit; a loader that is made again during the fit continues its track."""
 
-    def __init__(self, pending: dict[str, Any] | None = None) -> None:
-        self.pending = pending
+    def __init__(self, may_save: Callable[[], bool]) -> None:
+        self.may_save = may_save
+        self.pending: dict[str, Any] | None = None
         """Where a resumed fit has to continue."""
         self.fetched = 0
         self.states: deque[dict[str, Any]] = deque(maxlen=4)
-        """What was before each of the newest fetches."""
+        """What was before each of the newest fetches; `before` is None: the random states weren't read."""
         self.passes = 0
 
 
@@ -35,8 +39,14 @@ class Positions:
     active: Positions | None = None
     """Of the fit that runs."""
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Any, may_save: Callable[[], bool]) -> None:
+        """Track the loaders of a trainer's fit.
+
+        Args:
+            trainer: Lightning's.
+            may_save: Whether `state` may be asked for once the next batch has begun.
+        """
+        self._trainer, self._may_save = trainer, may_save
         self._tracks: list[Track] = []
         self.begun = 0
         """Batches that training has begun with."""
@@ -55,7 +65,7 @@ class Positions:
 
     def _at(self, index: int) -> Track:
         while len(self._tracks) <= index:
-            self._tracks.append(Track())
+            self._tracks.append(Track(self._may_save))
         return self._tracks[index]
 
     def state(self) -> list[dict[str, Any] | None]:
@@ -66,6 +76,11 @@ class Positions:
             ahead = max(0, track.fetched - self.begun) if len(self._tracks) == 1 else 0
             found.append(track.states[-1 - min(ahead, len(track.states) - 1)] if track.states else None)
         return found
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the random states before that batch were read."""
+        return all(each is None or each["before"] is not None for each in self.state())
 
     def load(self, state: list[dict[str, Any] | None]) -> None:
         """Continue at these positions."""
@@ -97,13 +112,18 @@ def install() -> Callable[[], None]:
 
 
 class _Positioned(Iterator[Any]):
-    # Nothing happens before the first batch: Lightning makes the iterator before it has restored all states.
+    # A pass begins at once, as it does without us: what the program draws or seeds before the first batch comes after.
+    # A resumed one begins with its first batch: Lightning makes the iterator before it has restored all states.
     def __init__(self, loader: DataLoader[Any], make: Callable[[DataLoader[Any]], Any], track: Track) -> None:
         self._loader, self._make, self._track = loader, make, track
         self._iterator: Any = None
         self._start: dict[str, Any] = {}
+        self._first: dict[str, Any] = {}  # the order is drawn with the first batch
         self._given = 0
         self._again = False
+        self._is_ahead = isinstance(loader.dataset, IterableDataset)
+        if track.pending is None:
+            self._open()
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -112,7 +132,12 @@ class _Positioned(Iterator[Any]):
         if self._iterator is None:
             self._open()
         states = self._track.states
-        states.append({"start": self._start, "given": self._given, "before": self._random(), "again": self._again})
+        is_needed = self._is_ahead or self._given == 0 or self._track.may_save()
+        before = self._random() if is_needed else None
+        if self._given == 0 and before is not None:
+            self._first = before
+        places = {"start": self._start, "first": self._first, "before": before}
+        states.append({**places, "given": self._given, "again": self._again})
         try:
             batch = next(self._iterator)
         except StopIteration:
@@ -134,9 +159,10 @@ class _Positioned(Iterator[Any]):
         if position["again"]:
             self._make(self._loader)  # workers that are kept draw their seed in the first pass only
             self._again = True
-        self._start, self._given = position["start"], position["given"]
+        self._start, self._first, self._given = position["start"], position["first"], position["given"]
         self._restore(self._start)
         self._iterator = self._make(self._loader)
+        self._restore(self._first)
         is_here = self._loader.num_workers == 0 and not isinstance(self._loader.dataset, IterableDataset)
         skipped = getattr(self._iterator, "_sampler_iter", self._iterator) if is_here else self._iterator
         for _ in range(self._given):

@@ -45,9 +45,9 @@ class Saver:
 
     def __init__(self, session: Session, trainer: Any, file: Path, before: int) -> None:
         self.session, self.trainer, self.file, self.before = session, trainer, file, before
-        self.positions = Positions(trainer)
+        self.positions = Positions(trainer, self._may_save)
         self.is_done = False
-        self._is_saving = self._is_due = self._must_stop = False
+        self._is_saving = self._is_due = self._must_stop = self._is_resuming = False
         self._restored: dict[str, Any] | None = None
         self._loaded: dict[str, Any] = {}
         self._averages: dict[str, Any] = {}
@@ -55,13 +55,15 @@ class Saver:
         self._last_save = self._told = time.monotonic()
         self._interval, self._cost = Interval(session.context.job.spec.checkpoint.every, waits=True), 0.0
         self._step = self._saved = self._epoch = -1
-        self._is_finite: torch.Tensor | None = None
+        self._zero: torch.Tensor | None = None
+        self._looked_at: Any = None
+        self._has_state = False
 
     # -- hooks ----------------------------------------------------------------------------------------------------
     def load(self, checkpoint: dict[str, Any]) -> None:
         """Take our part of a checkpoint."""
         state = checkpoint[KEY]
-        self._loaded = state
+        self._loaded, self._is_resuming = state, True
         self.session.gate.load(state.get("validations", 0))
         self.is_done = bool(state["done"])
         self.trainer.should_stop = self.trainer.should_stop or self.is_done
@@ -83,6 +85,7 @@ class Saver:
         if self._loaded and hasattr(loop, "_last_train_dl_reload_epoch"):
             loop._last_train_dl_reload_epoch = self._loaded["reload"]
         self._judge()
+        self.session.progress.is_told = True
         self._step = self._saved = self.trainer.global_step
         self._epoch = self.trainer.current_epoch
         context = dataclasses.replace(self.session.context, device=self.trainer.strategy.root_device)
@@ -104,13 +107,18 @@ class Saver:
         """Look at the loss; tell how far the fit is."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, torch.Tensor):
-            finite = torch.isfinite(loss.detach()).all()
-            self._is_finite = finite if self._is_finite is None else self._is_finite & finite
-        averages.add(self.trainer, self._averages)
-        # Lightning leaves plateau schedules as they are at the end of an epoch in which it was restarted, because it
-        # doesn't keep the metrics; we do
-        self.trainer.fit_loop.restarting = False
-        self.session.progress.tell(self.before + self.trainer.global_step, None, self.trainer.current_epoch, {})
+            loss = loss.detach() if loss.ndim == 0 else loss.detach().sum()
+            # stays 0 while losses are finite, else NaN: one operation where `isfinite` needs several
+            self._zero = loss * 0 if self._zero is None else torch.add(self._zero, loss, alpha=0)
+        trainer = self.trainer
+        if self._averages:
+            averages.add(trainer, self._averages)
+        if self._is_resuming:
+            # Lightning leaves plateau schedules as they are at the end of an epoch in which it was restarted, because
+            # it doesn't keep the metrics; we do
+            self._is_resuming = False
+            trainer.fit_loop.on_iteration_done()
+        self.session.progress.made(self.before + trainer.global_step, trainer.current_epoch)
         if self._is_stateful:
             # not after the last batch: Lightning would resume behind the end of the epoch, without its hooks
             if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self.trainer.num_training_batches > 1:
@@ -155,6 +163,7 @@ class Saver:
     # -- the end --------------------------------------------------------------------------------------------------
     def finish(self) -> None:
         """Keep the end of the fit, after `fit` of this process or an earlier one: a restart doesn't train it again."""
+        self.session.progress.is_told = False  # until the next fit
         if self.is_done:
             if self._restored is not None:
                 set_rng(self._restored)
@@ -181,10 +190,17 @@ class Saver:
             self._must_stop |= decision.stop
         self._is_due |= self._is_counted(step, moved=moved)
         self._epoch = self.trainer.current_epoch
-        if moved and (self._is_due or self._must_stop):
+        if moved and (self._is_due or self._must_stop) and self.positions.are_known:
             self._save()
             if self._must_stop:
                 self._stop()
+
+    def _may_save(self) -> bool:
+        """Return whether `_point` may save when the batch that is fetched next begins."""
+        control = self._control
+        if control is None or self._is_due or self._must_stop or self._is_stateful:
+            return True
+        return self.positions.begun + 1 >= control.next_step or self._is_counted(self.trainer.global_step, moved=True)
 
     def _is_counted(self, step: int, *, moved: bool) -> bool:
         if number := self._interval.epochs:
@@ -227,8 +243,8 @@ class Saver:
         self.session.end_stopped()
 
     def _require_finite(self) -> None:
-        finite, self._is_finite = self._is_finite, None
-        if finite is not None and not bool(finite):
+        zero, self._zero = self._zero, None
+        if zero is not None and not bool(zero == 0):
             raise NonFiniteLoss(
                 f"the training loss became NaN or infinite at or shortly before step {self.trainer.global_step}; "
                 "nothing was saved since. Lower the learning rate, or pass detect_anomaly=True to find the operation"
@@ -253,7 +269,11 @@ class Saver:
 
     @property
     def _is_stateful(self) -> bool:
-        return any(hasattr(each, "state_dict") for each in self.positions.loaders)
+        loaders = self.trainer.train_dataloader
+        if loaders is not self._looked_at:
+            self._looked_at = loaders
+            self._has_state = any(hasattr(each, "state_dict") for each in self.positions.loaders)
+        return self._has_state
 
     def _judge(self) -> None:
         """Say how exactly this fit resumes."""

@@ -123,7 +123,7 @@ class Steps(Protocol):
     def step_at(self, modified: float) -> int:
         """Return the step that had been made when a file was written, by its time."""
 
-    def follow(self, paths: Iterable[str]) -> None:
+    def follow(self, places: Callable[[], Iterable[str]]) -> None:
         """Take note of the step in which one of these changes."""
 
 
@@ -208,11 +208,15 @@ class Keeper:
         return True
 
     def follow(self) -> None:
-        """Have the folders and the newest of the files looked at after each step."""
-        files = self._folders.files().values()
-        folders = {str(each) for each in (*self._folders.watched, *(file.parent for file in files))}
-        newest = sorted((str(file) for file in files), key=_modified, reverse=True)
-        self._steps.follow([*sorted(folders)[:_MOST_FOLDERS], *newest])
+        """Have folders and the newest of the files looked at after each step."""
+        self._steps.follow(self._places)
+
+    def _places(self) -> list[str]:
+        # of folders that were made at once, the innermost gets the files
+        below = {place for place in self._folders.places() if place not in self._folders.watched}
+        newest = sorted(map(str, below), key=lambda place: (_modified(place), place.count("/")), reverse=True)
+        files = sorted(map(str, self._folders.files().values()), key=_modified, reverse=True)
+        return [*map(str, self._folders.watched[:1]), *newest[:_MOST_FOLDERS], *files]
 
     def _store_all(self) -> list[StoredFile] | None:
         """Return every file, with its content in storage; None: one was changed or removed meanwhile."""

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from trainmaster_trainer.context import Context, Report, ReportKind
@@ -49,11 +49,13 @@ class Progress:
 
     Attributes:
         base: Step of the set of files that the program resumed from; 0 once it is known to have read none.
+        is_told: Whether every step is told by `made`, so that the hook has nothing to count.
         first_at: When the first step of this process was made, monotonic; None: not yet.
     """
 
     def __init__(self) -> None:
         self.base = 0
+        self.is_told = False
         self.first_at: float | None = None
         self.last_at = time.monotonic()
         self._lock = threading.Lock()
@@ -61,6 +63,7 @@ class Progress:
         self._counted = self._validated = 0
         self._told: int | None = None
         self._history: deque[Moment] = deque(maxlen=_HISTORY)
+        self._places: Callable[[], Iterable[str]] = tuple
         self._followed: tuple[str, ...] = ()
         self._looked: list[tuple[int, int, int] | None] = []
         self.total = 0
@@ -81,25 +84,46 @@ class Progress:
         found = last_before(history, modified + _ROUNDING)
         return history[found].step if found >= 0 else self.base
 
-    def follow(self, paths: Iterable[str]) -> None:
-        """Look at these files and folders after each step, of which only the first few are."""
-        followed = tuple(paths)[:_MOST_FOLLOWED]
+    def follow(self, places: Callable[[], Iterable[str]]) -> None:
+        """Look at files and folders after each step.
+
+        Args:
+            places: Returns them, the most important first, of which only the first few are looked at. Called now, and
+                whenever one of them has changed: a program's first file is often in a folder that it has just made.
+        """
         with self._lock:
-            if followed != self._followed:
-                self._followed = followed
-                self._looked = [_looks(path) for path in followed]
+            self._places = places
+            self._choose()
+
+    def _choose(self) -> None:
+        followed = tuple(self._places())[:_MOST_FOLLOWED]
+        if followed != self._followed:
+            self._followed = followed
+            self._looked = [_looks(path) for path in followed]
 
     def _found_changed(self) -> bool:
         before, self._looked = self._looked, [_looks(path) for path in self._followed]
-        return self._looked != before
+        if self._looked == before:
+            return False
+        self._choose()
+        return True
 
     def count(self, optimizer: Any, *_: Any) -> None:
         """Be torch's hook: called after each step of any optimizer."""
+        if self.is_told:
+            return
         with self._lock:
             count = self._counts.get(optimizer, 0) + 1
             self._counts[optimizer] = count
             if count > self._counted:
                 self._counted = count
+                self._moved()
+
+    def made(self, step: int, epoch: int) -> None:
+        """Take the step that a Trainer is at after a batch, by its own count."""
+        if step != self._told:
+            with self._lock:
+                self._told, self.epoch = step, epoch
                 self._moved()
 
     def tell(self, step: int | None, total: int | None, epoch: int | None, metrics: dict[str, float]) -> None:

@@ -46,6 +46,10 @@ class Folders:
         """The folders to watch, all of them and what is below."""
         return self._declared or [self.root]
 
+    def places(self) -> list[Path]:
+        """Return every folder that may have checkpoint files."""
+        return [place for folder in self.watched for place, _ in _walk(folder)]
+
     def files(self) -> dict[str, Path]:
         """Return every checkpoint file by its path relative to the working directory, links included."""
         found: dict[str, Path] = {}

@@ -22,7 +22,9 @@ def test_names_of_loops(tmp_path: Path) -> None:
     assert isinstance(loop.epoch_loop._batches_that_stepped, int)
     assert isinstance(loop.epoch_loop._results, dict)
     assert {"ready", "completed"} <= set(loop.epoch_loop.batch_progress.total.state_dict())
-    assert isinstance(loop.restarting, bool)
+    loop.restarting = True
+    loop.on_iteration_done()
+    assert not loop.restarting
 
 
 def test_names_of_loggers_strategies_and_tuners(tmp_path: Path) -> None:

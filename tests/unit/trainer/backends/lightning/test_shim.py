@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,18 @@ from tests.unit.trainer.backends.lightning.launch import (
     EVERY,
     HAS_OLD_NAME,
     NO_OLD_NAME,
+    PROGRAMS,
     LightningRun,
     held,
     killed,
     said,
 )
+from tests.unit.trainer.backends.script.launching import checksums
 
-EXACT = ["plain", "accumulation", "estimated", "workers", "validated", "several", "scheduled_full_batch"]
+EXACT = [
+    "plain", "accumulation", "estimated", "limited", "limited_plateau", "workers", "validated", "several",
+    "scheduled_full_batch",
+]  # fmt: skip
 AS_ITS_LOADER = ["twice", "stream", "stateful"]
 TWICE = [(6, 11), (15, 20)]
 """Steps in which a program is killed."""
@@ -42,12 +49,21 @@ def both(
     return run, calm.model(), run.model()
 
 
+@pytest.fixture(scope="module")
+def without_us(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Return the models that Python alone trains."""
+    folder, shapes = tmp_path_factory.mktemp("alone"), EXACT + AS_ITS_LOADER
+    subprocess.run([sys.executable, PROGRAMS / "shapes.py", *shapes], cwd=folder, check=True, capture_output=True)
+    return checksums(folder)
+
+
 @pytest.mark.parametrize("shape", EXACT + AS_ITS_LOADER)
-def test_shim_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+def test_shim_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str, without_us: Models) -> None:
     lives = [(6, 11), (42, 47)] if shape == "twice" else TWICE  # the second fit begins at 36
     every = 6 if shape == "stateful" else EVERY  # at the end of an epoch
     run, expected, found = both(tmp_path, monkeypatch, lives, path="shapes.py", args=[shape], every=every)
     assert found["final.pt"] == expected["final.pt"]
+    assert expected["final.pt"] == without_us[f"{shape}.pt"], "a job trains as the program does alone"
     assert said(run, "Resumed", "resume")[-1] == (Resume.EXACT if shape in EXACT else Resume.LOADER)
 
 

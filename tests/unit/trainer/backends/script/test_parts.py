@@ -54,8 +54,8 @@ class Three:
     def step_at(self, modified):
         return 3
 
-    def follow(self, paths):
-        self.followed = list(paths)
+    def follow(self, places):
+        self.followed = list(places())
 
 
 def test_step_at_the_time_of_a_file():
@@ -95,12 +95,28 @@ def test_step_at_a_file_of_the_same_tick(step_seconds, save_seconds, is_followed
 def test_step_that_finds_a_file_changed(tmp_path):
     optimizer, progress = Optimizer(), Progress()
     (tmp_path / "old.pt").write_bytes(b"1")
-    progress.follow([str(tmp_path), str(tmp_path / "old.pt")])
+    progress.follow(lambda: [str(tmp_path), str(tmp_path / "old.pt")])
     for change in (None, "old.pt", None, "new.pt", None):
         if change:
             (tmp_path / change).write_bytes(b"22")
         progress.count(optimizer)
     assert [each.found_changed for each in progress._history] == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("folder", ["out", "runs/first/checkpoints"])
+@pytest.mark.parametrize("seconds", [0.0, 0.002])
+def test_step_that_finds_the_first_file_of_a_new_folder(tmp_path, folder, seconds):
+    """No set has been stored yet; what was followed is the working directory alone."""
+    optimizer, progress = Optimizer(), Progress()
+    Keeper(None, Folders(tmp_path, Script(path="train.py")), None, 0, None, progress).follow()
+    (tmp_path / folder).mkdir(parents=True)
+    for each in range(1, 5):
+        progress.count(optimizer)
+        if each == 3:
+            (tmp_path / folder / "step.pt").write_bytes(b"weights")
+        time.sleep(seconds)
+    progress.count(optimizer)
+    assert [each.found_changed for each in progress._history] == [True, False, False, True, False]
 
 
 def test_step_at_a_file_written_right_after_it(tmp_path):

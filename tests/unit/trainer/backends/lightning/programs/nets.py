@@ -108,6 +108,8 @@ class Net(pl.LightningModule):
             total = self.trainer.estimated_stepping_batches
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=int(total))
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        if self.schedule == "epochs":
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
         if self.schedule == "plateau":
             schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.3)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "train_loss"}}

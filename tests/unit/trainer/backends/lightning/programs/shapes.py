@@ -1,4 +1,4 @@
-"""The programs: `python shapes.py SHAPE`. None of them knows that it may be killed."""
+"""The programs: `python shapes.py SHAPE ...`. None of them knows that it may be killed."""
 
 import sys
 
@@ -26,6 +26,20 @@ def accumulation():
 def estimated():
     net = Net("steps")
     pl.Trainer(max_epochs=5, **QUIET).fit(net, loader())
+    return net
+
+
+def limited():
+    """Ends after so many steps, within an epoch."""
+    net = Net("epochs")
+    pl.Trainer(max_steps=40, **QUIET).fit(net, loader(), loader(24, shuffle=False, data=TensorDataset))
+    return net
+
+
+def limited_plateau():
+    net = Net("plateau", lr=0.03)
+    pl.Trainer(max_steps=120, **QUIET).fit(net, loader())
+    net.register_buffer("rate", torch.tensor(net.optimizers().param_groups[0]["lr"]))
     return net
 
 
@@ -108,6 +122,8 @@ def scheduled_full_batch():
 
 
 if __name__ == "__main__":
-    pl.seed_everything(3)
-    trained = globals()[sys.argv[1]]()
-    torch.save(trained.state_dict(), "final.pt")
+    for shape in sys.argv[1:]:
+        nets.BEFORE = 0
+        pl.seed_everything(3)
+        trained = globals()[shape]()
+        torch.save(trained.state_dict(), "final.pt" if len(sys.argv) == 2 else f"{shape}.pt")
