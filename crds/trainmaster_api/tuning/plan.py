@@ -110,7 +110,7 @@ def plan_of(spec: Spec) -> Plan:
     points = sum(1 for _ in points_of(axes, tuning.constraints)) if combinations <= MOST_COUNTED else None
     if points is None and math.isfinite(combinations) and not tuning.constraints and not any(a.when for a in axes):
         points = int(combinations)
-    trials = total_trials(tuning, points if tuning.search.algorithm == "grid" else None)
+    trials = total_trials(tuning, _of_grid(tuning, axes, points) if tuning.search.algorithm == "grid" else None)
     fits, longest = trials_that_fit(spec), validations(spec)
     brackets = brackets_of(tuning.pruning, trials, longest) if longest is not None else ()
     (length, unit), (every, unit_every) = _lengths(spec)
@@ -140,6 +140,25 @@ def points_of(axes: Sequence[Axis], constraints: Sequence[str]) -> Iterator[dict
             seen.add(key)
         if rejects(list(constraints), point) is None:
             yield point
+
+
+def grid_of(tuning: Tuning, axes: Sequence[Axis]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what a grid tries: the points of the spec, and those of the grid that aren't among them, in order.
+
+    Raises:
+        ExpressionError: A constraint can't be computed.
+    """
+    constants = {each.name: each.values[0] for each in axes if each.kind == "constant"}
+    first = list(tuning.warm_start.points)
+    known = [constants | each for each in first]
+    return first, [each for each in points_of(axes, tuning.constraints) if each not in known]
+
+
+def _of_grid(tuning: Tuning, axes: Sequence[Axis], points: int | None) -> int | None:
+    """Return how many points a grid tries; None: too many to count."""
+    if points is None or points > MOST_COUNTED:
+        return points
+    return sum(map(len, grid_of(tuning, axes)))
 
 
 def _existing(axes: Sequence[Axis], point: dict[str, Any]) -> dict[str, Any]:

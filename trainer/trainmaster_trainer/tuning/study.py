@@ -14,7 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from trainmaster_api.spec.tuning import Objective, Tuning
 from trainmaster_api.tuning.expression import ExpressionError, rejects
-from trainmaster_api.tuning.plan import points_of, total_trials
+from trainmaster_api.tuning.plan import grid_of, total_trials
 from trainmaster_api.tuning.space import Axis
 
 from trainmaster_trainer.errors import ConfigurationError
@@ -86,7 +86,7 @@ class Study:
         self._clock, self._began = clock, clock()
         self._elapsed_before = float(self._study.user_attrs.get(_ELAPSED, 0.0))
         self._gpus = gpus
-        self._grid = self._all_points() if tuning.search.algorithm == "grid" else []
+        self._points = self._all_points() if tuning.search.algorithm == "grid" else list(tuning.warm_start.points)
         self.has_rounds = tuning.pruning.algorithm == "pbt"
         if self.has_rounds:
             if _POPULATION not in self._study.user_attrs:
@@ -118,7 +118,7 @@ class Study:
     @property
     def max_trials(self) -> int:
         """How many trials there will be."""
-        return total_trials(self.tuning, len(self._grid) or None)
+        return total_trials(self.tuning, len(self._points) if self.tuning.search.algorithm == "grid" else None)
 
     @property
     def is_over(self) -> bool:
@@ -185,7 +185,7 @@ class Study:
         number = len(self.trials())
         if number >= self.max_trials:  # of a population, which waits for others to end the round
             return None
-        points = self._points()
+        points = self._points
         if number < len(points):
             self._study.enqueue_trial(plain(self._axes, points[number]))
         rejected: dict[str, int] = {}
@@ -245,17 +245,14 @@ class Study:
         except ExpressionError as error:
             raise ConfigurationError(f"spec.tuning.constraints: {error}") from None
 
-    def _points(self) -> list[dict[str, Any]]:
-        """Return what is tried first: the points of the spec, then those of a grid."""
-        return [*self.tuning.warm_start.points, *self._grid]
-
     def _all_points(self) -> list[dict[str, Any]]:
+        """Return what a grid tries: the points of the spec first, then its own in an order that is drawn."""
         try:
-            points = list(points_of(self._axes, self.tuning.constraints))
+            first, points = grid_of(self.tuning, self._axes)
         except ExpressionError as error:
             raise ConfigurationError(f"spec.tuning.constraints: {error}") from None
         random.Random(self.tuning.search.seed).shuffle(points)
-        return points
+        return [*first, *points]
 
     # -- telling ----------------------------------------------------------------------------------------------------
     def report(self, number: int, time: int, metrics: Mapping[str, float]) -> Decision:

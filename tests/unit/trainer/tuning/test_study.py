@@ -106,6 +106,19 @@ def test_grid_tries_every_point_once(tmp_path):
     assert study.why_over == "all 15 trials have been run"
 
 
+@pytest.mark.parametrize(
+    ("points", "number"), [([{"lr": 1e-2, "width": 3}], 15), ([{"lr": 1e-2, "width": 3}, {"width": 2}], 16)]
+)
+def test_grid_after_points_tries_every_point_of_its_own(tmp_path, points, number):
+    tuning = tuning_of(search={"algorithm": "grid"}, budget={}, warmStart={"points": points})
+    study = search(store_of(tmp_path), tuning, GRID)
+    tried = [(each.values["lr"], each.values["width"]) for each in study.trials()]
+    assert set(tried) == {(lr, width) for lr in (1e-3, 1e-2, 1e-1) for width in range(1, 6)}
+    assert tried[0] == (1e-2, 3)
+    assert len(tried) == number
+    assert tried.count((1e-2, 3)) == 1 or len(points) == 2
+
+
 def test_raised_budget_extends_a_search(tmp_path):
     longer = search(store_of(tmp_path / "a"), tuning_of(budget={"maxTrials": 12}), MIXED)
     search(store_of(tmp_path / "b"), tuning_of(budget={"maxTrials": 5}), MIXED)
