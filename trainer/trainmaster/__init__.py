@@ -35,7 +35,17 @@ def report(
             decided, and doesn't if the trial is pruned.
     """
     for listener in _listeners:
-        listener(step, total_steps, epoch, {name: float(value) for name, value in metrics.items()})
+        listener(step, total_steps, epoch, {name: _number(name, value) for name, value in metrics.items()})
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"trainmaster.report: {name} is no number but of type {type(value).__name__}; give each metric by its "
+            "name, as in report(val_loss=0.5)"
+        ) from None
 
 
 def should_stop() -> bool:

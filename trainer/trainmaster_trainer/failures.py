@@ -219,6 +219,8 @@ def _owner(frame: FrameType) -> _Owner:
     top = name.partition(".")[0]
     if top in ("trainmaster_trainer", "trainmaster_api"):
         return _Owner.OURS
+    if name == "trainmaster":  # what programs call: their line is the one to look at
+        return _Owner.LIBRARY
     if is_in_job_folder(file):
         return _Owner.USER
     if top == "torch":  # also where a reference names it: a frame of torch's alone doesn't tell whose fault it is

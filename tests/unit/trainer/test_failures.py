@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+import trainmaster
 from trainmaster_api.reasons import FailureClass
 from trainmaster_trainer import references
 from trainmaster_trainer.errors import DataError, NonFiniteLoss, StorageDenied
@@ -87,6 +88,15 @@ def test_last_lines_of_unknown_errors_only() -> None:
 def test_rank_error_says_it_in_one_line() -> None:
     assert isinstance(rank_error(raised(ValueError("a\nb")), 0, ""), RankError)
     assert str(rank_error(raised(ValueError("a\nb")), 2, "")) == "rank 2: ValueError: a"
+
+
+def test_rank_error_of_a_wrong_report_is_at_the_program_s_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainmaster, "_listeners", [lambda *told: None])
+    with pytest.raises(
+        TypeError, match=r"report: metrics is no number but of type dict; .* report\(val_loss=0.5\)"
+    ) as found:
+        trainmaster.report(metrics={"val_loss": 1.0})  # type: ignore[arg-type]
+    assert "test_failures.py:" in rank_error(found.value, 0, "").message
 
 
 # -- whose fault it is ------------------------------------------------------------------------------------------------

@@ -20,7 +20,9 @@ RANK_COMMAND = (sys.executable, "-m", "trainmaster_trainer.rank")
 
 _SHORT = 0.01
 _CRASH_LINES = 12
-_NOT_USERS = re.compile(r"/site-packages/|/dist-packages/|/lib/python3[^/]*/|/trainmaster_trainer/|<frozen ")
+_NOT_USERS = re.compile(
+    r"/site-packages/|/dist-packages/|/lib/python3[^/]*/|/trainmaster_trainer/|/trainmaster/__init__\.py|<frozen "
+)
 
 
 class Process:
