@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS, run_path
 from trainmaster_api.messages import Outcome, TuningProgress
 from trainmaster_api.reasons import FAILURE_RULES, FailureClass, Retry
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.tuning import Tuning
 from trainmaster_api.tuning.plan import parallel_trials, validations
-from trainmaster_api.tuning.space import axes_of, final_document
+from trainmaster_api.tuning.space import axes_of
 from trainmaster_api.types import parse_count
-from trainmaster_api.validation.validate import format_problems, validate
 
-from trainmaster_trainer.errors import ConfigurationError, TrainingError
+from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.ipc.channel import Peer
 from trainmaster_trainer.ipc.messages import Message, Progress, Returned, Stop
 from trainmaster_trainer.ipc.settings import DriverSettings
@@ -31,12 +28,10 @@ from trainmaster_trainer.tuning.findings import findings
 from trainmaster_trainer.tuning.journal import Journal
 from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import (
-    FOLDER,
     METRICS,
     NUMBER,
     REASON,
     RESULT,
-    RUN,
     STATE,
     TIME,
     VALUES,
@@ -47,11 +42,11 @@ from trainmaster_trainer.tuning.trials import (
 
 from . import search_report
 from .earlier import earlier_trials
+from .final_run import FinalRun
 from .retention import Retention
 from .rounds import Rounds
 from .search_text import begun, told
 
-FINAL = f"{FOLDER}/final.json"
 _MOST_IN_VAIN = 20
 
 
@@ -312,55 +307,13 @@ class Search:
         if len(self.tuning.objectives) > 1 or not self.tuning.final_run.enabled:
             self.keep_result()
             return Outcome.COMPLETE, self.progress().summary
-        winner, job = self.winner()
-        self.begin_final(winner)
-        continues = self.study is not None and self.study.has_rounds
-        self._say(f"trial {winner.number} {'continues' if continues else 'is trained'} at full size")
-        return job
-
-    def winner(self) -> tuple[TrialRecord, TrainingJob]:
-        """Return the best trial, and the job that trains it at full size.
-
-        Raises:
-            ConfigurationError: No trial has come to an end.
-        """
         assert self.study is not None
-        best = self.study.best()
-        if best is None:
-            failed = [each for each in self.study.trials() if each.reason]
-            why = f"; the first of them: {failed[0].reason}" if failed else ""
-            raise ConfigurationError(f"no trial of the search was completed{why}")
-        document = final_document(self.job, axes_of(self.job.spec), best.values)
-        if self.study.has_rounds:  # its weights aren't those that these values give from the start
-            document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": self._uri(best.run)}
-        job, problems = validate(document)
-        if job is None:
-            raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
-        return best, job
-
-    def _uri(self, run: str) -> str:
-        meta = self.job.metadata
-        return f"{self._settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}/{run}"
-
-    def begin_final(self, winner: TrialRecord) -> None:
-        """Make room for the winner's run.
-
-        Checkpoints and model of a former winner, from before the search was extended, are removed; so is the directory
-        that its program ran in, where that is a copy of ours.
-        """
-        known = json.loads(self._store.get(FINAL) or b"{}")
-        final = {NUMBER: winner.number, VALUES: winner.values}
-        if self.study is not None and self.study.has_rounds:
-            final[RUN] = winner.run
-        if known and any(known.get(key) != final.get(key) for key in (NUMBER, RUN)):
-            for folder in (MODEL, CHECKPOINTS, OBJECTS):
-                self._store.delete_directory(folder)
-            self._store.delete(LATEST, BEST)
-            work_dir = self._settings.work_dir
-            if work_dir and self.job.spec.training.code is not None:
-                shutil.rmtree(work_dir, ignore_errors=True)
-        self._store.put(FINAL, json.dumps(final, indent=1).encode())
+        final = FinalRun(self._settings, self.job, self._store, self.study)
+        winner, job = final.winner()
+        final.make_room(winner)
         self.keep_result()
+        self._say(f"trial {winner.number} {'continues' if self.study.has_rounds else 'is trained'} at full size")
+        return job
 
     def keep_result(self) -> None:
         """Store what the search has found; with it and the model, if there is to be one, the job is complete."""
