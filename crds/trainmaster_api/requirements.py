@@ -14,6 +14,7 @@ ROOTS = (
     "trainmaster", "pydantic", "pyyaml", "torch", "torchvision", "ray[default]", "mlflow", "obstore", "pyarrow",
     "pandas", "numpy", "scikit-learn", "pillow", "rich", "requests", "safetensors", "tokenizers", "lightning",
     "transformers", "accelerate", "watchdog", "pathspec", "packaging", "uv", "optuna", "cmaes",
+    "matplotlib",
 )  # fmt: skip
 """What Trainmaster needs in a pod, and with it what these need."""
 MOST_BYTES = 4 * 2**20

@@ -232,6 +232,8 @@ class TrialHost:
     def close(self) -> None:
         """End the agents and with them their ranks."""
         self._agents.close()
+        for peer in list(self._peers.values()):
+            peer.send(Retire())
         self.channel.close()
 
     def _failed(self, failure: Failure) -> dict[str, Any]:

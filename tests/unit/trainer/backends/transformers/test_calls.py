@@ -25,6 +25,7 @@ class Words(Session):
         self.told: list[Any] = []
         self.said: list[Any] = []
         self.kept = kept
+        self.gate: Any = SimpleNamespace(is_framework=False, is_open=False)
 
     def promise(self, level: Resume, words: str = "") -> None:
         self.said.append((level, words))
