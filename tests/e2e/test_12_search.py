@@ -44,7 +44,8 @@ def test_search_loses_its_workers_and_its_head(shared_namespace: Namespace, s3: 
     before = ended(ns.job(name))
     ns.wait(name, lambda job: ended(job) >= before + 2, "two more trials")
     ns.cluster.core.delete_namespaced_pod(f"{name}-1-head", ns.name, grace_period_seconds=0)
-    before = ended(ns.job(name))
+    # not from here on: what the first head has reported may be on its way
+    before = ended(ns.wait(name, lambda job: status(job)["attempt"] == 2, "the second attempt"))
     ns.wait(name, lambda job: ended(job) > before, "a trial of the second head")
     ns.patch(name, {"spec": {"run": {"suspend": True}}})
     ns.wait(name, lambda job: holds(job, "Suspended"), "the search is suspended")
