@@ -277,12 +277,13 @@ def test_interrupted_and_then_its_driver_is_killed(laptop: Laptop, calm: bytes) 
 
 def test_refusals(laptop: Laptop) -> None:
     """A second run beside the first, and a changed file under the same name: a sentence each."""
+    laptop.write(duration="10000ep")  # far longer than the second command takes on a busy machine
     process = laptop.start()
     wait(lambda: laptop.run_dir() is not None, "the run has begun")
     assert f"is already running in process {process.pid}" in laptop.finish(laptop.start(), 2)
     process.send_signal(signal.SIGINT)
     laptop.finish(process, 75)
-    laptop.write(seed=43)
+    laptop.write(duration="10000ep", seed=43)
     out = laptop.finish(laptop.start(), 2)
     assert "training.loop.seed: 42 -> 43" in out
     assert "--fresh" in out
