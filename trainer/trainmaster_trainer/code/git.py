@@ -77,7 +77,7 @@ def _git(environment: Mapping[str, str], folder: Path, *arguments: str) -> subpr
             "spec.training.code.git needs the program git, which this image doesn't have; install it in the image, or "
             "use `code: {path: ...}` with `trainmaster submit`"
         )
-    # asks nobody for a password, runs no hook and no filter; the messages are read here, so they are English
+    # never asks for a password, runs no hook and no filter; the messages are read here, so they are English
     quiet = {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",

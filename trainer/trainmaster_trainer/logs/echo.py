@@ -65,5 +65,5 @@ class Echo:
             try:
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
-            except OSError:  # nobody reads any more; the log in storage has it
+            except OSError:  # its reader has ended; the log in storage has it
                 return

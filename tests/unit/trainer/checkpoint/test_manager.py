@@ -14,7 +14,9 @@ import pytest
 import torch
 from trainmaster_api.layout import MANIFEST
 from trainmaster_trainer.backends.torch.recorder import Recorder
-from trainmaster_trainer.checkpoint import CheckpointManager, Policy, Snapshot, State, manager, protocol
+from trainmaster_trainer.checkpoint import manager, protocol
+from trainmaster_trainer.checkpoint.manager import CheckpointManager, Policy, Snapshot
+from trainmaster_trainer.checkpoint.state import State
 from trainmaster_trainer.context import Report, ReportKind
 from trainmaster_trainer.errors import ConfigurationError, StorageUnavailable
 from trainmaster_trainer.storage.store import Store

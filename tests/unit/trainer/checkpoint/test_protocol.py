@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from trainmaster_api.layout import BEST, CHECKPOINTS, FENCE, LATEST, MANIFEST, Pointer, checkpoint_name
-from trainmaster_trainer.checkpoint import CheckpointManager, Policy, Snapshot, State, protocol
+from trainmaster_trainer.checkpoint import protocol
+from trainmaster_trainer.checkpoint.manager import CheckpointManager, Policy, Snapshot
 from trainmaster_trainer.checkpoint.protocol import Torn
+from trainmaster_trainer.checkpoint.state import State
 from trainmaster_trainer.errors import Fenced, StorageUnavailable
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tasks import Objective

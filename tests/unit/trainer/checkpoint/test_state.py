@@ -13,7 +13,7 @@ import torch
 from trainmaster_api.layout import METRICS
 from trainmaster_trainer.backends.torch.builder import Setup, build, gather_ranks
 from trainmaster_trainer.backends.torch.control_point import ControlPoint
-from trainmaster_trainer.checkpoint import State
+from trainmaster_trainer.checkpoint.state import State
 
 from tests.unit.trainer.harness import Recording, make_context, run_store, small_job, train
 

@@ -16,8 +16,7 @@ from trainmaster_api.layout import Fingerprint
 from trainmaster_api.messages import Resume
 from trainmaster_api.spec.job import Spec
 
-from trainmaster_trainer.checkpoint import State
-from trainmaster_trainer.checkpoint.state import RankState, get_rng, seed_everything, set_rng
+from trainmaster_trainer.checkpoint.state import RankState, State, get_rng, seed_everything, set_rng
 from trainmaster_trainer.context import Context
 from trainmaster_trainer.data import Prepared, identity
 from trainmaster_trainer.data.images.mix import Mix

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainmaster_trainer.checkpoint import State
-from trainmaster_trainer.checkpoint.state import get_rng, set_rng
+from trainmaster_trainer.checkpoint.state import State, get_rng, set_rng
 from trainmaster_trainer.data.loader import Loader
 from trainmaster_trainer.data.own.stream import same
 from trainmaster_trainer.data.stream_loader import StreamLoader

@@ -13,8 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from trainmaster_api.messages import Outcome
 
-from trainmaster_trainer.checkpoint import State
-from trainmaster_trainer.checkpoint.state import get_rng, set_rng
+from trainmaster_trainer.checkpoint.state import State, get_rng, set_rng
 from trainmaster_trainer.context import Context, ReportKind, Result, Verdict
 from trainmaster_trainer.errors import NonFiniteLoss
 

@@ -12,11 +12,10 @@ from types import TracebackType
 from trainmaster_api.layout import SPEC
 from trainmaster_api.messages import CheckpointRef, Outcome, Resume
 
-from trainmaster_trainer.checkpoint import CheckpointManager, Policy, Snapshot, State
 from trainmaster_trainer.checkpoint.interval import Interval
-from trainmaster_trainer.checkpoint.manager import Slow, newest_of
+from trainmaster_trainer.checkpoint.manager import CheckpointManager, Policy, Slow, Snapshot, newest_of
 from trainmaster_trainer.checkpoint.protocol import check_fence
-from trainmaster_trainer.checkpoint.state import RankState
+from trainmaster_trainer.checkpoint.state import RankState, State
 from trainmaster_trainer.context import Report, ReportKind, Result
 from trainmaster_trainer.data import identity
 from trainmaster_trainer.errors import Fenced, StorageDenied, StorageUnavailable, TrainingError
