@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +32,78 @@ NAMES = {
 }
 _MOST, _OF_TORCHTRAINER, _MOST_MIB = 0.6, 0.1, 100
 _LOOK_SECONDS = 0.5
+_LEADERS = ("Trainable", "ImplicitFunc")
+"""In the titles of the actors that lead a trial: Ray names them after the class of a trainable, which is Tune's."""
 ABOUT = f"""\
-{TRIALS} trials of a second of sleep, {AT_A_TIME} at a time with one worker and one at a time with two. In Trainmaster's
-arm a trial is a whole training: data and model are built, a step is made, the model is validated, and the journal is
-written; in the others it is the second alone and one report. Each trial notes when its work begins and ends. The
-overhead is the time of a slot in which no work is done, from the first trial's begin to the last one's end, for each
-trial but the first ones. Memory is the proportional set size of the actor that leads a trial, without its ranks: on a
-cluster it is on the head.
+{TRIALS} trials of a second of sleep by random search, {AT_A_TIME} at a time with one worker and one at a time with two.
+In Trainmaster's arm a trial is a whole training: data and model are built, a step is made, the model is validated, and
+the journal is written; in the others it is the second alone and one report. Each trial notes when its work begins and
+ends. The overhead is the time of a slot in which no work is done, from the first trial's begin to the last one's end,
+for each trial but the first ones. Memory is the proportional set size of the actor that leads a trial, without its
+ranks: on a cluster it is on the head. Trials that have ended, and the best of them, are looked at after the same time
+from the first trial's begin: that in which Trainmaster's run of that repeat has ended all of its own. The result of a
+trial is its squared distance from the optimum.
 """
-Taken = dict[str, dict[int, list[float]]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """When the work of a trial began and ended, and its result."""
+
+    began: float
+    ended: float
+    result: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of an arm."""
+
+    trials: list[Trial]
+    """In the order in which they began."""
+    slots: int
+    """Trials at a time."""
+    mib: float
+    """Memory of an actor that leads trials; 0 where there is none."""
+
+    @property
+    def wall(self) -> float:
+        """Seconds from the first trial's begin to the last one's end."""
+        return max(each.ended for each in self.trials) - self.trials[0].began
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of a slot without work for each trial but the first of each slot."""
+        worked = sum(each.ended - each.began for each in self.trials)
+        return (self.slots * self.wall - worked) / (len(self.trials) - self.slots)
+
+    def results_after(self, seconds: float) -> list[float]:
+        """Return the results of the trials that had ended so many seconds after the first one's begin."""
+        end = self.trials[0].began + seconds + 1e-6  # both clocks are the machine's, but floats add up differently
+        return [each.result for each in self.trials if each.ended <= end]
+
+
+Taken = dict[str, dict[int, list[Measured]]]
 
 
 def run(repeats: int, *, quick: bool) -> Result:
     """Every arm in turn."""
     trials = QUICK_TRIALS if quick else TRIALS
     taken: Taken = {arm: {workers: [] for workers, arms in COUNTS.items() if arm in arms} for arm in ARMS}
-    memory: list[float] = []
     for _ in range(repeats):
         for workers, arms in COUNTS.items():
             for arm in arms:
-                seconds, mib = measure(arm, workers, trials)
-                taken[arm][workers].append(seconds)
-                memory += [mib] if arm == "trainmaster" else []
-                print(f"tune, {arm}, {workers} workers: {seconds:.2f} s a trial", file=sys.stderr, flush=True)
-    return result(taken, memory)
+                found = measure(arm, workers, trials)
+                taken[arm][workers].append(found)
+                print(
+                    f"tune, {arm}, {workers} workers: {found.overhead:.2f} s a trial, {found.mib:.0f} MiB",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+    return result(taken)
 
 
-def measure(arm: str, workers: int, trials: int) -> tuple[float, float]:
-    """Return the overhead of a trial in seconds, and the memory of what leads one in MiB."""
+def measure(arm: str, workers: int, trials: int) -> Measured:
+    """Run an arm, and look at its actors' memory meanwhile."""
     with tempfile.TemporaryDirectory(prefix="trainmaster-bench-") as place:
         folder, times = Path(place), Path(place) / "times"
         noted = {**environment(), "BENCH_WORK": str(WORK), "BENCH_TIMES": str(times), "RAY_TRAIN_V2_ENABLED": "1"}
@@ -71,20 +117,10 @@ def measure(arm: str, workers: int, trials: int) -> tuple[float, float]:
             looking.join()
         if process.returncode:
             raise RuntimeError(f"{arm} has failed:\n{(folder / 'log').read_text()[-3000:]}")
-        pairs = sorted((float(began), float(ended)) for began, ended in map(str.split, times.read_text().splitlines()))
-    return overhead(pairs, AT_A_TIME // workers), most[0]
-
-
-def overhead(pairs: list[tuple[float, float]], slots: int) -> float:
-    """Return the seconds of a slot without work for each trial but the first of each slot.
-
-    Args:
-        pairs: When the work of each trial began and ended, sorted.
-        slots: Trials at a time.
-    """
-    whole = pairs[-1][1] - pairs[0][0]
-    worked = sum(ended - began for began, ended in pairs)
-    return (slots * whole - worked) / (len(pairs) - slots)
+        ended = sorted(tuple(map(float, line.split())) for line in times.read_text().splitlines())
+    if len(ended) != trials:
+        raise RuntimeError(f"{arm}: {len(ended)} of {trials} trials have noted their work")
+    return Measured([Trial(*each) for each in ended], AT_A_TIME // workers, most[0])
 
 
 def _look(process: subprocess.Popen[bytes], most: list[float]) -> None:
@@ -97,12 +133,12 @@ def _look(process: subprocess.Popen[bytes], most: list[float]) -> None:
 
 
 def _leaders(pid: int) -> list[float]:
-    """Return the memory of each actor of ours that leads trials, in MiB."""
+    """Return the memory of each actor that leads trials, in MiB."""
     found = []
     for each in descendants(pid):
         try:
             title = Path(f"/proc/{each}/cmdline").read_text()
-            if title.startswith("ray::") and ("Trial" in title or "Implicit" in title):
+            if title.startswith("ray::") and any(name in title for name in _LEADERS):
                 pss = re.search(r"^Pss:\s+(\d+) kB$", Path(f"/proc/{each}/smaps_rollup").read_text(), re.MULTILINE)
                 found.append(int(pss[1]) / 1024 if pss else 0.0)
         except OSError:
@@ -110,24 +146,39 @@ def _leaders(pid: int) -> list[float]:
     return found
 
 
-def result(taken: Taken, memory: list[float]) -> Result:
-    """Table and bars from what was measured."""
-    rows, bars = [], []
+def result(taken: Taken) -> Result:
+    """Tables and bars from what was measured."""
+    rows, equal, bars = [], [], []
     for arm, by_workers in taken.items():
-        for workers, seconds in by_workers.items():
-            rows.append([NAMES[arm], str(workers), spread(seconds, 2)])
+        for workers, runs in by_workers.items():
+            memory = [each.mib for each in runs if each.mib]
+            seconds = spread([each.overhead for each in runs], 2)
+            rows.append([NAMES[arm], str(workers), seconds, spread(memory, 0) if memory else ""])
+            equal.append(_after_equal_time(arm, workers, runs, taken["trainmaster"][workers]))
     for workers in COUNTS:
-        ours, theirs = taken["trainmaster"][workers], taken["torchtrainer"][workers]
-        middle, share = sorted(ours)[len(ours) // 2], ratio(ours, theirs)
-        words = f"overhead of a trial of {workers} worker{'s' if workers > 1 else ''}"
-        bars.append(Bar(words, f"<= {_MOST} s", f"{spread(ours, 2)} s", middle <= _MOST))
-        bars.append(
-            Bar(
-                f"{words}, of a TorchTrainer's", f"<= {_OF_TORCHTRAINER}x", str(share), share.median <= _OF_TORCHTRAINER
-            )
-        )
-    bars.append(Bar("memory of what leads a trial", f"<= {_MOST_MIB} MiB", f"{spread(memory, 0)} MiB",
-                    max(memory) <= _MOST_MIB))  # fmt: skip
-    samples: dict[str, Any] = {"seconds": taken, "memory": memory}
-    columns = ["arm", "workers of a trial", "overhead of a trial, s"]
-    return Result("tune", "Trials of a search", ABOUT, [Table(columns, rows)], bars, samples)
+        ours, theirs = ([each.overhead for each in taken[arm][workers]] for arm in ("trainmaster", "torchtrainer"))
+        words, share = f"overhead of a trial of {workers} worker{'s' if workers > 1 else ''}", ratio(ours, theirs)
+        bars.append(Bar(words, f"<= {_MOST} s", f"{spread(ours, 2)} s", statistics.median(ours) <= _MOST))
+        limit = f"<= {_OF_TORCHTRAINER}x"
+        bars.append(Bar(f"{words}, of a TorchTrainer's", limit, str(share), share.median <= _OF_TORCHTRAINER))
+    memory = [each.mib for runs in taken["trainmaster"].values() for each in runs]
+    passed = min(memory) > 0 and max(memory) <= _MOST_MIB
+    bars.append(Bar("memory of what leads a trial", f"<= {_MOST_MIB} MiB", f"{spread(memory, 0)} MiB", passed))
+    samples: dict[str, Any] = {
+        arm: {workers: [[each.overhead, each.mib, each.wall] for each in runs] for workers, runs in by_workers.items()}
+        for arm, by_workers in taken.items()
+    }
+    tables = [
+        Table(["arm", "workers of a trial", "overhead of a trial, s", "what leads it, MiB"], rows),
+        Table(["arm", "workers of a trial", "trials that have ended", "best result"], equal, "After equal wall time"),
+    ]
+    return Result("tune", "Trials of a search", ABOUT, tables, bars, samples)
+
+
+def _after_equal_time(arm: str, workers: int, runs: list[Measured], ours: list[Measured]) -> list[str]:
+    found = [each.results_after(of_ours.wall) for each, of_ours in zip(runs, ours, strict=True)]
+    best = [min(results) for results in found if results]
+    return [
+        NAMES[arm], str(workers), spread([len(results) for results in found], 0),
+        spread(best, 4) if best else "none has ended",
+    ]  # fmt: skip

@@ -6,26 +6,49 @@ import math
 
 import pytest
 
-from tests.bench.bench_tune import overhead, result
+from tests.bench.bench_tune import NAMES, Measured, Trial, result
 from tests.bench.regret_arms import Found
 from tests.bench.tune_arms import ARMS
 
 
+def run_of(pairs: list[tuple[float, float]], slots: int = 1, mib: float = 90) -> Measured:
+    """A run whose results are the numbers of its trials, the best last."""
+    return Measured([Trial(*pair, float(-number)) for number, pair in enumerate(pairs)], slots, mib)
+
+
 def test_overhead_of_one_slot() -> None:
-    assert overhead([(0, 1), (1.5, 2.5), (3, 4)], 1) == pytest.approx(0.5)
+    assert run_of([(0, 1), (1.5, 2.5), (3, 4)]).overhead == pytest.approx(0.5)
 
 
 def test_overhead_of_two_slots() -> None:
     """A slot that waits for its first trial, or has none left at the end, is without work too."""
-    assert overhead([(0, 1), (0, 1), (1.2, 2.2), (1.4, 2.4)], 2) == pytest.approx((0.2 + 0.4 + 0.2) / 2)
+    assert run_of([(0, 1), (0, 1), (1.2, 2.2), (1.4, 2.4)], 2).overhead == pytest.approx((0.2 + 0.4 + 0.2) / 2)
+
+
+def test_results_after_equal_time() -> None:
+    one = run_of([(10, 11), (11.5, 12.5), (13, 14)])
+    assert one.wall == 4
+    assert [one.results_after(seconds) for seconds in (0.5, 1, 3.9, 4)] == [[], [0], [0, -1], [0, -1, -2]]
 
 
 def test_bars_of_trials() -> None:
-    taken = {arm: {1: [0.5, 0.7, 0.4], 2: [0.5, 0.5, 0.5]} for arm in ARMS}
-    taken["torchtrainer"] = {1: [6.0, 6.0, 6.0], 2: [4.0, 4.0, 4.0]}
-    found = result(taken, [80, 90, 120])
-    assert [bar.verdict for bar in found.bars] == ["PASS", "PASS", "PASS", "MISS", "MISS"]
+    def trials(overhead: float, mib: float = 90) -> Measured:
+        return run_of([(0, 1), (1 + overhead, 2 + overhead)], mib=mib)
+
+    taken = {arm: {1: [trials(each) for each in (0.5, 0.7, 0.4)], 2: [trials(0.5)] * 3} for arm in ARMS}
+    taken["torchtrainer"] = {1: [trials(6)] * 3, 2: [trials(4)] * 3}
+    taken["optuna"][1] = [trials(0.0, 0.0)] * 3
+    found = result(taken)
+    assert [bar.verdict for bar in found.bars] == ["PASS", "PASS", "PASS", "MISS", "PASS"]
     assert found.bars[3].measured == "0.12x (0.12 to 0.12)"
+    ended = {(row[0], row[1]): row[2:] for row in found.tables[1].rows}
+    assert ended[NAMES["torchtrainer"], "1"] == ["1 (1 to 1)", "0.0000 (0.0000 to 0.0000)"]
+    assert ended[NAMES["trainmaster"], "1"] == ["2 (2 to 2)", "-1.0000 (-1.0000 to -1.0000)"]
+
+
+def test_memory_that_was_not_found_is_a_miss() -> None:
+    taken = {arm: {workers: [run_of([(0, 1), (1.5, 2.5)], mib=0)] for workers in (1, 2)} for arm in ARMS}
+    assert result(taken).bars[-1].verdict == "MISS"
 
 
 def test_epochs_until_a_result() -> None:

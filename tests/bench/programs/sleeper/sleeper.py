@@ -20,5 +20,5 @@ class Sleeper(torch.nn.Module):
             time.sleep(float(os.environ["BENCH_WORK"]))
             if os.environ.get("RANK", "0") == "0":
                 with open(os.environ["BENCH_TIMES"], "a") as file:
-                    file.write(f"{began} {time.time()}\n")
+                    file.write(f"{began} {time.time()} {(self.x.item() - 0.3) ** 2}\n")
         return self.layer(images.flatten(1)) + self.x
