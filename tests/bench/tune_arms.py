@@ -98,7 +98,7 @@ def torchtrainer(workers: int, trials: int, folder: Path) -> None:
         assert found.metrics is not None
         _report(found.metrics["loss"])
 
-    _tune(trial, trials, folder, {"cpu": 0}, AT_A_TIME // workers)
+    _tune(trial, trials, folder, {"cpu": 0.01}, AT_A_TIME // workers)
 
 
 def _report(value: float) -> None:
