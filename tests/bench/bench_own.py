@@ -11,8 +11,8 @@ from tests.bench.own_arms import ARMS, KINDS
 from tests.bench.result import ROOT, Bar, Result, Table
 from tests.bench.stats import ratio, spread
 
-STEPS, QUICK_STEPS = 6000, 600
-ROUNDS_PER_REPEAT = 2
+STEPS, QUICK_STEPS = 2000, 600
+ROUNDS_PER_REPEAT = 4
 LIMIT = {"script": 1.02, "lightning": 1.0, "transformers": 1.0}
 _NAMES = {"script": "a loop of its own", "lightning": "Lightning", "transformers": "Transformers' Trainer"}
 _LABELS = {"ours": "Trainmaster, `script`", "torchrun": "torchrun"}
