@@ -40,19 +40,18 @@ In Trainmaster's arm a trial is a whole training: data and model are built, a st
 the journal is written; in the others it is the second alone and one report. Each trial notes when its work begins and
 ends. The overhead is the time of a slot in which no work is done, from the first trial's begin to the last one's end,
 for each trial but the first ones. Memory is the proportional set size of the actor that leads a trial, without its
-ranks: on a cluster it is on the head. Trials that have ended, and the best of them, are looked at after the same time
-from the first trial's begin: that in which Trainmaster's run of that repeat has ended all of its own. The result of a
-trial is its squared distance from the optimum.
+ranks: on a cluster it is on the head. Trials that have ended are counted after the same time from the first trial's
+begin: that in which Trainmaster's run of that repeat has ended all of its own. What they would have found is computed,
+because a few draws are chance: the share of all values that are better than the best of n drawn ones, 1 / (n + 1).
 """
 
 
 @dataclass(frozen=True)
 class Trial:
-    """When the work of a trial began and ended, and its result."""
+    """When the work of a trial began and ended."""
 
     began: float
     ended: float
-    result: float
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,10 @@ class Measured:
         worked = sum(each.ended - each.began for each in self.trials)
         return (self.slots * self.wall - worked) / (len(self.trials) - self.slots)
 
-    def results_after(self, seconds: float) -> list[float]:
-        """Return the results of the trials that had ended so many seconds after the first one's begin."""
-        end = self.trials[0].began + seconds + 1e-6  # both clocks are the machine's, but floats add up differently
-        return [each.result for each in self.trials if each.ended <= end]
+    def ended_after(self, seconds: float) -> int:
+        """Return how many trials had ended so many seconds after the first one's begin."""
+        end = self.trials[0].began + seconds + 1e-6  # floats add up differently
+        return sum(each.ended <= end for each in self.trials)
 
 
 Taken = dict[str, dict[int, list[Measured]]]
@@ -170,15 +169,15 @@ def result(taken: Taken) -> Result:
     }
     tables = [
         Table(["arm", "workers of a trial", "overhead of a trial, s", "what leads it, MiB"], rows),
-        Table(["arm", "workers of a trial", "trials that have ended", "best result"], equal, "After equal wall time"),
+        Table(
+            ["arm", "workers of a trial", "trials that have ended", "better than their best, %"],
+            equal,
+            "After equal wall time",
+        ),
     ]
     return Result("tune", "Trials of a search", ABOUT, tables, bars, samples)
 
 
 def _after_equal_time(arm: str, workers: int, runs: list[Measured], ours: list[Measured]) -> list[str]:
-    found = [each.results_after(of_ours.wall) for each, of_ours in zip(runs, ours, strict=True)]
-    best = [min(results) for results in found if results]
-    return [
-        NAMES[arm], str(workers), spread([len(results) for results in found], 0),
-        spread(best, 4) if best else "none has ended",
-    ]  # fmt: skip
+    ended = [each.ended_after(of_ours.wall) for each, of_ours in zip(runs, ours, strict=True)]
+    return [NAMES[arm], str(workers), spread(ended, 0), spread([100 / (each + 1) for each in ended])]

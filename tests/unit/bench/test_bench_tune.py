@@ -12,8 +12,7 @@ from tests.bench.tune_arms import ARMS
 
 
 def run_of(pairs: list[tuple[float, float]], slots: int = 1, mib: float = 90) -> Measured:
-    """A run whose results are the numbers of its trials, the best last."""
-    return Measured([Trial(*pair, float(-number)) for number, pair in enumerate(pairs)], slots, mib)
+    return Measured([Trial(*pair) for pair in pairs], slots, mib)
 
 
 def test_overhead_of_one_slot() -> None:
@@ -25,10 +24,10 @@ def test_overhead_of_two_slots() -> None:
     assert run_of([(0, 1), (0, 1), (1.2, 2.2), (1.4, 2.4)], 2).overhead == pytest.approx((0.2 + 0.4 + 0.2) / 2)
 
 
-def test_results_after_equal_time() -> None:
+def test_trials_after_equal_time() -> None:
     one = run_of([(10, 11), (11.5, 12.5), (13, 14)])
     assert one.wall == 4
-    assert [one.results_after(seconds) for seconds in (0.5, 1, 3.9, 4)] == [[], [0], [0, -1], [0, -1, -2]]
+    assert [one.ended_after(seconds) for seconds in (0.5, 1, 3.9, 4)] == [0, 1, 2, 3]
 
 
 def test_bars_of_trials() -> None:
@@ -42,8 +41,8 @@ def test_bars_of_trials() -> None:
     assert [bar.verdict for bar in found.bars] == ["PASS", "PASS", "PASS", "MISS", "PASS"]
     assert found.bars[3].measured == "0.12x (0.12 to 0.12)"
     ended = {(row[0], row[1]): row[2:] for row in found.tables[1].rows}
-    assert ended[NAMES["torchtrainer"], "1"] == ["1 (1 to 1)", "0.0000 (0.0000 to 0.0000)"]
-    assert ended[NAMES["trainmaster"], "1"] == ["2 (2 to 2)", "-1.0000 (-1.0000 to -1.0000)"]
+    assert ended[NAMES["torchtrainer"], "1"] == ["1 (1 to 1)", "50.0 (50.0 to 50.0)"]
+    assert ended[NAMES["trainmaster"], "1"] == ["2 (2 to 2)", "33.3 (33.3 to 33.3)"]
 
 
 def test_memory_that_was_not_found_is_a_miss() -> None:

@@ -18,9 +18,9 @@ class Sleeper(torch.nn.Module):
     def forward(self, images):
         if self.training and not slept:
             slept.append(True)
-            began, result = time.time(), (self.x.item() - 0.3) ** 2
+            began = time.time()
             time.sleep(float(os.environ["BENCH_WORK"]))
             if os.environ.get("RANK", "0") == "0":
                 with open(os.environ["BENCH_TIMES"], "a") as file:
-                    file.write(f"{began} {time.time()} {result}\n")
+                    file.write(f"{began} {time.time()}\n")
         return self.layer(images.flatten(1)) + self.x
