@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from trainmaster_api.address import Uri
 from trainmaster_api.types import Metric, Model, exactly_one_words, rule_error
@@ -23,7 +23,12 @@ def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     return value if isinstance(value, int) else checked
 
 
-Number = Annotated[float, WrapValidator(_as_written)]
+def _as_read(value: float) -> int | float:
+    return value
+
+
+# both ways: a whole range that a job was written with must be whole where the driver reads it
+Number = Annotated[float, WrapValidator(_as_written), PlainSerializer(_as_read)]
 ParameterName = Annotated[
     str, Field(pattern=PARAMETER_PATTERN, max_length=253, examples=["optimizer.lr", "model.args.depth"])
 ]

@@ -1,8 +1,10 @@
 """Every example is valid as it stands, with its data beside it."""
 
+import json
 from pathlib import Path
 
 import pytest
+from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.yaml_reader import validate_text
 from trainmaster_cli.files import check_file
 
@@ -28,3 +30,12 @@ def test_example_leaves_storage_and_tracking_to_the_operator(file):
     assert job is not None, problems
     assert job.spec.storage.uri is None
     assert [entry.wire() for entry in job.spec.tracking] == [{"mlflow": {}}]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+def test_example_is_the_same_when_it_is_written_and_read_again(file):
+    """As text: a number that was whole must stay whole, wherever what it is depends on it."""
+    ((job, _),) = validate_text(file.read_text())
+    assert job is not None
+    again = TrainingJob.model_validate(json.loads(json.dumps(job.wire())))
+    assert repr(again) == repr(job)

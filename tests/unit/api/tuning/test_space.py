@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -42,6 +43,19 @@ def test_type_of_a_range_of_own_arguments():
     found = {each.name: each for each in axes_of(job.spec)}
     assert (found["depth"].kind, found["depth"].path) == ("int", "model.args.depth")
     assert (found["drop"].kind, found["a.b"].path) == ("float", "model.args.a.b")
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [{"min": 1, "max": 8}, {"min": 1, "max": 9, "step": 2}, {"min": 1, "max": 100, "scale": "log"},
+     {"min": 0.5, "max": 1.0}, {"min": 0, "max": 1, "type": "float"}, {"values": [1, 2.0, "3"]}, {"value": 1.0}],
+)  # fmt: skip
+def test_job_that_is_written_and_read_again_has_the_same_axes(parameter):
+    """The driver and each trial read what the command or the operator has written."""
+    job = searching({"own": parameter, "optimizer.lr": {"min": 0.1, "max": 1}},
+                    training={"model": {"class": "nets:Net"}})  # fmt: skip
+    again = TrainingJob.model_validate(json.loads(json.dumps(job.wire())))
+    assert [repr(each) for each in axes_of(again.spec)] == [repr(each) for each in axes_of(job.spec)]
 
 
 def test_axes_come_after_those_they_depend_on():
