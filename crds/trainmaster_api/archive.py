@@ -66,21 +66,25 @@ class Archive:
         sha256: SHA-256 of `data`.
         files: What is in it, by path.
         skipped: Paths of files that look like secrets and were left out.
+        results: Folders of other runs' checkpoints that were left out.
     """
 
     data: bytes
     sha256: str
     files: tuple[Member, ...]
     skipped: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
 
     @property
-    def skipped_text(self) -> str:
-        """The sentence about files that look like secrets."""
+    def left_out(self) -> list[str]:
+        """Sentences about what is there and doesn't travel."""
         some = ", ".join(self.skipped[:_MOST_NAMED]) + (", ..." if len(self.skipped) > _MOST_NAMED else "")
-        return (
-            f"not part of the code, because of names that secrets have: {some}; `!NAME` in .trainmasterignore brings "
-            "one in"
-        )
+        whys = {some: "because of names that secrets have", ", ".join(self.results): "as the checkpoints of other runs"}
+        return [
+            f"not part of the code, {why}: {what}; `!NAME` in .trainmasterignore brings one in"
+            for what, why in whys.items()
+            if what
+        ]
 
     @property
     def listing(self) -> dict[str, str]:

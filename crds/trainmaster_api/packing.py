@@ -51,6 +51,7 @@ class _Found:
     files: dict[str, os.stat_result] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,14 @@ class _Rules:
         return (self.ours if ours else self.both).check_file(name).include
 
 
-def pack(folder: Path, leave_out: Collection[Path] = ()) -> Archive:
+def pack(folder: Path, leave_out: Collection[Path] = (), results: Collection[str] = ()) -> Archive:
     """Return the archive of a folder.
 
     Args:
         folder: The code.
-        leave_out: Folders that aren't code, such as one for results.
+        leave_out: Folders that aren't code, such as one for the runs of a laptop.
+        results: Folders, relative to `folder`, that the program writes its checkpoints to. What is there now is of
+            another run, which this one must not continue without a word.
 
     Raises:
         ArchiveError: It can't be read, has something in it that can't travel, or is too large.
@@ -82,7 +85,8 @@ def pack(folder: Path, leave_out: Collection[Path] = ()) -> Archive:
         what = "is a file; name its folder" if folder.exists() else "does not exist"
         raise ArchiveError(f"the folder of the code, {folder}, {what}")
     found = _Found()
-    _walk(folder, folder, _rules_above(folder), {path.resolve() for path in leave_out}, found)
+    left_out = {path.resolve(): False for path in leave_out} | {(folder / path).resolve(): True for path in results}
+    _walk(folder, folder, _rules_above(folder), left_out, found)
     if not found.files and not found.links:
         raise ArchiveError(f"there is no code in {folder}: it is empty, or an ignore file leaves out everything in it")
     check_links({tuple(path.split("/")): target for path, target in found.links.items()})
@@ -93,7 +97,7 @@ def pack(folder: Path, leave_out: Collection[Path] = ()) -> Archive:
         raise ArchiveError(f"{folder} has {count:,} files, and at most {archive.MOST_FILES:,} can travel; {_ADVICE}")
     data, members = _compress(folder, found)
     _require_size(folder, sizes, len(data), archive.MOST_BYTES, "compressed")
-    return Archive(data, checksum(data), members, tuple(sorted(found.skipped)))
+    return Archive(data, checksum(data), members, tuple(sorted(found.skipped)), tuple(sorted(found.results)))
 
 
 _ADVICE = "leave out what isn't code in .trainmasterignore (data belongs beside the job's file or in object storage)"
@@ -132,7 +136,8 @@ def _size(count: int) -> str:
 # --- which files ---------------------------------------------------------------------------------------------------
 
 
-def _walk(root: Path, folder: Path, rules: tuple[_Rules, ...], leave_out: set[Path], found: _Found) -> None:
+def _walk(root: Path, folder: Path, rules: tuple[_Rules, ...], left_out: dict[Path, bool], found: _Found) -> None:
+    """Collect what travels. `left_out`: folder -> whether it is left out with a word, and may be asked for."""
     rules = (*rules, *_rules_in(folder))
     try:
         with os.scandir(folder) as listing:
@@ -141,7 +146,7 @@ def _walk(root: Path, folder: Path, rules: tuple[_Rules, ...], leave_out: set[Pa
         raise ArchiveError(f"{folder} can't be read: {(error.strerror or '').lower()}") from None
     for entry in entries:
         path = Path(entry.path)
-        if _is_one_of(entry.name, NEVER) or (leave_out and path.resolve() in leave_out):
+        if _is_one_of(entry.name, NEVER) or left_out.get(path.resolve()) is False:
             continue
         _require_unicode(path)
         is_folder = entry.is_dir(follow_symlinks=False)
@@ -152,8 +157,10 @@ def _walk(root: Path, folder: Path, rules: tuple[_Rules, ...], leave_out: set[Pa
         name = path.relative_to(root).as_posix()
         if _is_secret(entry.name) and _is_ignored(path, is_folder, rules, ours=True) is not False:
             found.skipped.append(f"{name}/" if is_folder else name)
+        elif path.resolve() in left_out and _is_ignored(path, is_folder, rules, ours=True) is not False:
+            found.results += [f"{name}/"] if not is_folder or any(path.iterdir()) else []
         elif is_folder:
-            _walk(root, path, rules, leave_out, found)
+            _walk(root, path, rules, left_out, found)
         elif entry.is_symlink():
             found.links[name] = _target(path)
         elif entry.is_file(follow_symlinks=False):

@@ -196,7 +196,7 @@ def prepare(file: str, namespace: str | None) -> Prepared | None:
         return Prepared(job, document, None)
     own = Path(file).absolute().parent / code.path
     try:
-        archive = pack(own)
+        archive = pack(own, results=job.spec.training.results)
     except ArchiveError as error:
         raise UserError(f"spec.training.code: {error}") from None
     if (git := git_state.gather(own, archive.listing)) is not None:
@@ -339,8 +339,8 @@ def _say(prepared: Prepared) -> None:
     count = f"{len(archive.files)} file" + "s" * (len(archive.files) != 1)
     text = f"code: {count}, {max(1, len(archive.data) >> 10)} KiB packed, {how}, SHA-256 {archive.sha256[:12]}"
     print(text, file=sys.stderr, flush=True)
-    if archive.skipped:
-        print(archive.skipped_text, file=sys.stderr, flush=True)
+    for sentence in archive.left_out:
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def _watched(file: str, prepared: Prepared) -> list[Path]:

@@ -69,6 +69,12 @@ class Script(Model):
     """Signal by which the program wants to be told to save and stop, sent to every rank. Default: none; the program is
     ended after its newest checkpoint is uploaded."""
 
+    @property
+    def results(self) -> list[str]:
+        """Folders of `checkpoints` that no code is in: what is there is left from another run."""
+        program = "" if self.path is None else f"{self.path}"
+        return [each for each in self.checkpoints if each != "." and not program.startswith(f"{each}/")]
+
 
 class OwnClass(Model):
     """A class of your own and its arguments."""

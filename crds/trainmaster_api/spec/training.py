@@ -68,6 +68,11 @@ class Training(Model):
         return "transformers" if self.transformers is not None else "torch"
 
     @property
+    def results(self) -> list[str]:
+        """Folders of the code that checkpoints are written to: what is in them is of another run, and no code."""
+        return self.script.results if self.script is not None else []
+
+    @property
     def task(self) -> Task:
         """The task, of a training that has one; validation requires it with a model."""
         return _present(self.task_or_none, "task")

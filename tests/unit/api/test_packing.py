@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trainmaster_api import archive
 from trainmaster_api.archive import ArchiveError, unpack
 from trainmaster_api.packing import pack
+from trainmaster_api.spec.own import Script
 
 
 def tree(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -147,6 +148,25 @@ def test_pack_takes_a_secret_that_is_asked_for(tmp_path: Path) -> None:
     packed = pack(tmp_path)
     assert ".env" in packed.listing
     assert packed.skipped == ("b.pem",), "only our own ignore file brings one in"
+
+
+def test_pack_leaves_out_the_checkpoints_of_other_runs_and_says_so(tmp_path: Path) -> None:
+    files = ["train.py", "out/last.pt", "deep/ck/a.pt", "deep/net.py", "asked/start.pt"]
+    tree(tmp_path, dict.fromkeys(files, "x") | {".trainmasterignore": "!asked\n"})
+    (tmp_path / "empty").mkdir()
+    script = Script(path="train.py", checkpoints=["out", "deep/ck", "asked", "empty", "absent"])
+    packed = pack(tmp_path, results=script.results)
+    assert sorted(packed.listing) == [".trainmasterignore", "asked/start.pt", "deep/net.py", "train.py"]
+    assert packed.left_out == [
+        "not part of the code, as the checkpoints of other runs: deep/ck/, out/; `!NAME` in .trainmasterignore "
+        "brings one in"
+    ]
+
+
+def test_folder_of_checkpoints_that_has_the_program_travels() -> None:
+    assert Script(path="out/train.py", checkpoints=["out", "."]).results == []
+    assert Script(path="output.py", checkpoints=["out"]).results == ["out"]
+    assert Script(module="net.train", checkpoints=["out"]).results == ["out"]
 
 
 def test_pack_names_the_ten_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

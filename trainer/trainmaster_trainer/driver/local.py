@@ -151,7 +151,7 @@ class LocalRun:
             (self.folder / ".gitignore").write_text("*\n")
         scratch = short_scratch()
         try:
-            self._tell_skipped()
+            self._tell_what_is_left_out()
             code_dir = own_code.unpacked(self.job, self.code, os.environ, scratch)
             self.packages = own_code.packages(self.job, code_dir, os.environ)
             reader, writer = os.pipe()
@@ -164,9 +164,9 @@ class LocalRun:
             remove(scratch)  # the code in it is read-only
         return self._close(message, seconds)
 
-    def _tell_skipped(self) -> None:
-        if self.code is not None and self.code.skipped:
-            self.console.print(self.code.skipped_text, style="dim")
+    def _tell_what_is_left_out(self) -> None:
+        for sentence in self.code.left_out if self.code is not None else ():
+            self.console.print(sentence, style="dim")
 
     def _settings(self, scratch: Path, events: int, code_dir: Path | None) -> DriverSettings:
         job_file, token_file = scratch / "job.json", scratch / "token"

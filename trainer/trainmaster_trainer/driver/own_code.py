@@ -38,7 +38,8 @@ def packed(job: TrainingJob, base_dir: Path, results: Path) -> Archive | None:
         return None
     try:
         # results may be kept in the very folder of the code
-        return pack(base_dir / code.path, [results, results / job.metadata.namespace, results / LOCKS])
+        runs = [results, results / job.metadata.namespace, results / LOCKS]
+        return pack(base_dir / code.path, runs, job.spec.training.results)
     except ArchiveError as error:
         raise Refused(f"spec.training.code: {error}") from None
 

@@ -193,7 +193,7 @@ class Session:
         if self._has_said_read or self.progress.first_at is None:
             return
         if self._set is None:
-            self._has_said_read = True
+            self._say_what_was_brought(at_the_end)
             return
         known = self._files
         read = sorted((path for path in self._watch.reads if path in known), key=lambda p: known[p].modified or 0.0)
@@ -211,6 +211,19 @@ class Session:
         words = f"there are checkpoint files ({shown}) and the program read none of them: it has begun again"
         self._reporter.send(ReportKind.RESUMED, step=0, resume=self.resume, reads=words, began_again=True)
         self.warn(words)
+
+    def _say_what_was_brought(self, at_the_end: bool) -> None:
+        """Say of a run that begins which files of its code the program has read that may be of another run."""
+        brought = sorted(path for path in list(self._watch.reads) if self.folders.may_be_of_another_run(path))
+        assert self.progress.first_at is not None
+        if not brought and not at_the_end and time.monotonic() - self.progress.first_at < _READ_SECONDS:
+            return  # the kernel's notification may be on its way
+        self._has_said_read = True
+        if brought:
+            self.warn(
+                f"the program read {', '.join(brought[:3])}, which came with the code: if that is a checkpoint, this "
+                "run continues another one; leave it out in .trainmasterignore if it shouldn't"
+            )
 
     def _say_alive(self) -> None:
         """Report that a program without steps works: it uses the processor. One that hangs doesn't."""

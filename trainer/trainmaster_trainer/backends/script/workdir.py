@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from trainmaster_api.layout import OBJECTS, File, Manifest
@@ -25,6 +26,8 @@ ENDINGS = (
     ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".joblib", ".npz", ".npy", ".h5", ".keras",
     ".msgpack", ".skops", ".onnx", ".ubj", ".model",
 )  # fmt: skip
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".keras")
+"""Those of `ENDINGS` that data sets rarely have."""
 _SKIPPED_FOLDERS = {OURS, "__pycache__", ".git", ".ipynb_checkpoints", "mlruns", "wandb", "trainmaster-runs", ".work"}
 _BLOCK = 8 << 20
 
@@ -33,13 +36,18 @@ class Folders:
     """Which files of the working directory are checkpoints.
 
     Those in `script.checkpoints`. Where that is empty: every file with the ending of one, and what lies beside it in a
-    sub-folder, such as `config.json`; but nothing that the code brought along.
+    sub-folder, such as `config.json`; but of what the code brought along only what the program has changed.
+
+    Args:
+        root: The working directory.
+        script: The program.
+        code: Path -> `stamp_of` each file that the code brought along.
     """
 
-    def __init__(self, root: Path, script: Script, code: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path, script: Script, code: Mapping[str, str] | None = None) -> None:
         self.root = root
         self._declared = [root / folder for folder in script.checkpoints]
-        self._code = frozenset(code)
+        self._code = code or {}
 
     @property
     def watched(self) -> list[Path]:
@@ -58,9 +66,18 @@ class Folders:
                 inside = bool(self._declared) or (place != self.root and any(_is_checkpoint(name) for name in names))
                 for name in names:
                     path = str((place / name).relative_to(self.root))
-                    if (inside or _is_checkpoint(name)) and not _is_partial(name) and path not in self._code:
+                    if not (inside or _is_checkpoint(name)) or _is_partial(name):
+                        continue
+                    if self._declared or not self._is_code(path, place / name):
                         found[path] = place / name
         return found
+
+    def _is_code(self, path: str, file: Path) -> bool:
+        return path in self._code and self._code[path] == stamp_of(file)
+
+    def may_be_of_another_run(self, path: str) -> bool:
+        """Return whether a file came with the code and has the name of a checkpoint."""
+        return not self._declared and path in self._code and path.lower().endswith(_WEIGHTS)
 
     def concerns(self, path: Path) -> bool:
         """Return whether a change of a file is one of a checkpoint."""
@@ -69,7 +86,7 @@ class Folders:
         relative = path.relative_to(self.root)
         if _is_log(path.name):
             return False  # it is kept with the others, but not waited for: it stays open
-        if set(relative.parts) & _SKIPPED_FOLDERS or str(relative) in self._code:
+        if set(relative.parts) & _SKIPPED_FOLDERS:
             return False
         return bool(self._declared) or _is_checkpoint(path.name) or len(relative.parts) > 1
 
@@ -95,8 +112,17 @@ def _is_partial(name: str) -> bool:
     return name.startswith(".") or name.endswith((".tmp", ".part", "~"))
 
 
-def prepare(context: Context) -> frozenset[str]:
-    """Fill the working directory with a copy of the code, once per node and run; return the paths of the code.
+def stamp_of(file: Path) -> str:
+    """Return what changes when a file is written; empty where there is none."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return ""
+    return f"{status.st_mtime_ns} {status.st_size}"
+
+
+def prepare(context: Context) -> dict[str, str]:
+    """Fill the working directory with a copy of the code, once per node and run; return the code's paths and stamps.
 
     The code itself is read-only and may be shared; programs write beside their files.
     """
@@ -105,25 +131,26 @@ def prepare(context: Context) -> frozenset[str]:
     if context.is_trial:
         enter(work)
         if context.job.spec.training.code is None:
-            return frozenset()  # nothing of it is needed there
+            return {}  # nothing of it is needed there
     else:
         shutil.rmtree(ours / TRIALS, ignore_errors=True)  # the search is over
     if work == code:
-        return frozenset()  # a laptop without `code`: the program runs where it is
+        return {}  # a laptop without `code`: the program runs where it is
     ours.mkdir(parents=True, exist_ok=True)
-    listing = ours / "code"
+    listing = ours / "code.json"
     with (ours / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several ranks of a node
         if not listing.exists():
-            paths = []
+            stamps = {}
             for place, names in _walk(code):
                 target = work / place.relative_to(code)
                 target.mkdir(parents=True, exist_ok=True)
                 for name in names:
                     _copy(place / name, target / name)
-                    paths.append(str((place / name).relative_to(code)))
-            listing.write_text("\n".join(paths))
-        return frozenset(listing.read_text().splitlines())
+                    stamps[str((place / name).relative_to(code))] = stamp_of(target / name)
+            listing.write_text(json.dumps(stamps))
+        found: dict[str, str] = json.loads(listing.read_text())
+        return found
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from trainmaster_trainer.backends.script.files import Keeper, Watch
 from trainmaster_trainer.backends.script.program import Tail
 from trainmaster_trainer.backends.script.relay import Relay
 from trainmaster_trainer.backends.script.steps import Moment, Progress, last_before, metric_name
-from trainmaster_trainer.backends.script.workdir import Folders, files_of
+from trainmaster_trainer.backends.script.workdir import Folders, files_of, stamp_of
 from trainmaster_trainer.storage.store import Store
 
 
@@ -197,11 +197,22 @@ def test_folders_by_default_are_those_with_a_checkpoint(tmp_path):
         tmp_path, "a.pt", "notes.txt", "run/model.safetensors", "run/config.json", "logs/log.txt", "__pycache__/x.bin",
         "b.pt.tmp", "data/given.npy", ".trainmaster/x.pt",
     )  # fmt: skip
-    folders = Folders(tmp_path, Script(path="x.py"), ["data/given.npy"])
+    folders = Folders(tmp_path, Script(path="x.py"), {"data/given.npy": stamp_of(tmp_path / "data/given.npy")})
     assert sorted(folders.files()) == ["a.pt", "run/config.json", "run/model.safetensors"]
     assert folders.concerns(tmp_path / "run" / "config.json")
     assert not folders.concerns(tmp_path / "notes.txt")
-    assert not folders.concerns(tmp_path / "data" / "given.npy")
+
+
+def test_folders_have_what_came_with_the_code_once_it_is_changed(tmp_path):
+    written(tmp_path, "out/last.pt", "out/config.json", "start.pt")
+    code = {path: stamp_of(tmp_path / path) for path in ("out/last.pt", "out/config.json", "start.pt")}
+    folders = Folders(tmp_path, Script(path="x.py"), code)
+    assert not folders.files()
+    assert sorted(path for path in code if folders.may_be_of_another_run(path)) == ["out/last.pt", "start.pt"]
+    (tmp_path / "out/last.pt").write_text("the program's own")
+    assert sorted(folders.files()) == ["out/last.pt"]
+    declared = Folders(tmp_path, Script(path="x.py", checkpoints=["out"]), code)
+    assert sorted(declared.files()) == ["out/config.json", "out/last.pt"], "also unchanged: it is said when it begins"
 
 
 def test_folders_do_not_wait_for_event_files(tmp_path):

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 
-from .launching import Run, undisturbed
+from .launching import PROGRAMS, Run, undisturbed
 
 SLOWLY = ["--steps", "400", "--sleep", "0.01", "--every", "100"]
 PLAIN = {"path": "plain.py", "args": SLOWLY, "checkpoints": ["out"]}
@@ -118,6 +119,35 @@ def test_script_reports_progress_itself(tmp_path):
     assert "train/loss" in last["metrics"]
     lines = [json.loads(line) for line in (run.root / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["val/mae"] == 0.5
+
+
+def test_script_checkpoint_that_came_with_the_code_is_said_and_its_successors_are_kept(tmp_path):
+    """Somebody has run the program in the folder of its code before: it continues from what is there."""
+    shape = {"path": "plain.py", "args": SLOWLY}
+    expected = undisturbed(tmp_path / "a", **shape)
+    before = Run(tmp_path / "before", path="plain.py", args=["--steps", "100", "--every", "100"])
+    before.start()
+    before.finish()
+    code = tmp_path / "code"
+    shutil.copytree(PROGRAMS, code)
+    shutil.copytree(before.disk(0) / "out", code / "out")
+    run = Run(tmp_path / "b", 1, code, **shape)
+    run.start()
+    run.until(lambda: bool(run.commits))
+    run.kill()
+    run.start(new_disks=True)
+    run.finish()
+    (said,) = [each["message"] for each in run.reports if "came with the code" in each["message"]]
+    assert said.startswith("the program read out/last.pt, which came with the code")
+    assert [each["reads"] for each in run.reports if each["reads"]] == ["the program read out/last.pt"]
+    assert run.model() == expected
+
+
+def test_script_data_that_came_with_the_code_is_no_checkpoint(tmp_path):
+    run = Run(tmp_path, **{**PLAIN, "checkpoints": []})
+    run.start()
+    run.finish()
+    assert not [each["message"] for each in run.reports if "came with the code" in each["message"]]
 
 
 def test_script_files_of_another_run_are_said(tmp_path):
