@@ -117,7 +117,13 @@ class Session:
 
     def _put_back(self) -> None:
         if self._set is None:
-            if left := sorted(self.folders.files()):
+            left, aside = workdir.begin_clean(self.context, self.folders)
+            if aside:
+                self.warn(
+                    f"{len(aside)} files of this run were written before a complete set of them was stored and were "
+                    f"moved to {workdir.INCOMPLETE}: {', '.join(aside[:5])}"
+                )
+            if left:
                 self.warn(
                     f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: "
                     "a program that reads such files continues another run; move them away if it shouldn't"
@@ -127,7 +133,7 @@ class Session:
         if aside:
             self.warn(
                 f"{len(aside)} files are newer than the newest complete set and were moved to "
-                f"{OURS}/incomplete: {', '.join(aside[:5])}"
+                f"{workdir.INCOMPLETE}: {', '.join(aside[:5])}"
             )
         known, others = workdir.stored(self._set, self.context.node)
         self._keeper.know(known, others)

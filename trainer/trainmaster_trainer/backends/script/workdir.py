@@ -30,6 +30,8 @@ _WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".keras")
 """Those of `ENDINGS` that data sets rarely have."""
 _SKIPPED_FOLDERS = {OURS, "__pycache__", ".git", ".ipynb_checkpoints", "mlruns", "wandb", "trainmaster-runs", ".work"}
 _BLOCK = 8 << 20
+INCOMPLETE = f"{OURS}/incomplete"
+"""Where files are moved that a program must not take for complete ones."""
 
 
 class Folders:
@@ -68,12 +70,13 @@ class Folders:
                     path = str((place / name).relative_to(self.root))
                     if not (inside or _is_checkpoint(name)) or _is_partial(name):
                         continue
-                    if self._declared or not self._is_code(path, place / name):
+                    if self._declared or not self.is_unchanged_code(path):
                         found[path] = place / name
         return found
 
-    def _is_code(self, path: str, file: Path) -> bool:
-        return path in self._code and self._code[path] == stamp_of(file)
+    def is_unchanged_code(self, path: str) -> bool:
+        """Return whether a file came with the code and is as it was."""
+        return path in self._code and self._code[path] == stamp_of(self.root / path)
 
     def may_be_of_another_run(self, path: str) -> bool:
         """Return whether a file came with the code and has the name of a checkpoint."""
@@ -186,17 +189,40 @@ def put_back(context: Context, folders: Folders, manifest: Manifest) -> tuple[li
         was killed while it wrote them must not take them for complete.
     """
     wanted = files_of(manifest, context.node)
-    there = folders.files()
-    aside = []
-    for path, file in there.items():
-        if path not in wanted and not file.is_symlink() and file.stat().st_mtime > _written(manifest):
-            target = context.work_dir / OURS / "incomplete" / f"{manifest.attempt}-{manifest.step}" / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(file, target)
-            aside.append(path)
+    aside = [
+        path
+        for path, file in folders.files().items()
+        if path not in wanted and not file.is_symlink() and file.stat().st_mtime > _written(manifest)
+    ]
+    _move_aside(context, aside, f"{manifest.attempt}-{manifest.step}")
     for path, entry in wanted.items():
         _put_back(context.run, context.work_dir / path, entry)
     return sorted(wanted), sorted(aside)
+
+
+def begin_clean(context: Context, folders: Folders) -> tuple[list[str], list[str]]:
+    """Make the checkpoint files of this node those that a run begins with, of which no set has been stored.
+
+    Returns:
+        Paths of files that were there before the run, and of those that an earlier process of it has left, moved
+        aside: they may be torn, and nothing says which step they are of.
+    """
+    left = sorted(folders.files())
+    if context.work_dir == context.code_dir:
+        return left, []  # the user's own folder, in which nothing is ours to move
+    aside = [path for path in left if not folders.is_unchanged_code(path)]
+    _move_aside(context, aside, "0-0")
+    for path in aside:
+        if (context.code_dir / path).exists():
+            _copy(context.code_dir / path, context.work_dir / path)
+    return [path for path in left if path not in aside], aside
+
+
+def _move_aside(context: Context, paths: list[str], name: str) -> None:
+    for path in paths:
+        target = context.work_dir / INCOMPLETE / name / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(context.work_dir / path, target)
 
 
 def files_of(manifest: Manifest, node: int) -> dict[str, File]:

@@ -151,10 +151,41 @@ def test_script_data_that_came_with_the_code_is_no_checkpoint(tmp_path):
 
 
 def test_script_files_of_another_run_are_said(tmp_path):
+    """On a laptop, where a job without `code` runs in the folder of its file."""
     run = Run(tmp_path, path="without_torch.py", checkpoints=["kept"])
+    run.code = run.disk(0)
     (run.disk(0) / "kept").mkdir(parents=True)
     (run.disk(0) / "kept" / "old.pt").write_bytes(b"of another run")
+    shutil.copy(PROGRAMS / "without_torch.py", run.disk(0))
     run.start()
     run.finish()
     (said,) = [each["message"] for each in run.reports if "before this run began" in each["message"]]
     assert said.startswith("kept/old.pt was there before this run began")
+
+
+@pytest.mark.parametrize(("declared", "given"), [(["out"], []), ([], ["given.pt"])])
+def test_script_killed_before_a_set_was_stored_begins_as_it_began(tmp_path, declared, given):
+    """Its own files may be torn, and of which step they are isn't known; a file of its code is there again."""
+    code = tmp_path / "code"
+    shutil.copytree(PROGRAMS, code)
+    (code / "out").mkdir()
+    for name in given:
+        (code / "out" / name).write_bytes(b"of the code")
+    run = Run(tmp_path / "b", 1, code, path="plain.py", args=SLOWLY, checkpoints=declared)
+    out = run.disk(0) / "out"
+    out.mkdir(parents=True)
+    run.start()
+    run.until(lambda: run.step >= 5)
+    run.kill()
+    assert not run.commits
+    names = [*given, "last.pt"]
+    for name in names:
+        (out / name).write_bytes(b"torn")
+    run.start()
+    run.finish()
+    assert run.results[0]["step"] == 400
+    moved = sorted(file.name for file in run.disk(0).glob(".trainmaster/incomplete/0-0/out/*"))
+    assert moved == names
+    assert all((out / name).read_bytes() == b"of the code" for name in given)
+    (said,) = [each["message"] for each in run.reports if "before a complete set of them was stored" in each["message"]]
+    assert said.startswith(f"{len(names)} files of this run were written before")
