@@ -362,7 +362,8 @@ def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, i
     def execute(search: Search, parallel: int) -> None:
         from trainmaster_trainer.cluster import tune
 
-        from .trial import HostSettings, TrialHost
+        from .host_settings import HostSettings
+        from .trial import TrialHost
 
         host = settings.host if settings.ray_address else "127.0.0.1"
         wanted = HostSettings(

@@ -15,10 +15,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
@@ -65,6 +64,7 @@ from trainmaster_trainer.tuning.trials import (
 )
 
 from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+from .host_settings import HostSettings
 from .own_trials import OwnTrials
 
 _TICK = 0.1
@@ -76,35 +76,6 @@ _RESULTS = {
     FailureClass.GPU_OUT_OF_MEMORY: TrialEnd.OUT_OF_MEMORY,
 }
 """Failures that are results of a trial: the same values would give the same again."""
-
-
-class Agents(Protocol):
-    """The agents of this actor, which start again by themselves."""
-
-    def start(self) -> None:
-        """Start them."""
-
-    def close(self) -> None:
-        """Start no more."""
-
-
-@dataclass(frozen=True)
-class HostSettings:
-    """What an actor must know.
-
-    Attributes:
-        job: With the search, resolved.
-        control: Where the driver listens.
-        agents: Returns this host's address, and what makes the agents that find this actor at an address.
-        storage_uri: Where runs are stored.
-        attempt: Number of the attempt.
-    """
-
-    job: dict[str, Any]
-    control: tuple[str, int]
-    agents: Callable[[TrainingJob], tuple[str, Callable[[int, str], Agents]]]
-    storage_uri: str = ""
-    attempt: int = 1
 
 
 class TrialLost(Exception):  # noqa: N818 - an event more than an error
