@@ -10,7 +10,6 @@ import functools
 import os
 import queue
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainmaster_api import names
 from trainmaster_api.layout import run_path
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
@@ -58,6 +56,7 @@ from trainmaster_trainer.storage.store import Store, open_store
 from . import endings, own_code
 from .environment import Environment
 from .group import Agent, AnswerLaunchers, Command, Fail, Group, Phase, RetireAgents, StartRanks, StopRanks, Succeed
+from .rendezvous import free_port, port_in_pod
 from .search import Search, executor
 from .sets import Sets
 
@@ -272,19 +271,10 @@ class Driver:
         self.run_state.moved()
         if self.sets is not None:
             self.sets.begin(len({agent.host for agent in command.agents}))
-        port = self._master_port(command.generation)
+        in_pod = bool(self.settings.ray_address)
+        port = port_in_pod(command.generation) if in_pod else free_port("127.0.0.1")
         start = Start(generation=command.generation, master_address=command.master, master_port=port)
         self._send(command.agents, start)
-
-    def _master_port(self, generation: int) -> int:
-        """Return the rendezvous port of rank 0: a new one for each generation, because the last may still be in use."""
-        if self.settings.ray_address:
-            count = names.PORT_RENDEZVOUS_MAX - names.PORT_RENDEZVOUS_MIN + 1
-            return names.PORT_RENDEZVOUS_MIN + (generation - 1) % count
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
 
     def _answer(self, command: AnswerLaunchers) -> None:
         for number in command.peers:

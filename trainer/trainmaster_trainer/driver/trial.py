@@ -11,7 +11,6 @@ import json
 import math
 import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -66,6 +65,7 @@ from trainmaster_trainer.tuning.trials import (
 from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
 from .host_settings import HostSettings
 from .own_trials import OwnTrials
+from .rendezvous import free_port
 
 _TICK = 0.1
 _PROGRAM_SECONDS = 5.0
@@ -349,7 +349,7 @@ class TrialHost:
         start = Start(
             generation=command.generation,
             master_address=command.master,
-            master_port=_free_port(command.master),
+            master_port=free_port(command.master),
             job=self._trial_job,
             run=self._trial.get(RUN) or run_of(self._trial[NUMBER]),
             segment=Segment(**self._trial[SEGMENT]) if SEGMENT in self._trial else None,
@@ -372,13 +372,6 @@ class TrialHost:
         for agent in agents:
             if agent.peer in self._peers:
                 self._peers[agent.peer].send(message)
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _end_at_once() -> None:
