@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainmaster_api.layout import run_path
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
@@ -49,7 +48,7 @@ from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.event import EventKind
 from trainmaster_trainer.reporting.sinks import Sinks
 from trainmaster_trainer.reporting.state import RunState
-from trainmaster_trainer.storage.store import Store, open_store
+from trainmaster_trainer.storage.runs import open_run, run_address
 
 from . import endings, own_code
 from .environment import Environment
@@ -70,7 +69,7 @@ class Driver:
         self.settings = settings
         self.job = TrainingJob.model_validate_json(Path(settings.job_file).read_bytes())
         self.run_state = RunState(self.job, settings.attempt)
-        self.run = self._open_run()
+        self.run = open_run(self.job, settings.storage_uri)
         self._stop_asked = threading.Event()
         self.environment = Environment(settings, self.job, self.run, self._warn)
         self.sinks = Sinks(settings, self.job, self.run_state, self.run, on_display_gone=self._stop_asked.set)
@@ -326,15 +325,9 @@ class Driver:
             if isinstance(error, TrainingError):
                 self._end_with(error.failure_class, error.message)
 
-        meta = self.job.metadata
-        uri = f"{self.settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}"
+        uri = run_address(self.job, self.settings.storage_uri)
         keep = self.job.spec.checkpoint.keep
         return Sets(self.run, uri, self.settings.attempt, self.workers, keep, committed, failed)
-
-    def _open_run(self) -> Store:
-        storage, meta = self.job.spec.storage, self.job.metadata
-        store = open_store(self.settings.storage_uri, storage.endpoint, storage.region, os.environ)
-        return store.under(run_path(meta.namespace, meta.name, meta.uid))
 
 
 def main(arguments: list[str]) -> int:
