@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.tuning import Budget, Objective, Tuning
 from trainmaster_api.tuning.plan import MOST_COUNTED, Plan, Rung, is_population, plan_of, replaced_in
 from trainmaster_api.tuning.space import Axis
@@ -71,8 +70,7 @@ def _text(value: Any) -> str:
 
 
 def _objective(objective: Objective) -> str:
-    known = is_better_higher(objective.metric)
-    goal = objective.goal or {True: "maximize", False: "minimize", None: "in the metric's direction"}[known]
+    goal = {True: "maximize", False: "minimize", None: "in the metric's direction"}[objective.is_higher_better]
     target = f"; the search ends at {objective.target:g}" if objective.target is not None else ""
     return f"{objective.metric}, {goal}; {_REDUCED[objective.reduce]} of a trial counts{target}"
 
