@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS
+from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.tuning.space import axes_of, final_document
 from trainmaster_api.validation.validate import format_problems, validate
 
+from trainmaster_trainer.checkpoint.protocol import remove_all
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.storage.runs import run_address
@@ -57,9 +58,8 @@ class FinalRun:
         if self._study.has_rounds:
             final[RUN] = winner.run
         if known and any(known.get(key) != final.get(key) for key in (NUMBER, RUN)):
-            for folder in (MODEL, CHECKPOINTS, OBJECTS):
-                self._store.delete_directory(folder)
-            self._store.delete(LATEST, BEST)
+            self._store.delete_directory(MODEL)
+            remove_all(self._store)
             work_dir = self._settings.work_dir
             if work_dir and self._job.spec.training.code is not None:
                 shutil.rmtree(work_dir, ignore_errors=True)
