@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainmaster_api.spec.tuning import Tuning
+from trainmaster_api.text import value_text
 
 from trainmaster_cli.columns import aligned
 
@@ -57,13 +58,6 @@ def _row(trial: TrialRecord, objectives: int, names: Sequence[str]) -> tuple[str
         f"{trial.seconds:.1f}" if trial.seconds else "-",
         reason if len(reason) <= _LONGEST else f"{reason[: _LONGEST - 1]}…",
     )  # fmt: skip
-
-
-def value_text(value: Any) -> str:
-    """Return a value of a parameter or an objective, for people."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def in_words(trial: TrialRecord, tuning: Tuning) -> str:
