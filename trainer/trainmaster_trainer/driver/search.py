@@ -259,7 +259,7 @@ class Search:
         """Return how many trials there are of each kind, and the best."""
         assert self.study is not None
         trials = self.study.trials()
-        best = self.study.best() if len(self.tuning.objectives) == 1 else None
+        best = self.study.best()
         ends, hours = [each.end for each in trials], self._gpu_hours()
         return TuningProgress(
             total=self.study.max_trials,
@@ -285,7 +285,7 @@ class Search:
     def result(self) -> dict[str, Any]:
         """Return what the search has found, for storage."""
         assert self.study is not None
-        best = self.study.best() if len(self.tuning.objectives) == 1 else None
+        best = self.study.best()
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,

@@ -143,12 +143,10 @@ class Study:
     @property
     def failure(self) -> str:
         """Why the search has failed, with the first reason of a trial; empty: it hasn't."""
-        most = self.tuning.budget.max_failed_trials
         failed = [each for each in self.trials() if each.end is TrialEnd.FAILED]
-        if len(failed) <= most:
+        if len(failed) <= self.tuning.budget.max_failed_trials:
             return ""
-        first = f"; trial {failed[0].number}: {failed[0].reason}" if failed[0].reason else ""
-        return f"{len(failed)} trials have failed, which is more than budget.maxFailedTrials = {most}{first}"
+        return self.why_over + (f"; trial {failed[0].number}: {failed[0].reason}" if failed[0].reason else "")
 
     @property
     def elapsed_seconds(self) -> float:
@@ -324,7 +322,9 @@ class Study:
         return sorted(found, key=lambda each: each.number)
 
     def best(self) -> TrialRecord | None:
-        """Return the best complete trial of a search with one objective; of equal ones the first."""
+        """Return the best complete trial, of equal ones the first; None: none yet, or several objectives."""
+        if len(self.higher) > 1:
+            return None
         return next(iter(ranked(self.trials(), is_higher=self.higher[0])), None)
 
     def front(self) -> list[TrialRecord]:
