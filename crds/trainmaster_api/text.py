@@ -1,8 +1,10 @@
-"""Times and durations as text, for every part that prints or sends them."""
+"""Times, durations and values as text, for every part that prints or sends them."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
@@ -41,3 +43,10 @@ def duration_text(seconds: float | None, unknown: str = "-") -> str:
             rest = whole % size // smaller
             return f"{whole // size}{name}" + (f"{rest}{unit}" if rest else "")
     return f"{whole}s"
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a parameter or of a metric, for people."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

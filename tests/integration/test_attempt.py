@@ -30,6 +30,7 @@ from trainmaster_trainer.processes import descendants
 
 from tests.factories import CHECKPOINT_EVERY as EVERY
 from tests.factories import Json, load_example, of_cheap_steps
+from tests.integration.processes import kill_all
 
 pytestmark = [
     pytest.mark.ray,
@@ -217,14 +218,6 @@ class Attempt:
                 kill_all(pod)
         for scratch in self.scratches:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-def kill_all(pod: subprocess.Popen[bytes]) -> None:
-    """As if its host lost power."""
-    for pid in descendants(pod.pid):
-        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-            os.kill(pid, signal.SIGKILL)
-    pod.wait()
 
 
 def make_data() -> Json:

@@ -22,6 +22,7 @@ from trainmaster_trainer.processes import descendants
 
 from tests.factories import CHECKPOINT_EVERY as EVERY
 from tests.factories import load_example, of_cheap_steps
+from tests.integration.processes import kill_all
 
 pytestmark = pytest.mark.ray
 
@@ -139,8 +140,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     yield laptop
     for process in laptop.started:
         if process.poll() is None:
-            for pid in reversed(descendants(process.pid)):
-                os.kill(pid, signal.SIGKILL)
+            kill_all(process)
 
 
 @pytest.fixture(scope="module")

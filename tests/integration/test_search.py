@@ -16,6 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.factories import load_example
+from tests.integration.processes import kill_all
 from tests.integration.test_laptop import Laptop, descendants, laptop, name, wait
 
 pytestmark = pytest.mark.ray
@@ -47,6 +48,13 @@ def reports(folder: Path) -> int:
     """How many validations the journal has."""
     files = sorted((folder / "trainmaster-runs").glob("default/*/*/tuning/journal-*.jsonl"))
     return sum(file.read_text().count('"intermediate_value"') for file in files)
+
+
+def begin_and_kill(laptop: Laptop, validations: int) -> None:
+    """Begin the search or resume it, and kill everything once its journal has so many validations."""
+    process = laptop.start()
+    wait(lambda: reports(laptop.folder) >= validations, "reports", unless=process)
+    kill_all(process)
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +93,10 @@ def test_search_trains_its_winner(calm: Path) -> None:
 
 
 def test_search_killed_twice_and_stopped(laptop: Laptop, calm: Path) -> None:
-    """Everything is killed, then the driver is, then Ctrl-C stops it; at parallelism 1 nothing is different."""
+    """Everything is killed twice, then Ctrl-C stops it; at parallelism 1 nothing is different."""
     write(laptop.folder)
-    for kill_after in (3, 7):
-        process = laptop.start()
-        wait(lambda: reports(laptop.folder) >= kill_after, "reports", unless=process)  # noqa: B023 - called at once
-        for pid in [*descendants(process.pid), process.pid]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        process.wait(60)
+    for validations in (3, 7):
+        begin_and_kill(laptop, validations)
     process = laptop.start()
     wait(lambda: reports(laptop.folder) >= 11, "reports", unless=process)
     process.send_signal(signal.SIGINT)
@@ -230,15 +231,8 @@ def test_population_continues_from_its_best(population: Path) -> None:
 
 def test_killed_population_is_the_undisturbed_one(laptop: Laptop, population: Path) -> None:
     write_population(laptop.folder, 2)
-    for kill_after in (4, 7):
-        process = laptop.start()
-        wait(lambda: reports(laptop.folder) >= kill_after, "reports", unless=process)  # noqa: B023 - called at once
-        for pid in [*descendants(process.pid), process.pid]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        process.wait(60)
+    for validations in (4, 7):
+        begin_and_kill(laptop, validations)
     process = laptop.start()
     output = process.communicate(timeout=600)[0]
     assert process.returncode == 0, output

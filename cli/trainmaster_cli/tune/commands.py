@@ -39,8 +39,7 @@ def plan(options: argparse.Namespace, api: Api | None = None) -> int:
 def trials(options: argparse.Namespace, api: Api | None = None) -> int:
     """List the trials of a search."""
     search = _search(options, api)
-    name, tuning = search.job.metadata.name, search.job.spec.tuning
-    assert tuning is not None
+    name, tuning = search.job.metadata.name, search.tuning
     listed = shown.in_order(search.found.trials, tuning, options.sort)
     if options.json:
         print(shown.as_json(search.found, tuning, listed, name))
@@ -60,8 +59,7 @@ def best(options: argparse.Namespace, api: Api | None = None) -> int:
     from .best import as_yaml, job_of_trial
 
     search = _search(options, api)
-    tuning, found = search.job.spec.tuning, search.found
-    assert tuning is not None
+    tuning, found = search.tuning, search.found
     number = options.trial if options.trial is not None else found.best
     if number is None and len(tuning.objectives) > 1:
         return _say_front(search, options)
@@ -93,9 +91,7 @@ def extend(options: argparse.Namespace, api: Api | None = None) -> int:
 
 
 def _heading(search: Searched, trial: TrialRecord) -> list[str]:
-    tuning = search.job.spec.tuning
-    assert tuning is not None
-    lines = [f"{search.job.metadata.name}, {shown.in_words(trial, tuning)}"]
+    lines = [f"{search.job.metadata.name}, {shown.in_words(trial, search.tuning)}"]
     if str(trial.end) != "Complete":
         lines.append(f"it is not complete: {trial.end or shown.UNFINISHED} after {trial.time} validations")
     if trial.rounds:
@@ -110,8 +106,7 @@ def _heading(search: Searched, trial: TrialRecord) -> list[str]:
 
 def _say_front(search: Searched, options: argparse.Namespace) -> int:
     """List the front of several objectives, of which only a person can choose one."""
-    tuning, front = search.job.spec.tuning, search.found.front
-    assert tuning is not None
+    tuning, front = search.tuning, search.found.front
     if not front:
         raise UserError(f"no trial is complete yet; {shown.summary(search.found, search.job.metadata.name)}")
     listed = [each for each in search.found.trials if each.number in front]

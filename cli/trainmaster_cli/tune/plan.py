@@ -7,9 +7,8 @@ import math
 from typing import Any
 
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.tuning import Budget, Objective, Tuning
-from trainmaster_api.tuning.plan import MOST_COUNTED, Plan, Rung, is_population, plan_of
+from trainmaster_api.tuning.plan import MOST_COUNTED, Plan, Rung, is_population, plan_of, replaced_in
 from trainmaster_api.tuning.space import Axis
 
 from trainmaster_cli.columns import aligned
@@ -71,8 +70,7 @@ def _text(value: Any) -> str:
 
 
 def _objective(objective: Objective) -> str:
-    known = is_better_higher(objective.metric)
-    goal = objective.goal or {True: "maximize", False: "minimize", None: "in the metric's direction"}[known]
+    goal = {True: "maximize", False: "minimize", None: "in the metric's direction"}[objective.is_higher_better]
     target = f"; the search ends at {objective.target:g}" if objective.target is not None else ""
     return f"{objective.metric}, {goal}; {_REDUCED[objective.reduce]} of a trial counts{target}"
 
@@ -129,7 +127,7 @@ def _pruning(plan: Plan, tuning: Tuning) -> list[str]:
             f"median, from validation {pruning.min_time} on: a trial ends that is worse than the median of the others"
         ]
     if is_population(tuning):
-        replaced = min(math.ceil(plan.trials * pruning.quantile), plan.trials // 2)
+        replaced = replaced_in(pruning, plan.trials)
         return [
             f"pbt: of the {plan.trials} trials, the worst {replaced} continue from the checkpoints of the best "
             f"{replaced}, with changed values, after every {pruning.perturb_every} validation"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.tuning import Tuning
 from trainmaster_api.validation.validate import validate
 from trainmaster_api.validation.yaml_reader import parse_documents
 
@@ -45,6 +46,12 @@ class Searched:
     document: Object
     found: Found
     changes: list[str] = field(default_factory=list)
+
+    @property
+    def tuning(self) -> Tuning:
+        """What is asked for."""
+        assert self.job.spec.tuning is not None
+        return self.job.spec.tuning
 
 
 def is_file(job: str) -> bool:

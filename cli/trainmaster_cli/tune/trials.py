@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainmaster_api.spec.task import is_better_higher
-from trainmaster_api.spec.tuning import Objective, Tuning
+from trainmaster_api.spec.tuning import Tuning
+from trainmaster_api.text import value_text
 
 from trainmaster_cli.columns import aligned
 
@@ -20,16 +20,11 @@ UNFINISHED = "Unfinished"
 """How a trial is said to end that runs, or that will be continued."""
 
 
-def is_higher_better(objective: Objective) -> bool:
-    """Return whether higher is better; where it can't be told, the search itself has refused."""
-    return objective.goal == "maximize" if objective.goal is not None else bool(is_better_higher(objective.metric))
-
-
 def in_order(trials: Sequence[TrialRecord], tuning: Tuning, sort: str) -> list[TrialRecord]:
     """Return trials by `number`, or by `metric`: the best of the first objective first, those without a value last."""
     if sort == "number":
         return sorted(trials, key=lambda each: each.number)
-    sign = -1 if is_higher_better(tuning.objectives[0]) else 1
+    sign = -1 if tuning.objectives[0].is_higher_better else 1
 
     def key(trial: TrialRecord) -> tuple[bool, float, int]:
         value = trial.objectives[0] if trial.objectives else None
@@ -65,13 +60,6 @@ def _row(trial: TrialRecord, objectives: int, names: Sequence[str]) -> tuple[str
     )  # fmt: skip
 
 
-def value_text(value: Any) -> str:
-    """Return a value of a parameter or an objective, for people."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def in_words(trial: TrialRecord, tuning: Tuning) -> str:
     """Return a trial in one line: `trial 3: val/accuracy 0.9778 with optimizer.lr 0.01`."""
     reached = _named({each.metric: v for each, v in zip(tuning.objectives, trial.objectives, strict=False)})
@@ -85,7 +73,7 @@ def _named(values: Mapping[str, Any]) -> str:
 def as_json(found: Found, tuning: Tuning, trials: Sequence[TrialRecord], name: str) -> str:
     """Return a search as a JSON document."""
     goals = [
-        {"metric": each.metric, "goal": "maximize" if is_higher_better(each) else "minimize"}
+        {"metric": each.metric, "goal": "maximize" if each.is_higher_better else "minimize"}
         for each in tuning.objectives
     ]
     document = {

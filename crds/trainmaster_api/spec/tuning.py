@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from trainmaster_api.address import Uri
+from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.types import Metric, Model, exactly_one_words, rule_error
 
 MOST_TRIALS = 10_000
@@ -109,6 +110,11 @@ class Objective(Model):
     """The search ends once a trial has reached this value."""
     reduce: Literal["best", "last", "mean"] = "best"
     """Which of a trial's values counts: the best, the last, or the mean of all."""
+
+    @property
+    def is_higher_better(self) -> bool | None:
+        """Whether higher is better; None: neither `goal` nor the metric's name tells."""
+        return self.goal == "maximize" if self.goal is not None else is_better_higher(self.metric)
 
 
 class Search(Model):

@@ -193,6 +193,11 @@ def is_population(tuning: Tuning) -> bool:
     return tuning.pruning.algorithm == "pbt"
 
 
+def replaced_in(pruning: Pruning, trials: int) -> int:
+    """Return how many trials of a population continue, after a round, from as many of the best."""
+    return min(math.ceil(trials * pruning.quantile), trials // 2)
+
+
 def trials_that_fit(spec: Spec) -> int:
     """Return how many trials the job's workers are enough for at the same time."""
     assert spec.tuning is not None

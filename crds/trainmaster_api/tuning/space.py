@@ -70,14 +70,19 @@ class Axis:
         """Return how many values it has; infinite for a range of decimal numbers without a step."""
         if self.kind in ("choice", "constant"):
             return len(self.values)
-        step = self.step or (1 if self.kind == "int" else None)
+        step = self.spacing
         return math.inf if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
+
+    @property
+    def spacing(self) -> float | None:
+        """Distance of the numbers of a range; None: any number of it is on the axis."""
+        return self.step or (1 if self.kind == "int" else None)
 
     def grid(self) -> list[Any]:
         """Return all values, in order. Of an axis with a finite count."""
         if self.kind in ("choice", "constant"):
             return list(self.values)
-        numbers = [self.low + index * (self.step or 1) for index in range(int(self.count))]
+        numbers = [self.low + index * (self.spacing or 1) for index in range(int(self.count))]
         return [round(number) for number in numbers] if self.kind == "int" else [float(number) for number in numbers]
 
     def has(self, value: Any) -> bool:

@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
 from trainmaster_api.layout import (
+    BEST,
     CHECKPOINTS,
     FENCE,
+    LATEST,
     MANIFEST,
+    OBJECTS,
     File,
     Manifest,
     Pointer,
@@ -26,6 +29,8 @@ from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.storage.store import Changed, Store
 
 Position = tuple[int, int]  # (attempt, step): the newer attempt wins, then the later step
+POINTERS, FOLDERS = (LATEST, BEST), (CHECKPOINTS, OBJECTS)
+"""What the checkpoints of a run are, in its directory."""
 
 
 class Torn(Exception):  # noqa: N818 - a finding, not an error
@@ -179,3 +184,10 @@ def remove(store: Store, position: Position) -> None:
     place = directory(*position)
     store.delete(f"{place}/{MANIFEST}")
     store.delete_directory(place)
+
+
+def remove_all(run: Store) -> None:
+    """Delete all checkpoints of a run: the pointers first, so that none names what is gone."""
+    run.delete(*POINTERS)
+    for name in FOLDERS:
+        run.delete_directory(name)

@@ -167,7 +167,7 @@ def _start(ip: str, scratch: Path, cpus: int, gpus: int, memory: str, resource: 
     """Return what heads and workers have in common. Every port is fixed, so that a NetworkPolicy can name them.
 
     Not `--block`: that would be one more process of 120 MB, and it ends the node when the dashboard dies, without which
-    training goes on. The launcher adopts the processes and watches those that matter.
+    training continues. The launcher adopts the processes and watches those that matter.
     """
     return [
         "start",

@@ -5,22 +5,17 @@ Events arrive in one queue, `Group` decides, and the main thread executes its co
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import queue
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainmaster_api import names
-from trainmaster_api.layout import run_path
 from trainmaster_api.messages import CheckpointRef, ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
@@ -53,15 +48,16 @@ from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.event import EventKind
 from trainmaster_trainer.reporting.sinks import Sinks
 from trainmaster_trainer.reporting.state import RunState
-from trainmaster_trainer.storage.store import Store, open_store
+from trainmaster_trainer.storage.runs import open_run, run_address
 
 from . import endings, own_code
 from .environment import Environment
 from .group import Agent, AnswerLaunchers, Command, Fail, Group, Phase, RetireAgents, StartRanks, StopRanks, Succeed
+from .inbox import Inbox
+from .rendezvous import free_port, port_in_pod
 from .search import Search, executor
 from .sets import Sets
 
-_TICK = 0.1
 _DUMP_SECONDS = 3.0
 _NODES_SECONDS = 5.0
 
@@ -73,7 +69,7 @@ class Driver:
         self.settings = settings
         self.job = TrainingJob.model_validate_json(Path(settings.job_file).read_bytes())
         self.run_state = RunState(self.job, settings.attempt)
-        self.run = self._open_run()
+        self.run = open_run(self.job, settings.storage_uri)
         self._stop_asked = threading.Event()
         self.environment = Environment(settings, self.job, self.run, self._warn)
         self.sinks = Sinks(settings, self.job, self.run_state, self.run, on_display_gone=self._stop_asked.set)
@@ -82,22 +78,20 @@ class Driver:
         is_own = self.job.spec.training.backend in OWN_PROGRAMS
         self.group = Group(self.workers, self.run_state.recovering, is_own_program=is_own)
         self.sets = self._sets() if is_own else None
-        self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
-        self._peers: dict[int, Peer] = {}
+        self.inbox = Inbox(self._on_join, self._on_leave, self._on_message)
         self._stop_seen: float | None = None
         self._outcome: ExitMessage | None = None
         self._is_warm = False
         self._has_workers = False
         host = settings.host if settings.ray_address else "127.0.0.1"
-        self.channel = Channel(host, settings.control_port, Path(settings.token_file).read_text(), self)
+        self.channel = Channel(host, settings.control_port, Path(settings.token_file).read_text(), self.inbox)
 
     def lead(self) -> ExitMessage:
         """Run until the attempt is over; return its result. A failed training is a result, not an exception."""
         self._handle_signals()
         threading.Thread(target=self._run_ray, name="ray", daemon=True).start()
         while self._outcome is None:
-            with contextlib.suppress(queue.Empty):
-                self._carry_out(self._events.get(timeout=_TICK)())
+            self._carry_out(self.inbox.turn())
             self._carry_out(self.group.on_time(time.monotonic()))
             if self._stop_asked.is_set():
                 self._stop()
@@ -124,7 +118,7 @@ class Driver:
             from trainmaster_trainer.cluster import train
 
             train.connect(self.settings, self.job)
-            self._post(self._handle_signals)  # Ray has installed its own handler, which prints a stack
+            self.inbox.post(self._handle_signals)  # Ray has installed its own handler, which prints a stack
             processes = train.Processes()
             threading.Thread(target=self._watch_ray, args=[processes], name="watch-ray", daemon=True).start()
             job = self._searched() if self.search is not None else self.job
@@ -132,7 +126,7 @@ class Driver:
                 try:
                     train.run_agents(self.settings, job, self.channel.port)
                 except train.ControllerLost as error:
-                    self._post(functools.partial(self.group.on_ray_ended, str(error)))
+                    self.inbox.post(functools.partial(self.group.on_ray_ended, str(error)))
         except TrainingError as error:
             self._end_with(error.failure_class, error.message)
         except Exception as error:  # noqa: BLE001 - Ray's errors have no common base, and each must be reported
@@ -147,13 +141,13 @@ class Driver:
     def _searched(self) -> TrainingJob | None:
         """Run the search; return the job of its winner, None where the attempt is over with it."""
         assert self.search is not None
-        self._post(lambda: self.run_state.to(TrainerState.TRAINING))
+        self.inbox.post(lambda: self.run_state.to(TrainerState.TRAINING))
         found = self.search.lead(executor(self.settings, self.channel.port))
         if isinstance(found, TrainingJob):
-            self._post(lambda: self.run_state.to(TrainerState.STARTING))
+            self.inbox.post(lambda: self.run_state.to(TrainerState.STARTING))
             return found
         outcome, text = found
-        self._post(lambda: self._end(self.run_state.ended(outcome, text)))
+        self.inbox.post(lambda: self._end(self.run_state.ended(outcome, text)))
         return None
 
     def _claim(self) -> None:
@@ -168,7 +162,7 @@ class Driver:
         from trainmaster_trainer.cluster import train
 
         train.wait_for_workers(self.settings, self.job)
-        self._post(self.run_state.ray_ready)
+        self.inbox.post(self.run_state.ray_ready)
         while self.settings.ray_address:  # in a pod the launcher watches Ray's processes
             self._has_workers = train.has_all_workers(self.settings, self.job)
             time.sleep(_NODES_SECONDS)
@@ -182,29 +176,11 @@ class Driver:
     def _end_with(self, failure_class: FailureClass, text: str, last_lines: Sequence[str] = ()) -> None:
         """Have the main thread end the attempt."""
         failed = self.run_state.ended(Outcome.FAILED, text, failure_class, last_lines=list(last_lines))
-        self._post(lambda: self._end(failed))
-
-    def _post(self, event: Callable[[], list[Command] | None]) -> None:
-        """Have the main thread handle an event."""
-        self._events.put(lambda: event() or [])
-
-    # -- the channel's thread -----------------------------------------------------------------------------------
-    def on_join(self, peer: Peer) -> None:
-        """Queue the event of a peer that has joined."""
-        self._post(lambda: self._on_join(peer))
-
-    def on_leave(self, peer: Peer) -> None:
-        """Queue the event of a peer that has disconnected."""
-        self._post(lambda: self._on_leave(peer))
-
-    def on_message(self, peer: Peer, message: Message) -> None:
-        """Queue a peer's message."""
-        self._post(lambda: self._on_message(peer, message))
+        self.inbox.post(lambda: self._end(failed))
 
     # -- events -------------------------------------------------------------------------------------------------
     def _on_join(self, peer: Peer) -> list[Command]:
         hello = peer.hello
-        self._peers[peer.number] = peer
         if hello.role == "trial" and self.search is not None:
             self.search.on_join(peer)
         if hello.role != "agent":
@@ -213,7 +189,6 @@ class Driver:
         return self.group.on_agent(agent, time.monotonic())
 
     def _on_leave(self, peer: Peer) -> list[Command]:
-        self._peers.pop(peer.number, None)
         if self.search is not None:
             self.search.on_leave(peer)
         return self.group.on_agent_lost(peer.number, time.monotonic())
@@ -249,7 +224,7 @@ class Driver:
         """Let agents start a spare, once training runs and the spare can't slow down the start."""
         if kind in TRAINS and not self._is_warm:
             self._is_warm = True
-            self._send(self.group.agents, Warm())
+            self.inbox.send(self.group.agents, Warm())
 
     # -- commands -----------------------------------------------------------------------------------------------
     def _carry_out(self, commands: list[Command]) -> None:
@@ -257,11 +232,11 @@ class Driver:
             if isinstance(command, StartRanks):
                 self._start_ranks(command)
             elif isinstance(command, StopRanks):
-                self._send(command.agents, Stop())
+                self.inbox.send(command.agents, Stop())
             elif isinstance(command, RetireAgents):
-                self._send(command.agents, Retire())
+                self.inbox.send(command.agents, Retire())
             elif isinstance(command, AnswerLaunchers):
-                self._answer(command)
+                self.inbox.send_to(command.peers, Left(saved=command.saved))
             elif isinstance(command, Succeed):
                 self._end(self._finished(command.result))
             elif isinstance(command, Fail):
@@ -272,29 +247,10 @@ class Driver:
         self.run_state.moved()
         if self.sets is not None:
             self.sets.begin(len({agent.host for agent in command.agents}))
-        port = self._master_port(command.generation)
+        in_pod = bool(self.settings.ray_address)
+        port = port_in_pod(command.generation) if in_pod else free_port("127.0.0.1")
         start = Start(generation=command.generation, master_address=command.master, master_port=port)
-        self._send(command.agents, start)
-
-    def _master_port(self, generation: int) -> int:
-        """Return the rendezvous port of rank 0: a new one for each generation, because the last may still be in use."""
-        if self.settings.ray_address:
-            count = names.PORT_RENDEZVOUS_MAX - names.PORT_RENDEZVOUS_MIN + 1
-            return names.PORT_RENDEZVOUS_MIN + (generation - 1) % count
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
-
-    def _answer(self, command: AnswerLaunchers) -> None:
-        for number in command.peers:
-            if number in self._peers:
-                self._peers[number].send(Left(saved=command.saved))
-
-    def _send(self, agents: tuple[Agent, ...], message: Message) -> None:
-        for agent in agents:
-            if agent.peer in self._peers:
-                self._peers[agent.peer].send(message)
+        self.inbox.send(command.agents, start)
 
     def _finished(self, result: Result) -> ExitMessage:
         model = result.model_uri
@@ -343,11 +299,10 @@ class Driver:
             if self._has_workers and self.group.phase is Phase.GATHERING:
                 self._end(endings.no_agents(self.run_state, limit))
             return
-        self._send(self.group.agents, Dump())
+        self.inbox.send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS
         while time.monotonic() < deadline and len(self.run_state.stacks) < self.workers:
-            with contextlib.suppress(queue.Empty):  # a rank that hangs without Python can't answer, hence the deadline
-                self._carry_out(self._events.get(timeout=_TICK)())
+            self._carry_out(self.inbox.turn())  # a rank that hangs without Python can't answer, hence the deadline
         self._end(endings.stalled(self.run_state, limit))
 
     def _patience(self) -> int:
@@ -364,21 +319,15 @@ class Driver:
         """Return what commits the files of a program of the user's own."""
 
         def committed(found: CheckpointRef) -> None:
-            self._post(lambda: self.run_state.committed(found))
+            self.inbox.post(lambda: self.run_state.committed(found))
 
         def failed(error: BaseException) -> None:
             if isinstance(error, TrainingError):
                 self._end_with(error.failure_class, error.message)
 
-        meta = self.job.metadata
-        uri = f"{self.settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}"
+        uri = run_address(self.job, self.settings.storage_uri)
         keep = self.job.spec.checkpoint.keep
         return Sets(self.run, uri, self.settings.attempt, self.workers, keep, committed, failed)
-
-    def _open_run(self) -> Store:
-        storage, meta = self.job.spec.storage, self.job.metadata
-        store = open_store(self.settings.storage_uri, storage.endpoint, storage.region, os.environ)
-        return store.under(run_path(meta.namespace, meta.name, meta.uid))
 
 
 def main(arguments: list[str]) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS, run_path
+from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.tuning.space import axes_of, final_document
 from trainmaster_api.validation.validate import format_problems, validate
 
+from trainmaster_trainer.checkpoint.protocol import remove_all
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.ipc.settings import DriverSettings
+from trainmaster_trainer.storage.runs import run_address
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import FOLDER, NUMBER, RUN, VALUES, TrialRecord
@@ -38,15 +40,12 @@ class FinalRun:
             raise ConfigurationError(f"no trial of the search was completed{why}")
         document = final_document(self._job, axes_of(self._job.spec), best.values)
         if self._study.has_rounds:  # its weights aren't those that these values give from the start
-            document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": self._uri(best.run)}
+            trained = run_address(self._job, self._settings.storage_uri, best.run)
+            document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": trained}
         job, problems = validate(document)
         if job is None:
             raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
         return best, job
-
-    def _uri(self, run: str) -> str:
-        meta = self._job.metadata
-        return f"{self._settings.storage_uri.rstrip('/')}/{run_path(meta.namespace, meta.name, meta.uid)}/{run}"
 
     def make_room(self, winner: TrialRecord) -> None:
         """Make room for the winner's run.
@@ -59,9 +58,8 @@ class FinalRun:
         if self._study.has_rounds:
             final[RUN] = winner.run
         if known and any(known.get(key) != final.get(key) for key in (NUMBER, RUN)):
-            for folder in (MODEL, CHECKPOINTS, OBJECTS):
-                self._store.delete_directory(folder)
-            self._store.delete(LATEST, BEST)
+            self._store.delete_directory(MODEL)
+            remove_all(self._store)
             work_dir = self._settings.work_dir
             if work_dir and self._job.spec.training.code is not None:
                 shutil.rmtree(work_dir, ignore_errors=True)

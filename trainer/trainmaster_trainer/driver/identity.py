@@ -18,8 +18,13 @@ from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.reporting.trackers.base import flatten
 
-LAST = "last.json"  # the newest run of a name: its uid, and what identifies it
+_LAST = "last.json"  # the newest run of a name: its uid, and what identifies it
 Record = dict[str, Any]
+
+
+def record_path(job: TrainingJob) -> str:
+    """Return where the record of a job's newest run is, under the storage URI."""
+    return f"{job.metadata.namespace}/{job.metadata.name}/{_LAST}"
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error

@@ -7,14 +7,13 @@ import os
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
-from trainmaster_api.archive import changes
 from trainmaster_api.layout import run_path
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.storage.store import Store, open_store
 
 from . import own_code
-from .identity import LAST, Record, Refused, changes_since, searched_job
+from .identity import Record, Refused, changes_since, record_path, searched_job
 from .places import folder_beside, folder_of, storage_address
 
 _PATIENCE_SECONDS = 8.0
@@ -50,7 +49,7 @@ def last_search(file: str, job: TrainingJob, asked: str | None) -> LastSearch | 
     address, meta = storage_address(asked, job), job.metadata
     storage = job.spec.storage
     store = replace(open_store(str(address), storage.endpoint, storage.region, os.environ), patience=_PATIENCE_SECONDS)
-    content = store.get(f"{meta.namespace}/{meta.name}/{LAST}")
+    content = store.get(record_path(job))
     last: Record = json.loads(content) if content else {}
     if "tuning" not in last.get("fixed", {}):
         return None
@@ -62,7 +61,7 @@ def last_search(file: str, job: TrainingJob, asked: str | None) -> LastSearch | 
     code = own_code.packed(job, folder_of(file), folder_beside(address))
 
     def changed_files() -> list[str]:
-        return changes(own_code.listing(run, last.get("archive", "")), code.listing if code else {})
+        return own_code.changes_since(run, last.get("archive", ""), code)
 
     found = changes_since(job, last, file=file, code=code, changed_files=changed_files)
     return LastSearch(searched, run, found)

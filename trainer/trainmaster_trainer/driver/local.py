@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from trainmaster_api.archive import changes, remove
+from trainmaster_api.archive import remove
 from trainmaster_api.layout import FENCE, MODEL, run_path
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome
 from trainmaster_api.spec.job import TrainingJob
@@ -37,7 +37,7 @@ from trainmaster_trainer.storage.store import open_store
 from trainmaster_trainer.tuning.trials import RESULT
 
 from . import own_code
-from .identity import LAST, Identity, Record, Refused, data_changed, identify
+from .identity import Identity, Record, Refused, data_changed, identify, record_path
 from .no_result import explain
 from .own_code import packed
 from .places import folder_beside, folder_of, near, only_one, short_scratch, storage_address
@@ -81,7 +81,7 @@ class LocalRun:
     def identify(self) -> None:
         """Find the run that the file means. Raises Refused if the file was changed since, under the same name."""
         meta = self.job.metadata
-        content = self.store.get(self._record_path)
+        content = self.store.get(record_path(self.job))
         last: Record | None = json.loads(content) if content else None
         self.identity = identify(
             self.job, last, is_fresh=self.options.fresh, file=self.options.file, code=self.code,
@@ -94,7 +94,7 @@ class LocalRun:
     def _changed_files(self, last: Record) -> list[str]:
         meta = self.job.metadata
         before = self.store.under(run_path(meta.namespace, meta.name, last["uid"]))
-        return changes(own_code.listing(before, last.get("archive", "")), self.code.listing if self.code else {})
+        return own_code.changes_since(before, last.get("archive", ""), self.code)
 
     def note(self) -> None:
         """Write down which run is the newest of its name, and keep its code."""
@@ -135,12 +135,8 @@ class LocalRun:
             raise Refused(data_changed(self.options.file, changes, model=model, again=fresh(self.options.file)))
         return ""
 
-    @property
-    def _record_path(self) -> str:
-        return f"{self.job.metadata.namespace}/{self.job.metadata.name}/{LAST}"
-
     def _write_record(self, record: Record) -> None:
-        self.store.put(self._record_path, json.dumps(record, indent=1).encode())
+        self.store.put(record_path(self.job), json.dumps(record, indent=1).encode())
 
     # -- running ------------------------------------------------------------------------------------------------
     def start(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainmaster_api import git_state, names
-from trainmaster_api.archive import Archive, ArchiveError, unpack
+from trainmaster_api.archive import Archive, ArchiveError, changes, unpack
 from trainmaster_api.layout import code_listing_path, code_path
 from trainmaster_api.packing import listing_of, pack
 from trainmaster_api.spec.job import TrainingJob
@@ -85,6 +85,11 @@ def listing(run: Store, sha256: str) -> dict[str, str]:
     """Return path -> digest of an archive that was kept; empty if it is gone."""
     found: dict[str, str] = json.loads(run.get(code_listing_path(sha256)) or b"{}")
     return found
+
+
+def changes_since(run: Store, sha256: str, archive: Archive | None) -> list[str]:
+    """Return how a job's code differs from an archive that was kept, one line for each file."""
+    return changes(listing(run, sha256), archive.listing if archive is not None else {})
 
 
 def unpacked(job: TrainingJob, archive: Archive | None, environment: Mapping[str, str], scratch: Path) -> Path | None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 
-from trainmaster_api.layout import run_path
 from trainmaster_api.messages import TrainerState
 from trainmaster_api.spec.job import TrainingJob
 
 from trainmaster_trainer.context import TRAINS, Part, Report
 from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.reporting.pace import Pace
-from trainmaster_trainer.storage.store import open_store
+from trainmaster_trainer.storage.runs import open_run, run_address
 from trainmaster_trainer.tuning.trials import run_of
 
 from .endings import patience
@@ -52,14 +50,11 @@ class OwnTrials:
     # -- files ----------------------------------------------------------------------------------------------------
     def begin(self, job: TrainingJob, number: int) -> None:
         """Claim the storage of a trial. Raises TrainingError where that can't be."""
-        meta, storage = job.metadata, job.spec.storage
-        path = f"{run_path(meta.namespace, meta.name, meta.uid)}/{run_of(number)}"
-        run = open_store(self._storage_uri, storage.endpoint, storage.region, os.environ).under(path)
-        uri = f"{self._storage_uri.rstrip('/')}/{path}"
+        run = run_of(number)
         self._last, self._pace = None, Pace()
         self._sets = Sets(
-            run,
-            uri,
+            open_run(job, self._storage_uri, run),
+            run_address(job, self._storage_uri, run),
             self._attempt,
             self._workers,
             job.spec.checkpoint.keep,

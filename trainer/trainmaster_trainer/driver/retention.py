@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, OBJECTS
-
-from trainmaster_trainer.checkpoint.protocol import check_fence
+from trainmaster_trainer.checkpoint.protocol import FOLDERS, POINTERS, check_fence, remove_all
 from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tuning.ranking import removable
 from trainmaster_trainer.tuning.trials import TRIALS, TrialRecord, run_of
-
-_FOLDERS, _POINTERS = (CHECKPOINTS, OBJECTS), (LATEST, BEST)
 
 
 class Retention:
@@ -45,7 +41,7 @@ class Retention:
 
         def scan() -> None:
             paths = [path.split("/") for path, _ in self._run.list(TRIALS)]
-            self._there = {int(path[1]) for path in paths if path[2] in (*_FOLDERS, *_POINTERS)}
+            self._there = {int(path[1]) for path in paths if path[2] in (*FOLDERS, *POINTERS)}
             self._trials = trials
 
         self._do(scan)
@@ -93,7 +89,5 @@ class Retention:
         present = [each for each in self._trials if each.number in self._there]
         for number in sorted(removable(present, self._keep, self._higher) - self._saving):
             check_fence(self._run, self._attempt)
-            self._run.delete(*(f"{run_of(number)}/{name}" for name in _POINTERS))
-            for name in _FOLDERS:
-                self._run.delete_directory(f"{run_of(number)}/{name}")
+            remove_all(self._run.under(run_of(number)))
             self._there.discard(number)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST
-
+from trainmaster_trainer.checkpoint.protocol import remove_all
 from trainmaster_trainer.context import Segment
 from trainmaster_trainer.ipc.channel import Peer
 from trainmaster_trainer.ipc.messages import Wake
@@ -59,7 +58,5 @@ class Rounds:
         for record in trials:
             for number in range(max(1, first), begun - 1):
                 if number <= len(record.rounds) or record.end not in (None, TrialEnd.COMPLETE):
-                    folder = run_of(record.number, number)
-                    self._store.delete_directory(f"{folder}/{CHECKPOINTS}")
-                    self._store.delete(f"{folder}/{LATEST}", f"{folder}/{BEST}")
+                    remove_all(self._store.under(run_of(record.number, number)))
         self._cleared = begun

@@ -259,7 +259,7 @@ class Search:
         """Return how many trials there are of each kind, and the best."""
         assert self.study is not None
         trials = self.study.trials()
-        best = self.study.best() if len(self.tuning.objectives) == 1 else None
+        best = self.study.best()
         ends, hours = [each.end for each in trials], self._gpu_hours()
         return TuningProgress(
             total=self.study.max_trials,
@@ -285,7 +285,7 @@ class Search:
     def result(self) -> dict[str, Any]:
         """Return what the search has found, for storage."""
         assert self.study is not None
-        best = self.study.best() if len(self.tuning.objectives) == 1 else None
+        best = self.study.best()
         return {
             "budget": self.tuning.budget.wire(),
             "why": self.study.why_over,
@@ -362,7 +362,8 @@ def executor(settings: DriverSettings, control_port: int) -> Callable[[Search, i
     def execute(search: Search, parallel: int) -> None:
         from trainmaster_trainer.cluster import tune
 
-        from .trial import HostSettings, TrialHost
+        from .host_settings import HostSettings
+        from .trial import TrialHost
 
         host = settings.host if settings.ray_address else "127.0.0.1"
         wanted = HostSettings(

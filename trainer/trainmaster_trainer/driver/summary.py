@@ -22,6 +22,7 @@ from trainmaster_trainer.reporting.trackers.background import read_record
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tuning.trials import RESULT
 
+from . import search_text
 from .places import near
 
 
@@ -81,11 +82,8 @@ def _search(run: Store) -> list[tuple[str, str]]:
 
 def best_text(trial: dict[str, Any]) -> str:
     """Return a trial in one line."""
-    values = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in trial["values"].items()
-    )
-    return f"{trial['number']}: {', '.join(f'{each:.4g}' for each in trial['objectives'])} with {values}"
+    reached = ", ".join(f"{each:.4g}" for each in trial["objectives"])
+    return f"{trial['number']}: {reached} with {search_text.shown(trial['values'])}"
 
 
 def print_fresh_hint(console: Console, file: str) -> None:

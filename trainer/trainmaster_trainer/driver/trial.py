@@ -6,19 +6,15 @@ Agents and ranks are those of any run, and `Group` decides about them too.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import queue
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
@@ -65,9 +61,11 @@ from trainmaster_trainer.tuning.trials import (
 )
 
 from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+from .host_settings import HostSettings
+from .inbox import Inbox
 from .own_trials import OwnTrials
+from .rendezvous import free_port
 
-_TICK = 0.1
 _PROGRAM_SECONDS = 5.0
 """How long a program of the user's own may take to end when it is pruned; then it is killed."""
 _RESULTS = {
@@ -76,35 +74,6 @@ _RESULTS = {
     FailureClass.GPU_OUT_OF_MEMORY: TrialEnd.OUT_OF_MEMORY,
 }
 """Failures that are results of a trial: the same values would give the same again."""
-
-
-class Agents(Protocol):
-    """The agents of this actor, which start again by themselves."""
-
-    def start(self) -> None:
-        """Start them."""
-
-    def close(self) -> None:
-        """Start no more."""
-
-
-@dataclass(frozen=True)
-class HostSettings:
-    """What an actor must know.
-
-    Attributes:
-        job: With the search, resolved.
-        control: Where the driver listens.
-        agents: Returns this host's address, and what makes the agents that find this actor at an address.
-        storage_uri: Where runs are stored.
-        attempt: Number of the attempt.
-    """
-
-    job: dict[str, Any]
-    control: tuple[str, int]
-    agents: Callable[[TrainingJob], tuple[str, Callable[[int, str], Agents]]]
-    storage_uri: str = ""
-    attempt: int = 1
 
 
 class TrialLost(Exception):  # noqa: N818 - an event more than an error
@@ -127,8 +96,7 @@ class TrialHost:
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
         tuning = self.job.spec.tuning
         self._workers = tuning.trial.workers if tuning is not None else 1
-        self._events: queue.SimpleQueue[Callable[[], list[Command]]] = queue.SimpleQueue()
-        self._peers: dict[int, Peer] = {}
+        self._inbox = Inbox(self._on_join, self._on_leave, self._on_message)
         self._known: list[Agent] = []
         self._trial: dict[str, Any] = {}
         self._trial_job = self.job
@@ -149,7 +117,7 @@ class TrialHost:
         self._woken = 0
         self._waking = threading.Condition()
         host, agents = settings.agents(self.job)
-        self.channel = Channel(host, 0, token, self)
+        self.channel = Channel(host, 0, token, self._inbox)
         self._agents = agents(self.channel.port, token)
         self._agents.start()
         self._driver = Talk(auth.connect(settings.control, token), self._on_driver, on_end=_end_at_once)
@@ -232,8 +200,7 @@ class TrialHost:
     def close(self) -> None:
         """End the agents and with them their ranks."""
         self._agents.close()
-        for peer in list(self._peers.values()):
-            peer.send(Retire())
+        self._inbox.send_to_all(Retire())
         self.channel.close()
 
     def _failed(self, failure: Failure) -> dict[str, Any]:
@@ -244,8 +211,7 @@ class TrialHost:
 
     # -- events ---------------------------------------------------------------------------------------------------
     def _turn(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._carry_out(self._events.get(timeout=_TICK)())
+        self._carry_out(self._inbox.turn())
         self._carry_out(self._group.on_time(time.monotonic()))
         stalled = self._program.stalled(time.monotonic()) if self._program is not None and not self._is_stopping else ""
         if stalled and self._found is None:
@@ -261,21 +227,8 @@ class TrialHost:
         while self._found is None and time.monotonic() < until:
             self._turn()
 
-    def on_join(self, peer: Peer) -> None:
-        """Queue the event of an agent that has joined."""
-        self._events.put(lambda: self._on_join(peer))
-
-    def on_leave(self, peer: Peer) -> None:
-        """Queue the event of an agent that is gone."""
-        self._events.put(lambda: self._on_leave(peer))
-
-    def on_message(self, peer: Peer, message: Message) -> None:
-        """Queue an agent's message."""
-        self._events.put(lambda: self._on_message(peer, message))
-
     def _on_join(self, peer: Peer) -> list[Command]:
         hello = peer.hello
-        self._peers[peer.number] = peer
         agent = Agent(peer.number, hello.rank, hello.group, hello.pod, hello.host)
         self._known = [each for each in self._known if each.group == agent.group and each.rank != agent.rank]
         self._known.append(agent)
@@ -283,7 +236,6 @@ class TrialHost:
         return self._group.on_agent(agent, time.monotonic())
 
     def _on_leave(self, peer: Peer) -> list[Command]:
-        self._peers.pop(peer.number, None)
         self._known = [each for each in self._known if each.peer != peer.number]
         return self._group.on_agent_lost(peer.number, time.monotonic())
 
@@ -309,11 +261,11 @@ class TrialHost:
             is_over = self._trial.get(NUMBER) != number
             return [] if is_over else [Fail(Failure(error.failure_class, error.message))]
 
-        self._events.put(fail)
+        self._inbox.post(fail)
 
     def _moved(self, report: Report) -> None:
         if self._program is not None and self._program.moved(report, time.monotonic()):
-            self._send(tuple(self._known), Warm())
+            self._inbox.send(tuple(self._known), Warm())
         if report.step > self._highest:
             self._highest, self._recoveries = report.step, 0
 
@@ -327,7 +279,7 @@ class TrialHost:
         with self._waking:
             if isinstance(message, Stop):
                 self._is_stopping = True
-                self._events.put(self._stop)
+                self._inbox.post(self._stop)
             elif isinstance(message, Wake):
                 self._woken = max(self._woken, message.count)
             self._waking.notify_all()
@@ -345,11 +297,11 @@ class TrialHost:
             if isinstance(command, StartRanks):
                 self._start(command)
             elif isinstance(command, StopRanks):
-                self._send(command.agents, Stop())
+                self._inbox.send(command.agents, Stop())
             elif isinstance(command, RetireAgents):
                 for agent in command.agents:
                     self._known = [each for each in self._known if each.peer != agent.peer]
-                self._send(command.agents, Retire())
+                self._inbox.send(command.agents, Retire())
             elif isinstance(command, Succeed):
                 self._found = _Kind.ENDED, command.result
             elif isinstance(command, Fail):
@@ -378,36 +330,24 @@ class TrialHost:
         start = Start(
             generation=command.generation,
             master_address=command.master,
-            master_port=_free_port(command.master),
+            master_port=free_port(command.master),
             job=self._trial_job,
             run=self._trial.get(RUN) or run_of(self._trial[NUMBER]),
             segment=Segment(**self._trial[SEGMENT]) if SEGMENT in self._trial else None,
             reuse=self._is_reused,
             objectives=self._objectives,
         )
-        self._send(command.agents, start)
+        self._inbox.send(command.agents, start)
         if self._is_stopping:  # it was said between two trials, or while the agents were missing
             self._group.is_stopping = True
-            self._send(command.agents, Stop())
+            self._inbox.send(command.agents, Stop())
 
     def _answer(self, verdict: Verdict) -> None:
         self._waits = False
         if self._program is not None:
             self._program.answered(time.monotonic())
         first = [agent for agent in self._known if agent.rank == 0]
-        self._send(tuple(first), Answered(generation=self._group.generation, verdict=verdict))
-
-    def _send(self, agents: tuple[Agent, ...], message: Message) -> None:
-        for agent in agents:
-            if agent.peer in self._peers:
-                self._peers[agent.peer].send(message)
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-    return port
+        self._inbox.send(tuple(first), Answered(generation=self._group.generation, verdict=verdict))
 
 
 def _end_at_once() -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainmaster_api.layout import run_path
 from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.context import Context, Report, Result, Signal, Verdict
@@ -137,22 +136,18 @@ class Rank:
 
     def _context(self, assignment: Assignment, device: Any) -> Context:
         from trainmaster_trainer.backends.script.folders import of_trial
-        from trainmaster_trainer.storage.store import open_store
+        from trainmaster_trainer.storage.runs import open_run, run_address
 
         job, placement = assignment.job, assignment.placement
-        meta, storage = job.metadata, job.spec.storage
-        above = run_path(meta.namespace, meta.name, meta.uid)
-        path = "/".join(filter(None, (above, assignment.run)))
-        store = open_store(placement.storage_uri, storage.endpoint, storage.region, os.environ)
-        segment = assignment.segment
+        uri, segment = placement.storage_uri, assignment.segment
         return Context(
             job=job,
             rank=placement.rank,
             world_size=placement.world_size,
             device=device,
             attempt=placement.attempt,
-            run=store.under(path),
-            run_uri=f"{placement.storage_uri.rstrip('/')}/{path}",
+            run=open_run(job, uri, assignment.run),
+            run_uri=run_address(job, uri, assignment.run),
             base_dir=Path(placement.base_dir),
             code_dir=Path(placement.code_dir or placement.base_dir),
             work_dir=of_trial(Path(placement.work_dir or placement.base_dir), assignment.run),
@@ -163,7 +158,7 @@ class Rank:
             gate=self.ask if assignment.run else None,
             objectives=assignment.objectives,
             segment=segment,
-            origin=store.under(f"{above}/{segment.origin}") if segment is not None and segment.origin else None,
+            origin=open_run(job, uri, segment.origin) if segment is not None and segment.origin else None,
             share=lambda part: self._agent.send(Parts(part=part)),
             end=self._end,
             fail=lambda error: self._fail(error, placement),

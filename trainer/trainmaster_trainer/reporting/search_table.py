@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
+from trainmaster_api.text import value_text
 
 from .event import RunEvent
 
@@ -72,11 +72,5 @@ class SearchTable:
             Text(label),
             Text(f"{time}{of}" if time is not None else "-"),
             Text(f"{value:.4f}" if value is not None else "-"),
-            *(Text(_shown(values[name]) if name in values else "-") for name in names),
+            *(Text(value_text(values[name]) if name in values else "-") for name in names),
         ]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -49,8 +49,8 @@ class RunState:
         self.state = TrainerState.STARTING
         self.last: Report | None = None
         """Newest report with the position of the run."""
-        self.waiting = ""
         self._data = ""
+        self.waiting = ""
         """What a save waits for, from rank 0; empty: nothing."""
         self.metrics: dict[str, float] = {}
         self.checkpoint: CheckpointRef | None = None

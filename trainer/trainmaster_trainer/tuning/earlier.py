@@ -131,7 +131,7 @@ def _on(axis: Axis, given: Any) -> Any:
         number = float(given) if isinstance(given, str) else given
     except ValueError:
         raise _Unfit(f"with another {axis.name}") from None
-    step = axis.step or (1 if axis.kind == "int" else None)
+    step = axis.spacing
     is_between = step is not None and abs((number - axis.low) / step - round((number - axis.low) / step)) > 1e-8
     if not axis.has(number) or is_between:
         raise _Unfit(f"with another {axis.name}")

@@ -6,15 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainmaster_api.tuning.space import Axis
 
 from .trials import TrialEnd, TrialRecord
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-
     from .study import Study
 
 LEAST_RANKED = 8
@@ -111,6 +109,8 @@ def importances(found: Findings) -> dict[str, float]:
     """
     import optuna
 
+    from .parameters import finished
+
     trials = found.valued
     if len(trials) < LEAST_RANKED:
         raise ValueError(f"{len(trials)} trials have values, and {LEAST_RANKED} are the least")
@@ -119,30 +119,9 @@ def importances(found: Findings) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["maximize" if each.is_higher else "minimize" for each in found.goals])
     for trial in trials:
-        axes = [axis for axis in found.searched if axis.name in trial.values]
-        study.add_trial(
-            optuna.create_trial(
-                params={axis.name: _plain(axis, trial.values[axis.name]) for axis in axes},
-                distributions={axis.name: _distribution(axis) for axis in axes},
-                values=list(trial.objectives),
-            )
-        )
+        study.add_trial(finished(found.axes, trial.values, trial.objectives))
     ranked = optuna.importance.get_param_importances(study)
     return {name: ranked[name] for name in sorted(ranked, key=lambda each: -ranked[each]) if _is_finite([ranked[name]])}
-
-
-def _distribution(axis: Axis) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if axis.kind == "choice":
-        return CategoricalDistribution([json.dumps(each, sort_keys=True) for each in axis.values])
-    if axis.kind == "int":
-        return IntDistribution(int(axis.low), int(axis.high), log=axis.is_log, step=int(axis.step or 1))
-    return FloatDistribution(axis.low, axis.high, log=axis.is_log, step=axis.step)
-
-
-def _plain(axis: Axis, value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if axis.kind == "choice" else value
 
 
 def _is_finite(values: Sequence[float]) -> bool:

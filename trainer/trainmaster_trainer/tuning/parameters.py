@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, create_trial
 from trainmaster_api.tuning.space import Axis
 
 
@@ -30,8 +30,31 @@ def _suggest_one(trial: Trial, axis: Axis) -> Any:
     return trial.suggest_float(axis.name, axis.low, axis.high, step=axis.step, log=axis.is_log)
 
 
-def distribution(axis: Axis) -> BaseDistribution:
-    """Return what `suggest` draws an axis from, for a trial that is added as a whole."""
+def finished(
+    axes: Sequence[Axis],
+    values: Mapping[str, Any],
+    results: Sequence[float],
+    attributes: Mapping[str, Any] | None = None,
+) -> FrozenTrial:
+    """Return a trial that is complete, for a study that hasn't suggested it.
+
+    Args:
+        axes: Parameters of the study.
+        values: Of those that the trial has.
+        results: Value of each objective.
+        attributes: User attributes.
+    """
+    params = plain(axes, values)
+    return create_trial(
+        params=params,
+        distributions={axis.name: _distribution(axis) for axis in axes if axis.name in params},
+        values=list(results),
+        user_attrs=dict(attributes or {}),
+    )
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    """Return what `suggest` draws an axis from."""
     if axis.kind == "choice":
         return CategoricalDistribution([text(each) for each in axis.values])
     if axis.kind == "int":

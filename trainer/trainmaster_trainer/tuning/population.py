@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainmaster_api.spec.tuning import Pruning
+from trainmaster_api.tuning.plan import replaced_in
 from trainmaster_api.tuning.space import Axis
 
 _MOST_TRIES = 100
@@ -72,7 +73,7 @@ def exploits(
     """
     sign = -1 if higher else 1
     ranked = sorted(members, key=lambda each: (math.isnan(each.score), sign * each.score, each.number))
-    count = min(math.ceil(len(ranked) * pruning.quantile), len(ranked) // 2)
+    count = replaced_in(pruning, len(ranked))
     found = []
     for member in sorted(ranked[len(ranked) - count :], key=lambda each: each.number):
         draw = random.Random(f"{seed}/{round_number}/{member.number}")
@@ -121,9 +122,9 @@ def _drawn(axis: Axis, draw: random.Random) -> Any:
 
 def _on(axis: Axis, number: float) -> float:
     """Return the nearest number that is on a range."""
-    step = axis.step or (1 if axis.kind == "int" else None)
+    step = axis.spacing
     if step is not None:
-        most = math.floor((axis.high - axis.low) / step + 1e-9)
+        most = int(axis.count) - 1
         number = axis.low + min(max(round((number - axis.low) / step), 0), most) * step
     number = min(max(number, axis.low), axis.high)
     return round(number) if axis.kind == "int" else float(number)

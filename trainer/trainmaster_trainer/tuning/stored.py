@@ -65,8 +65,8 @@ def found_in(run: Store, spec: Spec) -> Found | None:
     trials = study.trials()
     if not trials:
         return None
-    best_trial = study.best() if len(tuning.objectives) == 1 else None
+    winner = study.best()
     return Found(
-        study.max_trials, study.why_over, trials, best_trial.number if best_trial is not None else None,
+        study.max_trials, study.why_over, trials, winner.number if winner is not None else None,
         [each.number for each in study.front()],
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from trainmaster_api.spec.tuning import Objective, Tuning
 from trainmaster_api.tuning.expression import ExpressionError, rejects
 from trainmaster_api.tuning.plan import grid_of, total_trials
@@ -23,7 +23,7 @@ from .account import seconds_saved, seconds_used
 from .algorithms import pruner, sampler
 from .earlier import OBJECTIVES, Known, described
 from .journal import Snapshot
-from .parameters import distribution, found, plain, suggest
+from .parameters import finished, found, plain, suggest
 from .population import Values
 from .ranking import front, ranked
 from .rounds import PAUSED, decided, end_of, ended, is_paused, require_same, rounds_of
@@ -104,13 +104,8 @@ class Study:
 
     def learn(self, known: Sequence[Known]) -> None:
         """Take trials of other searches, with values of these axes; all by one put, so once."""
-        distributions = {axis.name: distribution(axis) for axis in self._axes if axis.kind != "constant"}
         for each in known:
-            params = plain(self._axes, each.values)
-            self._study.add_trial(create_trial(
-                params=params, distributions={name: distributions[name] for name in params},
-                values=list(each.results), user_attrs={_EARLIER: each.name},
-            ))  # fmt: skip
+            self._study.add_trial(finished(self._axes, each.values, each.results, {_EARLIER: each.name}))
         self._study.set_user_attr(_LEARNT, len(known))
         self._journal.flush()
 
@@ -148,12 +143,10 @@ class Study:
     @property
     def failure(self) -> str:
         """Why the search has failed, with the first reason of a trial; empty: it hasn't."""
-        most = self.tuning.budget.max_failed_trials
         failed = [each for each in self.trials() if each.end is TrialEnd.FAILED]
-        if len(failed) <= most:
+        if len(failed) <= self.tuning.budget.max_failed_trials:
             return ""
-        first = f"; trial {failed[0].number}: {failed[0].reason}" if failed[0].reason else ""
-        return f"{len(failed)} trials have failed, which is more than budget.maxFailedTrials = {most}{first}"
+        return self.why_over + (f"; trial {failed[0].number}: {failed[0].reason}" if failed[0].reason else "")
 
     @property
     def elapsed_seconds(self) -> float:
@@ -329,7 +322,9 @@ class Study:
         return sorted(found, key=lambda each: each.number)
 
     def best(self) -> TrialRecord | None:
-        """Return the best complete trial of a search with one objective; of equal ones the first."""
+        """Return the best complete trial, of equal ones the first; None: none yet, or several objectives."""
+        if len(self.higher) > 1:
+            return None
         return next(iter(ranked(self.trials(), is_higher=self.higher[0])), None)
 
     def front(self) -> list[TrialRecord]:

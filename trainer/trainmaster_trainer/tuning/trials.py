@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 from trainmaster_api.layout import SEARCH, SEARCH_JOURNAL, SEARCH_RESULT
-from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.tuning import Objective
 
 from trainmaster_trainer.errors import ConfigurationError
@@ -147,9 +146,7 @@ def reduced(values: Sequence[float], reduce: str, higher: bool) -> float | None:
 
 def is_higher(objective: Objective) -> bool:
     """Return whether higher is better. Raises ConfigurationError: it can't be told."""
-    if objective.goal is not None:
-        return objective.goal == "maximize"
-    known = is_better_higher(objective.metric)
+    known = objective.is_higher_better
     if known is None:
         raise ConfigurationError(f"spec.tuning.objectives: {objective.metric} needs a goal: minimize or maximize")
     return known

@@ -301,3 +301,20 @@ def test_a_copy_is_not_changed_by_what_follows() -> None:
     assert copy.files() == before
     loaded: dict[str, Any] = State.from_files(before).model
     assert not torch.equal(loaded["weight"], model.state_dict()["weight"])
+
+
+def test_all_checkpoints_of_a_run_go_and_pointers_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: Any) -> None:
+        raise StorageUnavailable("no answer")
+
+    commit(store, 1, 10)
+    for name in (LATEST, BEST, "objects/0a", "metrics.jsonl"):
+        store.put(name, b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete_directory", fail)
+        with pytest.raises(StorageUnavailable):
+            protocol.remove_all(store)
+    assert (store.get(LATEST), store.get(BEST)) == (None, None)
+    assert protocol.has_manifest(store, (1, 10))
+    protocol.remove_all(store)
+    assert [path.name for path in store.root.rglob("*") if path.is_file() and path.name != ".lock"] == ["metrics.jsonl"]

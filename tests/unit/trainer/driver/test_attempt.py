@@ -18,7 +18,7 @@ from trainmaster_api.packing import pack
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_trainer.context import Report, ReportKind, Result
-from trainmaster_trainer.driver import attempt
+from trainmaster_trainer.driver import attempt, inbox
 from trainmaster_trainer.driver.attempt import Driver
 from trainmaster_trainer.ipc import auth
 from trainmaster_trainer.ipc.link import Link, ask
@@ -241,7 +241,7 @@ def test_stall_without_agents_although_pods_run(world: World, monkeypatch: pytes
     if complete:
         assert "no agents" in world.result().message
     else:
-        time.sleep(5 * attempt._TICK)  # the watch looks once per tick; that it stays silent can only be seen by waiting
+        time.sleep(5 * inbox.TICK)  # the watch looks once per tick; that it stays silent can only be seen by waiting
         assert not world.found, "a missing pod is the operator's to wait for"
 
 

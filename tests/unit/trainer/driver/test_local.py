@@ -16,7 +16,7 @@ from trainmaster_api.spec.tracking import Mlflow, Tracker
 from trainmaster_trainer.data.fingerprint import take
 from trainmaster_trainer.data.identity import settle
 from trainmaster_trainer.driver import local
-from trainmaster_trainer.driver.identity import Refused
+from trainmaster_trainer.driver.identity import Refused, record_path
 from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.export import package
 
@@ -180,11 +180,11 @@ def test_a_run_on_changed_data_is_not_continued(
 def test_a_longer_run_on_changed_data_is_not_noted(folder: Path, started: list[str]) -> None:
     """Restored, the run is as complete as before, and not longer."""
     run = trained(folder, is_complete=True)
-    record = run.store.get(run._record_path)
+    record = run.store.get(record_path(run.job))
     (folder / "data.csv").write_text(ROWS + "1,1,0\n")
     longer = table(duration="90ep")
     assert local.main(options(), longer) == 2
-    assert run.store.get(run._record_path) == record
+    assert run.store.get(record_path(run.job)) == record
     (folder / "data.csv").write_text(ROWS)
     assert local.main(options(), longer) == 0
     assert started == [run.identity.uid]

@@ -20,7 +20,8 @@ import pytest
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.cluster.tune import run_one
-from trainmaster_trainer.driver.trial import HostSettings, TrialHost
+from trainmaster_trainer.driver.host_settings import HostSettings
+from trainmaster_trainer.driver.trial import TrialHost
 from trainmaster_trainer.ipc.channel import Channel, Peer
 from trainmaster_trainer.ipc.messages import Message, Placement, Progress, Returned, Stop
 from trainmaster_trainer.processes import descendants

@@ -44,19 +44,7 @@ def fit(context: Context) -> Result:
     # Every rank builds everything from the spec alone, so nothing but a checkpoint has to be sent between them.
     setup = build(context)
     with contextlib.closing(setup.loader), Recorder(setup) as recorder, collector_between_steps():
-        # Only rank 0 uses the run's storage: it claims the run (fencing) and reads the checkpoint once, however many
-        # ranks there are. The others wait in the broadcast, so no rank trains before the run is claimed.
-        state = share_state(context, on_rank_0(context, recorder.resume))
-        if state is not None:
-            setup.restore(state)
-        if about := setup.data.about():  # nothing is trained on before this is said
-            recorder.report(ReportKind.DATA, message=about)
-        warm_up(setup)
-        # a run that resumes has been checked
-        checked = exactness.require(setup, train_step, warm_up) if setup.is_own and is_new(context, state) else []
-        recorder.report(ReportKind.LOADED)
-        for sentence in (*checked, *setup.data.warnings):
-            recorder.report(ReportKind.WARNING, message=sentence)
+        begin(setup, recorder)
         control_point = ControlPoint(context, setup.step)
         recorder.control_point = control_point
         validate_every = steps_of(setup.spec.training.loop.validate_every, setup.sampler.steps_per_epoch)
@@ -91,17 +79,40 @@ def fit(context: Context) -> Result:
                 raise_if_bad(setup)
                 recorder.save(gather_ranks(setup), metrics)
 
-        if setup.step < setup.total_steps and not setup.stopped_early:  # a round of its population is over
-            if context.rank == 0:
-                recorder.wait()
-                recorder.flush()
-            return recorder.result(Outcome.STOPPED).model_copy(update={"is_paused": True})
+        if setup.step < setup.total_steps and not setup.stopped_early:
+            return pause(setup, recorder)
         return finish(setup, recorder)
+
+
+def begin(setup: Setup, recorder: Recorder) -> None:
+    """Bring every rank to where the run trains from, and report what it has to work with."""
+    context = setup.context
+    # Only rank 0 uses the run's storage: it claims the run (fencing) and reads the checkpoint once, however many
+    # ranks there are. The others wait in the broadcast, so no rank trains before the run is claimed.
+    state = share_state(context, on_rank_0(context, recorder.resume))
+    if state is not None:
+        setup.restore(state)
+    if about := setup.data.about():  # nothing is trained on before this is said
+        recorder.report(ReportKind.DATA, message=about)
+    warm_up(setup)
+    # a run that resumes has been checked
+    checked = exactness.require(setup, train_step, warm_up) if setup.is_own and is_new(context, state) else []
+    recorder.report(ReportKind.LOADED)
+    for sentence in (*checked, *setup.data.warnings):
+        recorder.report(ReportKind.WARNING, message=sentence)
 
 
 def is_new(context: Context, state: State | None) -> bool:
     """Return whether a run begins, be it with the weights of another one; a trial's next round is no new run."""
     return (state is None or state.is_foreign) and context.origin is None
+
+
+def pause(setup: Setup, recorder: Recorder) -> Result:
+    """Return that a round of the trial's population is over, once everything is stored."""
+    if setup.context.rank == 0:
+        recorder.wait()
+        recorder.flush()
+    return recorder.result(Outcome.STOPPED).model_copy(update={"is_paused": True})
 
 
 @contextlib.contextmanager

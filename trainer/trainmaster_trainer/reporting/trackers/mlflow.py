@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,8 @@ def finished_runs(
         if found is None:
             known = ", ".join(sorted(each.name for each in client.search_experiments(max_results=10)))
             raise ConfigurationError(f"{settings.uri} has no experiment {experiment}; there are {known or 'none'}")
-        runs: list[Any] = []
-        token: str | None = ""
-        while token is not None:
-            page = client.search_runs(
-                [found.experiment_id], "attributes.status = 'FINISHED'", max_results=1000,
-                order_by=["attributes.start_time ASC", "attributes.run_id ASC"], page_token=token or None,
-            )  # fmt: skip
-            runs, token = [*runs, *page], page.token
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        runs = list(_runs(client, found.experiment_id, "attributes.status = 'FINISHED'", order_by=order))
         return [
             (run.info.run_id, dict(run.data.params), [_history(client, run.info.run_id, name) for name in metrics])
             for run in runs
@@ -72,6 +66,17 @@ def finished_runs(
             f"the runs of experiment {experiment} can't be read from {settings.uri}: {str(error).splitlines()[0]}",
             FailureClass.STORAGE_UNAVAILABLE,
         ) from None
+
+
+def _runs(client: Any, experiment: str, which: str, **how: Any) -> Iterator[Any]:
+    """Yield the runs of an experiment that a filter selects, a page at a time."""
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], which, max_results=_PAGE, page_token=token, **how)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _history(client: Any, run_id: str, metric: str) -> list[float]:
@@ -166,17 +171,12 @@ class MlflowTracker(Tracker):
         """Return the runs of trials that are there, by number: id, and whether it is closed."""
         from mlflow.entities import ViewType
 
-        found: dict[int, tuple[str, bool]] = {}
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment], f"tags.`{_PARENT}` = '{self._run_id}'", ViewType.ALL, _PAGE, page_token=token
-            )
-            trials = [each for each in page if _TRIAL in each.data.tags]  # a person may have nested others
-            found |= {int(each.data.tags[_TRIAL]): (each.info.run_id, each.info.status != "RUNNING") for each in trials}
-            token = page.token
-            if not token:
-                return found
+        which = f"tags.`{_PARENT}` = '{self._run_id}'"
+        return {
+            int(each.data.tags[_TRIAL]): (each.info.run_id, each.info.status != "RUNNING")
+            for each in _runs(self._client, self._experiment, which, run_view_type=ViewType.ALL)
+            if _TRIAL in each.data.tags  # a person may have nested others
+        }
 
     def log_artifacts(self, folder: Path, name: str) -> None:
         """Send the files of a folder."""
