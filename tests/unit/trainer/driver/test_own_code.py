@@ -23,7 +23,7 @@ from trainmaster_trainer.errors import CodeError, StorageDenied
 from trainmaster_trainer.storage.store import Store
 
 from tests.factories import load_example, parse
-from tests.unit.trainer.code.test_install import wheel
+from tests.unit.trainer.code.world import wheel
 from tests.unit.trainer.driver.test_local import options
 
 

@@ -22,7 +22,7 @@ from trainmaster_trainer.launcher.head import Head
 from trainmaster_trainer.launcher.identity import Pod
 from trainmaster_trainer.processes import Children
 
-from tests.unit.trainer.code.test_install import wheel
+from tests.unit.trainer.code.world import wheel
 
 from .fakes import Scripted
 
