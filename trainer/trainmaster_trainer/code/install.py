@@ -1,19 +1,17 @@
 """Installs the packages of `code.requirements` into a folder of the ranks' own, once for all ranks that see it.
 
-The folder is named by what is in it, built beside and renamed: a process that is killed leaves nothing that another
-one would take for complete. `uv` does the work, with checksums and without building anything.
+The folder is named by what is in it, and complete once a file says so: a process that is killed leaves nothing that
+another one would take for complete. `uv` does the work, with checksums and without building anything.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from trainmaster_api.address import parse
@@ -22,23 +20,24 @@ from trainmaster_api.requirements import Pin, normalized, read
 from trainmaster_api.spec.code import Code
 from trainmaster_api.spec.storage import Storage
 
-from trainmaster_trainer.data.cache_folder import cache_folder, make
-from trainmaster_trainer.errors import CodeError, CodeUnavailable
+from trainmaster_trainer.data.entries import Entry, size_of
+from trainmaster_trainer.errors import CodeError
 
+from .installed import FOLDER, PackageFolder, package_folder
 from .packages import installed, wanted
-from .uv import PATH, run_uv
-
-FOLDER = "site-packages"  # what a traceback knows as code that isn't the user's
+from .uv import FIELD, run_uv
 
 
-def install(code: Code, folder: Path, storage: Storage, environment: Mapping[str, str]) -> Path | None:
-    """Return the folder with the packages of the job's lock file; None: the job has none, or the image has them all.
+def install(code: Code, folder: Path, storage: Storage, environment: Mapping[str, str]) -> Entry | None:
+    """Return the packages of the job's lock file; None: the job has none, or the image has them all.
+
+    They aren't removed as long as the result is there.
 
     Args:
         code: Of the job.
         folder: Where the code is.
         storage: For the credentials of `code.wheels`.
-        environment: With the index of packages, the keys of the storage and the folder of caches.
+        environment: With the index of packages, the keys of the storage, and the folder of caches and its size.
 
     Raises:
         CodeError: The lock file isn't there, isn't one, contradicts the image, or names what there isn't.
@@ -50,20 +49,11 @@ def install(code: Code, folder: Path, storage: Storage, environment: Mapping[str
     pins = _pins(code.requirements, folder)
     if not pins:
         return None
-    root = cache_folder(environment) / "packages"
-    target = root / key_of(pins)
-    if not target.is_dir():
-        try:
-            make(root)
-            with _alone(root / f"{target.name}.lock"):
-                if not target.is_dir():
-                    _build(pins, code, folder, storage, environment, target)
-        except OSError as error:
-            where = error.filename or root
-            raise CodeUnavailable(
-                f"{PATH}: the packages can't be written ({where}: {(error.strerror or str(error)).lower()})"
-            ) from None
-    return target / FOLDER
+    cache = package_folder(environment, lambda sentence: print(sentence, flush=True))
+    try:
+        return cache.entry(key_of(pins), partial(_build, cache, pins, code, folder, storage, environment))
+    except OSError as error:
+        raise cache.unusable(error) from None
 
 
 def key_of(pins: tuple[Pin, ...]) -> str:
@@ -76,48 +66,46 @@ def _pins(path: str, folder: Path) -> tuple[Pin, ...]:
     file = folder / path
     if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
         raise CodeError(
-            f"{PATH}: there is no file {path} in the code; correct the path, which is relative to the code's folder, "
+            f"{FIELD}: there is no file {path} in the code; correct the path, which is relative to the code's folder, "
             "and look whether an ignore file leaves it out"
         )
     pins, problems = read(file.read_bytes())
     if problems:
-        raise CodeError("\n  ".join([f"{PATH}: {path} can't be installed:", *problems]))
+        raise CodeError("\n  ".join([f"{FIELD}: {path} can't be installed:", *problems]))
     found = wanted(pins, installed())
     if found.problems:
         way_out = "lock again with the versions of the image, or without these packages"
-        raise CodeError("\n  ".join([f"{PATH}: {path} doesn't fit this image; {way_out}:", *found.problems]))
+        raise CodeError("\n  ".join([f"{FIELD}: {path} doesn't fit this image; {way_out}:", *found.problems]))
     return found.install
 
 
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Wait until no other process builds the same; the lock ends with the process that has it."""
-    with file.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build(
-    pins: tuple[Pin, ...], code: Code, folder: Path, storage: Storage, environment: Mapping[str, str], target: Path
+    cache: PackageFolder,
+    pins: tuple[Pin, ...],
+    code: Code,
+    folder: Path,
+    storage: Storage,
+    environment: Mapping[str, str],
+    entry: Path,
 ) -> None:
-    for left in target.parent.glob(f"{target.name}.*"):  # of a process that was killed: we have the lock
-        if left.is_dir():
-            remove(left)
-    beside = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    scratch, target = entry / "wheels", entry / FOLDER
+    for left in (scratch, target):  # of a process that was killed
+        remove(left)
     try:
         print(f"installing {len(pins)} package{'s' * (len(pins) != 1)} of {code.requirements}", flush=True)
-        lock = beside / "requirements.txt"
+        lock = entry / "requirements.txt"
         lock.write_text("".join(f"{pin}\n" for pin in pins))
-        links = _wheels(code.wheels, pins, folder, storage, environment, beside / "wheels")
+        links = _wheels(code.wheels, pins, folder, storage, environment, scratch)
         where = ["--no-index", "--find-links", str(links)] if links is not None else []
-        run_uv([*where, "--target", str(beside / FOLDER), "--requirement", str(lock)], pins, environment, code.wheels)
-        remove(beside / "wheels")
-        (beside / FOLDER).mkdir(exist_ok=True)
-        beside.rename(target)
+        run_uv([*where, "--target", str(target), "--requirement", str(lock)], pins, environment, code.wheels)
+        remove(scratch)
+        target.mkdir(exist_ok=True)
+        make_read_only(target)
     except BaseException:
-        remove(beside)
+        remove(entry)
         raise
-    make_read_only(target)
+    (entry / cache.done).write_text(json.dumps([f"{pin.name}=={pin.version}" for pin in pins]))
+    cache.evict(entry, size_of(entry))
 
 
 def _wheels(

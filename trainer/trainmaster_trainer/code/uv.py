@@ -16,7 +16,7 @@ from trainmaster_api.requirements import Pin
 
 from trainmaster_trainer.errors import CodeError, CodeUnavailable
 
-PATH = "spec.training.code.requirements"
+FIELD = "spec.training.code.requirements"
 _SECONDS = 3600
 _PYPI = "https://pypi.org/simple"  # what uv asks where it is told nothing
 # Settings of uv that say where packages come from and how; others, such as UV_TARGET, would change what is made.
@@ -76,7 +76,7 @@ def run_uv(
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         source = _source(own, wheels)
-        raise CodeUnavailable(f"{PATH}: installing them from {source} didn't end within {_SECONDS} s") from None
+        raise CodeUnavailable(f"{FIELD}: installing them from {source} didn't end within {_SECONDS} s") from None
     if done.returncode:
         raise _failure(done.stderr, pins, own, wheels)
 
@@ -86,7 +86,7 @@ def _program(environment: Mapping[str, str]) -> str:
     beside = Path(sys.executable).parent / "uv"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv", path=environment.get("PATH"))
     if found is None:
-        raise CodeError(f"{PATH} needs the program uv, which isn't here; install it with the Python package uv")
+        raise CodeError(f"{FIELD} needs the program uv, which isn't here; install it with the Python package uv")
     return found
 
 
@@ -138,27 +138,27 @@ def _failure(said: str, pins: Sequence[Pin], own: Mapping[str, str], wheels: str
         computed = re.search(r"Computed:\s*(\S+)", said)
         other = f"the checksum {computed[1]}, which isn't in the lock file" if computed else "another checksum"
         return CodeError(
-            f"{PATH}: the file of {found[1]} from {source} has {other}; it was changed or damaged, or the lock file is "
-            "of another source: lock again if the file is the right one"
+            f"{FIELD}: the file of {found[1]} from {source} has {other}; it was changed or damaged, or the lock file "
+            "is of another source: lock again if the file is the right one"
         )
     if "os error 28" in said:
-        return CodeUnavailable(f"{PATH}: the disk is full: {text}")
+        return CodeUnavailable(f"{FIELD}: the disk is full: {text}")
     if wheels is None and (denied := _DENIED.search(said)) is not None:
         return CodeError(
-            f"{PATH}: {source} refuses {package} ({denied[1]}); give the pods an address with a user and a password "
+            f"{FIELD}: {source} refuses {package} ({denied[1]}); give the pods an address with a user and a password "
             "that may read it, as UV_DEFAULT_INDEX or PIP_INDEX_URL from a Secret (cluster.workers.template)"
         )
     if _UNREACHABLE.search(said):
         return CodeUnavailable(
-            f"{PATH}: {package} can't be fetched from {source} ({text}); if it is another index, set UV_DEFAULT_INDEX "
+            f"{FIELD}: {package} can't be fetched from {source} ({text}); if it is another index, set UV_DEFAULT_INDEX "
             "or PIP_INDEX_URL in the environment of the pods (cluster.workers.template), or bring the wheels with "
             "code.wheels"
         )
     if (absent := _ABSENT.search(said)) is not None:
         name = next(group for group in absent.groups() if group)
         python = f"Python {sys.version_info.major}.{sys.version_info.minor} on {sysconfig.get_platform()}"
-        return CodeError(f"{PATH}: {source} has no wheel of {name} for {python} ({text})")
-    return CodeError(f"{PATH}: {package} from {source}: {text or 'uv failed without a word'}")
+        return CodeError(f"{FIELD}: {source} has no wheel of {name} for {python} ({text})")
+    return CodeError(f"{FIELD}: {package} from {source}: {text or 'uv failed without a word'}")
 
 
 def _package(said: str, pins: Sequence[Pin], own: Mapping[str, str]) -> str:

@@ -162,11 +162,11 @@ def test_a_killed_builder_leaves_nothing_that_counts(world: World) -> None:
     assert found is not None
     key = found.parent.name
     remove(found.parent)
-    half = world.cache / "packages" / f"{key}.killed"
-    (half / "site-packages").mkdir(parents=True)
+    (found / "half").mkdir(parents=True)
     again = world.install()
     assert again == found
     assert (found / "tinyone.py").exists()
+    assert not (found / "half").exists()
     assert world.built() == [key], "what was left is gone"
 
 
@@ -178,17 +178,18 @@ def test_one_builds_and_the_others_wait(world: World) -> None:
         "from trainmaster_api.spec.storage import Storage;"
         "from trainmaster_trainer.code.install import install;"
         f"code = Code.model_validate({own!r});"
-        f"print(install(code, pathlib.Path({str(world.code)!r}), Storage(), os.environ))"
+        f"print(install(code, pathlib.Path({str(world.code)!r}), Storage(), os.environ).path)"
     )
     environment = {**os.environ, **world.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    said = [process.communicate()[0].splitlines() for process in started]
+    printed = [process.communicate()[0].splitlines() for process in started]
+    said = [[line for line in lines if not line.startswith("waiting for another process")] for lines in printed]
     assert len({lines[-1] for lines in said}) == 1
     assert sorted(len(lines) for lines in said) == [1, 1, 2], "one says that it installs"
-    assert Path(said[0][-1], "tinyone.py").exists()
+    assert Path(said[0][-1], "site-packages", "tinyone.py").exists()
 
 
 def test_the_lock_is_held_while_building(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +203,7 @@ def test_the_lock_is_held_while_building(world: World, monkeypatch: pytest.Monke
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 held.append(True)
-        given[-1].mkdir()
+        (given[-1] / "packages.json").touch()
 
     monkeypatch.setattr(module, "_build", looked)
     world.install()

@@ -15,6 +15,7 @@ from typing import Any
 from trainmaster_api.spec.code import Code
 from trainmaster_api.spec.storage import Storage
 from trainmaster_trainer.code.install import install
+from trainmaster_trainer.code.installed import packages_of
 
 
 def wheel(folder: Path, name: str, version: str, content: str = "WIDTH = 1\n") -> str:
@@ -49,7 +50,8 @@ class World:
 
     def install(self, wheels: str | None = "wheels", **more: str) -> Path | None:
         code = Code.model_validate({"image": str(self.code), "requirements": "lock.txt", "wheels": wheels})
-        return install(code, self.code, Storage(), {**self.environment, **more})
+        entry = install(code, self.code, Storage(), {**self.environment, **more})
+        return packages_of(entry) if entry is not None else None
 
     def built(self) -> list[str]:
         return sorted(path.name for path in (self.cache / "packages").iterdir() if path.is_dir())
