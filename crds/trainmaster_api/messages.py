@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,6 +17,9 @@ from .types import Model
 EXIT_MESSAGE_LIMIT = 4096  # the kubelet cuts a termination message here
 PROGRESS_LIMIT = 64 * 1024
 PROGRESS_INTERVAL_SECONDS = 5.0
+IMAGES_LIMIT = 8  # of an attempt, whose pods all name the same image: others are of a tag that was moved
+_IMAGE_LENGTH = 512
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 WAITING_LIMIT = 512  # characters of `ProgressMessage.waiting`
 
 
@@ -204,6 +209,17 @@ class TuningProgress(Model):
     def best_text(self) -> str:
         """The best for the printed column; empty: none yet."""
         return "" if self.best is None else f"best {self.metric}={self.best:.4g}"[:64]
+
+
+def images_text(images: Iterable[str]) -> str:
+    """Return the value of `IMAGES_HEADER`: the images of pods, each once; those that aren't known yet are left out."""
+    found = sorted({each for each in images if len(each) <= _IMAGE_LENGTH and _IMAGE.fullmatch(each)})
+    return ",".join(found[:IMAGES_LIMIT])
+
+
+def read_images(text: str) -> tuple[str, ...]:
+    """Return the images of such a value; empty where it says nothing."""
+    return tuple(each for each in text.split(",")[:IMAGES_LIMIT] if _IMAGE.fullmatch(each))
 
 
 class ProgressMessage(Model):

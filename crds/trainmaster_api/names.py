@@ -22,6 +22,8 @@ HEADS_SERVICE = "trainmaster-heads"
 CONTAINER = "trainer"
 PROGRESS_AUDIENCE = f"{GROUP}/progress"
 PROGRESS_PATH = "/v1/progress"
+# Of the response to a progress message: what the kubelets report that the attempt's pods run, separated by commas.
+IMAGES_HEADER = "X-Trainmaster-Images"
 
 # What the trainer finds as files under RUN_DIR. All but the job are keys of the Secret `<job>-run`, written once.
 KEY_RAY = "ray-key"

@@ -38,7 +38,12 @@ class AttemptRecord(Model):
     image: str | None = None
     """Image of the pods, as the job or the operator names it; None on a laptop."""
     image_digest: str | None = None
-    """Its digest, where the name has one: a tag may have moved since."""
+    """Digest by which it can be pulled again, where a tag may have moved since: that of its name, or that of the image
+    that all pods run; None: there is none, because no registry has the image, or there are several."""
+    image_ids: list[str] = []
+    """What the pods run, as the kubelets report it (`imageID`): `repository@sha256:...`; or, of an image that was
+    brought to the node without a registry, the checksum of its configuration alone. More than one: pods run different
+    images, as a tag was moved meanwhile. Empty: on a laptop, and where the operator didn't answer."""
     python: str = ""
     """Version of Python."""
     platform: str = ""

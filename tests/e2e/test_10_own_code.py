@@ -17,7 +17,7 @@ import yaml
 
 from tests.e2e.conftest import ROOT, STORAGE, keys, read, run_prefix, spread, wait_checkpoint
 from tests.e2e.kube import Json, Namespace, condition, status
-from tests.unit.trainer.code.test_install import wheel
+from tests.unit.trainer.code.world import wheel
 
 STEPS = 1500
 SIZED = """

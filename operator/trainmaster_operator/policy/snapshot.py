@@ -76,6 +76,7 @@ class PodView:
         no_sandbox: the kubelet reports that volumes or network are not set up yet.
         duration: `loop.duration` that the pod was made for.
         max_trials: Trials of the search that it was made for; None: it has none, or all of a grid.
+        image_id: what the kubelet runs as the training container: a repository and digest, or the image's own checksum.
         mounts: Secrets, ConfigMaps and claims that its volumes need, as `Kind name`, while there is no sandbox.
         exit: how the container ended.
     """
@@ -103,6 +104,7 @@ class PodView:
     no_sandbox: bool = False
     duration: str = ""
     max_trials: int | None = None
+    image_id: str = ""
     mounts: tuple[str, ...] = ()
     exit: Exit | None = None
 
@@ -147,6 +149,7 @@ class PodView:
             no_sandbox=no_sandbox,
             duration=sys.intern(notes.get(ANNOTATION_DURATION) or ""),
             max_trials=_number(notes.get(ANNOTATION_TRIALS)),
+            image_id=sys.intern(_image_id(status)),
             mounts=_mounts(pod.get("spec") or {}) if no_sandbox else (),
             exit=_exit(terminated) if terminated else None,
         )
@@ -238,6 +241,11 @@ def _trainer_state(status: Object) -> Object:
         if reason and reason not in _ORDINARY_WAITS:
             return found
     return state
+
+
+def _image_id(status: Object) -> str:
+    found = (item for item in status.get("containerStatuses") or () if item.get("name") == CONTAINER)
+    return next((str(item.get("imageID") or "") for item in found), "")
 
 
 def _mounts(spec: Object) -> tuple[str, ...]:

@@ -99,6 +99,7 @@ class App:
             leader,
             self.metrics,
             lambda job: manifests.settings_problems(job, config.defaults),
+            self._images_of,
         )
         probes = health.application(self._health(), self.metrics)
         context = certificates.server_context()
@@ -236,6 +237,10 @@ class App:
             if ours and pod.attempt == message.attempt and not pod.ended:
                 return pod.uid
         return None
+
+    def _images_of(self, message: ProgressMessage) -> list[str]:
+        pods = self.pods.get(JobKey(message.namespace, message.name))
+        return [pod.image_id for pod in pods if pod.owner_uid == message.uid and pod.attempt == message.attempt]
 
     def _count_failures(self, old: Object, new: Object) -> None:
         counted = {attempt["attempt"] for attempt in old.get("attempts") or () if attempt.get("failureClass")}

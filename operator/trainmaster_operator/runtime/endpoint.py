@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
-from trainmaster_api.messages import PROGRESS_LIMIT, ProgressMessage
-from trainmaster_api.names import PROGRESS_PATH
+from trainmaster_api.messages import PROGRESS_LIMIT, ProgressMessage, images_text
+from trainmaster_api.names import IMAGES_HEADER, PROGRESS_PATH
 from trainmaster_api.validation.admission import admit
 from trainmaster_api.validation.validate import Problem
 
@@ -32,6 +32,15 @@ MESSAGES_AT_ONCE = 20
 BODY_LIMIT = 4 * 1024 * 1024  # an object of the API is at most 1.5 MiB, and an AdmissionReview may hold two
 
 HeadOf = Callable[[ProgressMessage], str | None]
+ImagesOf = Callable[[ProgressMessage], Iterable[str]]
+
+
+class _Answer(NamedTuple):
+    """To a progress message: a code, why it isn't 204, and what the attempt's pods run."""
+
+    code: int
+    sentence: str = ""
+    images: str = ""
 
 
 class Endpoint:
@@ -45,6 +54,7 @@ class Endpoint:
         leader: Where other replicas forward messages to.
         metrics: Counts answers by code.
         admission: Extra checks of a TrainingJob that depend on the operator's settings.
+        images_of: What the kubelets report that the pods of the message's attempt run.
     """
 
     def __init__(
@@ -56,7 +66,9 @@ class Endpoint:
         leader: LeaderProxy,
         metrics: Metrics,
         admission: Callable[[Any], list[Problem]] = lambda job: [],
+        images_of: ImagesOf = lambda message: (),
     ) -> None:
+        self._images_of = images_of
         self._admission = admission
         self._tokens = tokens
         self._store = store
@@ -74,47 +86,48 @@ class Endpoint:
         return app
 
     async def _progress(self, request: web.Request) -> web.Response:
-        code, sentence = await self._take(request)
+        code, sentence, images = await self._take(request)
         self._metrics.progress(code)
         if code == 204:
-            return web.Response(status=204)
+            return web.Response(status=204, headers={IMAGES_HEADER: images} if images else None)
         logger.info("rejected a progress message from %s: %d %s", request.remote, code, sentence)
         return web.Response(status=code, text=sentence, headers={"Retry-After": "5"} if code in (429, 503) else None)
 
-    async def _take(self, request: web.Request) -> tuple[int, str]:
+    async def _take(self, request: web.Request) -> _Answer:
         if not self._is_leader():
             return await self._forward(request)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
-            return 401, "no bearer token"
+            return _Answer(401, "no bearer token")
         if (request.content_length or 0) > PROGRESS_LIMIT:
-            return 413, f"{request.content_length} bytes; at most {PROGRESS_LIMIT} are accepted"
+            return _Answer(413, f"{request.content_length} bytes; at most {PROGRESS_LIMIT} are accepted")
         try:
             message = ProgressMessage.decode(await request.read())
         except ValueError as error:
-            return 400, str(error)
+            return _Answer(400, str(error))
         head = self._head_of(message)
         if head is None:
             where = JobKey(message.namespace, message.name)
-            return 403, f"attempt {message.attempt} of {where} ({message.uid}) has no live head pod"
+            return _Answer(403, f"attempt {message.attempt} of {where} ({message.uid}) has no live head pod")
         if not self._within_rate(head):
-            return 429, "more than one message per 5 s"
+            return _Answer(429, "more than one message per 5 s")
         try:
             identity = await self._tokens.review(token)
         except ApiError as error:
-            return 503, f"can't review the token: {error}"
+            return _Answer(503, f"can't review the token: {error}")
         if identity is None:
-            return 401, "the token isn't valid for this service"
+            return _Answer(401, "the token isn't valid for this service")
         if identity.pod_uid != head or identity.namespace != message.namespace:
-            return 403, "the token belongs to another pod"
+            return _Answer(403, "the token belongs to another pod")
         self._store.put(message)
-        return 204, ""
+        return _Answer(204, images=images_text(self._images_of(message)))
 
-    async def _forward(self, request: web.Request) -> tuple[int, str]:
+    async def _forward(self, request: web.Request) -> _Answer:
         if FORWARDED in request.headers or (request.content_length or 0) > PROGRESS_LIMIT:
-            return 503, "this replica is not the leader"
+            return _Answer(503, "this replica is not the leader")
         authorization = request.headers.get("Authorization", "")
-        return await self._leader.send(await request.read(), authorization), "the leader's answer"
+        code, images = await self._leader.send(await request.read(), authorization)
+        return _Answer(code, "the leader's answer", images)
 
     def _within_rate(self, head: str) -> bool:
         if head not in self._rates:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 
 import aiohttp
-from trainmaster_api.names import PROGRESS_PATH
+from trainmaster_api.names import IMAGES_HEADER, PROGRESS_PATH
 
 FORWARDED = "X-Trainmaster-Forwarded"
 
@@ -36,11 +36,11 @@ class LeaderProxy:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, body: bytes, authorization: str) -> int:
-        """POST the message to the leader and return its answer's code; 503 if it can't be reached."""
+    async def send(self, body: bytes, authorization: str) -> tuple[int, str]:
+        """POST the message to the leader; return its code, 503 if it can't be reached, and what the pods run."""
         parts = self._holder().split("_")
         if self._session is None or len(parts) != 3 or not parts[1]:
-            return 503
+            return 503, ""
         address = f"[{parts[1]}]" if ":" in parts[1] else parts[1]
         try:
             async with self._session.post(
@@ -50,6 +50,6 @@ class LeaderProxy:
                 ssl=self._context,
                 server_hostname=self._name,
             ) as response:
-                return response.status
+                return response.status, response.headers.get(IMAGES_HEADER, "")
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return 503
+            return 503, ""

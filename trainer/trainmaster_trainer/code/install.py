@@ -1,23 +1,17 @@
 """Installs the packages of `code.requirements` into a folder of the ranks' own, once for all ranks that see it.
 
-The folder is named by what is in it, built beside and renamed: a process that is killed leaves nothing that another
-one would take for complete. `uv` does the work, with checksums and without building anything.
+The folder is named by what is in it, and complete once a file says so: a process that is killed leaves nothing that
+another one would take for complete. `uv` does the work, with checksums and without building anything.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import re
-import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from trainmaster_api.address import parse
@@ -26,48 +20,24 @@ from trainmaster_api.requirements import Pin, normalized, read
 from trainmaster_api.spec.code import Code
 from trainmaster_api.spec.storage import Storage
 
-from trainmaster_trainer.data.cache_folder import cache_folder, make
-from trainmaster_trainer.errors import CodeError, CodeUnavailable
+from trainmaster_trainer.data.entries import Entry, size_of
+from trainmaster_trainer.errors import CodeError
 
+from .installed import FOLDER, PackageFolder, package_folder
 from .packages import installed, wanted
-
-FOLDER = "site-packages"  # what a traceback knows as code that isn't the user's
-_PATH = "spec.training.code.requirements"
-_SECONDS = 3600
-# Settings of uv that say where packages come from and how; others, such as UV_TARGET, would change what is made.
-_KEPT = re.compile(
-    r"UV_(DEFAULT_INDEX|INDEX|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|HTTP_|"
-    r"CONCURRENT_|OFFLINE)"
-)
-_FOR_PIP = {
-    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
-    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
-    "PIP_TRUSTED_HOST": "UV_INSECURE_HOST",
-    "PIP_CERT": "SSL_CERT_FILE",
-}
-_OLD_NAMES = {"UV_DEFAULT_INDEX": "UV_INDEX_URL", "UV_INDEX": "UV_EXTRA_INDEX_URL"}
-_QUICK = {"UV_HTTP_TIMEOUT": "30", "UV_HTTP_RETRIES": "3"}
-# What uv says; it has no codes for it.
-_UNREACHABLE = re.compile(
-    r"error sending request|connect error|dns error|failed to lookup|timed out|connection (refused|reset)|"
-    r"(429|5\d\d) [a-z ]+ for url",
-    re.IGNORECASE,
-)
-_HASH = re.compile(r"Hash mismatch for `([^`]+)`")
-_ABSENT = re.compile(
-    r"Because (\S+) was not found|no version of (\S+?==\S+)|Because (\S+) has no wheels", re.IGNORECASE
-)
-_SECRET = re.compile(r"(://)[^/@\s]+@")
+from .uv import FIELD, run_uv
 
 
-def install(code: Code, folder: Path, storage: Storage, environment: Mapping[str, str]) -> Path | None:
-    """Return the folder with the packages of the job's lock file; None: the job has none, or the image has them all.
+def install(code: Code, folder: Path, storage: Storage, environment: Mapping[str, str]) -> Entry | None:
+    """Return the packages of the job's lock file; None: the job has none, or the image has them all.
+
+    They aren't removed as long as the result is there.
 
     Args:
         code: Of the job.
         folder: Where the code is.
         storage: For the credentials of `code.wheels`.
-        environment: With the index of packages, the keys of the storage and the folder of caches.
+        environment: With the index of packages, the keys of the storage, and the folder of caches and its size.
 
     Raises:
         CodeError: The lock file isn't there, isn't one, contradicts the image, or names what there isn't.
@@ -79,20 +49,11 @@ def install(code: Code, folder: Path, storage: Storage, environment: Mapping[str
     pins = _pins(code.requirements, folder)
     if not pins:
         return None
-    root = cache_folder(environment) / "packages"
-    target = root / key_of(pins)
-    if not target.is_dir():
-        try:
-            make(root)
-            with _alone(root / f"{target.name}.lock"):
-                if not target.is_dir():
-                    _build(pins, code, folder, storage, environment, target)
-        except OSError as error:
-            where = error.filename or root
-            raise CodeUnavailable(
-                f"{_PATH}: the packages can't be written ({where}: {(error.strerror or str(error)).lower()})"
-            ) from None
-    return target / FOLDER
+    cache = package_folder(environment, lambda sentence: print(sentence, flush=True))
+    try:
+        return cache.entry(key_of(pins), partial(_build, cache, pins, code, folder, storage, environment))
+    except OSError as error:
+        raise cache.unusable(error) from None
 
 
 def key_of(pins: tuple[Pin, ...]) -> str:
@@ -105,48 +66,46 @@ def _pins(path: str, folder: Path) -> tuple[Pin, ...]:
     file = folder / path
     if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
         raise CodeError(
-            f"{_PATH}: there is no file {path} in the code; correct the path, which is relative to the code's folder, "
+            f"{FIELD}: there is no file {path} in the code; correct the path, which is relative to the code's folder, "
             "and look whether an ignore file leaves it out"
         )
     pins, problems = read(file.read_bytes())
     if problems:
-        raise CodeError("\n  ".join([f"{_PATH}: {path} can't be installed:", *problems]))
+        raise CodeError("\n  ".join([f"{FIELD}: {path} can't be installed:", *problems]))
     found = wanted(pins, installed())
     if found.problems:
         way_out = "lock again with the versions of the image, or without these packages"
-        raise CodeError("\n  ".join([f"{_PATH}: {path} doesn't fit this image; {way_out}:", *found.problems]))
+        raise CodeError("\n  ".join([f"{FIELD}: {path} doesn't fit this image; {way_out}:", *found.problems]))
     return found.install
 
 
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Wait until no other process builds the same; the lock ends with the process that has it."""
-    with file.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build(
-    pins: tuple[Pin, ...], code: Code, folder: Path, storage: Storage, environment: Mapping[str, str], target: Path
+    cache: PackageFolder,
+    pins: tuple[Pin, ...],
+    code: Code,
+    folder: Path,
+    storage: Storage,
+    environment: Mapping[str, str],
+    entry: Path,
 ) -> None:
-    for left in target.parent.glob(f"{target.name}.*"):  # of a process that was killed: we have the lock
-        if left.is_dir():
-            remove(left)
-    beside = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    scratch, target = entry / "wheels", entry / FOLDER
+    for left in (scratch, target):  # of a process that was killed
+        remove(left)
     try:
         print(f"installing {len(pins)} package{'s' * (len(pins) != 1)} of {code.requirements}", flush=True)
-        lock = beside / "requirements.txt"
+        lock = entry / "requirements.txt"
         lock.write_text("".join(f"{pin}\n" for pin in pins))
-        links = _wheels(code.wheels, pins, folder, storage, environment, beside / "wheels")
+        links = _wheels(code.wheels, pins, folder, storage, environment, scratch)
         where = ["--no-index", "--find-links", str(links)] if links is not None else []
-        _uv([*where, "--target", str(beside / FOLDER), "--requirement", str(lock)], environment, code.wheels)
-        remove(beside / "wheels")
-        (beside / FOLDER).mkdir(exist_ok=True)
-        beside.rename(target)
+        run_uv([*where, "--target", str(target), "--requirement", str(lock)], pins, environment, code.wheels)
+        remove(scratch)
+        target.mkdir(exist_ok=True)
+        make_read_only(target)
     except BaseException:
-        remove(beside)
+        remove(entry)
         raise
-    make_read_only(target)
+    (entry / cache.done).write_text(json.dumps([f"{pin.name}=={pin.version}" for pin in pins]))
+    cache.evict(entry, size_of(entry))
 
 
 def _wheels(
@@ -176,64 +135,3 @@ def _wheels(
         where = "here" if is_address else "in the code"
         raise CodeError(f"spec.training.code.wheels: there is no folder {wheels} {where}; correct the path")
     return found
-
-
-def _uv(arguments: list[str], environment: Mapping[str, str], wheels: str | None) -> None:
-    command = [
-        _program(environment), "pip", "install", "--quiet", "--no-config", "--no-cache", "--no-progress",
-        "--color=never", "--no-deps", "--require-hashes", "--no-build", "--compile-bytecode", "--python",
-        sys.executable, *arguments,
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(
-            command, env=settings(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=_SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise CodeUnavailable(f"{_PATH}: installing them didn't end within {_SECONDS} s; look at the index") from None
-    if done.returncode:
-        raise _failure(done.stderr, wheels)
-
-
-def _program(environment: Mapping[str, str]) -> str:
-    """Return the program of the Python package uv, or the one on the path."""
-    beside = Path(sys.executable).parent / "uv"
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv", path=environment.get("PATH"))
-    if found is None:
-        raise CodeError(f"{_PATH} needs the program uv, which isn't here; install it with the Python package uv")
-    return found
-
-
-def settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of uv: with the index, also where pip's settings name it; no other setting of uv's."""
-    kept = {key: value for key, value in environment.items() if not key.startswith("UV_") or _KEPT.match(key)}
-    for theirs, ours in _FOR_PIP.items():
-        if environment.get(theirs) and not kept.get(ours) and not kept.get(_OLD_NAMES.get(ours, ours)):
-            kept[ours] = environment[theirs]
-    return {**_QUICK, **kept}
-
-
-def _failure(said: str, wheels: str | None) -> CodeError | CodeUnavailable:
-    """Return what uv's words mean."""
-    lines = [_SECRET.sub(r"\1", line.strip()) for line in said.splitlines() if line.strip()]
-    text = "; ".join(line.removeprefix("error: ").removeprefix("cause: ") for line in lines)[:600]
-    if (found := _HASH.search(said)) is not None:
-        computed = re.search(r"Computed:\s*(\S+)", said)
-        other = f", which is {computed[1]}" if computed else ""
-        return CodeError(
-            f"{_PATH}: the file of {found[1]} has another checksum than the lock file says{other}; it was changed or "
-            "damaged, or the lock file is of another source: lock again if the file is the right one"
-        )
-    if "os error 28" in said:
-        return CodeUnavailable(f"{_PATH}: the disk is full: {text}")
-    if _UNREACHABLE.search(said):
-        return CodeUnavailable(
-            f"{_PATH}: the index of packages can't be reached ({text}); set UV_DEFAULT_INDEX or PIP_INDEX_URL in the "
-            "environment of the pods (cluster.workers.template), or bring the wheels with code.wheels"
-        )
-    if (absent := _ABSENT.search(said)) is not None:
-        name = next(group for group in absent.groups() if group)
-        where = f"code.wheels ({wheels})" if wheels else "the index"
-        python = f"Python {sys.version_info.major}.{sys.version_info.minor} on {sysconfig.get_platform()}"
-        return CodeError(f"{_PATH}: {where} has no wheel of {name} for {python} ({text})")
-    return CodeError(f"{_PATH}: {text or 'uv failed without a word'}")

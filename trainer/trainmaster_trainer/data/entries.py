@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
+
+from trainmaster_api.archive import remove
 
 from trainmaster_trainer.data.cache_folder import make
-from trainmaster_trainer.errors import ConfigurationError, DataError
+from trainmaster_trainer.errors import ConfigurationError, DataError, TrainingError
 
 DONE = "table.json"
 """File of an entry that is complete; its time is that of the last use."""
@@ -47,7 +49,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return _size(self.path)
+        return size_of(self.path)
 
     def close(self) -> None:
         """Release the entry; nothing that is mapped from it may be used any more."""
@@ -63,7 +65,12 @@ class Folder:
         limit: Bytes that all entries together may have.
         say: Takes a sentence on what is being done.
         shown: The source, for messages.
+
+    What is kept in it, and what is said of it, is that of tables; other caches say something else.
     """
+
+    done: ClassVar[str] = DONE
+    """File of an entry that is complete; its time is that of the last use."""
 
     root: Path
     limit: int
@@ -78,31 +85,36 @@ class Folder:
             build: Writes it; DONE last, and whatever is there already comes from a process that was killed.
 
         Raises:
-            DataError: There is no room for it, or what `build` raises.
+            TrainingError: The folder can't be used, there is no room for it, or what `build` raises.
         """
         path = self.root / key
         try:
             make(self.root)
         except OSError as error:
-            raise self._unusable(error) from None
+            raise self.unusable(error) from None
         began = time.monotonic()
         while True:
-            is_done = (path / DONE).exists()
-            lock = self._locked(key, fcntl.LOCK_SH if is_done else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (entry := self.held(key)) is not None:
+                return entry
+            lock = self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if lock is None:
                 self._wait(path, began)
                 continue
-            try:
-                if (path / DONE).exists() and is_done:
-                    with suppress(OSError):  # of another user, or a file system that is read-only
-                        os.utime(path / DONE)
-                    entry, lock = Entry(self, path, lock), None
-                    return entry
-                if not (path / DONE).exists() and not is_done:
+            with lock:
+                if not (path / self.done).exists():
                     self._build(path, build)
-            finally:
-                if lock is not None:
-                    lock.close()
+
+    def held(self, key: str) -> Entry | None:
+        """Return a complete entry, which isn't evicted as long as the result is there; None: there is none."""
+        path = self.root / key
+        if not (path / self.done).exists() or (lock := self._locked(key, fcntl.LOCK_SH)) is None:
+            return None
+        if not (path / self.done).exists():  # evicted while we waited for the lock
+            lock.close()
+            return None
+        with suppress(OSError):  # of another user, or a file system that is read-only
+            os.utime(path / self.done)
+        return Entry(self, path, lock)
 
     def _build(self, path: Path, build: Callable[[Path], None]) -> None:
         try:
@@ -110,7 +122,7 @@ class Folder:
                 path.mkdir(exist_ok=True)
                 build(path)
         except DataError:  # another process would find the same, and what it needs is another entry
-            _remove(path)
+            _remove(path, self.done)
             raise
 
     def _wait(self, path: Path, began: float) -> None:
@@ -120,9 +132,18 @@ class Folder:
             words = (path / SAID).read_text()
         since = time.monotonic() - began
         if since > 1 and since % 2 < _POLL_SECONDS:
-            self.say(f"waiting for another process that reads {self.shown} into the cache{words and f': {words}'}")
+            self.say(self.waiting(words))
 
-    def _unusable(self, error: OSError) -> ConfigurationError:
+    def waiting(self, words: str) -> str:
+        """Return what a process says that waits for another one, and what that one said last."""
+        return f"waiting for another process that reads {self.shown} into the cache{words and f': {words}'}"
+
+    def is_entry(self, path: Path) -> bool:
+        """Return whether a folder beside a lock is an entry; others are never deleted."""
+        return True
+
+    def unusable(self, error: OSError) -> TrainingError:
+        """Return that the folder can't be used."""
         return ConfigurationError(
             f"data.cache.directory: {self.root} can't be used ({error.strerror}); set it to a folder that can be "
             "written, or data.cache.mode to never"
@@ -133,9 +154,9 @@ class Folder:
         name = self.root / f"{key}{_LOCK}"
         while True:
             try:
-                lock = name.open("ab")
+                lock = _opened(name, how)
             except OSError as error:
-                raise self._unusable(error) from None
+                raise self.unusable(error) from None
             try:
                 fcntl.flock(lock, how)
                 if os.path.samestat(os.fstat(lock.fileno()), name.stat()):
@@ -152,22 +173,26 @@ class Folder:
         """Turn an error of a full disk into a sentence, and remove what was being written.
 
         Raises:
-            DataError: The disk is full.
+            TrainingError: The disk is full.
         """
         try:
             yield
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            _remove(path)
-            free = shutil.disk_usage(self.root).free
-            raise DataError(
-                f"{self.shown}: the disk of the cache {self.root} is full ({size_text(free)} are free without this "
-                "table's entry); free space, or set data.cache.directory to a larger disk"
-            ) from None
+            _remove(path, self.done)
+            raise self.full() from None
+
+    def full(self) -> TrainingError:
+        """Return that the disk is full."""
+        free = shutil.disk_usage(self.root).free
+        return DataError(
+            f"{self.shown}: the disk of the cache {self.root} is full ({size_text(free)} are free without this "
+            "table's entry); free space, or set data.cache.directory to a larger disk"
+        )
 
     def make_room(self, path: Path, more: int) -> None:
-        """Evict what was least recently used and isn't in use, until an entry can grow.
+        """Evict until an entry can grow.
 
         Args:
             path: Of the entry.
@@ -176,18 +201,9 @@ class Folder:
         Raises:
             DataError: The limit is too small for it, or what is in use doesn't leave it room.
         """
-        own = _size(path) + more
-        # a folder without a lock is no entry, and not ours to delete
-        entries = (each.with_suffix("") for each in self.root.glob(f"*{_LOCK}"))
-        others = {other: _size(other) for other in entries if other.is_dir() and other != path}
-        total = own + sum(others.values())
-        for other in sorted(others, key=_used):
-            if total <= self.limit:
-                return
-            if self._evict(other):
-                total -= others[other]
-        if total > self.limit:
-            rest = total - own
+        own = size_of(path) + more
+        rest = self.evict(path, own)
+        if own + rest > self.limit:
             words = f", and {size_text(rest)} there are in use" if rest else ""
             raise DataError(
                 f"{self.shown}: its cache needs more than {size_text(own)}{words}, and data.cache.size allows "
@@ -195,12 +211,45 @@ class Folder:
                 "volume that data.cache.directory names) has the room"
             )
 
+    def evict(self, path: Path, own: int) -> int:
+        """Evict what was least recently used and isn't in use, until there is room for an entry.
+
+        Args:
+            path: Of the entry.
+            own: Bytes that it has, or will have.
+
+        Returns:
+            Bytes that the others have then.
+        """
+        # a folder without a lock is no entry, and not ours to delete
+        entries = (each.with_suffix("") for each in self.root.glob(f"*{_LOCK}"))
+        others = {
+            other: size_of(other) for other in entries if other.is_dir() and other != path and self.is_entry(other)
+        }
+        rest = sum(others.values())
+        for other in sorted(others, key=self.used):
+            if own + rest <= self.limit:
+                break
+            if self._evict(other):
+                rest -= others[other]
+        return rest
+
+    def used(self, path: Path) -> float:
+        """Return when an entry was last used, in seconds: the earliest is evicted first."""
+        for name in (path / self.done, path):
+            with suppress(OSError):
+                return name.stat().st_mtime
+        return 0.0
+
     def _evict(self, path: Path) -> bool:
-        lock = self._locked(path.name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            lock = self._locked(path.name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except TrainingError:  # of another user
+            return False
         if lock is None:
             return False
         with lock:
-            _remove(path)
+            _remove(path, self.done)
             (self.root / f"{path.name}{_LOCK}").unlink(missing_ok=True)
         return True
 
@@ -226,26 +275,28 @@ def once(lock_path: Path, done: Path, build: Callable[[], None], wait: Callable[
                 build()
 
 
-def _used(path: Path) -> float:
-    for name in (path / DONE, path):
-        with suppress(OSError):
-            return name.stat().st_mtime
-    return 0.0
+def _opened(name: Path, how: int) -> IO[bytes]:
+    """Open a lock; NFS wants one that is shared to be readable, and a folder may be read-only."""
+    if how == fcntl.LOCK_SH:
+        with suppress(FileNotFoundError):
+            return name.open("rb")
+    return name.open("a+b")
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return the bytes of all files below a folder."""
     total = 0
-    with suppress(FileNotFoundError):
-        for found in os.scandir(path):
+    for place, _, names in os.walk(path):
+        for name in names:
             with suppress(FileNotFoundError):
-                total += found.stat().st_size
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - of many files
     return total
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, done: str) -> None:
     """Remove an entry, the file that says that it is complete first; or a file of one."""
     if path.is_file():
         path.unlink()
         return
-    (path / DONE).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
+    (path / done).unlink(missing_ok=True)
+    remove(path)

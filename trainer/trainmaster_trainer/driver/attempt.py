@@ -71,8 +71,8 @@ class Driver:
         self.run_state = RunState(self.job, settings.attempt)
         self.run = open_run(self.job, settings.storage_uri)
         self._stop_asked = threading.Event()
-        self.environment = Environment(settings, self.job, self.run, self._warn)
-        self.sinks = Sinks(settings, self.job, self.run_state, self.run, on_display_gone=self._stop_asked.set)
+        self.environment = environment = Environment(settings, self.job, self.run, self._warn)
+        self.sinks = Sinks(settings, self.job, self.run_state, self.run, self._stop_asked.set, environment.take_images)
         self.search = Search(settings, self.job, self.run, self.run_state) if self.job.spec.tuning is not None else None
         self.workers = self.job.spec.cluster.workers.count
         is_own = self.job.spec.training.backend in OWN_PROGRAMS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,10 +42,11 @@ class Environment:
     warn: Callable[[str], None]
     _began: str = field(default_factory=now_text)
     _ranks: dict[int, Surroundings] = field(default_factory=dict)
+    _images: tuple[str, ...] = ()
     _is_complete: bool = False
     _writing: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
-    _warned: bool = False
+    _warned: set[str] = field(default_factory=set)
 
     def begin(self) -> None:
         """Write what is known before a rank runs, in a thread of its own."""
@@ -60,6 +61,14 @@ class Environment:
         if not self._is_complete and count == self.job.spec.cluster.workers.count:
             self._is_complete = True
             self.begin()
+
+    def take_images(self, images: Sequence[str]) -> None:
+        """Take what the pods of this attempt run; pods that are gone have run it too. Any one thread may call it."""
+        known = tuple(sorted({*self._images, *images}))
+        if known != self._images:
+            self._images = known  # first, so that a record that is begun meanwhile has it
+            if self._thread is not None:
+                self.begin()
 
     def finish(self) -> None:
         """Write what is known at the end; of an attempt that ended early the packages are this process's."""
@@ -85,16 +94,17 @@ class Environment:
         while True:
             found = self.run.get_versioned(ENVIRONMENT)
             known = _parsed(found[0] if found else None)
-            now = of_attempt(self.settings, self.job, self._began, git, diff, dict(self._ranks))
+            now = of_attempt(self.settings, self.job, self._began, git, diff, dict(self._ranks), self._images)
             record, changes = appended(known, now)
             try:
                 self.run.put_if(ENVIRONMENT, _content(record), found[1] if found else None)
             except Changed:  # another attempt, or our own write of which the answer was lost
                 continue
             break
-        for sentence in [*changes, *unequal(now)] if not self._warned else []:
-            self._warned = True
-            self.warn(sentence)
+        for sentence in [*changes, *unequal(now)]:
+            if sentence not in self._warned:
+                self._warned.add(sentence)
+                self.warn(sentence)
 
     def _keep_diff(self, git: GitState | None) -> str | None:
         """Store the diff and return its path; that of the first attempt, and what differs from it, are kept."""
@@ -117,6 +127,7 @@ def of_attempt(
     git: GitState | None,
     diff: str | None,
     ranks: Mapping[int, Surroundings],
+    images: Sequence[str] = (),
 ) -> AttemptRecord:
     """Return the record of an attempt.
 
@@ -127,6 +138,7 @@ def of_attempt(
         git: What git says about the code; None: nothing.
         diff: Path of the diff in the run's directory.
         ranks: What is known of each rank.
+        images: What the pods run, as far as the operator has said.
     """
     own = job.spec.training.code
     at = own.git.commit if own is not None and own.git is not None else None
@@ -145,7 +157,8 @@ def of_attempt(
         time=began,
         code=code,
         image=image,
-        image_digest=image.partition("@")[2] or None if image else None,
+        image_digest=_digest(image, images) if image else None,
+        image_ids=list(images),
         python=first.python,
         platform=first.platform,
         world_size=job.spec.cluster.workers.count,
@@ -160,31 +173,65 @@ def of_attempt(
 
 
 def appended(known: EnvironmentRecord, now: AttemptRecord) -> tuple[EnvironmentRecord, list[str]]:
-    """Return the record of a run with an attempt, and a sentence if its packages aren't those of the one before.
+    """Return the record of a run with an attempt, and sentences if image or packages aren't those of the one before.
 
     An attempt that is in the record already is replaced. Packages are written where they have changed.
     """
     before = [each for each in known.attempts if each.attempt < now.attempt]
     after = [each for each in known.attempts if each.attempt > now.attempt]
     last = next((each for each in reversed(before) if each.packages), None)
-    changes = []
+    placed = next((each for each in reversed(before) if each.image_ids), None)
+    changes = _moved(placed, now) if placed is not None else []
     if now.packages is not None and last is not None and last.packages is not None:
         words = _changes(last.packages, now.packages)
         if words:
-            changes = [
+            changes.append(
                 f"attempt {now.attempt} has other packages than attempt {last.attempt}: {words}; the run may not "
                 "continue as it would have"
-            ]
+            )
         else:
             now = now.model_copy(update={"packages": None})
     return EnvironmentRecord(attempts=[*before, now, *after]), changes
 
 
 def unequal(now: AttemptRecord) -> list[str]:
-    """Return a sentence if ranks have different packages."""
+    """Return sentences if pods run different images, or ranks have different packages."""
+    found = []
+    for kind in _kinds(now.image_ids):
+        if len(kind) > 1:
+            found = [
+                f"the pods of attempt {now.attempt} run different images as {now.image}: {' and '.join(sorted(kind))}; "
+                "name the image by its digest (NAME@sha256:...)"
+            ]
     for rank, others in now.other_packages.items():
         words = _changes({name: (now.packages or {}).get(name, "") for name in others}, others)
-        return [f"rank {rank} has other packages than rank 0: {words}; use one image for all workers"]
+        return [*found, f"rank {rank} has other packages than rank 0: {words}; use one image for all workers"]
+    return found
+
+
+def _digest(image: str, images: Sequence[str]) -> str | None:
+    """Return the one digest of an image in its registry: by its name, or as all pods have it."""
+    named = image.partition("@")[2]
+    digests = {each.partition("@")[2] for each in images}
+    return named or (next(iter(digests)) if len(digests) == 1 else None) or None
+
+
+def _kinds(images: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return digests in registries and checksums of configurations: one image has both, which are never equal."""
+    digests = frozenset(each.partition("@")[2] for each in images if "@" in each)
+    return digests, frozenset(each for each in images if "@" not in each)
+
+
+def _moved(last: AttemptRecord, now: AttemptRecord) -> list[str]:
+    """Return a sentence if pods run another image than those of the attempt before, under the same name."""
+    for before, after in zip(_kinds(last.image_ids), _kinds(now.image_ids), strict=True):
+        new = sorted(after - before)
+        if last.image == now.image and before and new:
+            return [
+                f"attempt {now.attempt} runs another image as {now.image} than attempt {last.attempt}: "
+                f"{' and '.join(new)}, not {' and '.join(sorted(before))}; the run may not continue as it would have: "
+                "name the image by its digest (NAME@sha256:...)"
+            ]
     return []
 
 

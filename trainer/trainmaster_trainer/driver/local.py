@@ -25,6 +25,7 @@ from trainmaster_api.types import parse_quantity
 from trainmaster_api.validation.yaml_reader import validate_text
 
 from trainmaster_trainer.cluster.commands import laptop_environment
+from trainmaster_trainer.data.entries import Entry
 from trainmaster_trainer.data.identity import changes_since, stored
 from trainmaster_trainer.errors import StorageDenied, StorageUnavailable, TrainingError
 from trainmaster_trainer.ipc.settings import DriverSettings
@@ -73,7 +74,7 @@ class LocalRun:
         self.store = open_store(str(self.storage), storage.endpoint, storage.region, os.environ)
         self.workers = self.job.spec.cluster.workers.count
         self.code = packed(self.job, self.base_dir, self.folder)
-        self.packages: dict[str, str] = {}
+        self.packages: Entry | None = None
         self.identity = Identity("", {}, is_changed=False)
         self.run = self.store
 
@@ -206,7 +207,9 @@ class LocalRun:
 
     def _lead(self, settings: DriverSettings, scratch: Path, reader: int) -> tuple[ExitMessage, float]:
         log = scratch / "driver.log"
-        environment = laptop_environment(Path(settings.token_file), scratch, {**os.environ, **self.packages})
+        environment = laptop_environment(
+            Path(settings.token_file), scratch, {**os.environ, **own_code.variables(self.packages)}
+        )
         adopt_orphans()
         # -P: a `queue.py` or `random.py` beside the job must not take the place of Python's own
         command = [sys.executable, "-P", "-m", "trainmaster_trainer.driver.attempt", str(scratch / "settings.json")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainmaster_api import git_state, names
 from trainmaster_api.archive import Archive, ArchiveError, changes, unpack
@@ -18,6 +19,9 @@ from trainmaster_trainer.storage.store import Changed, Store
 
 from .identity import Refused
 from .places import LOCKS
+
+if TYPE_CHECKING:
+    from trainmaster_trainer.data.entries import Entry
 
 GIT_FILE = "git-state"
 
@@ -105,19 +109,27 @@ def unpacked(job: TrainingJob, archive: Archive | None, environment: Mapping[str
     return bring(code, job.spec.storage, environment, scratch) if code is not None else None
 
 
-def packages(job: TrainingJob, folder: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what is added to the environment of the ranks for the packages of the job's lock file; installs them.
+def packages(job: TrainingJob, folder: Path | None, environment: Mapping[str, str]) -> Entry | None:
+    """Install the packages of the job's lock file, which are kept as long as the result is there; None: it has none.
 
     Raises:
         TrainingError: They can't be installed.
     """
     code = job.spec.training.code
     if code is None or folder is None or code.requirements is None:
-        return {}
+        return None
     from trainmaster_trainer.code.install import install
 
-    found = install(code, folder, job.spec.storage, environment)
-    return {names.ENV_PACKAGES: str(found)} if found is not None else {}
+    return install(code, folder, job.spec.storage, environment)
+
+
+def variables(packages: Entry | None) -> dict[str, str]:
+    """Return what is added to the environment of the ranks for packages."""
+    if packages is None:
+        return {}
+    from trainmaster_trainer.code.installed import packages_of
+
+    return {names.ENV_PACKAGES: str(packages_of(packages))}
 
 
 def note_git(job: TrainingJob, base_dir: Path, archive: Archive | None, scratch: Path) -> str:

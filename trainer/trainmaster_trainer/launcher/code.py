@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainmaster_api import names
 from trainmaster_api.messages import ExitMessage, Outcome
@@ -22,6 +23,9 @@ from trainmaster_trainer.processes import Children
 
 from .ending import failed, tail
 from .identity import Pod
+
+if TYPE_CHECKING:
+    from trainmaster_trainer.data.entries import Entry
 
 _MODULE = "trainmaster_trainer.launcher.code"
 _TICK = 0.25
@@ -35,10 +39,12 @@ class Brought:
     Attributes:
         code_dir: Folder of the code; empty: the job names none.
         packages_dir: Folder of the packages of its lock file; empty: there are none, or this is the head.
+        held: Keeps those packages as long as it is there.
     """
 
     code_dir: str = ""
     packages_dir: str = ""
+    held: Entry | None = field(default=None, compare=False)
 
 
 def bring_code(pod: Pod, children: Children) -> Brought | ExitMessage:
@@ -73,8 +79,10 @@ def fetch(pod: Pod) -> Brought:
     if code.requirements is None or pod.role == names.ROLE_HEAD:
         return Brought(str(folder))
     from trainmaster_trainer.code.install import install
+    from trainmaster_trainer.code.installed import packages_of
 
-    return Brought(str(folder), str(install(code, folder, pod.job.spec.storage, pod.environment) or ""))
+    entry = install(code, folder, pod.job.spec.storage, pod.environment)
+    return Brought(str(folder)) if entry is None else Brought(str(folder), str(packages_of(entry)), entry)
 
 
 def _in_a_process(pod: Pod, children: Children) -> Brought | ExitMessage:
@@ -89,7 +97,8 @@ def _in_a_process(pod: Pod, children: Children) -> Brought | ExitMessage:
             return ExitMessage(outcome=Outcome.STOPPED, message="stopped before the code was there", pod=pod.name)
     print(log.read_text(errors="replace"), end="", flush=True)
     if result.exists():
-        return Brought(**json.loads(result.read_text()))
+        found = _held(Brought(**json.loads(result.read_text())))
+        return found or _in_a_process(pod, children)
     message = ExitMessage.decode(failure.read_text()) if failure.exists() else None
     if message is not None:
         return message
@@ -98,11 +107,23 @@ def _in_a_process(pod: Pod, children: Children) -> Brought | ExitMessage:
     return failed(FailureClass.CODE_UNAVAILABLE, text, pod.name, tail(log))
 
 
+def _held(brought: Brought) -> Brought | None:
+    """Return it with its packages held here; None: they were removed since the process that installed them ended."""
+    if not brought.packages_dir:
+        return brought
+    from trainmaster_trainer.code.installed import hold
+
+    entry = hold(Path(brought.packages_dir))
+    return replace(brought, held=entry) if entry is not None else None
+
+
 def main() -> int:
     """Bring the code of this pod and write the result, or the failure, into its scratch folder."""
     pod = Pod.read(os.environ)
     try:
-        _write(pod.scratch / _RESULT, json.dumps(asdict(fetch(pod))))
+        brought = fetch(pod)
+        result = {"code_dir": brought.code_dir, "packages_dir": brought.packages_dir}
+        _write(pod.scratch / _RESULT, json.dumps(result))
     except TrainingError as error:
         _write(pod.scratch / _FAILURE, failed(error.failure_class, error.message, pod.name).encode())
         return 1

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trainmaster_api.messages import PROGRESS_INTERVAL_SECONDS, ProgressMessage
+from trainmaster_api.messages import PROGRESS_INTERVAL_SECONDS, ProgressMessage, read_images
+from trainmaster_api.names import IMAGES_HEADER
 
 _TIMEOUT = 5.0
 _LAST_WORD_SECONDS = 10.0
@@ -20,7 +21,14 @@ _TAKEN = 204
 class ProgressPush:
     """Sends the newest values every 5 s from a thread of its own, and at once when it is woken."""
 
-    def __init__(self, url: str, ca: str, token_file: str, newest: Callable[[], ProgressMessage]) -> None:
+    def __init__(
+        self,
+        url: str,
+        ca: str,
+        token_file: str,
+        newest: Callable[[], ProgressMessage],
+        on_images: Callable[[tuple[str, ...]], None] = lambda images: None,
+    ) -> None:
         """Start the thread.
 
         Args:
@@ -28,11 +36,13 @@ class ProgressPush:
             ca: File with the CA that signed the server's certificate; empty: the machine's.
             token_file: Read again for each message, because the kubelet renews it.
             newest: Makes the message.
+            on_images: Called with what the operator says that the attempt's pods run, in the thread that sends.
         """
         self._url = urlsplit(url)
         self._ca = ca
         self._token_file = Path(token_file)
         self._newest = newest
+        self._on_images = on_images
         self._wake = threading.Event()
         self._closed = threading.Event()
         self.last_error = ""
@@ -66,14 +76,16 @@ class ProgressPush:
         try:
             token = self._token_file.read_text().strip()
             body = self._newest().model_dump_json(by_alias=True, exclude_none=True).encode()
-            code = self._post(body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+            code, images = self._post(body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._note(f"{type(error).__name__}: {error}")
             return False
         self._note("" if code == _TAKEN else f"status {code}")
+        if code == _TAKEN and images:
+            self._on_images(images)
         return code == _TAKEN
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> int:
+    def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, tuple[str, ...]]:
         host, port = self._url.hostname or "", self._url.port
         connection: http.client.HTTPConnection
         if self._url.scheme == "https":
@@ -85,7 +97,7 @@ class ProgressPush:
             connection.request("POST", self._url.path or "/", body, headers)
             response = connection.getresponse()
             response.read()
-            return response.status
+            return response.status, read_images(response.getheader(IMAGES_HEADER) or "")
         finally:
             connection.close()
 

@@ -35,6 +35,7 @@ class Sinks:
         run_state: RunState,
         run: Store,
         on_display_gone: Callable[[], None],
+        on_images: Callable[[tuple[str, ...]], None] = lambda images: None,
     ) -> None:
         """Connect the sinks that are configured.
 
@@ -44,6 +45,7 @@ class Sinks:
             run_state: Source of the events.
             run: Store of the run.
             on_display_gone: Called when the process that started the driver and displays its events is gone.
+            on_images: Called with what the pods of the attempt run, in a thread of its own.
         """
         self._run_state = run_state
         self._on_display_gone = on_display_gone
@@ -51,9 +53,8 @@ class Sinks:
         run_state.listen(self._event_log.show)
         self._push: ProgressPush | None = None
         if settings.progress_url:
-            self._push = ProgressPush(
-                settings.progress_url, settings.progress_ca, settings.progress_token, run_state.progress
-            )
+            where = (settings.progress_url, settings.progress_ca, settings.progress_token)
+            self._push = ProgressPush(*where, run_state.progress, on_images)
             run_state.listen(self._wake_push)
         self._trackers = _trackers(settings, job, run_state, run)
         for tracker in self._trackers:

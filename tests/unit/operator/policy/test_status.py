@@ -198,8 +198,8 @@ def test_view_of_a_pod() -> None:
                 {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
             ],
             "containerStatuses": [
-                {"name": "sidecar", "state": {"running": {"startedAt": clock(2)}}},
-                {"name": "trainer", "state": {"terminated": {
+                {"name": "sidecar", "imageID": "other@sha256:1", "state": {"running": {"startedAt": clock(2)}}},
+                {"name": "trainer", "imageID": "registry/trainer@sha256:2", "state": {"terminated": {
                     "exitCode": 137, "reason": "OOMKilled", "message": "{}",
                     "startedAt": clock(3), "finishedAt": clock(9),
                 }}},
@@ -224,6 +224,7 @@ def test_view_of_a_pod() -> None:
         started_at=clock(3),
         disruption="TerminationByKubelet",
         deleting=clock(90),
+        image_id="registry/trainer@sha256:2",
         exit=Exit(137, "OOMKilled", "{}", clock(9)),
     )
 

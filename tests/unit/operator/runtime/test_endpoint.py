@@ -53,6 +53,7 @@ class Replica:
             lambda: leader,
             self.peer,
             Metrics(),
+            images_of=lambda message: ["b@sha256:2", "", "a@sha256:1", "b@sha256:2"],
         )
 
     @asynccontextmanager
@@ -67,6 +68,11 @@ class Replica:
                 await runner.cleanup()
 
     async def push(self, token: str, body: bytes | ProgressMessage, host: str = "127.0.0.1") -> int:
+        return (await self.answer(token, body, host))[0]
+
+    async def answer(
+        self, token: str, body: bytes | ProgressMessage, host: str = "127.0.0.1"
+    ) -> tuple[int, str | None]:
         data = body if isinstance(body, bytes) else body.model_dump_json().encode()
         context = ssl.create_default_context(cadata=CERTIFICATES.ca)
         async with (
@@ -79,7 +85,7 @@ class Replica:
                 server_hostname="op.svc",
             ) as response,
         ):
-            return response.status
+            return response.status, response.headers.get("X-Trainmaster-Images")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,15 @@ async def test_progress_authorization(token: str, body: bytes | ProgressMessage,
     async with replica.serve():
         assert await replica.push(token, body) == code
     assert (replica.store.get(KEY) is not None) == (code == 204)
+
+
+async def test_the_answer_says_what_the_pods_run_to_their_head_alone() -> None:
+    leader = Replica(leader=True)
+    standby = Replica(leader=False, holder="pod_127.0.0.1_abc", port=leader.port)
+    async with leader.serve("127.0.0.1"), standby.serve("127.0.0.2"):
+        for host in ("127.0.0.1", "127.0.0.2"):
+            assert await leader.answer("head", message(), host) == (204, "a@sha256:1,b@sha256:2")
+            assert await leader.answer("other", message(), host) == (403, None)
 
 
 async def test_a_token_that_cannot_be_reviewed_is_not_a_bad_one() -> None:

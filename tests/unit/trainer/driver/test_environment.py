@@ -60,6 +60,59 @@ def test_record_of_an_attempt(job: TrainingJob) -> None:
     assert (on_a_laptop.image, on_a_laptop.code, on_a_laptop.packages) == (None, CodeRecord(), None)
 
 
+A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "digest"),
+    [
+        ("trainer:1", [f"registry.example/trainer@{A}"], A),
+        ("trainer:1", [f"registry.example/trainer@{A}", f"mirror.example/trainer@{A}"], A),
+        ("trainer:1", [A], None),
+        ("trainer:1", [f"registry.example/trainer@{A}", A], None),
+        ("trainer:1", [f"registry.example/trainer@{A}", f"registry.example/trainer@{B}"], None),
+        (f"trainer:1@{C}", [f"registry.example/trainer@{A}"], C),
+        ("trainer:1", [], None),
+    ],
+    ids=[
+        "pulled",
+        "from two registries",
+        "loaded",
+        "loaded on one node",
+        "a tag that was moved",
+        "by digest",
+        "unknown",
+    ],
+)
+def test_digest_is_what_the_kubelets_report(job: TrainingJob, name: str, images: list[str], digest: str | None) -> None:
+    told = settings(ray_address="10.0.0.1:6379")
+    found = of_attempt(told, of_image(job, name), "t", None, None, {}, images)
+    assert (found.image, found.image_digest, found.image_ids) == (name, digest, images)
+
+
+def of_images(attempt: int, *images: str, name: str = "trainer:1") -> AttemptRecord:
+    return record(attempt).model_copy(update={"image": name, "image_ids": list(images)})
+
+
+def test_a_tag_that_was_moved_is_said() -> None:
+    known, said = appended(EnvironmentRecord(), of_images(1, f"a.example/trainer@{A}"))
+    assert said == []
+    known, said = appended(known, of_images(2))
+    assert said == []
+    assert appended(known, of_images(3, f"b.example/trainer@{A}"))[1] == [], "another registry has the same image"
+    assert appended(known, of_images(3, B))[1] == [], "what is loaded on a node has another kind of checksum"
+    assert appended(known, of_images(3, f"a.example/trainer@{B}", name="trainer:2"))[1] == [], "it has another name"
+    assert appended(known, of_images(3, f"a.example/trainer@{B}"))[1] == [
+        f"attempt 3 runs another image as trainer:1 than attempt 1: {B}, not {A}; the run may not continue as it would "
+        "have: name the image by its digest (NAME@sha256:...)"
+    ]
+    assert unequal(of_images(1, f"a.example/trainer@{A}", f"b.example/trainer@{A}", B)) == []
+    assert unequal(of_images(1, B, C)) == [
+        f"the pods of attempt 1 run different images as trainer:1: {B} and {C}; name the image by its digest "
+        "(NAME@sha256:...)"
+    ]
+
+
 def test_code_of_a_repository_or_an_image_has_no_archive(job: TrainingJob) -> None:
     by_git = of_image(job, None, {"git": {"url": "https://git.example/a", "commit": "e" * 40}})
     assert of_attempt(settings(), by_git, "t", None, None, {}).code == CodeRecord(commit="e" * 40, dirty=False)
@@ -123,6 +176,29 @@ def test_two_attempts_with_a_changed_package(world: World) -> None:
     world.attempt(2, ranks({**FIRST, "torch": "2.12.0"}))
     assert [each.packages for each in world.record().attempts] == [FIRST, {**FIRST, "torch": "2.12.0"}]
     assert [sentence.partition(":")[0] for sentence in world.warned] == ["attempt 2 has other packages than attempt 1"]
+
+
+def test_images_are_recorded_as_they_become_known(world: World) -> None:
+    world.job = of_image(world.job, "trainer:1")
+    told = settings(1, ray_address="10.0.0.1:6379")
+    made = Environment(told, world.job, world.run, world.warned.append)
+    made.take_images([f"a.example/trainer@{A}"])
+    assert world.run.get("environment.json") is None, "the storage isn't claimed yet"
+    made.begin()
+    made.finish()
+    assert world.record().attempts[-1].image_digest == A
+    written = world.run.get_versioned("environment.json")
+    made.take_images([f"a.example/trainer@{A}"])
+    made.finish()
+    assert world.run.get_versioned("environment.json") == written, "nothing new"
+    made.take_images([f"a.example/trainer@{B}"])
+    made.finish()
+    assert world.record().attempts[-1].image_ids == [f"a.example/trainer@{A}", f"a.example/trainer@{B}"]
+    assert [sentence[:31] for sentence in world.warned] == ["the pods of attempt 1 run diffe"]
+    for rank in (0, 1):
+        made.take(rank, Surroundings(packages={**FIRST, "rich": str(rank)}))
+    made.finish()
+    assert len(world.warned) == 2, "what was said before doesn't hide what is found later, and is said once"
 
 
 def test_attempt_that_ends_early_has_what_is_known(world: World) -> None:

@@ -23,7 +23,7 @@ from trainmaster_trainer.errors import CodeError, StorageDenied
 from trainmaster_trainer.storage.store import Store
 
 from tests.factories import load_example, parse
-from tests.unit.trainer.code.test_install import wheel
+from tests.unit.trainer.code.world import wheel
 from tests.unit.trainer.driver.test_local import options
 
 
@@ -245,7 +245,7 @@ def test_a_run_installs_its_lock_file(src: Path, tmp_path: Path, monkeypatch: py
     seen: list[dict[str, str]] = []
 
     def lead(run: LocalRun, *_: Any) -> tuple[Any, float]:
-        seen.append(run.packages)
+        seen.append(own_code.variables(run.packages))
         raise Refused("enough")
 
     monkeypatch.setattr(LocalRun, "_lead", lead)
@@ -253,5 +253,6 @@ def test_a_run_installs_its_lock_file(src: Path, tmp_path: Path, monkeypatch: py
     assert Path(seen[0]["TRAINMASTER_PACKAGES"], "tinyone.py").exists()
     fixed = identified(job).identity.record["fixed"]
     assert fixed["requirements"] == "lock.txt"
-    assert own_code.packages(coded({"path": "src"}), src, {}) == {}
+    assert own_code.packages(coded({"path": "src"}), src, {}) is None
+    assert own_code.variables(None) == {}
     remove(tmp_path / "cache")  # read-only folders

@@ -16,13 +16,16 @@ from trainmaster_api.messages import ExitMessage, Outcome
 from trainmaster_api.packing import pack
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_trainer.code import installed as code_installed
+from trainmaster_trainer.code.installed import hold
+from trainmaster_trainer.data.entries import Entry
 from trainmaster_trainer.launcher import code as launcher_code
 from trainmaster_trainer.launcher.code import Brought, bring_code
 from trainmaster_trainer.launcher.head import Head
 from trainmaster_trainer.launcher.identity import Pod
 from trainmaster_trainer.processes import Children
 
-from tests.unit.trainer.code.test_install import wheel
+from tests.unit.trainer.code.world import wheel
 
 from .fakes import Scripted
 
@@ -123,7 +126,7 @@ def test_the_driver_is_told_what_the_record_needs(environment: dict[str, str], j
 
 
 def test_a_lock_file_is_installed_on_workers(
-    environment: dict[str, str], job: TrainingJob, archive: Archive, tmp_path: Path
+    environment: dict[str, str], job: TrainingJob, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "src" / "lock.txt").write_text(wheel(tmp_path / "src" / "wheels", "tinyone", "1.0"))
     where = {"image": str(tmp_path / "src"), "requirements": "lock.txt", "wheels": "wheels"}
@@ -132,10 +135,27 @@ def test_a_lock_file_is_installed_on_workers(
     assert isinstance(found, Brought)
     assert found.code_dir == str(tmp_path / "src")
     assert Path(found.packages_dir, "tinyone.py").exists()
+    assert found.held is not None
+    assert found.held.path == Path(found.packages_dir).parent, "nothing removes them while the pod is there"
     worker = replace(pod(own, job, where), packages_dir=found.packages_dir)
     assert worker.child_environment()[names.ENV_PACKAGES] == found.packages_dir
     assert names.ENV_PACKAGES not in pod(own, job, where).child_environment()
     remove(tmp_path / "cache")  # read-only folders
+    held: list[Path] = []
+
+    def removed_meanwhile(packages: Path) -> Entry | None:
+        held.append(packages)
+        if len(held) == 1:
+            remove(packages.parent)
+        return hold(packages)
+
+    monkeypatch.setattr(code_installed, "hold", removed_meanwhile)
+    again = bring_code(pod(own, job, where), Children())
+    assert isinstance(again, Brought)
+    assert len(held) == 2, "another job has removed them before they were held: they are installed again"
+    assert again.held is not None
+    assert Path(again.packages_dir, "tinyone.py").exists()
+    remove(tmp_path / "cache")
     head = bring_code(pod({**own, names.ENV_ROLE: "head"}, job, where), Children())
     assert head == Brought(str(tmp_path / "src")), "no rank runs there"
     (tmp_path / "src" / "lock.txt").write_text("-e .\n")

@@ -12,6 +12,7 @@ from trainmaster_api.messages import ProgressMessage
 
 class Operator(http.server.ThreadingHTTPServer):
     code = 204
+    images = ""
 
     def __init__(self) -> None:
         self.seen: queue.Queue[tuple[str, ProgressMessage]] = queue.Queue()
@@ -22,6 +23,8 @@ class Operator(http.server.ThreadingHTTPServer):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.seen.put((self.headers["Authorization"], ProgressMessage.decode(body)))
                 self.send_response(outer.code)
+                if outer.images:
+                    self.send_header("X-Trainmaster-Images", outer.images)
                 self.end_headers()
 
             def log_message(self, *args: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -47,6 +48,16 @@ def test_push_at_once_when_woken_with_the_newest_token(operator: Operator, token
     assert operator.seen.get(timeout=5)[0] == "Bearer second"
     assert time.monotonic() - began < progress.PROGRESS_INTERVAL_SECONDS / 2
     assert push.close()
+
+
+def test_push_hands_on_what_the_operator_says_of_images(operator: Operator, token: Path, run_state: RunState) -> None:
+    said: queue.Queue[tuple[str, ...]] = queue.Queue()
+    operator.images = f"registry.example/trainer@sha256:{'a' * 64},sha256:{'b' * 64}"
+    push = ProgressPush(operator.url, "", str(token), run_state.progress, said.put)
+    assert said.get(timeout=5) == (f"registry.example/trainer@sha256:{'a' * 64}", f"sha256:{'b' * 64}")
+    operator.images = ""
+    assert push.close()
+    assert said.empty(), "an operator of before says nothing"
 
 
 def test_push_close_tries_again(
