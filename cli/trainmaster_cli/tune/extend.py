@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from trainmaster_api.reasons import ConditionType
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.tuning.budget import Limit, trials_limit
 from trainmaster_api.tuning.plan import is_population, plan_of, total_trials
 from trainmaster_api.validation.validate import format_problems, validate
 from trainmaster_api.validation.yaml_reader import validate_text
 
 from trainmaster_cli.errors import UserError
 
-from .edit import NoPlaceError, with_trials
+from .edit import NoPlaceError, with_limit
 from .searches import found_of_file, search_of_file, search_of_object
 
 if TYPE_CHECKING:
     from trainmaster_cli.cluster.api import Api
 
-_FIELD = "spec.tuning.budget.maxTrials"
 Object = dict[str, Any]
 
 
@@ -60,6 +60,7 @@ def require_more(job: TrainingJob, trials: int, begun: Begun) -> int:
             f"{name} has a population of {plan.trials} trials, which train side by side: its number can't change; "
             "start another search under another metadata.name"
         )
+    _require_unit(job)
     if trials < begun.trials:
         raise UserError(
             f"--trials {trials} is fewer than the {begun.trials} trials of {name} that were begun, and what was begun "
@@ -76,6 +77,16 @@ def require_more(job: TrainingJob, trials: int, begun: Begun) -> int:
             "trials would not be run"
         )
     return plan.trials
+
+
+def _require_unit(job: TrainingJob) -> None:
+    """Raise UserError if the budget is a time, in whose place a number of trials would be another search."""
+    short = job.spec.hyperparameter_search
+    if short is not None and short.limits[1] is not None:
+        raise UserError(
+            f"the search of {job.metadata.name} ends after {short.budget}, and not after a number of trials: raise "
+            f"spec.hyperparameterSearch.budget yourself"
+        )
 
 
 def _budget(job: TrainingJob, trials: int) -> Any:
@@ -99,16 +110,17 @@ def extend_file(file: str, trials: int, storage: str | None) -> int:
     before = require_more(job, trials, begun)
     path = Path(file).resolve()
     text = path.read_bytes().decode()
+    limit = trials_limit(job.spec, trials)
     try:
-        changed = with_trials(text, trials)
+        changed = with_limit(text, limit)
     except NoPlaceError:
-        raise UserError(f"{file}: {_FIELD} can't be set without changing something else; set it yourself") from None
+        raise UserError(f"{file}: {limit.path} can't be set without changing something else; set it yourself") from None
     ((valid, problems),) = validate_text(changed)
     if valid is None:
         raise UserError(f"with --trials {trials}:\n{format_problems(problems, file)}")
     _replace(path, changed)
     where = f" --storage {shlex.quote(storage)}" if storage else ""
-    print(f"{file}: {_FIELD} {before} -> {trials}; {begun.trials} trials were begun")
+    print(f"{file}: {limit.path} {before} -> {trials}; {begun.trials} trials were begun")
     print(f"continue with: trainmaster run {shlex.quote(file)}{where}")
     return 0
 
@@ -146,19 +158,26 @@ def extend_job(api: Api, name: str, trials: int) -> int:
     counts = status_of(raw).get("tuning") or {}
     begun = sum(int(counts.get(each, 0)) for each in ("running", "complete", "pruned", "failed"))
     before = require_more(job, trials, Begun(begun))
-    _require_valid(raw, trials)
-    api.patch(f"{jobs_path(api.namespace)}/{name}", {"spec": {"tuning": {"budget": {"maxTrials": trials}}}})
-    print(f"{name}: {_FIELD} {before} -> {trials}; {begun} trials were begun")
+    limit = trials_limit(job.spec, trials)
+    _require_valid(raw, limit, trials)
+    api.patch(f"{jobs_path(api.namespace)}/{name}", limit.patch())
+    print(f"{name}: {limit.path} {before} -> {trials}; {begun} trials were begun")
     print(_next(raw, name, api.namespace))
     return 0
 
 
-def _require_valid(raw: Object, trials: int) -> None:
-    tuning = raw["spec"]["tuning"]
-    tuning = {**tuning, "budget": {**(tuning.get("budget") or {}), "maxTrials": trials}}
-    valid, problems = validate({**raw, "spec": {**raw["spec"], "tuning": tuning}})
+def _require_valid(raw: Object, limit: Limit, trials: int) -> None:
+    valid, problems = validate(_merged(raw, limit.patch()))
     if valid is None:
         raise UserError(f"with --trials {trials}: {format_problems(problems)}")
+
+
+def _merged(document: Object, patch: Object) -> Object:
+    """Return a document with a merge patch in it."""
+    found = dict(document)
+    for key, value in patch.items():
+        found[key] = _merged(found.get(key) or {}, value) if isinstance(value, dict) else value
+    return found
 
 
 def _next(raw: Object, name: str, namespace: str) -> str:

@@ -13,6 +13,7 @@ from trainmaster_api.address import Uri
 from trainmaster_api.types import Metric, Model, exactly_one_words, rule_error
 
 MOST_TRIALS = 10_000
+MOST_HOURS = 100_000
 MOST_PARAMETERS = 64
 PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 
@@ -156,7 +157,7 @@ class Budget(Model):
     on which of them is quicker."""
     max_failed_trials: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = 8
     """The search fails when more trials than this have failed."""
-    max_hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    max_hours: Annotated[float, Field(gt=0, le=MOST_HOURS)] | None = None
     """Hours of the search over all its attempts; then it ends with the best so far."""
     max_gpu_hours: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
     """GPU-hours of all trials; then it ends with the best so far."""

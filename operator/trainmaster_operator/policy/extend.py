@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from trainmaster_api.reasons import ConditionType, Reason
 from trainmaster_api.status import AttemptStatus
+from trainmaster_api.tuning.budget import trials_limit
 from trainmaster_api.tuning.plan import asked_trials, is_population
 from trainmaster_api.types import parse_count
 
@@ -95,6 +96,7 @@ def _raised(context: PlanContext, record: AttemptStatus) -> _Raise | None:
             return _Raise(Reason.DURATION_EXTENDED, duration, what)
     trials = asked_trials(spec.tuning) if spec.tuning is not None and not is_population(spec.tuning) else None
     if trials is not None and record.max_trials is not None and trials > record.max_trials:
-        what = f"tuning.budget.maxTrials was raised from {record.max_trials} to {trials}"
+        field = trials_limit(spec, trials).path.removeprefix("spec.")
+        what = f"{field} was raised from {record.max_trials} to {trials}"
         return _Raise(Reason.TRIALS_EXTENDED, f"{trials} trials", what, is_search=True)
     return None

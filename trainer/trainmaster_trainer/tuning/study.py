@@ -283,7 +283,7 @@ class Study:
         if objective.metric not in metrics:
             known = ", ".join(sorted(each for each in metrics if each.startswith("val/")))
             raise ConfigurationError(
-                f"spec.tuning.objectives: there is no metric {objective.metric}; there are {known}"
+                f"the search's objective: there is no metric {objective.metric}; there are {known}"
             )
         return float(metrics[objective.metric])
 

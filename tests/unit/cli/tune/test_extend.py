@@ -14,10 +14,10 @@ from trainmaster_cli.errors import UserError
 from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.tuning.trials import RESULT
 
-from tests.factories import change, parse
+from tests.factories import Json, change, parse
 from tests.unit.cli.cluster.fake_api import FakeApi
 
-from .searching import OPTIONS, began, job_with, train, tune, written
+from .searching import OPTIONS, SPACE, began, job_with, train, tune, written
 
 Captured = pytest.CaptureFixture[str]
 
@@ -138,6 +138,39 @@ def test_the_file_is_what_run_takes(capsys: Captured) -> None:
     assert "continue with: trainmaster run job.yaml --storage 'else where'" in capsys.readouterr().out
 
 
+def in_two_lines(**more: Any) -> Json:
+    job = job_with()
+    del job["spec"]["tuning"]
+    job["spec"]["hyperparameterSearch"] = {"method": "random", "budget": 4, "space": SPACE, **more}
+    return job
+
+
+def test_a_search_in_two_lines_is_extended(capsys: Captured) -> None:
+    """The number is raised where it was written, and the run stays the same."""
+    job = written(in_two_lines())
+    run = began(job)
+    train(run, job)
+    assert tune("extend", "job.yaml", "--trials", "6") == 0
+    assert "job.yaml: spec.hyperparameterSearch.budget 4 -> 6; 4 trials were begun" in capsys.readouterr().out
+    longer = yaml.safe_load(Path("job.yaml").read_text())
+    assert longer == in_two_lines(budget=6)
+    again = began(longer)
+    assert again.uri == run.uri
+    assert [each.number for each in train(again, longer, trials=2, attempt=2).trials()] == list(range(6))
+    assert tune("best", "job.yaml") == 0
+    document = yaml.safe_load(capsys.readouterr().out)
+    assert not {"tuning", "hyperparameterSearch"} & document["spec"].keys()
+    assert parse(document).spec.tuning is None
+
+
+def test_a_search_in_two_lines_that_has_changed_is_not_extended() -> None:
+    job = written(in_two_lines())
+    train(began(job), job)
+    written(in_two_lines(method="bayesian"))
+    with pytest.raises(UserError, match=r"(?s)tuning\.search\.algorithm: random -> tpe.*only the search of an unchang"):
+        tune("extend", "job.yaml", "--trials", "9")
+
+
 # --- on a cluster ----------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +192,12 @@ def test_a_job_on_a_cluster_is_patched(capsys: Captured) -> None:
         "digits-search: spec.tuning.budget.maxTrials 4 -> 6; 4 trials were begun",
         "see them with: trainmaster status digits-search -n team --watch",
     ]
+
+
+def test_a_search_in_two_lines_is_patched_where_it_was_written() -> None:
+    api = FakeApi({**change(in_two_lines(), {"metadata.namespace": "team"}), "status": {"tuning": COUNTS}})
+    assert tune("extend", "digits-search", "--trials", "6", api=api) == 0
+    assert api.patched == [(f"{jobs_path('team')}/digits-search", {"spec": {"hyperparameterSearch": {"budget": 6}}})]
 
 
 def test_a_suspended_job_has_to_be_resumed(capsys: Captured) -> None:
