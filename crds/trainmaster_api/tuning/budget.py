@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainmaster_api.spec.job import Spec
+from trainmaster_api.spec.shorthand import budget_text
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,10 @@ def trials_limit(spec: Spec, trials: int) -> Limit:
     if spec.tuning_or_none is None and spec.hyperparameter_search is not None:
         return Limit(("hyperparameterSearch", "budget"), trials)
     return Limit(("tuning", "budget", "maxTrials"), trials)
+
+
+def hours_limit(spec: Spec, hours: float) -> Limit:
+    """Return where a job with a search has its hours."""
+    if spec.tuning_or_none is None and spec.hyperparameter_search is not None:
+        return Limit(("hyperparameterSearch", "budget"), budget_text(hours))
+    return Limit(("tuning", "budget", "maxHours"), int(hours) if float(hours).is_integer() else hours)

@@ -24,6 +24,8 @@ OBJECTIVES, SECONDS, ROUNDS = "objectives", "seconds", "rounds"
 TRIALS, FOLDER, RESULT, WHOLE = "trials", SEARCH, SEARCH_RESULT, SEARCH_JOURNAL
 STUDY = "trainmaster"
 """Name of Optuna's study; a hyperband's brackets are drawn by it."""
+HOURS_USED = "budget.maxHours"
+"""What the reason begins with why a search is over that has used its hours."""
 
 
 class TrialEnd(StrEnum):

@@ -171,6 +171,73 @@ def test_a_search_in_two_lines_that_has_changed_is_not_extended() -> None:
         tune("extend", "job.yaml", "--trials", "9")
 
 
+@pytest.mark.parametrize("is_shorthand", [False, True])
+def test_a_search_that_is_out_of_hours_gets_more(is_shorthand: bool, capsys: Captured) -> None:
+    """Its clock is that of all attempts: an hour of one second."""
+    hour = {"maxHours": 1, "maxTrials": 9}
+    job = written(in_two_lines(budget="1h") if is_shorthand else job_with(budget=hour))
+    run = began(job)
+    study = train(run, job, trials=2)
+    study._study.set_user_attr("elapsed", 3601.0)
+    study._journal.flush()
+    if not is_shorthand:
+        with pytest.raises(UserError, match=r"budget\.maxHours = 1 are used; more trials would not be run; pass --hou"):
+            tune("extend", "job.yaml", "--trials", "12")
+    with pytest.raises(UserError, match="digits-search has 1 hours already: pass a number above that with --hours"):
+        tune("extend", "job.yaml", "--hours", "1")
+    assert tune("extend", "job.yaml", "--hours", "2.5") == 0
+    longer = yaml.safe_load(Path("job.yaml").read_text())
+    if is_shorthand:
+        assert longer == in_two_lines(budget="150m")
+        change = "spec.hyperparameterSearch.budget 1h -> 150m"
+    else:
+        assert longer == job_with(budget={**hour, "maxHours": 2.5})
+        change = "spec.tuning.budget.maxHours 1 -> 2.5"
+    assert capsys.readouterr().out.splitlines()[0] == f"job.yaml: {change}; 2 trials were begun"
+    again = began(longer)
+    assert again.uri == run.uri
+    assert len(train(again, longer, trials=1, attempt=2).trials()) == 3
+
+
+def test_trials_and_hours_are_raised_together(capsys: Captured) -> None:
+    job = written(job_with(budget={"maxTrials": 4, "maxHours": 1}))
+    train(began(job), job)
+    assert tune("extend", "job.yaml", "--trials", "6", "--hours", "3") == 0
+    assert yaml.safe_load(Path("job.yaml").read_text()) == job_with(budget={"maxTrials": 6, "maxHours": 3})
+    assert "spec.tuning.budget.maxTrials 4 -> 6, spec.tuning.budget.maxHours 1 -> 3;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("budget", "given", "sentence"),
+    [
+        ({"maxTrials": 4}, ["--hours", "3"], "has no limit of hours that could be raised: use --trials"),
+        ({"maxTrials": 4, "maxHours": 1}, ["--hours", "3"], "run; hours alone don't continue it: pass --trials too"),
+        ({"maxTrials": 4, "maxHours": 1}, ["--hours", "1e6", "--trials", "9"], r"with --trials 9 --hours 1e\+06:\njob"),
+        ({"maxTrials": 4}, [], "pass --trials, --hours or both"),
+    ],
+)
+def test_hours_that_are_no_extension_are_refused(budget: dict[str, int], given: list[str], sentence: str) -> None:
+    job = written(job_with(budget=budget))
+    train(began(job), job)
+    before = Path("job.yaml").read_bytes()
+    with pytest.raises(UserError, match=sentence):
+        tune("extend", "job.yaml", *given)
+    assert Path("job.yaml").read_bytes() == before
+
+
+def test_a_budget_of_two_lines_stays_in_its_unit() -> None:
+    written(in_two_lines(budget="2h"))
+    with pytest.raises(UserError, match="ends after 2h, and not after a number of trials: use --hours"):
+        tune("extend", "job.yaml", "--trials", "9")
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "2h"])
+def test_what_is_no_number_of_hours(hours: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        tune("extend", "job.yaml", "--hours", hours)
+    assert "must be a number of hours above 0" in capsys.readouterr().err
+
+
 # --- on a cluster ----------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +265,15 @@ def test_a_search_in_two_lines_is_patched_where_it_was_written() -> None:
     api = FakeApi({**change(in_two_lines(), {"metadata.namespace": "team"}), "status": {"tuning": COUNTS}})
     assert tune("extend", "digits-search", "--trials", "6", api=api) == 0
     assert api.patched == [(f"{jobs_path('team')}/digits-search", {"spec": {"hyperparameterSearch": {"budget": 6}}})]
+
+
+def test_hours_of_a_job_on_a_cluster_are_patched(capsys: Captured) -> None:
+    job = change(job_with(budget={"maxTrials": 4, "maxHours": 1}), {"metadata.namespace": "team"})
+    api = FakeApi({**job, "status": {"phase": "Complete", "tuning": COUNTS}})
+    assert tune("extend", "digits-search", "--trials", "6", "--hours", "2", api=api) == 0
+    body = {"spec": {"tuning": {"budget": {"maxTrials": 6, "maxHours": 2}}}}
+    assert api.patched == [(f"{jobs_path('team')}/digits-search", body)]
+    assert "budget.maxTrials 4 -> 6, spec.tuning.budget.maxHours 1 -> 2; 4 trials" in capsys.readouterr().out
 
 
 def test_a_suspended_job_has_to_be_resumed(capsys: Captured) -> None:
