@@ -33,6 +33,7 @@ from trainmaster_trainer.tuning.trials import (
     REASON,
     RESULT,
     STATE,
+    STEP,
     TIME,
     VALUES,
     Decision,
@@ -55,6 +56,7 @@ class _Running:
     began: float
     decided: TrialEnd | None = None
     has_moved: bool = False
+    since: float = 0.0
     time: int = 0
     value: float | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class Search:
             waits = self.study.has_rounds and not self.study.is_over and bool(self._running)
             return self._rounds.rest() if waits else None
         self._rounds.clear(self.study.trials() if found.round else (), found.round)
-        self._running[found.number] = _Running(time.monotonic(), values=found.values)
+        self._running[found.number] = _Running(time.monotonic(), since=time.time(), values=found.values)
         self._say(begun(found))
         return {NUMBER: found.number, VALUES: found.values, **self._rounds.config(found)}
 
@@ -149,7 +151,9 @@ class Search:
             self._fail(error)
             return True
         running.value = float(metrics[self.tuning.objectives[0].metric])
-        self._show(self._state.tuning)
+        values = {} if self.study.has_rounds else running.values  # which change from round to round
+        at = {NUMBER: number, STEP: int(result.get(STEP, running.time)), "began": running.since}
+        self._show(self._state.tuning, validation={**at, METRICS: metrics, VALUES: values})
         longest = self.tuning.pruning.max_time
         if decision is Decision.PRUNE:
             running.decided = TrialEnd.PRUNED

@@ -32,6 +32,7 @@ from trainmaster_trainer.tuning.trials import (
     RUN,
     SEGMENT,
     STATE,
+    STEP,
     TIME,
     VALUES,
     WAITS,
@@ -424,3 +425,24 @@ def test_search_learns_from_another_one_and_from_mlflow(tmp_path: Path) -> None:
         ConfigurationError, match=r"warmStart.from\[0\]: .* has no experiment new; there are Default, old"
     ):
         search_of(tmp_path / "third", missing, tracking=tracking).lead(executing(lambda config: {}))
+
+
+def test_each_validation_is_told_with_its_step(tmp_path: Path) -> None:
+    search, told = search_of(tmp_path, job_of(budget={"maxTrials": 1})), list[dict[str, Any]]()
+    search._state.listen(lambda event: told.append(event["validation"]) if event.get("validation") else None)
+
+    def execute(search: Search, parallel: int) -> None:
+        config = search.suggest()
+        assert config is not None
+        for time in (1, 2):
+            metrics = {"val/loss": 1 / time, "val/accuracy": 0.5}
+            search.report(config[NUMBER], {NUMBER: 0, TIME: time, STEP: 22 * time, METRICS: json.dumps(metrics)})
+        search.ended(config[NUMBER], {STATE: "Complete"}, is_lost=False)
+
+    search.lead(execute)
+    assert [(each[NUMBER], each[STEP], each[METRICS]) for each in told] == [
+        (0, 22, {"val/loss": 1.0, "val/accuracy": 0.5}),
+        (0, 44, {"val/loss": 0.5, "val/accuracy": 0.5}),
+    ]
+    (trial,) = search.study.trials()  # type: ignore[union-attr]
+    assert all(each[VALUES] == trial.values for each in told)
