@@ -18,7 +18,7 @@ from trainmaster_api.tuning.plan import parallel_trials, validations
 from trainmaster_api.tuning.space import axes_of
 from trainmaster_api.types import parse_count
 
-from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.ipc.channel import Peer
 from trainmaster_trainer.ipc.messages import Message, Progress, Returned, Stop
 from trainmaster_trainer.ipc.settings import DriverSettings
@@ -305,6 +305,15 @@ class Search:
         Raises:
             TrainingError: The search has failed.
         """
+        try:
+            return self._lead(execute)
+        except Fenced:  # a newer attempt writes now
+            raise
+        except TrainingError:
+            self._keep_pictures()
+            raise
+
+    def _lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
         self.run(execute)
         if self.is_stopping:
             return Outcome.STOPPED, "the trials have saved and stopped"
@@ -327,6 +336,15 @@ class Search:
             return
         search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))
         self._store.put(RESULT, result)
+
+    def _keep_pictures(self) -> None:
+        """Store what a search that has failed leaves for people, as far as trials have ended."""
+        if self.study is None or not any(each.end is not None for each in self.study.trials()):
+            return
+        try:
+            search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))
+        except TrainingError as error:  # the search has failed for another reason, which is said
+            print(f"the pictures of the search can't be stored: {error}", flush=True)
 
     def _say(self, sentence: str) -> None:
         found = self.progress()
