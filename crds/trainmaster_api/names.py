@@ -36,6 +36,8 @@ ANNOTATION_JOB = f"{GROUP}/resolved-job"
 ANNOTATION_DURATION = f"{GROUP}/duration"
 # `budget.maxTrials` of its search, likewise; absent without one.
 ANNOTATION_TRIALS = f"{GROUP}/max-trials"
+# `budget.maxHours` of its search, likewise; absent without a limit.
+ANNOTATION_HOURS = f"{GROUP}/max-hours"
 # What git says about the code that `trainmaster submit` packed: no part of the code, and so not of the spec.
 ANNOTATION_GIT = f"{GROUP}/git"
 KEY_GIT = "git-state"  # that annotation as a key of the Secret

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     STOPPED = "Stopped"
     DURATION_EXTENDED = "DurationExtended"
     TRIALS_EXTENDED = "TrialsExtended"
+    HOURS_EXTENDED = "HoursExtended"
     NO_CHECKPOINT = "NoCheckpoint"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
     TRAINING_COMPLETE = "TrainingComplete"
@@ -121,7 +122,8 @@ REASON_MEANINGS: dict[Reason, str] = {
     Reason.RECOVERING: "a worker was lost; training resumes from the newest checkpoint once it has been replaced",
     Reason.STOPPED: "no attempt is running",
     Reason.DURATION_EXTENDED: "training.loop.duration was raised; training continues from the newest checkpoint",
-    Reason.TRIALS_EXTENDED: "tuning.budget.maxTrials was raised; the search continues with more trials",
+    Reason.TRIALS_EXTENDED: "the number of trials of a search was raised; it continues with more trials",
+    Reason.HOURS_EXTENDED: "the hours of a search were raised; it continues",
     Reason.NO_CHECKPOINT: "no checkpoint has been saved yet; a restart would begin at step 0",
     Reason.CHECKPOINT_COMMITTED: "the message has the newest committed checkpoint",
     Reason.TRAINING_COMPLETE: "the run reached its end; the message has the test metrics",

@@ -102,9 +102,11 @@ class AttemptStatus(Model):
     """`training.loop.duration` that the attempt trains to."""
     max_trials: int | None = None
     """Number of trials that the attempt searches to; unset without a search, and for all of a grid."""
+    max_hours: float | None = None
+    """Hours after which the search of the attempt ends; unset where there is no such limit."""
     result: Literal["", "Complete", "Failed", "Suspended", "Extended"] = ""
     """Result of the attempt; empty while it runs. Extended: stopped at a checkpoint because loop.duration or
-    the number of trials was raised."""
+    the budget of the search was raised."""
     failure_class: FailureClass | None = None
     """Failure class, if the attempt failed."""
     message: Annotated[str, Field(max_length=4096)] = ""

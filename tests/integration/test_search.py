@@ -240,3 +240,28 @@ def test_killed_population_is_the_undisturbed_one(laptop: Laptop, population: Pa
     assert rounds(laptop.folder) == rounds(population)
     weights = [(run_of(folder) / "model/model.safetensors").read_bytes() for folder in (laptop.folder, population)]
     assert weights[0] == weights[1]
+
+
+def test_search_in_two_lines(laptop: Laptop) -> None:
+    """A method and a budget: the space follows from the job, and the winner is trained."""
+    job = load_example("search")
+    del job["spec"]["tuning"], job["spec"]["tracking"]
+    job["spec"]["training"]["loop"] = {"duration": "2ep", "seed": 3}
+    job["spec"]["hyperparameterSearch"] = {"method": "bayesian", "budget": 3, "metric": "val/accuracy"}
+    (laptop.folder / "job.yaml").write_text(yaml.safe_dump(job))
+    process = laptop.start()
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert "the search is over: all 3 trials have been run" in output
+    trials = found(laptop.folder)
+    assert [(each[0], each[2], each[4]) for each in trials] == [(number, "Complete", 2) for number in range(3)]
+    names = {"optimizer.lr", "optimizer.weightDecay", "data.batchSize", "model.args.dropout"}
+    assert all(each[1].keys() == names for each in trials)
+    assert all(0.0001 <= each[1]["optimizer.lr"] <= 0.01 for each in trials)
+    best = max(trials, key=lambda each: (each[3][0], -each[0]))
+    assert best[3][0] > 0.5, "ten classes: chance is 0.1"
+    run = run_of(laptop.folder)
+    spec = json.loads((run / "spec.json").read_text())["spec"]
+    assert spec["training"]["optimizer"]["lr"] == best[1]["optimizer.lr"]
+    assert not {"tuning", "hyperparameterSearch"} & spec.keys()
+    assert (run / "model/model.safetensors").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.job import SEARCHES, TrainingJob
 from trainmaster_api.tuning.space import axes_of, final_document
 from trainmaster_api.types import MAX_NAME_LENGTH
 from trainmaster_api.validation.validate import format_problems, validate
@@ -34,7 +34,7 @@ def job_of_trial(job: TrainingJob, document: Object, values: dict[str, Any], suf
     axes = axes_of(job.spec)
     whole = final_document(job, axes, values)
     own = document.get("spec", {})
-    spec = {key: value for key, value in own.items() if key not in ("training", "tuning")}
+    spec = {key: value for key, value in own.items() if key not in ("training", *SEARCHES)}
     full = {
         "apiVersion": job.api_version,
         "kind": job.kind,

@@ -79,15 +79,15 @@ def best(options: argparse.Namespace, api: Api | None = None) -> int:
 
 
 def extend(options: argparse.Namespace, api: Api | None = None) -> int:
-    """Give a search more trials."""
-    from .extend import extend_file, extend_job
+    """Give a search more trials or hours."""
+    from .extend import Wanted, extend_file, extend_job
 
-    command = "tune extend"
+    command, wanted = "tune extend", Wanted(options.trials, options.hours)
     if is_file(options.job):
         require_file(options, command)
-        return extend_file(options.job, options.trials, options.storage)
+        return extend_file(options.job, wanted, options.storage)
     require_name(options, command)
-    return extend_job(api or _connect(options), options.job, options.trials)
+    return extend_job(api or _connect(options), options.job, wanted)
 
 
 def _heading(search: Searched, trial: TrialRecord) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sets `maxTrials` in the text of a job's file and leaves everything else as its user has written it. Pure."""
+"""Raises the budget of a search in the text of a job's file and leaves everything else as its user wrote it. Pure."""
 
 from __future__ import annotations
 
@@ -6,45 +6,53 @@ import copy
 from typing import Any
 
 import yaml
+from trainmaster_api.tuning.budget import Limit
 from trainmaster_api.validation.yaml_reader import parse_documents
 
-_BUDGET, _TRIALS = "budget", "maxTrials"
+_QUOTES = ("'", '"')
 
 
 class NoPlaceError(ValueError):
-    """The number can't be set without a change of something else, as where an alias stands for the budget."""
+    """A limit can't be set without a change of something else, as where an alias stands for the budget."""
 
 
-def with_trials(text: str, trials: int) -> str:
-    """Return the text of a valid job with a search, with another `spec.tuning.budget.maxTrials`.
+def with_limit(text: str, limit: Limit) -> str:
+    """Return the text of a valid job with a search, with another limit.
 
     Args:
         text: YAML or JSON.
-        trials: The new value.
+        limit: The new one.
 
     Raises:
         NoPlaceError: Something else would change.
     """
-    start, end, new = _edit(text, trials)
+    start, end, new = _edit(text, limit)
     changed = text[:start] + new + text[end:]
     before, after = parse_documents(text), parse_documents(changed)
     expected = copy.deepcopy(before[0].data)
-    expected["spec"]["tuning"].setdefault(_BUDGET, {})[_TRIALS] = trials
+    *above, field = limit.steps
+    node = expected["spec"]
+    for step in above:
+        node = node.setdefault(step, {})
+    node[field] = str(limit.value) if isinstance(node.get(field), str) else limit.value
     if len(after) != 1 or after[0].problems or after[0].data != expected:
-        raise NoPlaceError("spec.tuning.budget.maxTrials can't be set without changing something else")
+        raise NoPlaceError(f"{limit.path} can't be set without changing something else")
     return changed
 
 
-def _edit(text: str, trials: int) -> tuple[int, int, str]:
+def _edit(text: str, limit: Limit) -> tuple[int, int, str]:
     """Return what is put in the place of which part of the text."""
-    tuning = _child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "spec"), "tuning")
-    budget = _child(tuning, _BUDGET)
-    if budget is None:
-        return _insertion(text, tuning, _BUDGET, f"{{{_quoted(tuning, _TRIALS)}: {trials}}}")
-    given = _child(budget, _TRIALS)
+    *above, field = limit.steps
+    parent, node = None, _child(yaml.compose(text, Loader=yaml.SafeLoader), "spec")
+    for step in above:
+        parent, node = node, _child(node, step)
+    if node is None:
+        return _insertion(text, parent, above[-1], f"{{{_quoted(parent, field)}: {limit.value}}}")
+    given = _child(node, field)
     if given is None:
-        return _insertion(text, budget if budget.value else tuning, _TRIALS, str(trials), into=budget)
-    return given.start_mark.index, given.end_mark.index, str(trials)
+        return _insertion(text, node if node.value else parent, field, str(limit.value), into=node)
+    quote = given.style if given.style in _QUOTES else ""
+    return given.start_mark.index, given.end_mark.index, f"{quote}{limit.value}{quote}"
 
 
 def _child(node: Any, key: str) -> Any:
@@ -64,7 +72,7 @@ def _insertion(text: str, node: Any, key: str, value: str, into: Any = None) -> 
     """
     into = into or node
     if not isinstance(node, yaml.MappingNode) or not isinstance(into, yaml.MappingNode):
-        raise NoPlaceError("spec.tuning is no mapping")
+        raise NoPlaceError(f"what has {key} is no mapping")
     entry = f"{_quoted(node, key)}: {value}"
     if not into.value:  # {}
         return into.start_mark.index, into.end_mark.index, f"{{{entry}}}"

@@ -1,4 +1,4 @@
-"""`trainmaster tune extend`: more trials for a search, in its file or in the cluster."""
+"""`trainmaster tune extend`: more trials or hours for a search, in its file or in the cluster."""
 
 from __future__ import annotations
 
@@ -12,20 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 from trainmaster_api.reasons import ConditionType
 from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.tuning.budget import Limit, hours_limit, trials_limit
 from trainmaster_api.tuning.plan import is_population, plan_of, total_trials
 from trainmaster_api.validation.validate import format_problems, validate
 from trainmaster_api.validation.yaml_reader import validate_text
 
 from trainmaster_cli.errors import UserError
 
-from .edit import NoPlaceError, with_trials
+from .edit import NoPlaceError, with_limit
 from .searches import found_of_file, search_of_file, search_of_object
 
 if TYPE_CHECKING:
     from trainmaster_cli.cluster.api import Api
 
-_FIELD = "spec.tuning.budget.maxTrials"
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a search shall have in all.
+
+    Attributes:
+        trials: Trials; None: as many as it has.
+        hours: Hours; None: as many as it has.
+    """
+
+    trials: int | None = None
+    hours: float | None = None
+
+    def __str__(self) -> str:
+        """Return it as options."""
+        trials = [f"--trials {self.trials}"] if self.trials is not None else []
+        return " ".join([*trials, *([f"--hours {self.hours:g}"] if self.hours is not None else [])])
 
 
 @dataclass(frozen=True)
@@ -34,31 +52,75 @@ class Begun:
 
     Attributes:
         trials: How many trials were begun.
-        ended_early: Why it is over although there could be more trials; empty: it isn't.
+        why: Why it is over; empty: it isn't.
+        is_early: Whether it is over although there could be more trials.
+        is_out_of_hours: Whether it is over because its hours are used.
     """
 
     trials: int
-    ended_early: str = ""
+    why: str = ""
+    is_early: bool = False
+    is_out_of_hours: bool = False
 
 
-def require_more(job: TrainingJob, trials: int, begun: Begun) -> int:
-    """Return how many trials the search has now.
+@dataclass(frozen=True)
+class Change:
+    """A limit that is raised.
+
+    Attributes:
+        limit: The new one.
+        before: What it was.
+    """
+
+    limit: Limit
+    before: str
+
+    def __str__(self) -> str:
+        """Return which field changes from which value to which."""
+        return f"{self.limit.path} {self.before} -> {self.limit.value}"
+
+
+def require_more(job: TrainingJob, wanted: Wanted, begun: Begun) -> list[Change]:
+    """Return what has to change for a search to have more trials, more hours or both.
 
     Args:
         job: Its job.
-        trials: How many it shall have.
+        wanted: What it shall have.
         begun: What it has done so far.
 
     Raises:
-        UserError: These aren't more, or more can't be run.
+        UserError: It isn't more, or more can't be run.
     """
+    found = [_more_trials(job, wanted.trials, begun)] if wanted.trials is not None else []
+    found += [_more_hours(job, wanted.hours)] if wanted.hours is not None else []
+    if not found:
+        raise UserError("pass --trials, --hours or both: how many there shall be in all")
+    name = job.metadata.name
+    is_cut = begun.is_early or begun.is_out_of_hours
+    if is_cut and not (begun.is_out_of_hours and wanted.hours is not None):
+        own, more = ("the number of its trials", "trials") if wanted.hours is None else ("its hours", "hours")
+        hint = "; pass --hours too" if begun.is_out_of_hours else ""
+        raise UserError(
+            f"the search of {name} is over for another reason than {own}: {begun.why}; more {more} would not be "
+            f"run{hint}"
+        )
+    if begun.why and not is_cut and wanted.trials is None:
+        raise UserError(f"the search of {name} is over: {begun.why}; hours alone don't continue it: pass --trials too")
+    return found
+
+
+def _more_trials(job: TrainingJob, trials: int, begun: Begun) -> Change:
     tuning, name = job.spec.tuning, job.metadata.name
     assert tuning is not None
-    plan = plan_of(job.spec)
+    plan, short = plan_of(job.spec), job.spec.hyperparameter_search
     if is_population(tuning):
         raise UserError(
             f"{name} has a population of {plan.trials} trials, which train side by side: its number can't change; "
             "start another search under another metadata.name"
+        )
+    if short is not None and short.limits[1] is not None:
+        raise UserError(
+            f"the search of {name} ends after {short.budget}, and not after a number of trials: use --hours"
         )
     if trials < begun.trials:
         raise UserError(
@@ -68,23 +130,24 @@ def require_more(job: TrainingJob, trials: int, begun: Begun) -> int:
     if trials <= plan.trials:
         raise UserError(f"{name} has {plan.trials} trials already: pass a number above that with --trials")
     points = plan.points if tuning.search.algorithm == "grid" else None
-    if total_trials(tuning.model_copy(update={"budget": _budget(job, trials)}), points) < trials:
+    budget = tuning.budget.model_copy(update={"max_trials": trials})
+    if total_trials(tuning.model_copy(update={"budget": budget}), points) < trials:
         raise UserError(f"the grid of {name} has {points} points, so there can't be {trials} trials: widen the space")
-    if begun.ended_early:
-        raise UserError(
-            f"the search of {name} is over for another reason than the number of its trials: {begun.ended_early}; more "
-            "trials would not be run"
-        )
-    return plan.trials
+    return Change(trials_limit(job.spec, trials), str(plan.trials))
 
 
-def _budget(job: TrainingJob, trials: int) -> Any:
+def _more_hours(job: TrainingJob, hours: float) -> Change:
     assert job.spec.tuning is not None
-    return job.spec.tuning.budget.model_copy(update={"max_trials": trials})
+    before, name = job.spec.tuning.budget.max_hours, job.metadata.name
+    if before is None:
+        raise UserError(f"the search of {name} has no limit of hours that could be raised: use --trials")
+    if hours <= before:
+        raise UserError(f"{name} has {before:g} hours already: pass a number above that with --hours")
+    return Change(hours_limit(job.spec, hours), str(hours_limit(job.spec, before).value))
 
 
-def extend_file(file: str, trials: int, storage: str | None) -> int:
-    """Set the number of trials in a file, and say how the search is continued.
+def extend_file(file: str, wanted: Wanted, storage: str | None) -> int:
+    """Set the limits of a search in a file, and say how it is continued.
 
     Raises:
         UserError: It can't be extended.
@@ -95,20 +158,24 @@ def extend_file(file: str, trials: int, storage: str | None) -> int:
     if last is not None and last.changes:
         lines = "\n".join(last.changes)
         raise UserError(f"{lines}\nonly the search of an unchanged file can be extended: take the changes back")
-    begun = Begun(len(found.trials), found.why if found.ended_early else "") if found is not None else Begun(0)
-    before = require_more(job, trials, begun)
+    begun = (
+        Begun(len(found.trials), found.why, found.ended_early, found.is_out_of_hours) if found is not None else Begun(0)
+    )
+    changes = require_more(job, wanted, begun)
     path = Path(file).resolve()
     text = path.read_bytes().decode()
-    try:
-        changed = with_trials(text, trials)
-    except NoPlaceError:
-        raise UserError(f"{file}: {_FIELD} can't be set without changing something else; set it yourself") from None
-    ((valid, problems),) = validate_text(changed)
+    for change in changes:
+        try:
+            text = with_limit(text, change.limit)
+        except NoPlaceError:
+            words = "can't be set without changing something else; set it yourself"
+            raise UserError(f"{file}: {change.limit.path} {words}") from None
+    ((valid, problems),) = validate_text(text)
     if valid is None:
-        raise UserError(f"with --trials {trials}:\n{format_problems(problems, file)}")
-    _replace(path, changed)
+        raise UserError(f"with {wanted}:\n{format_problems(problems, file)}")
+    _replace(path, text)
     where = f" --storage {shlex.quote(storage)}" if storage else ""
-    print(f"{file}: {_FIELD} {before} -> {trials}; {begun.trials} trials were begun")
+    print(f"{file}: {', '.join(map(str, changes))}; {begun.trials} trials were begun")
     print(f"continue with: trainmaster run {shlex.quote(file)}{where}")
     return 0
 
@@ -128,8 +195,8 @@ def _replace(path: Path, text: str) -> None:
         raise UserError(f"{path} can't be written: {(error.strerror or str(error)).lower()}") from None
 
 
-def extend_job(api: Api, name: str, trials: int) -> int:
-    """Set the number of trials of a job in the cluster.
+def extend_job(api: Api, name: str, wanted: Wanted) -> int:
+    """Set the limits of the search of a job in the cluster.
 
     Raises:
         UserError: It can't be extended.
@@ -145,20 +212,24 @@ def extend_job(api: Api, name: str, trials: int) -> int:
         )
     counts = status_of(raw).get("tuning") or {}
     begun = sum(int(counts.get(each, 0)) for each in ("running", "complete", "pruned", "failed"))
-    before = require_more(job, trials, Begun(begun))
-    _require_valid(raw, trials)
-    api.patch(f"{jobs_path(api.namespace)}/{name}", {"spec": {"tuning": {"budget": {"maxTrials": trials}}}})
-    print(f"{name}: {_FIELD} {before} -> {trials}; {begun} trials were begun")
+    changes, patch = require_more(job, wanted, Begun(begun)), dict[str, Any]()
+    for change in changes:
+        patch = _merged(patch, change.limit.patch())
+    valid, problems = validate(_merged(raw, patch))
+    if valid is None:
+        raise UserError(f"with {wanted}: {format_problems(problems)}")
+    api.patch(f"{jobs_path(api.namespace)}/{name}", patch)
+    print(f"{name}: {', '.join(map(str, changes))}; {begun} trials were begun")
     print(_next(raw, name, api.namespace))
     return 0
 
 
-def _require_valid(raw: Object, trials: int) -> None:
-    tuning = raw["spec"]["tuning"]
-    tuning = {**tuning, "budget": {**(tuning.get("budget") or {}), "maxTrials": trials}}
-    valid, problems = validate({**raw, "spec": {**raw["spec"], "tuning": tuning}})
-    if valid is None:
-        raise UserError(f"with --trials {trials}: {format_problems(problems)}")
+def _merged(document: Object, patch: Object) -> Object:
+    """Return a document with a merge patch in it."""
+    found = dict(document)
+    for key, value in patch.items():
+        found[key] = _merged(found.get(key) or {}, value) if isinstance(value, dict) else value
+    return found
 
 
 def _next(raw: Object, name: str, namespace: str) -> str:

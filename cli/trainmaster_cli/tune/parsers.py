@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from trainmaster_cli.cluster.parsers import namespace
@@ -37,11 +38,12 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument("--trial", metavar="NUMBER", type=_number, help="of another trial than the best")
     command = _of_job(
-        own, "extend", "give a search more trials",
-        "Raise the number of trials of a search. In a file it is set and the rest left as it is, and `trainmaster run` "
-        "continues the search; a job of a cluster continues by itself.",
+        own, "extend", "give a search more trials or hours",
+        "Raise the number of trials or the hours of a search, or both. In a file they are set and the rest left as it "
+        "is, and `trainmaster run` continues the search; a job of a cluster continues by itself.",
     )  # fmt: skip
-    command.add_argument("--trials", metavar="N", type=_number, required=True, help="how many there shall be in all")
+    command.add_argument("--trials", metavar="N", type=_number, help="how many there shall be in all")
+    command.add_argument("--hours", metavar="N", type=_hours, help="how many there shall be in all, such as 1.5")
 
 
 def _of_job(commands: Any, name: str, summary: str, description: str) -> Any:
@@ -58,6 +60,16 @@ def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} must be the number of a trial, from 0")
     return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of hours above 0")
+    return hours
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.spec.tuning import Budget, Objective, Tuning
+from trainmaster_api.spec.tuning import MOST_TRIALS, Budget, Objective, Tuning
 from trainmaster_api.tuning.plan import MOST_COUNTED, Plan, Rung, is_population, plan_of, replaced_in
 from trainmaster_api.tuning.space import Axis
 
@@ -27,10 +27,11 @@ def plan_lines(job: TrainingJob) -> list[str]:
     plan, tuning = plan_of(job.spec), job.spec.tuning
     assert tuning is not None
     rows = [
+        *_named("written as", _shorthand(job)),
         *_named("objective", [_objective(each) for each in tuning.objectives]),
         *_named("constraint", list(tuning.constraints)),
         ("points", _points(plan, tuning)),
-        ("trials", _trials(plan, tuning)),
+        ("trials", _trials(plan, job)),
         ("in parallel", _parallel(plan, job)),
         ("a trial", _trial(plan, job)),
         *_named("pruning", _pruning(plan, tuning)),
@@ -42,6 +43,15 @@ def plan_lines(job: TrainingJob) -> list[str]:
     head = f"{job.metadata.name}: {tuning.search.algorithm} over {len(plan.axes)} parameter{many}, seed "
     lines = [f"{head}{tuning.search.seed}", "", *_space(plan), "", *(f"  {line}" for line in aligned(rows))]
     return [*lines, *(["", *_rungs(plan)] if any(each.rungs for each in plan.brackets) else ())]
+
+
+def _shorthand(job: TrainingJob) -> list[str]:
+    """Return what the user has written, if it is short for the search; the rest of the page is what that means."""
+    short = job.spec.hyperparameter_search
+    if short is None:
+        return []
+    default = "; the space is the default one, `space` sets another" if short.space is None else ""
+    return [f"hyperparameterSearch: {short.method}, budget {short.budget}{default}"]
 
 
 def _named(name: str, values: list[str]) -> list[tuple[str, str]]:
@@ -86,13 +96,23 @@ def _points(plan: Plan, tuning: Tuning) -> str:
     return f"{plan.points:,}{left}{grid}"
 
 
-def _trials(plan: Plan, tuning: Tuning) -> str:
+def _trials(plan: Plan, job: TrainingJob) -> str:
+    tuning, short = job.spec.tuning, job.spec.hyperparameter_search
+    assert tuning is not None
+    if _has_only_hours(tuning):
+        return f"as many as end within its hours, at most {plan.trials:,}"
     given, first = tuning.budget.max_trials, len(tuning.warm_start.points)
     is_grid = tuning.search.algorithm == "grid"
-    why = "budget.maxTrials" if given == plan.trials else "all of the grid" if is_grid else "the default"
+    own = "budget.maxTrials" if short is None else "its budget"
+    why = own if given == plan.trials else "all of the grid" if is_grid else "the default"
     warm = f"; the first {min(first, plan.trials)} are those of warmStart" if first > 1 else ""
     warm = "; the first is that of warmStart" if first == 1 else warm
     return f"{plan.trials}, {why}{warm}"
+
+
+def _has_only_hours(tuning: Tuning) -> bool:
+    """Return whether it is a time that ends a search, and no number of trials that it can reach."""
+    return tuning.budget.max_hours is not None and tuning.budget.max_trials == MOST_TRIALS
 
 
 def _parallel(plan: Plan, job: TrainingJob) -> str:
@@ -144,6 +164,8 @@ def _pruning(plan: Plan, tuning: Tuning) -> list[str]:
 
 
 def _cost(plan: Plan, tuning: Tuning) -> str:
+    if _has_only_hours(tuning):
+        return "what runs within its hours"
     whole = f"{plan.trials} whole trials{_amount(plan, plan.trials)}"
     if tuning.pruning.algorithm in ("none", "pbt"):
         return f"at most {whole}"

@@ -94,7 +94,9 @@ def search_of_file(file: str, command: str, *, imports: bool = False) -> Trainin
     if job is None:
         raise Invalid
     if job.spec.tuning is None:
-        raise UserError(f"{file}: {job.metadata.name} has no search: add spec.tuning (docs/tuning.md)")
+        raise UserError(
+            f"{file}: {job.metadata.name} has no search: add spec.tuning or spec.hyperparameterSearch (docs/tuning.md)"
+        )
     return job
 
 
@@ -132,7 +134,7 @@ def search_of_object(raw: Object) -> TrainingJob:
     if job is None:
         raise UserError(f"{name} is no valid job: {problems[0]}")
     if job.spec.tuning is None:
-        raise UserError(f"{name} has no search (spec.tuning)")
+        raise UserError(f"{name} has no search (spec.tuning or spec.hyperparameterSearch)")
     return job
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -181,6 +182,12 @@ class Data(Model):
         """The scikit-learn data set that the source refers to; None for other sources."""
         kind, _, name = (self.source or "").partition(":")
         return SKLEARN_SETS.get(name) if kind == "sklearn" else None
+
+    @property
+    def largest_batch(self) -> float:
+        """The largest batch that the train split has rows for; infinite where only reading the data tells."""
+        known = self.sklearn_set
+        return math.inf if known is None else known.rows * self.split.train + 1
 
     @property
     def is_images(self) -> bool:

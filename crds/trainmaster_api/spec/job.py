@@ -14,6 +14,7 @@ from trainmaster_api.types import MAX_NAME_LENGTH, NAME_PATTERN, Model, rule_err
 from .checkpoint import Checkpoint
 from .cluster import Cluster
 from .run import Run
+from .shorthand import HyperparameterSearch, expanded
 from .storage import Storage
 from .tracking import MAX_TRACKERS, Tracker
 from .training import Training
@@ -25,8 +26,11 @@ class Spec(Model):
 
     training: Training
     """What to train. Identifies the run and is immutable, except that loop.duration may be raised."""
-    tuning: Tuning | None = None
-    """A search for hyperparameters whose trials are this job with other values. If unset, the job is one run."""
+    tuning_or_none: Annotated[Tuning | None, Field(alias="tuning")] = None
+    """A search for hyperparameters whose trials are this job with other values. Without it, and without
+    `hyperparameterSearch`, the job is one run."""
+    hyperparameter_search: HyperparameterSearch | None = None
+    """A search in two lines, in place of `tuning`."""
     tracking: Annotated[list[Tracker], Field(max_length=MAX_TRACKERS)] = []
     """Experiment trackers that the run is reported to. metrics.jsonl in the run's storage is always written and is the
     source of truth."""
@@ -39,6 +43,19 @@ class Spec(Model):
     run: Run = Run()
     """Retries, deadlines and suspension."""
 
+    @property
+    def tuning(self) -> Tuning | None:
+        """The search, whichever way it is written; None: there is none.
+
+        An invalid job may have a `hyperparameterSearch` and none here: no space follows from it.
+        """
+        if self.tuning_or_none is not None or self.hyperparameter_search is None:
+            return self.tuning_or_none
+        return expanded(self.hyperparameter_search, self.training, self.cluster.workers.count)
+
+
+SEARCHES = ("tuning", "hyperparameterSearch")
+"""Fields of a spec that make a search of a job: what remains without them is its plain run."""
 
 OBJECT_META = (
     "name", "namespace", "labels", "annotations", "uid", "generation", "resourceVersion", "creationTimestamp",

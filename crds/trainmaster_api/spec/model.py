@@ -8,7 +8,11 @@ from pydantic import Field, model_validator
 
 from trainmaster_api.types import Model, rule_error
 
+from .parameter import Parameter
 from .part import Call, Family, Part, Shipped
+
+DROPOUT = Parameter(min=0.0, max=0.5, type="float")
+"""What a search tries of a dropout where its job names no space."""
 
 
 class MlpArgs(Model):
@@ -73,15 +77,36 @@ class TransformerArgs(BlockArgs):
 
 MODELS = Family(
     "model",
-    Shipped("mlp", MlpArgs, "Multi-layer perceptron over flattened features.", needs_shape=True),
-    Shipped("cnn", CnnArgs, "Small convolutional network for images.", needs_images=True, needs_shape=True),
-    Shipped("vit", VitArgs, "Vision transformer for images.", needs_images=True, needs_shape=True),
+    Shipped(
+        "mlp",
+        MlpArgs,
+        "Multi-layer perceptron over flattened features.",
+        needs_shape=True,
+        searched={"dropout": DROPOUT},
+    ),
+    Shipped(
+        "cnn",
+        CnnArgs,
+        "Small convolutional network for images.",
+        needs_images=True,
+        needs_shape=True,
+        searched={"dropout": DROPOUT},
+    ),
+    Shipped(
+        "vit",
+        VitArgs,
+        "Vision transformer for images.",
+        needs_images=True,
+        needs_shape=True,
+        searched={"dropout": DROPOUT},
+    ),
     Shipped(
         "transformer",
         TransformerArgs,
         "Transformer encoder for text, mean over the tokens.",
         needs_text=True,
         needs_shape=True,
+        searched={"dropout": DROPOUT},
     ),
     call=Call(
         offered=("input_shape", "vocabulary", "outputs", "num_classes"),

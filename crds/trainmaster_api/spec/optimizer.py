@@ -10,6 +10,9 @@ from trainmaster_api.types import Model, rule_error
 
 from .part import FROM_NAME, Call, Family, Part, Shipped
 
+MOST_RATE = 100.0
+MOST_DECAY = 10.0
+
 
 class AdamWArgs(Model):
     """Arguments of AdamW."""
@@ -57,7 +60,9 @@ class Optimizer(Part):
 
     FAMILY: ClassVar[Family] = OPTIMIZERS
 
-    lr: Annotated[float, Field(gt=0, le=100, json_schema_extra=FROM_NAME)]
+    lr: Annotated[float, Field(gt=0, le=MOST_RATE, json_schema_extra=FROM_NAME)]
     """Peak learning rate; required unless the optimizer is a built-in one."""
-    weight_decay: Annotated[Annotated[float, Field(ge=0, le=10)] | None, Field(json_schema_extra=FROM_NAME)] = None
+    weight_decay: Annotated[Annotated[float, Field(ge=0, le=MOST_DECAY)] | None, Field(json_schema_extra=FROM_NAME)] = (
+        None
+    )
     """Weight decay; not applied to biases and norms. If unset, a class uses its own default."""

@@ -18,6 +18,8 @@ from pydantic_core import CoreSchema
 
 from trainmaster_api.types import Model, rule_error
 
+from .parameter import Parameter
+
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
 REFERENCE_PATTERN = (
     r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
@@ -48,6 +50,7 @@ class Shipped:
         needs_images: Whether it works on images only.
         needs_text: Whether it works on text only; a model that doesn't need text takes none.
         needs_shape: Whether all its samples must be one tensor of the same shape.
+        searched: Argument -> what a search tries that names no space.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Shipped:
     needs_images: bool = False
     needs_text: bool = False
     needs_shape: bool = False
+    searched: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

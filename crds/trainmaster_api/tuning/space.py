@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainmaster_api.spec.job import Spec, TrainingJob
+from trainmaster_api.spec.job import SEARCHES, Spec, TrainingJob
+from trainmaster_api.spec.parameter import Parameter
 from trainmaster_api.spec.training import Training
-from trainmaster_api.spec.tuning import Parameter
 from trainmaster_api.validation.fields import fields_of, locate
 
 TRAINING = "spec.training"
@@ -286,7 +286,7 @@ def trial_document(job: TrainingJob, axes: list[Axis], values: Mapping[str, Any]
     """Return the document of a trial: the job without its search, with other values and a trial's workers."""
     document = assign(job.wire(), axes, values)
     tuning = job.spec.tuning
-    spec = {key: value for key, value in document["spec"].items() if key not in ("tuning", "tracking")}
+    spec = {key: value for key, value in document["spec"].items() if key not in (*SEARCHES, "tracking")}
     if tuning is not None:
         cluster = dict(spec.get("cluster", {}))
         cluster["workers"] = {**cluster.get("workers", {}), "count": tuning.trial.workers}
@@ -297,7 +297,7 @@ def trial_document(job: TrainingJob, axes: list[Axis], values: Mapping[str, Any]
 def final_document(job: TrainingJob, axes: list[Axis], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document of a job's winner: the job without its search, with other values."""
     document = assign(job.wire(), axes, values)
-    return {**document, "spec": {key: value for key, value in document["spec"].items() if key != "tuning"}}
+    return {**document, "spec": {key: value for key, value in document["spec"].items() if key not in SEARCHES}}
 
 
 def samples(axes: list[Axis]) -> Iterator[tuple[str, str, dict[str, Any]]]:

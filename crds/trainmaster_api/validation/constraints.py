@@ -13,9 +13,10 @@ from typing import Any
 
 from trainmaster_api.reasons import Reason
 from trainmaster_api.spec.loop import Loop
+from trainmaster_api.spec.shorthand import HyperparameterSearch
 from trainmaster_api.spec.training import Training
 from trainmaster_api.spec.tuning import CHANGEABLE, Tuning
-from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, parse_count
+from trainmaster_api.types import DURATION_PATTERN, MAX_NAME_LENGTH, NAME_PATTERN, Model, parse_count
 
 from .fields import fields_of
 
@@ -139,7 +140,46 @@ class MultipleOf:
         return first * second
 
 
-Constraint = SumsToOne | MultipleOf
+@dataclass(frozen=True)
+class NotBoth:
+    """Of two objects, at most one is there: one is short for the other.
+
+    Attributes:
+        scope: Dotted path of the object that is looked at, after defaults.
+        field: The short one, below `scope`.
+        other: What it is short for.
+    """
+
+    scope: str
+    field: str
+    other: str
+    expression = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Return the paths of both."""
+        return (self.field, self.other)
+
+    @property
+    def cel(self) -> str:
+        """Return the CEL."""
+        return f"!has(self.{cel_path(self.field)}) || !has(self.{cel_path(self.other)})"
+
+    @property
+    def message(self) -> str:
+        """Return the message."""
+        return f"is short for `{self.other}`, which is there too: remove one of them"
+
+    def holds(self, value: Object) -> bool:
+        """Return whether one of them isn't there."""
+        return value_of(value, self.field) is None or value_of(value, self.other) is None
+
+    def say(self, value: Object) -> str:
+        """Return the message."""
+        return self.message
+
+
+Constraint = SumsToOne | MultipleOf | NotBoth
 CONSTRAINTS: tuple[Constraint, ...] = (
     SumsToOne("spec.training.data", "split", ("train", "validation", "test")),
     *(
@@ -151,6 +191,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         )
         for within in ("data", "recipe")
     ),
+    NotBoth("spec", "hyperparameterSearch", "tuning"),
 )
 
 
@@ -259,9 +300,9 @@ def _training_parts() -> tuple[tuple[str, bool], ...]:
 _CHANGEABLE = " and ".join(f"`{key}`" for key in CHANGEABLE)
 
 
-def _tuning_parts() -> tuple[tuple[str, bool], ...]:
-    """Return everything of the search but what may be changed once it has begun."""
-    return tuple((key, info.default is None) for key, info in fields_of(Tuning).items() if key not in CHANGEABLE)
+def _search_parts(search: type[Model]) -> tuple[tuple[str, bool], ...]:
+    """Return everything of a search but what may be changed once it has begun."""
+    return tuple((key, info.default is None) for key, info in fields_of(search).items() if key not in CHANGEABLE)
 
 
 # A run is what its checkpoints belong to: the data and the model that they continue, where they are stored, the metric
@@ -271,7 +312,14 @@ def _tuning_parts() -> tuple[tuple[str, bool], ...]:
 TRANSITIONS: tuple[Fixed | FixedBut | Grows, ...] = (
     Fixed("training", "the checkpoints of this run belong to it", parts=_training_parts()),
     Grows("training.loop.duration"),
-    FixedBut("tuning", f"the trials of this search belong to it, except for {_CHANGEABLE}", parts=_tuning_parts()),
+    FixedBut(
+        "tuning", f"the trials of this search belong to it, except for {_CHANGEABLE}", parts=_search_parts(Tuning)
+    ),
+    FixedBut(
+        "hyperparameterSearch",
+        "the trials of this search belong to it, except for `budget`",
+        parts=_search_parts(HyperparameterSearch),
+    ),
     Fixed("storage", "the checkpoints of this run are stored there"),
     Fixed("checkpoint.metric", "the best checkpoint so far was selected by it"),
     Fixed("cluster.image", "this code determines what the run computes", always=False),

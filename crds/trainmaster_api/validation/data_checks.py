@@ -126,7 +126,7 @@ def _batch_rows(spec: Spec) -> Iterator[Problem]:
     """`data.batchSize` must be at most the number of rows in the train split."""
     data = spec.training.data
     known = data.sklearn_set
-    if known is not None and data.batch_size > known.rows * data.split.train + 1:
+    if known is not None and data.batch_size > data.largest_batch:
         yield Problem(f"{_DATA}.batchSize", f"is larger than the train split of the {known.rows} rows")
 
 

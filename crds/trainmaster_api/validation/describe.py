@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .schema import Schema
+from .schema import NOUN, Schema
 
 
 def accepted_by(schema: Schema | None) -> str:
@@ -13,7 +13,7 @@ def accepted_by(schema: Schema | None) -> str:
         choices = [str(choice) for choice in schema["enum"]]
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if schema.get("examples"):
-        noun = (
+        noun = schema.get(NOUN) or (
             "a quantity" if schema.get("x-kubernetes-int-or-string") else _NOUNS.get(schema.get("type", ""), "a string")
         )
         return f"{noun} such as {', '.join(map(str, schema['examples']))}"

@@ -17,10 +17,11 @@ from trainmaster_api.types import Model
 Schema = dict[str, Any]
 
 EXACTLY_ONE = "x-exactly-one-of"
+NOUN = "x-noun"  # what values are called in messages, where the type doesn't say it
 # JSON Schema keywords that mean the same in a structural schema; the others are translated or left out.
 _SAME = (
     "type", "description", "enum", "pattern", "format", "minLength", "maxLength", "minItems", "maxItems",
-    "minProperties", "maxProperties", "minimum", "maximum", "examples", EXACTLY_ONE,
+    "minProperties", "maxProperties", "minimum", "maximum", "examples", EXACTLY_ONE, NOUN,
     "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 )  # fmt: skip
 _FROM_NAME = next(iter(FROM_NAME))

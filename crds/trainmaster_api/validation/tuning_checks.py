@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainmaster_api.spec.default_space import BY_NAME
 from trainmaster_api.spec.job import Spec
 from trainmaster_api.spec.task import is_better_higher
 from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.expression import ExpressionError, read
 from trainmaster_api.tuning.plan import validations
-from trainmaster_api.tuning.space import CHANGEABLE, Axis, NoPlaceError, axis, in_order, is_changeable, place_of
+from trainmaster_api.tuning.space import (
+    CHANGEABLE,
+    OWN_ARGUMENTS,
+    Axis,
+    NoPlaceError,
+    axis,
+    in_order,
+    is_changeable,
+    place_of,
+)
 
 from .check import Check, registering
 from .problem import Problem
@@ -304,6 +314,19 @@ def _tuning_earlier(spec: Spec) -> Iterator[Problem]:
             if each.mlflow_experiment is not None:
                 words = "needs mlflow under spec.tracking, which says where the server is: add `- mlflow: {}`"
                 yield Problem(f"{path}[{index}].mlflowExperiment", words)
+
+
+@_check("spec.hyperparameterSearch", "spec.training")
+def _search_space(spec: Spec) -> Iterator[Problem]:
+    """`hyperparameterSearch` needs a `space` where none follows from the job, as with most programs of your own."""
+    if spec.hyperparameter_search is None or spec.tuning is not None:
+        return
+    section = next(each for each in OWN_ARGUMENTS if each == "model" or getattr(spec.training, each) is not None)
+    words = (
+        f"is required: {OWN_ARGUMENTS[section]} has no number named {', '.join(BY_NAME)}, from which a default would "
+        "follow; say what is searched, such as `lr: {min: 0.0001, max: 0.1, scale: log}`"
+    )
+    yield Problem("spec.hyperparameterSearch.space", words)
 
 
 def _shown(each: Axis) -> Any:

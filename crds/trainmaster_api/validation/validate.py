@@ -26,6 +26,7 @@ from .fields import Place, drop_nulls, field_paths, fields_of, locate
 from .pod_template import cluster_findings
 from .problem import Problem, format_problems, shown
 from .schema import Schema
+from .shorthand import as_written, with_search
 from .trial_checks import trial_problems
 
 __all__ = ["Problem", "format_problems", "validate"]
@@ -72,7 +73,7 @@ def validate(document: Any) -> tuple[TrainingJob | None, list[Problem]]:
     problems += [Problem(*found) for found in cluster_findings(data)]
     problems = _distinct(problems)
     if job is not None and job.spec.tuning is not None and not problems:
-        problems = trial_problems(job, validate)
+        problems = _distinct([as_written(job.spec, each) for each in trial_problems(job, validate)])
     return (None, problems) if problems else (job, [])
 
 
@@ -254,7 +255,7 @@ def _with_stand_ins(data: Any, stand_in: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rule_problems(job: TrainingJob, data: dict[str, Any], bad: list[str]) -> Iterator[Problem]:
-    plain = job.wire()
+    plain, bad = job.wire(), with_search(bad)
     for constraint in CONSTRAINTS:
         value = value_of(plain, constraint.scope)
         reads = [f"{constraint.scope}.{read}" for read in constraint.reads]
@@ -265,7 +266,8 @@ def _rule_problems(job: TrainingJob, data: dict[str, Any], bad: list[str]) -> It
     for check in CHECKS:
         lacks = not check.optional and any(_is_within(read, path) for read in check.reads for path in absent)
         if not lacks and not any(_touches(read, bad) for read in check.reads):
-            for problem in check.find(job.spec):
+            for found in check.find(job.spec):
+                problem = as_written(job.spec, found)
                 there = _value_there(data, problem.path)
                 yield Problem(problem.path, problem.message, there, hint=problem.hint)
 

@@ -66,6 +66,9 @@ def pod(job: TrainingJob, shape: Shape) -> Object:
     trials = asked_trials(job.spec.tuning) if job.spec.tuning is not None else None
     if trials is not None:
         meta["annotations"][names.ANNOTATION_TRIALS] = str(trials)
+    hours = job.spec.tuning.budget.max_hours if job.spec.tuning is not None else None
+    if hours is not None:
+        meta["annotations"][names.ANNOTATION_HOURS] = str(hours)
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": shape.grace,

@@ -48,31 +48,36 @@ def adopt(context: PlanContext) -> bool:
     if newest > context.status.attempt:
         found = [pod for pod in context.pods if pod.attempt == newest]
         created = [moment for moment in (parse_time(pod.created) for pod in found) if moment]
-        made_for = next(((pod.duration, pod.max_trials) for pod in found), ("", None))
-        begin(context, newest, min(created or [context.now]), *made_for)
+        begin(context, newest, min(created or [context.now]), found[0])
     return False
 
 
-def begin(
-    context: PlanContext, attempt: int, start: datetime, duration: str = "", max_trials: int | None = None
-) -> None:
+def begin(context: PlanContext, attempt: int, start: datetime, made_for: PodView | None = None) -> None:
     """Open the entry of an attempt whose pods have been created, or are by this very plan.
 
     Args:
         context: The plan's context.
         attempt: Its number.
         start: When its first pod was created.
-        duration: `loop.duration` that its pods were made for; empty: that of the spec.
-        max_trials: Trials that they were made for; None: those of the spec.
+        made_for: One of its pods, which says what they were made for; None: the spec as it is.
     """
     before = context.record
     restarts = context.status.restarts
     counted = restarts.counted + int(is_counted(before))
     total = restarts.total + int(bool(context.status.attempts))
-    duration = duration or context.job.spec.training.loop.duration
-    tuning = context.job.spec.tuning
-    trials = max_trials or (asked_trials(tuning) if tuning is not None else None)
-    record = AttemptStatus(attempt=attempt, start_time=format_time(start), duration=duration, max_trials=trials)
+    spec = context.job.spec
+    duration, trials, hours = (
+        (made_for.duration, made_for.max_trials, made_for.max_hours) if made_for is not None else ("", None, None)
+    )
+    if spec.tuning is not None:
+        trials, hours = trials or asked_trials(spec.tuning), hours or spec.tuning.budget.max_hours
+    record = AttemptStatus(
+        attempt=attempt,
+        start_time=format_time(start),
+        duration=duration or spec.training.loop.duration,
+        max_trials=trials,
+        max_hours=hours,
+    )
     context.set(
         attempt=attempt,
         attempts=[*context.status.attempts, record][-KEPT_ATTEMPTS:],

@@ -1,4 +1,4 @@
-"""A run may be made longer: by `training.loop.duration`, a search by `tuning.budget.maxTrials`.
+"""A run may be made longer: by `training.loop.duration`, a search by the trials or the hours of its budget.
 
 A live attempt stops at a checkpoint, a complete job becomes live again.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from trainmaster_api.reasons import ConditionType, Reason
 from trainmaster_api.status import AttemptStatus
+from trainmaster_api.tuning.budget import hours_limit, trials_limit
 from trainmaster_api.tuning.plan import asked_trials, is_population
 from trainmaster_api.types import parse_count
 
@@ -25,7 +26,7 @@ class _Raise:
         reason: Of the conditions.
         goal: What the next attempt continues to.
         what: Which field, from which value to which.
-        is_search: Whether it is the number of trials.
+        is_search: Whether it is the budget of a search.
     """
 
     reason: Reason
@@ -35,7 +36,7 @@ class _Raise:
 
 
 def stopping(context: PlanContext) -> bool:
-    """Return whether the open attempt trains to a duration, or a number of trials, that is no longer enough."""
+    """Return whether the open attempt trains to a duration, or with a budget, that is no longer enough."""
     return context.live is not None and _raised(context, context.live) is not None
 
 
@@ -95,6 +96,12 @@ def _raised(context: PlanContext, record: AttemptStatus) -> _Raise | None:
             return _Raise(Reason.DURATION_EXTENDED, duration, what)
     trials = asked_trials(spec.tuning) if spec.tuning is not None and not is_population(spec.tuning) else None
     if trials is not None and record.max_trials is not None and trials > record.max_trials:
-        what = f"tuning.budget.maxTrials was raised from {record.max_trials} to {trials}"
+        field = trials_limit(spec, trials).path.removeprefix("spec.")
+        what = f"{field} was raised from {record.max_trials} to {trials}"
         return _Raise(Reason.TRIALS_EXTENDED, f"{trials} trials", what, is_search=True)
+    hours = spec.tuning.budget.max_hours if spec.tuning is not None else None
+    if hours is not None and record.max_hours is not None and hours > record.max_hours:
+        field = hours_limit(spec, hours).path.removeprefix("spec.")
+        what = f"{field} was raised from {record.max_hours:g} to {hours:g} hours"
+        return _Raise(Reason.HOURS_EXTENDED, f"{hours:g} hours", what, is_search=True)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 from trainmaster_api.messages import ExitMessage, ProgressMessage
 from trainmaster_api.names import (
     ANNOTATION_DURATION,
+    ANNOTATION_HOURS,
     ANNOTATION_TRIALS,
     CONTAINER,
     LABEL_ATTEMPT,
@@ -77,6 +78,7 @@ class PodView:
         duration: `loop.duration` that the pod was made for.
         max_trials: Trials of the search that it was made for; None: it has none, or all of a grid.
         image_id: what the kubelet runs as the training container: a repository and digest, or the image's own checksum.
+        max_hours: Hours of the search that it was made for; None: it has no such limit.
         mounts: Secrets, ConfigMaps and claims that its volumes need, as `Kind name`, while there is no sandbox.
         exit: how the container ended.
     """
@@ -105,6 +107,7 @@ class PodView:
     duration: str = ""
     max_trials: int | None = None
     image_id: str = ""
+    max_hours: float | None = None
     mounts: tuple[str, ...] = ()
     exit: Exit | None = None
 
@@ -150,6 +153,7 @@ class PodView:
             duration=sys.intern(notes.get(ANNOTATION_DURATION) or ""),
             max_trials=_number(notes.get(ANNOTATION_TRIALS)),
             image_id=sys.intern(_image_id(status)),
+            max_hours=_decimal(notes.get(ANNOTATION_HOURS)),
             mounts=_mounts(pod.get("spec") or {}) if no_sandbox else (),
             exit=_exit(terminated) if terminated else None,
         )
@@ -284,3 +288,10 @@ def _disruption(conditions: dict[str, Object]) -> str:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() else None
+
+
+def _decimal(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

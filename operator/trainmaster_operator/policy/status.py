@@ -103,7 +103,7 @@ _NEWS: tuple[tuple[ConditionType, Any], ...] = (
 )
 
 
-_EXTENDED = (Reason.DURATION_EXTENDED, Reason.TRIALS_EXTENDED)
+_EXTENDED = (Reason.DURATION_EXTENDED, Reason.TRIALS_EXTENDED, Reason.HOURS_EXTENDED)
 
 
 def _is_news(context: PlanContext, new: Condition, word: str) -> bool:

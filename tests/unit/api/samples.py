@@ -39,6 +39,8 @@ def job(*changes: Changes) -> Json:
     return make_job({"metadata.namespace": "default"}, *changes, name="sample")
 
 
+_RATE: dict[str, Any] = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
+
 # what the API server refuses too -> (path, a job that breaks this rule and no other, a job near to it that breaks none)
 CEL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "name": ("metadata.name", job({"metadata.name": "a" * 52}), job({"metadata.name": "a" * 51})),
@@ -93,6 +95,16 @@ CEL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "spec.tracking[0]",
         job({"spec.tracking": [{"mlflow": {}, "class": "my_pkg.trackers:Csv"}]}),
         job({"spec.tracking": [{"class": "my_pkg.trackers:Csv"}]}),
+    ),
+    "search-both": (
+        "spec.hyperparameterSearch",
+        job({"spec.tuning": {"space": _RATE}, "spec.hyperparameterSearch": {"method": "grid", "budget": 9}}),
+        job({"spec.hyperparameterSearch": {"method": "grid", "budget": "2h", "space": _RATE}}),
+    ),
+    "search-budget": (
+        "spec.hyperparameterSearch.budget",
+        job({"spec.hyperparameterSearch": {"method": "random", "budget": "2d"}}),
+        job({"spec.hyperparameterSearch": {"method": "random", "budget": 50, "metric": "val/accuracy"}}),
     ),
     "data-neither": ("spec.training.data", job({"spec.training.data": {"batchSize": 8}}), job()),
     "training-both": ("spec.training", job({"spec.training.script": {"path": "train.py"}}), job(SCRIPT)),
@@ -538,8 +550,6 @@ PART_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     },
 }
 
-_RATE: dict[str, Any] = {"optimizer.lr": {"min": 0.001, "max": 0.1}}
-
 
 def search(**tuning: Any) -> Changes:
     """A search for a learning rate."""
@@ -643,6 +653,13 @@ CHECK_EXAMPLES |= {
             job({"spec.tracking": [{"mlflow": {}}]}, search(warmStart={"from": [{"mlflowExperiment": "a"}]})),
         ),
     ],
+    "search-space": [
+        (
+            "spec.hyperparameterSearch.space",
+            job(RECIPE, {"spec.hyperparameterSearch": {"method": "random", "budget": 9}}),
+            job(RECIPE, {"spec.hyperparameterSearch": {"method": "random", "budget": 9, "space": _RATE}}),
+        )
+    ],
 }
 
 ALL_EXAMPLES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -658,6 +675,10 @@ FIXED_EXAMPLES: dict[str, tuple[Changes, Changes]] = {
     "tuning": (
         search(space={"data.batchSize": {"values": [32, 64]}}),
         search(space={"data.batchSize": {"values": [32, 128]}}),
+    ),
+    "hyperparameterSearch": (
+        {"spec.hyperparameterSearch": {"method": "random", "budget": 9}},
+        {"spec.hyperparameterSearch.method": "grid"},
     ),
     "storage": ({"spec.storage.uri": "s3://one"}, {"spec.storage.uri": "s3://two"}),
     "checkpoint.metric": ({}, {"spec.checkpoint.metric": "val/accuracy"}),

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from trainmaster_api.archive import Archive
 from trainmaster_api.reasons import FailureClass
-from trainmaster_api.spec.job import TrainingJob
+from trainmaster_api.spec.job import SEARCHES, TrainingJob
 from trainmaster_api.spec.training import Training
 from trainmaster_api.spec.tuning import CHANGEABLE
 from trainmaster_api.types import parse_count
@@ -66,7 +66,7 @@ def identify(
 ) -> Identity:
     """Find the run that a file refers to.
 
-    Everything under `spec.training` and `spec.tuning` and the number of workers identify a run, except `loop.duration`,
+    Everything under `spec.training`, the search and the number of workers identify a run, except `loop.duration`,
     which may grow, and those fields of `tuning` that may be changed.
     Of `code.path` it is the content that counts, and not the name of the folder.
 
@@ -140,8 +140,9 @@ def searched_job(job: TrainingJob, last: Record) -> TrainingJob:
     own = document["spec"]["training"].get("code")
     if own is not None:
         training.setdefault("code", own)
-    budget = document["spec"].get("tuning", {}).get("budget", {})
-    spec = {**document["spec"], "training": training, "tuning": {**last["fixed"]["tuning"], "budget": budget}}
+    budget = job.spec.tuning.budget.wire() if job.spec.tuning is not None else {}
+    spec = {key: value for key, value in document["spec"].items() if key not in SEARCHES}
+    spec |= {"training": training, "tuning": {**last["fixed"]["tuning"], "budget": budget}}
     return TrainingJob.model_validate({**document, "spec": spec})
 
 

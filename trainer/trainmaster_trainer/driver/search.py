@@ -18,7 +18,7 @@ from trainmaster_api.tuning.plan import parallel_trials, validations
 from trainmaster_api.tuning.space import axes_of
 from trainmaster_api.types import parse_count
 
-from trainmaster_trainer.errors import TrainingError
+from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.ipc.channel import Peer
 from trainmaster_trainer.ipc.messages import Message, Progress, Returned, Stop
 from trainmaster_trainer.ipc.settings import DriverSettings
@@ -33,6 +33,7 @@ from trainmaster_trainer.tuning.trials import (
     REASON,
     RESULT,
     STATE,
+    STEP,
     TIME,
     VALUES,
     Decision,
@@ -55,6 +56,7 @@ class _Running:
     began: float
     decided: TrialEnd | None = None
     has_moved: bool = False
+    since: float = 0.0
     time: int = 0
     value: float | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class Search:
             waits = self.study.has_rounds and not self.study.is_over and bool(self._running)
             return self._rounds.rest() if waits else None
         self._rounds.clear(self.study.trials() if found.round else (), found.round)
-        self._running[found.number] = _Running(time.monotonic(), values=found.values)
+        self._running[found.number] = _Running(time.monotonic(), since=time.time(), values=found.values)
         self._say(begun(found))
         return {NUMBER: found.number, VALUES: found.values, **self._rounds.config(found)}
 
@@ -149,7 +151,9 @@ class Search:
             self._fail(error)
             return True
         running.value = float(metrics[self.tuning.objectives[0].metric])
-        self._show(self._state.tuning)
+        values = {} if self.study.has_rounds else running.values  # which change from round to round
+        at = {NUMBER: number, STEP: int(result.get(STEP, running.time)), "began": running.since}
+        self._show(self._state.tuning, validation={**at, METRICS: metrics, VALUES: values})
         longest = self.tuning.pruning.max_time
         if decision is Decision.PRUNE:
             running.decided = TrialEnd.PRUNED
@@ -301,6 +305,15 @@ class Search:
         Raises:
             TrainingError: The search has failed.
         """
+        try:
+            return self._lead(execute)
+        except Fenced:  # a newer attempt writes now
+            raise
+        except TrainingError:
+            self._keep_pictures()
+            raise
+
+    def _lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
         self.run(execute)
         if self.is_stopping:
             return Outcome.STOPPED, "the trials have saved and stopped"
@@ -323,6 +336,15 @@ class Search:
             return
         search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))
         self._store.put(RESULT, result)
+
+    def _keep_pictures(self) -> None:
+        """Store what a search that has failed leaves for people, as far as trials have ended."""
+        if self.study is None or not any(each.end is not None for each in self.study.trials()):
+            return
+        try:
+            search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))
+        except TrainingError as error:  # the search has failed for another reason, which is said
+            print(f"the pictures of the search can't be stored: {error}", flush=True)
 
     def _say(self, sentence: str) -> None:
         found = self.progress()

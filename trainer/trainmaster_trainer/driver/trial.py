@@ -53,6 +53,7 @@ from trainmaster_trainer.tuning.trials import (
     RUN,
     SEGMENT,
     STATE,
+    STEP,
     TIME,
     VALUES,
     WAITS,
@@ -175,7 +176,8 @@ class TrialHost:
         result = {NUMBER: self._trial[NUMBER]}
         if kind is _Kind.ASKED:
             self._waits = True
-            return {**result, TIME: what.time, METRICS: json.dumps(what.report.metrics), "done": False}
+            found = {TIME: what.time, STEP: what.report.step, METRICS: json.dumps(what.report.metrics)}
+            return {**result, **found, "done": False}
         if kind is _Kind.ENDED and self._program is not None:
             kind, what = self._finished(self._program, what)
         if kind is _Kind.ENDED:

@@ -56,6 +56,7 @@ class RunEvent:
         is_over: Whether the search has ended.
         running: Trials that run: number, time, value, values of the parameters.
         longest: Validations of a whole trial; None: only the data tells.
+        validation: Of a trial: number, step, metrics, values of its parameters, when it began; empty: another event.
         reads: What a program of the user's own has read of its checkpoint.
     """
 
@@ -86,6 +87,7 @@ class RunEvent:
     is_over: bool = False
     running: list[dict[str, Any]] = field(default_factory=list)
     longest: int | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> RunEvent:

@@ -11,7 +11,7 @@ from trainmaster_api.tuning.space import axes_of
 
 from trainmaster_trainer.storage.store import Store
 
-from .trials import NUMBER, RESULT, TrialRecord
+from .trials import HOURS_USED, NUMBER, RESULT, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Found:
     def ended_early(self) -> bool:
         """Whether it is over for another reason than that all its trials have been run."""
         return self.why != "" and len(self.trials) < self.total
+
+    @property
+    def is_out_of_hours(self) -> bool:
+        """Whether it is over because its hours are used."""
+        return self.why.startswith(HOURS_USED)
 
 
 def found_in(run: Store, spec: Spec) -> Found | None:

@@ -28,6 +28,7 @@ from .population import Values
 from .ranking import front, ranked
 from .rounds import PAUSED, decided, end_of, ended, is_paused, require_same, rounds_of
 from .trials import (
+    HOURS_USED,
     NUMBER,
     ROUNDS,
     STUDY,
@@ -132,7 +133,7 @@ class Study:
         if self._reached_target(trials):
             return f"the target {self.tuning.objectives[0].target:g} was reached"
         if budget.max_hours is not None and self.elapsed_seconds >= budget.max_hours * 3600:
-            return f"budget.maxHours = {budget.max_hours:g} are used"
+            return f"{HOURS_USED} = {budget.max_hours:g} are used"
         if budget.max_gpu_hours is not None and self.gpu_hours >= budget.max_gpu_hours:
             return f"budget.maxGpuHours = {budget.max_gpu_hours:g} are used"
         is_open = self.has_rounds and any(each.end is None for each in trials)  # the next round of a trial
@@ -276,7 +277,7 @@ class Study:
         if objective.metric not in metrics:
             known = ", ".join(sorted(each for each in metrics if each.startswith("val/")))
             raise ConfigurationError(
-                f"spec.tuning.objectives: there is no metric {objective.metric}; there are {known}"
+                f"the search's objective: there is no metric {objective.metric}; there are {known}"
             )
         return float(metrics[objective.metric])
 

@@ -17,12 +17,14 @@ from trainmaster_trainer.errors import ConfigurationError
 from .population import Continuation
 
 NUMBER, VALUES, TIME, METRICS, STATE, REASON = "number", "values", "time", "metrics", "state", "reason"
-RUN, SEGMENT, WAITS = "run", "segment", "waits"
+RUN, SEGMENT, WAITS, STEP = "run", "segment", "waits", "step"
 """Keys of what the driver and the actor of a trial tell each other through Ray Tune, which flattens what is nested."""
 OBJECTIVES, SECONDS, ROUNDS = "objectives", "seconds", "rounds"
 TRIALS, FOLDER, RESULT, WHOLE = "trials", SEARCH, SEARCH_RESULT, SEARCH_JOURNAL
 STUDY = "trainmaster"
 """Name of Optuna's study; a hyperband's brackets are drawn by it."""
+HOURS_USED = "budget.maxHours"
+"""What the reason begins with why a search is over that has used its hours."""
 
 
 class TrialEnd(StrEnum):

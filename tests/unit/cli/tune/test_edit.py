@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from trainmaster_cli.tune.edit import NoPlaceError, with_trials
+from trainmaster_api.tuning.budget import Limit
+from trainmaster_cli.tune.edit import NoPlaceError, with_limit
 
 HEAD = "# a search\nspec:\n  tuning:\n"
+TRIALS, SHORT = ("tuning", "budget", "maxTrials"), ("hyperparameterSearch", "budget")
+
+
+def with_trials(text: str, trials: int) -> str:
+    return with_limit(text, Limit(TRIALS, trials))
 
 
 @pytest.mark.parametrize(
@@ -45,3 +51,17 @@ def test_what_an_alias_stands_for_is_not_changed() -> None:
     text = "other: &b {maxTrials: 8}\nspec:\n  tuning:\n    budget: *b\n"
     with pytest.raises(NoPlaceError):
         with_trials(text, 12)
+
+
+@pytest.mark.parametrize(
+    ("before", "value", "after"),
+    [
+        ("{method: random, budget: 8}  # few", 12, "{method: random, budget: 12}  # few"),
+        ("{method: random, budget: '8'}", 12, "{method: random, budget: '12'}"),
+        ("\n    budget: 2h  # a night\n    method: random", "12h", "\n    budget: 12h  # a night\n    method: random"),
+        ('{"method": "random", "budget": "2h"}', "90m", '{"method": "random", "budget": "90m"}'),
+    ],
+)
+def test_the_budget_of_a_search_in_two_lines(before: str, value: int | str, after: str) -> None:
+    head = "spec:\n  hyperparameterSearch: "
+    assert with_limit(f"{head}{before}\n", Limit(SHORT, value)) == f"{head}{after}\n"

@@ -14,10 +14,10 @@ from trainmaster_cli.errors import UserError
 from trainmaster_trainer.driver.local import LocalRun
 from trainmaster_trainer.tuning.trials import RESULT
 
-from tests.factories import change, parse
+from tests.factories import Json, change, parse
 from tests.unit.cli.cluster.fake_api import FakeApi
 
-from .searching import OPTIONS, began, job_with, train, tune, written
+from .searching import OPTIONS, SPACE, began, job_with, train, tune, written
 
 Captured = pytest.CaptureFixture[str]
 
@@ -138,6 +138,106 @@ def test_the_file_is_what_run_takes(capsys: Captured) -> None:
     assert "continue with: trainmaster run job.yaml --storage 'else where'" in capsys.readouterr().out
 
 
+def in_two_lines(**more: Any) -> Json:
+    job = job_with()
+    del job["spec"]["tuning"]
+    job["spec"]["hyperparameterSearch"] = {"method": "random", "budget": 4, "space": SPACE, **more}
+    return job
+
+
+def test_a_search_in_two_lines_is_extended(capsys: Captured) -> None:
+    """The number is raised where it was written, and the run stays the same."""
+    job = written(in_two_lines())
+    run = began(job)
+    train(run, job)
+    assert tune("extend", "job.yaml", "--trials", "6") == 0
+    assert "job.yaml: spec.hyperparameterSearch.budget 4 -> 6; 4 trials were begun" in capsys.readouterr().out
+    longer = yaml.safe_load(Path("job.yaml").read_text())
+    assert longer == in_two_lines(budget=6)
+    again = began(longer)
+    assert again.uri == run.uri
+    assert [each.number for each in train(again, longer, trials=2, attempt=2).trials()] == list(range(6))
+    assert tune("best", "job.yaml") == 0
+    document = yaml.safe_load(capsys.readouterr().out)
+    assert not {"tuning", "hyperparameterSearch"} & document["spec"].keys()
+    assert parse(document).spec.tuning is None
+
+
+def test_a_search_in_two_lines_that_has_changed_is_not_extended() -> None:
+    job = written(in_two_lines())
+    train(began(job), job)
+    written(in_two_lines(method="bayesian"))
+    with pytest.raises(UserError, match=r"(?s)tuning\.search\.algorithm: random -> tpe.*only the search of an unchang"):
+        tune("extend", "job.yaml", "--trials", "9")
+
+
+@pytest.mark.parametrize("is_shorthand", [False, True])
+def test_a_search_that_is_out_of_hours_gets_more(is_shorthand: bool, capsys: Captured) -> None:
+    """Its clock is that of all attempts: an hour of one second."""
+    hour = {"maxHours": 1, "maxTrials": 9}
+    job = written(in_two_lines(budget="1h") if is_shorthand else job_with(budget=hour))
+    run = began(job)
+    study = train(run, job, trials=2)
+    study._study.set_user_attr("elapsed", 3601.0)
+    study._journal.flush()
+    if not is_shorthand:
+        with pytest.raises(UserError, match=r"budget\.maxHours = 1 are used; more trials would not be run; pass --hou"):
+            tune("extend", "job.yaml", "--trials", "12")
+    with pytest.raises(UserError, match="digits-search has 1 hours already: pass a number above that with --hours"):
+        tune("extend", "job.yaml", "--hours", "1")
+    assert tune("extend", "job.yaml", "--hours", "2.5") == 0
+    longer = yaml.safe_load(Path("job.yaml").read_text())
+    if is_shorthand:
+        assert longer == in_two_lines(budget="150m")
+        change = "spec.hyperparameterSearch.budget 1h -> 150m"
+    else:
+        assert longer == job_with(budget={**hour, "maxHours": 2.5})
+        change = "spec.tuning.budget.maxHours 1 -> 2.5"
+    assert capsys.readouterr().out.splitlines()[0] == f"job.yaml: {change}; 2 trials were begun"
+    again = began(longer)
+    assert again.uri == run.uri
+    assert len(train(again, longer, trials=1, attempt=2).trials()) == 3
+
+
+def test_trials_and_hours_are_raised_together(capsys: Captured) -> None:
+    job = written(job_with(budget={"maxTrials": 4, "maxHours": 1}))
+    train(began(job), job)
+    assert tune("extend", "job.yaml", "--trials", "6", "--hours", "3") == 0
+    assert yaml.safe_load(Path("job.yaml").read_text()) == job_with(budget={"maxTrials": 6, "maxHours": 3})
+    assert "spec.tuning.budget.maxTrials 4 -> 6, spec.tuning.budget.maxHours 1 -> 3;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("budget", "given", "sentence"),
+    [
+        ({"maxTrials": 4}, ["--hours", "3"], "has no limit of hours that could be raised: use --trials"),
+        ({"maxTrials": 4, "maxHours": 1}, ["--hours", "3"], "run; hours alone don't continue it: pass --trials too"),
+        ({"maxTrials": 4, "maxHours": 1}, ["--hours", "1e6", "--trials", "9"], r"with --trials 9 --hours 1e\+06:\njob"),
+        ({"maxTrials": 4}, [], "pass --trials, --hours or both"),
+    ],
+)
+def test_hours_that_are_no_extension_are_refused(budget: dict[str, int], given: list[str], sentence: str) -> None:
+    job = written(job_with(budget=budget))
+    train(began(job), job)
+    before = Path("job.yaml").read_bytes()
+    with pytest.raises(UserError, match=sentence):
+        tune("extend", "job.yaml", *given)
+    assert Path("job.yaml").read_bytes() == before
+
+
+def test_a_budget_of_two_lines_stays_in_its_unit() -> None:
+    written(in_two_lines(budget="2h"))
+    with pytest.raises(UserError, match="ends after 2h, and not after a number of trials: use --hours"):
+        tune("extend", "job.yaml", "--trials", "9")
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "2h"])
+def test_what_is_no_number_of_hours(hours: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        tune("extend", "job.yaml", "--hours", hours)
+    assert "must be a number of hours above 0" in capsys.readouterr().err
+
+
 # --- on a cluster ----------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +259,21 @@ def test_a_job_on_a_cluster_is_patched(capsys: Captured) -> None:
         "digits-search: spec.tuning.budget.maxTrials 4 -> 6; 4 trials were begun",
         "see them with: trainmaster status digits-search -n team --watch",
     ]
+
+
+def test_a_search_in_two_lines_is_patched_where_it_was_written() -> None:
+    api = FakeApi({**change(in_two_lines(), {"metadata.namespace": "team"}), "status": {"tuning": COUNTS}})
+    assert tune("extend", "digits-search", "--trials", "6", api=api) == 0
+    assert api.patched == [(f"{jobs_path('team')}/digits-search", {"spec": {"hyperparameterSearch": {"budget": 6}}})]
+
+
+def test_hours_of_a_job_on_a_cluster_are_patched(capsys: Captured) -> None:
+    job = change(job_with(budget={"maxTrials": 4, "maxHours": 1}), {"metadata.namespace": "team"})
+    api = FakeApi({**job, "status": {"phase": "Complete", "tuning": COUNTS}})
+    assert tune("extend", "digits-search", "--trials", "6", "--hours", "2", api=api) == 0
+    body = {"spec": {"tuning": {"budget": {"maxTrials": 6, "maxHours": 2}}}}
+    assert api.patched == [(f"{jobs_path('team')}/digits-search", body)]
+    assert "budget.maxTrials 4 -> 6, spec.tuning.budget.maxHours 1 -> 2; 4 trials" in capsys.readouterr().out
 
 
 def test_a_suspended_job_has_to_be_resumed(capsys: Captured) -> None:

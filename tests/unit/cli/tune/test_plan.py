@@ -151,3 +151,33 @@ def test_a_constraint_that_cannot_be_computed(tmp_path: Path, capsys: pytest.Cap
 def test_a_job_without_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "plan", str(ROOT / "examples/digits/trainingjob.yaml")]) == 2
     assert "digits has no search: add spec.tuning" in capsys.readouterr().err
+
+
+def test_a_search_in_two_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page is that of the search that it is short for."""
+    job = load_example("search")
+    del job["spec"]["tuning"]
+    job["spec"]["hyperparameterSearch"] = {"method": "grid", "budget": 50}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert main(["tune", "plan", str(tmp_path / "job.yaml")]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:7] == [
+        "digits-search: grid over 4 parameters, seed 0",
+        "",
+        "PARAMETER KIND VALUES SCALE WHEN",
+        "optimizer.lr choice 0.0001, 0.001, 0.01 - always",
+        "optimizer.weightDecay choice 0.001, 0.01, 0.1 - always",
+        "data.batchSize choice 32, 64, 128 - always",
+        "model.args.dropout choice 0.0, 0.25, 0.5 - always",
+    ]
+    assert (
+        "written as hyperparameterSearch: grid, budget 50; the space is the default one, `space` sets another" in lines
+    )
+    assert {"points 81", "trials 50, its budget"} <= set(lines)
+    job["spec"]["hyperparameterSearch"] = {"method": "random", "budget": "90m"}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert main(["tune", "plan", str(tmp_path / "job.yaml")]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "trials as many as end within its hours, at most 10,000" in lines
+    assert "cost what runs within its hours" in lines
+    assert "budget ends after 1.5 h with the best so far; fails with more than 8 failed trials" in lines

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from trainmaster_api.tuning.space import axes_of
 from trainmaster_api.validation.validate import validate
 from trainmaster_cli.errors import UserError
 from trainmaster_trainer.storage.store import Store, open_store
 from trainmaster_trainer.tuning.journal import Journal
+from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import RESULT, TrialEnd
 
-from tests.factories import Json, change
+from tests.factories import Json, change, parse
 from tests.unit.cli.cluster.fake_api import FakeApi
 
 from .searching import LRS, SPACE, began, job_with, train, tune, written
@@ -240,6 +242,41 @@ def test_a_name_that_is_searched_keeps_what_its_trial_had(capsys: Captured) -> N
         rates[optimizer["name"]] = optimizer.get("lr")
     assert rates["adamw"] == 0.03
     assert rates["sgd"] != 0.03
+
+
+def trained_in_rounds(store: Store, job: Json) -> Study:
+    """A population of which each trial is validated four times, a round each; a high rate is the worse one."""
+    parsed = parse(job)
+    assert parsed.spec.tuning is not None
+    study = Study(parsed.spec.tuning, axes_of(parsed.spec), Journal(store, 1), 4)
+    while (trial := study.ask()) is not None:
+        study.report(trial.number, trial.round, {"val/loss": trial.values["optimizer.lr"]})
+        study.tell(trial.number, TrialEnd.COMPLETE if trial.round == 4 else TrialEnd.PAUSED, seconds=1)
+    return study
+
+
+def test_best_of_a_population_says_that_its_values_changed(capsys: Captured) -> None:
+    """The winner as it ended: its last values, and where its own weights are, which they alone wouldn't give."""
+    job = written(job_with(
+        objectives=[{"metric": "val/loss", "reduce": "last"}],
+        search={"algorithm": "random"}, pruning={"algorithm": "pbt"},
+        space={"optimizer.lr": {"min": 0.001, "max": 0.1, "scale": "log"}}, warmStart={}, budget={"maxTrials": 4},
+    ))  # fmt: skip
+    trials = trained_in_rounds(began(job), job).trials()
+    least = min(trials, key=lambda each: (each.objectives[0], each.number))
+    assert tune("best", "job.yaml") == 0
+    out = capsys.readouterr().out
+    heading = [line for line in out.splitlines() if line.startswith("#")]
+    number, rate = least.number, least.values["optimizer.lr"]
+    assert heading == [
+        f"# digits-search, trial {number}: val/loss {rate:.4g} with optimizer.lr {rate:.4g}",
+        "# its values changed after each of 3 rounds: trained from the start with these, it is another model; "
+        f"run.resumeFrom continues from its own weights, trials/{number:04d}/round-0004 in the search's run",
+    ]
+    found, problems = validate(yaml.safe_load(out))
+    assert found is not None, problems
+    assert (found.metadata.name, found.spec.tuning) == ("digits-search-best", None)
+    assert found.spec.training.optimizer.lr == rate == least.rounds[-1].values["optimizer.lr"]
 
 
 def test_nothing_is_complete_yet() -> None:

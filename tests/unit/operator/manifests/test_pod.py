@@ -224,6 +224,15 @@ def test_pods_say_how_many_trials_they_were_made_for(budget: dict[str, int] | No
     assert manifests.head(job, 1)["metadata"]["annotations"].get(names.ANNOTATION_TRIALS) == expected
 
 
+@pytest.mark.parametrize(("budget", "expected"), [({"maxHours": 1.5}, "1.5"), ({"maxTrials": 2}, None)])
+def test_pods_say_how_many_hours_they_were_made_for(budget: dict[str, float], expected: str | None) -> None:
+    document = copy.deepcopy(PLAIN)
+    document["spec"]["tuning"] = {"space": {"optimizer.lr": {"values": [0.1, 0.2]}}, "budget": budget}
+    job, problems = manifests.resolve(document, SETTINGS)
+    assert job is not None, problems
+    assert manifests.head(job, 1)["metadata"]["annotations"].get(names.ANNOTATION_HOURS) == expected
+
+
 @pytest.mark.parametrize(("memory", "expected"), [("2Gi", "512Mi"), ("100Mi", "128Mi"), ("64Gi", "16384Mi")])
 def test_shared_memory(memory: str, expected: str) -> None:
     assert shared_memory(memory) == expected

@@ -245,3 +245,61 @@ def test_an_adopted_search_has_the_trials_of_its_pods() -> None:
     bench.plan(5, [replace(pod, max_trials=8) for pod in pods()])
     assert bench.record()["maxTrials"] == 8
     assert deleted(bench.plan(6, pods())) == ["digits-1-head"]
+
+
+# --- more hours of a search ------------------------------------------------------------------------------------------
+
+
+def give_hours(bench: Bench, hours: float) -> None:
+    give(bench, 8)
+    bench.raw["spec"]["tuning"]["budget"]["maxHours"] = hours
+
+
+def for_hours(hours: float) -> Bench:
+    bench = Bench(retries={"max": 0})
+    give_hours(bench, hours)
+    return bench.running()
+
+
+def test_a_search_that_is_out_of_hours_becomes_live_again() -> None:
+    bench = complete(for_hours(1))
+    assert bench.record()["maxHours"] == 1
+    give_hours(bench, 2.5)
+    plan = bench.plan(500)
+    assert created(plan) == NEXT
+    assert bench.reason("Complete") == "HoursExtended"
+    assert bench.message("Complete") == "tuning.budget.maxHours was raised from 1 to 2.5 hours; the search continues."
+    assert [event.reason for event in plan.events if event.type == "Normal"] == ["HoursExtended"]
+    assert bench.record(2)["maxHours"] == 2.5
+
+
+def test_a_live_search_saves_and_the_next_attempt_has_more_hours() -> None:
+    bench = for_hours(1)
+    give_hours(bench, 2)
+    assert deleted(bench.plan(20, pods(), progress=progress())) == ["digits-1-head"]
+    assert bench.message("Running") == "Saving a checkpoint; the search then continues to 2 hours."
+
+
+@pytest.mark.parametrize("hours", [1, 0.5])
+def test_as_many_hours_as_before_change_nothing(hours: float) -> None:
+    bench = complete(for_hours(1))
+    give_hours(bench, hours)
+    assert bench.settle(500, swap(pods(), 0, exit=DONE)[:1]).actions == ()
+
+
+def test_a_search_in_two_lines_is_extended_too() -> None:
+    bench = Bench(retries={"max": 0})
+    bench.raw["spec"]["hyperparameterSearch"] = {"method": "random", "budget": "1h"}
+    complete(bench.running())
+    bench.raw["spec"]["hyperparameterSearch"]["budget"] = "90m"
+    assert created(bench.plan(500)) == NEXT
+    assert bench.message("Complete").startswith("hyperparameterSearch.budget was raised from 1 to 1.5 hours; ")
+
+
+def test_an_adopted_search_has_the_hours_of_its_pods() -> None:
+    bench = Bench()
+    bench.service = True
+    give_hours(bench, 2)
+    bench.plan(5, [replace(pod, max_hours=1.0) for pod in pods()])
+    assert bench.record()["maxHours"] == 1
+    assert deleted(bench.plan(6, pods())) == ["digits-1-head"]

@@ -254,7 +254,11 @@ def test_view_of_a_pod_whose_volumes_are_missing() -> None:
         "metadata": {
             "name": "p",
             "uid": "u",
-            "annotations": {"trainmaster.dev/duration": "10ep", "trainmaster.dev/max-trials": "12"},
+            "annotations": {
+                "trainmaster.dev/duration": "10ep",
+                "trainmaster.dev/max-trials": "12",
+                "trainmaster.dev/max-hours": "1.5",
+            },
         },
         "spec": {
             "nodeName": "n",
@@ -277,7 +281,7 @@ def test_view_of_a_pod_whose_volumes_are_missing() -> None:
     view = PodView.from_pod(served)
     assert view.no_sandbox
     assert view.mounts == ("Secret digits-run", "ConfigMap settings", "Secret pull", "PersistentVolumeClaim data")
-    assert (view.duration, view.max_trials) == ("10ep", 12)
+    assert (view.duration, view.max_trials, view.max_hours) == ("10ep", 12, 1.5)
     served["status"]["conditions"][1]["status"] = "True"  # type: ignore[index]
     assert not PodView.from_pod(served).no_sandbox
 

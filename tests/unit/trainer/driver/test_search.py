@@ -32,6 +32,7 @@ from trainmaster_trainer.tuning.trials import (
     RUN,
     SEGMENT,
     STATE,
+    STEP,
     TIME,
     VALUES,
     WAITS,
@@ -214,6 +215,55 @@ def test_search_leaves_pictures_and_its_journal_for_people(tmp_path: Path, monke
     assert drawn == [], "nothing was found since"
     search_of(tmp_path, job_of(budget={"maxTrials": 9}), attempt=3).lead(executing(lambda config: {}))
     assert drawn == [9]
+
+
+PICTURES = {"search-history.png", "search-parallel.png", "search-slices.png"}
+
+
+def pictures_of(root: Path) -> set[str]:
+    return {file.name for file in (root / "report").glob("*.png")}
+
+
+def test_search_that_fails_leaves_pictures_of_the_trials_that_have_ended(tmp_path: Path) -> None:
+    """Two trials are complete, then two fail, which is one too many."""
+    search = search_of(tmp_path, job_of(budget={"maxTrials": 8, "maxFailedTrials": 1}))
+    failed = {STATE: "Failed", REASON: "UserCodeError: ZeroDivisionError"}
+    with pytest.raises(TrainingError, match="2 trials have failed"):
+        search.lead(executing(lambda config: {} if config[NUMBER] < 2 else failed))
+    assert pictures_of(tmp_path) == PICTURES
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "tuning/study.log")))
+    assert len(optuna.load_study(storage=storage, study_name=None).trials) == 4
+    assert not (tmp_path / "tuning/result.json").exists()
+
+
+def test_search_whose_hours_end_before_a_trial_is_complete_leaves_pictures(tmp_path: Path) -> None:
+    """A trial was pruned: there is no winner, so the search fails, and its picture shows how far it came."""
+    search = search_of(tmp_path, job_of(budget={"maxHours": 1}))
+
+    def execute(search: Search, parallel: int) -> None:
+        config = search.suggest()
+        assert config is not None
+        search.report(config[NUMBER], {NUMBER: 0, TIME: 1, METRICS: json.dumps({"val/loss": 0.5})})
+        search._running[0].decided = TrialEnd.PRUNED
+        search.study._began -= 3601  # type: ignore[union-attr]
+        search.ended(0, {}, is_lost=False)
+
+    with pytest.raises(ConfigurationError, match="no trial of the search was completed"):
+        search.lead(execute)
+    assert search.study.why_over == "budget.maxHours = 1 are used"  # type: ignore[union-attr]
+    assert pictures_of(tmp_path) == PICTURES
+
+
+def test_search_that_fails_without_storage_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unavailable(*given: Any) -> None:
+        raise TrainingError("gone", FailureClass.STORAGE_UNAVAILABLE)
+
+    monkeypatch.setattr(search_report, "keep", unavailable)
+    with pytest.raises(TrainingError, match="1 trials have failed"):
+        search_of(tmp_path, job_of(budget={"maxFailedTrials": 0})).lead(executing(lambda config: {STATE: "Failed"}))
+    assert "the pictures of the search can't be stored: gone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
@@ -424,3 +474,24 @@ def test_search_learns_from_another_one_and_from_mlflow(tmp_path: Path) -> None:
         ConfigurationError, match=r"warmStart.from\[0\]: .* has no experiment new; there are Default, old"
     ):
         search_of(tmp_path / "third", missing, tracking=tracking).lead(executing(lambda config: {}))
+
+
+def test_each_validation_is_told_with_its_step(tmp_path: Path) -> None:
+    search, told = search_of(tmp_path, job_of(budget={"maxTrials": 1})), list[dict[str, Any]]()
+    search._state.listen(lambda event: told.append(event["validation"]) if event.get("validation") else None)
+
+    def execute(search: Search, parallel: int) -> None:
+        config = search.suggest()
+        assert config is not None
+        for time in (1, 2):
+            metrics = {"val/loss": 1 / time, "val/accuracy": 0.5}
+            search.report(config[NUMBER], {NUMBER: 0, TIME: time, STEP: 22 * time, METRICS: json.dumps(metrics)})
+        search.ended(config[NUMBER], {STATE: "Complete"}, is_lost=False)
+
+    search.lead(execute)
+    assert [(each[NUMBER], each[STEP], each[METRICS]) for each in told] == [
+        (0, 22, {"val/loss": 1.0, "val/accuracy": 0.5}),
+        (0, 44, {"val/loss": 0.5, "val/accuracy": 0.5}),
+    ]
+    (trial,) = search.study.trials()  # type: ignore[union-attr]
+    assert all(each[VALUES] == trial.values for each in told)

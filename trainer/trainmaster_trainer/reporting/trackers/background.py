@@ -7,7 +7,9 @@ import math
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from trainmaster_api.layout import CODE_DIFF, ENVIRONMENT, MODEL
 from trainmaster_api.messages import ExitMessage, Outcome, TrackerRef, TuningProgress
@@ -22,13 +24,14 @@ from trainmaster_trainer.errors import TrainingError
 from trainmaster_trainer.reporting.event import MOVING, EventKind, RunEvent
 from trainmaster_trainer.reporting.state import Event, RunState
 from trainmaster_trainer.storage.store import Store
-from trainmaster_trainer.tuning.trials import TrialRecord, run_of
+from trainmaster_trainer.tuning.trials import METRICS, NUMBER, STEP, VALUES, TrialRecord, run_of
 
-from .base import Factory, TrackedRun, TrackedTrial, Tracker, flatten
+from .base import Factory, TrackedRun, TrackedTrial, TrackedValidation, Tracker, flatten
 
 _FLUSH_SECONDS = 2.0
 _AGAIN_SECONDS = 15.0
-_QUEUE = 20_000  # values of metrics; beyond it the oldest are dropped
+_QUEUE = 20_000  # values of metrics, and validations of trials; beyond it the oldest are dropped
+_Item = TypeVar("_Item")
 
 
 def record_path(name: str) -> str:
@@ -76,23 +79,36 @@ def tracked(record: TrialRecord, job: TrainingJob, progress: TuningProgress | No
     """Return a trial as trackers take it."""
     assert job.spec.tuning is not None
     values = zip((each.metric for each in job.spec.tuning.objectives), record.objectives, strict=False)
-    metrics = {**dict(values), "seconds": record.seconds, "validations": float(record.time)}
+    objectives = {name: value for name, value in values if math.isfinite(value)}
     now = time.time()
     return TrackedTrial(
         number=record.number,
         state=str(record.end),
         params={name: str(value) for name, value in record.values.items()},
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        objectives=objectives,
+        metrics={**objectives, "seconds": record.seconds, "validations": float(record.time)},
         began=record.began or now,
         ended=record.ended or now,
         is_best=progress is not None and progress.best_trial == record.number,
     )
 
 
+def validated(found: Mapping[str, Any]) -> TrackedValidation:
+    """Return a validation of a trial, from its event, as trackers take it."""
+    return TrackedValidation(
+        number=found[NUMBER],
+        step=found[STEP],
+        metrics={name: value for name, value in found[METRICS].items() if math.isfinite(value)},
+        params={name: str(value) for name, value in found[VALUES].items()},
+        began=found["began"],
+        time=time.time(),
+    )
+
+
 class BackgroundTracker:
     """Runs one tracker in a thread of its own.
 
-    It starts with the first step, or with the first trial that has ended, so that an import doesn't slow the start.
+    It starts with the first step, or the first validation or end of a trial, so that an import doesn't slow the start.
     """
 
     def __init__(
@@ -112,6 +128,7 @@ class BackgroundTracker:
         self._run_state, self._run = run_state, run
         self._lock = threading.Lock()
         self._values: list[tuple[int, float, dict[str, float]]] = []
+        self._validations: list[TrackedValidation] = []
         self._wake = threading.Event()
         self._end: ExitMessage | None = None
         self._warned = False
@@ -124,7 +141,11 @@ class BackgroundTracker:
     def show(self, event: Event) -> None:
         """Take the metrics of a report."""
         found = RunEvent.read(event)
-        if found.kind is EventKind.TRIALS and self._run_state.ended_trials:
+        if found.kind is EventKind.TRIALS and (found.validation or self._run_state.ended_trials):
+            if found.validation:
+                with self._lock:
+                    self._validations.append(validated(found.validation))
+                    del self._validations[:-_QUEUE]
             self._begin()
         if found.kind is not EventKind.REPORT or found.report not in MOVING:
             return
@@ -135,7 +156,8 @@ class BackgroundTracker:
                 # a report repeats the last validation until the next one: it isn't a value of this step
                 prefix = "" if is_validation else "train/"
                 finite = {k: v for k, v in found.metrics.items() if k.startswith(prefix) and math.isfinite(v)}
-                self._values = [*self._values, (found.step, time.time(), finite)][-_QUEUE:]
+                self._values.append((found.step, time.time(), finite))
+                del self._values[:-_QUEUE]
         self._begin()
 
     def _begin(self) -> None:
@@ -185,8 +207,10 @@ class BackgroundTracker:
     def _start(self, tracker: Tracker) -> None:
         meta = self._job.metadata
         params = parameters(self._job)
-        # there: it is written before the first step, and this thread begins with that or with the end of a trial
-        first = next(iter(self._run_state.ended_trials), None)
+        # there: it is written before the first step, and this thread begins with that or with a validation of a trial
+        with self._lock:
+            trials = [*self._run_state.ended_trials, *(each.number for each in self._validations)]
+        first = trials[0] if trials else None
         data = stored(self._run) or (stored(self._run.under(run_of(first))) if first is not None else None)
         if data is not None and data.digest:
             params["data.fingerprint"] = data.short
@@ -203,21 +227,26 @@ class BackgroundTracker:
         self._run_state.tracked(reference)
 
     def _flush(self, tracker: Tracker) -> None:
-        while True:
-            with self._lock:
-                if not self._values:
-                    break
-                value = self._values[0]
-            step, stamp, metrics = value
-            tracker.log(metrics, step, stamp)
-            with self._lock:  # it may have been dropped meanwhile
-                if self._values and self._values[0] is value:
-                    del self._values[0]
-        self._log_trials(tracker)
+        ended = self._run_state.ended_trials  # before the validations: those of these trials are all there
+        self._drain(self._values, lambda value: tracker.log(value[2], value[0], value[1]))
+        self._drain(self._validations, tracker.log_validation)
+        self._log_trials(tracker, ended)
         tracker.flush()
 
-    def _log_trials(self, tracker: Tracker) -> None:
-        for number, record in self._run_state.ended_trials.items():
+    def _drain(self, queue: list[_Item], give: Callable[[_Item], None]) -> None:
+        """Give the items of a queue to the tracker, each until it was taken."""
+        while True:
+            with self._lock:
+                if not queue:
+                    return
+                item = queue[0]
+            give(item)
+            with self._lock:  # it may have been dropped meanwhile
+                if queue and queue[0] is item:
+                    del queue[0]
+
+    def _log_trials(self, tracker: Tracker, ended: Mapping[int, TrialRecord]) -> None:
+        for number, record in ended.items():
             if number not in self._logged_trials:
                 tracker.log_trial(tracked(record, self._job, self._run_state.tuning))
                 self._logged_trials.add(number)

@@ -43,6 +43,27 @@ class TrackedRun:
 
 
 @dataclass(frozen=True)
+class TrackedValidation:
+    """A validation of a trial that runs.
+
+    Attributes:
+        number: Number of the trial, from 0.
+        step: Optimizer step.
+        metrics: Its finite metrics.
+        params: Parameters of the trial; empty where they change while it is trained.
+        began: When the trial began, in seconds since 1970.
+        time: When it was validated.
+    """
+
+    number: int
+    step: int
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    began: float
+    time: float
+
+
+@dataclass(frozen=True)
 class TrackedTrial:
     """A trial of a search that has ended.
 
@@ -50,7 +71,8 @@ class TrackedTrial:
         number: Number of the trial, from 0.
         state: How it ended: `Complete`, `Pruned`, `Diverged`, `OutOfMemory` or `Failed`.
         params: Its parameters.
-        metrics: Its finite values of the objectives, `seconds` and `validations`.
+        objectives: Its finite values of the objectives.
+        metrics: These, `seconds` and `validations`.
         began: When it was first suggested, in seconds since 1970.
         ended: When it ended.
         is_best: Whether it is the best trial so far.
@@ -59,6 +81,7 @@ class TrackedTrial:
     number: int
     state: str
     params: Mapping[str, str]
+    objectives: Mapping[str, float]
     metrics: Mapping[str, float]
     began: float
     ended: float
@@ -99,6 +122,14 @@ class Tracker(Protocol):
         """
         ...
 
+    def log_validation(self, validation: TrackedValidation) -> None:
+        """Take a validation of a trial, which `log_trial` will have when it has ended.
+
+        A trial that was interrupted repeats those that it had after its checkpoint, also in another attempt: a step
+        that is known already is to be passed over.
+        """
+        return
+
     def log_trial(self, trial: TrackedTrial) -> None:
         """Take a trial of a search that has ended, as a run below this one.
 
@@ -107,7 +138,7 @@ class Tracker(Protocol):
         return
 
     def flush(self) -> None:
-        """Send what `log` only collected. Called every 2 s, and again when it raised."""
+        """Send what `log` and `log_validation` only collected. Called every 2 s, and again when it raised."""
         return
 
     def log_artifacts(self, folder: Path, name: str) -> None:

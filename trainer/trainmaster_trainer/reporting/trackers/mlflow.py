@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from trainmaster_api.spec.tracking import Mlflow
 
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
 
-from .base import TrackedRun, TrackedTrial, Tracker
+from .base import TrackedRun, TrackedTrial, TrackedValidation, Tracker
 
 _BATCH = 500
 _QUEUE = 20_000  # values; beyond it the oldest are dropped
 _PARAM_LENGTH = 500
 _SQLITE = "sqlite:///"
-_PARENT, _TRIAL = "mlflow.parentRunId", "trainmaster.trial"
+_PARENT, _TRIAL, _STATE = "mlflow.parentRunId", "trainmaster.trial", "trainmaster.state"
+_RUNNING, _STOPPED = "Running", "Stopped"  # states of trials that haven't ended
 _TRIAL_STATUS = {"Complete": "FINISHED", "Pruned": "KILLED"}
 _PAGE = 1000
 _STATUS = {Outcome.COMPLETE: "FINISHED", Outcome.STOPPED: "KILLED", Outcome.FAILED: "FAILED"}
@@ -98,6 +100,25 @@ def connect(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+@dataclass
+class _Nested:
+    """The run of a trial.
+
+    Attributes:
+        run_id: Its id.
+        is_closed: Whether the trial has ended and everything of it is there.
+        is_running: Whether the server shows it as running.
+        last: Last step that was logged, or will be; -1: none; None: only the server knows.
+        values: What isn't sent yet.
+    """
+
+    run_id: str
+    is_closed: bool = False
+    is_running: bool = True
+    last: int | None = None
+    values: list[tuple[str, float, int, int]] = field(default_factory=list)
+
+
 class MlflowTracker(Tracker):
     """Records parameters, metrics and the model as one MLflow run, which is continued after a resume."""
 
@@ -109,7 +130,7 @@ class MlflowTracker(Tracker):
         self.finish_seconds = 120.0 if self._uri.startswith(_SQLITE) else 30.0
         self._client: Any = None
         self._run_id = self._experiment = ""
-        self._trials: dict[int, tuple[str, bool]] | None = None
+        self._trials: dict[int, _Nested] | None = None
         self._url = ""
         self._values: list[tuple[str, float, int, int]] = []
 
@@ -136,55 +157,115 @@ class MlflowTracker(Tracker):
 
     def flush(self) -> None:
         """Send what was collected, in as few requests as the server takes."""
-        from mlflow.entities import Metric
+        self._send(self._run_id, self._values)
+        for trial in (self._trials or {}).values():
+            self._send(trial.run_id, trial.values)
 
-        while self._values:
-            batch = self._values[:_BATCH]
-            self._client.log_batch(self._run_id, metrics=[Metric(*values) for values in batch])
-            del self._values[: len(batch)]
+    def log_validation(self, validation: TrackedValidation) -> None:
+        """Collect, as `log` does, unless the step is there already."""
+        trial = self._nested(validation.number)
+        if trial is not None and trial.is_closed:
+            return
+        if trial is None:
+            trial = self._new_nested(validation.number, _RUNNING, validation.began)
+            self._send(trial.run_id, [], validation.params)
+        elif not trial.is_running:
+            self._client.set_tag(trial.run_id, _STATE, _RUNNING)
+            self._client.update_run(trial.run_id, status="RUNNING")
+            trial.is_running = True
+        if validation.step <= self._last(trial, validation.metrics):
+            return
+        trial.last = validation.step
+        at = int(validation.time * 1000)
+        trial.values += [(name, value, at, validation.step) for name, value in validation.metrics.items()]
+        del trial.values[:-_QUEUE]
 
     def log_trial(self, trial: TrackedTrial) -> None:
-        """Record a trial as a run below this one: made, filled and closed, so one that isn't closed is filled again."""
-        from mlflow.entities import Metric, Param
+        """Close the run of a trial: filled and then closed, so one that isn't closed is filled again.
 
-        if self._trials is None:
-            self._trials = self._known_trials()
-        run_id, is_closed = self._trials.get(trial.number, ("", False))
-        if is_closed:
+        What counts of the trial is `objective/<metric>`, beside the metric as it was with each validation.
+        """
+        nested = self._nested(trial.number)
+        if nested is not None and nested.is_closed:
             return
-        began, ended = int(trial.began * 1000), int(trial.ended * 1000)
-        if not run_id:
-            tags = {_PARENT: self._run_id, _TRIAL: str(trial.number), "trainmaster.state": trial.state}
-            run_id = self._client.create_run(
-                self._experiment, start_time=began, run_name=f"trial-{trial.number:04d}", tags=tags
-            ).info.run_id
-            self._trials[trial.number] = run_id, False
-        metrics = [Metric(name, value, ended, 0) for name, value in trial.metrics.items()]
-        params = [Param(name, value[:_PARAM_LENGTH]) for name, value in trial.params.items()]
-        self._client.log_batch(run_id, metrics=metrics, params=params)
+        if nested is None:
+            nested = self._new_nested(trial.number, trial.state, trial.began)
+        ended = int(trial.ended * 1000)
+        found = {name: value for name, value in trial.metrics.items() if name not in trial.objectives}
+        found |= {f"objective/{name}": value for name, value in trial.objectives.items()}
+        if self._last(nested, trial.objectives) < 0:  # its validations are unknown: others compare runs by the metric
+            found |= trial.objectives
+        self._send(nested.run_id, nested.values)
+        self._send(nested.run_id, [(name, value, ended, 0) for name, value in found.items()], trial.params)
+        self._client.set_tag(nested.run_id, _STATE, trial.state)
         if trial.is_best:
             self._client.set_tag(self._run_id, "trainmaster.best_trial", str(trial.number))
-        self._client.set_terminated(run_id, status=_TRIAL_STATUS.get(trial.state, "FAILED"), end_time=ended)
-        self._trials[trial.number] = run_id, True
+        self._client.set_terminated(nested.run_id, status=_TRIAL_STATUS.get(trial.state, "FAILED"), end_time=ended)
+        nested.is_closed, nested.is_running = True, False
 
-    def _known_trials(self) -> dict[int, tuple[str, bool]]:
-        """Return the runs of trials that are there, by number: id, and whether it is closed."""
+    def _send(
+        self, run_id: str, values: list[tuple[str, float, int, int]], params: Mapping[str, str] | None = None
+    ) -> None:
+        """Send values, which are removed as they are sent, in as few requests as the server takes."""
+        from mlflow.entities import Metric, Param
+
+        if params:
+            self._client.log_batch(run_id, params=[Param(key, value[:_PARAM_LENGTH]) for key, value in params.items()])
+        while values:
+            batch = values[:_BATCH]
+            self._client.log_batch(run_id, metrics=[Metric(*each) for each in batch])
+            del values[: len(batch)]
+
+    def _nested(self, number: int) -> _Nested | None:
+        """Return the run of a trial, if there is one."""
+        if self._trials is None:
+            self._trials = self._known_trials()
+        return self._trials.get(number)
+
+    def _new_nested(self, number: int, state: str, began: float) -> _Nested:
+        tags = {_PARENT: self._run_id, _TRIAL: str(number), _STATE: state}
+        made = self._client.create_run(
+            self._experiment, start_time=int(began * 1000), run_name=f"trial-{number:04d}", tags=tags
+        )
+        assert self._trials is not None
+        self._trials[number] = _Nested(made.info.run_id, last=-1)
+        return self._trials[number]
+
+    def _last(self, trial: _Nested, metrics: Iterable[str]) -> int:
+        """Return the last step of a trial that was logged for one of its metrics; -1: none."""
+        if trial.last is None:
+            histories = (self._client.get_metric_history(trial.run_id, name) for name in metrics)
+            first: list[Any] = next((history for history in histories if history), [])
+            trial.last = max((int(each.step) for each in first), default=-1)
+        return trial.last
+
+    def _known_trials(self) -> dict[int, _Nested]:
+        """Return the runs of trials that are there, by number."""
         from mlflow.entities import ViewType
 
         which = f"tags.`{_PARENT}` = '{self._run_id}'"
-        return {
-            int(each.data.tags[_TRIAL]): (each.info.run_id, each.info.status != "RUNNING")
-            for each in _runs(self._client, self._experiment, which, run_view_type=ViewType.ALL)
-            if _TRIAL in each.data.tags  # a person may have nested others
-        }
+        found: dict[int, _Nested] = {}
+        for each in _runs(self._client, self._experiment, which, run_view_type=ViewType.ALL):
+            tags, is_running = each.data.tags, each.info.status == "RUNNING"
+            if _TRIAL in tags:  # a person may have nested others
+                has_ended = tags.get(_STATE) not in (_RUNNING, _STOPPED) and not is_running
+                is_deleted = each.info.lifecycle_stage == "deleted"  # by a person, who doesn't want it
+                nested = _Nested(each.info.run_id, is_closed=has_ended or is_deleted, is_running=is_running)
+                found[int(tags[_TRIAL])] = nested
+        return found
 
     def log_artifacts(self, folder: Path, name: str) -> None:
         """Send the files of a folder."""
         self._client.log_artifacts(self._run_id, str(folder), name)
 
     def finish(self, outcome: Outcome) -> None:
-        """Send the rest and set the status of the run."""
+        """Send the rest and set the status of the run; trials that haven't ended are continued by the next attempt."""
         self.flush()
+        for trial in (self._trials or {}).values():
+            if not trial.is_closed and trial.is_running:
+                self._client.set_tag(trial.run_id, _STATE, _STOPPED)
+                self._client.set_terminated(trial.run_id, status="KILLED")
+                trial.is_running = False
         self._client.set_terminated(self._run_id, status=_STATUS[outcome])
 
     def _connect(self) -> Any:
