@@ -85,6 +85,7 @@ def _is_optional(path: str) -> bool:
         "model",
         "datamodule",
         "tuning",
+        "hyperparameterSearch",
         *Training.EXACTLY_ONE,
     )
     return path.endswith("[]") or path.rpartition(".")[2] in optional
