@@ -25,7 +25,7 @@ from trainmaster_trainer.checkpoint.interval import Interval
 from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 from trainmaster_trainer.errors import NonFiniteLoss
 
-from . import averages, draws, versions
+from . import averages, draws, versions, world
 from .position import Positions
 
 KEY = "trainmaster"
@@ -278,6 +278,8 @@ class Saver:
     def _judge(self) -> None:
         """Say how exactly this fit resumes."""
         promise = self.session.promise
+        if words := world.unkept(self.trainer.strategy):
+            promise(Resume.SCRIPT, words)
         for loader in self.positions.loaders:
             if hasattr(loader, "state_dict"):
                 promise(Resume.LOADER)

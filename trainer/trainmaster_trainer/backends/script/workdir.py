@@ -23,8 +23,10 @@ from .folders import OURS, TRIALS, enter
 # What makes a folder one of checkpoints where `script.checkpoints` doesn't say which they are.
 ENDINGS = (
     ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".joblib", ".npz", ".npy", ".h5", ".keras",
-    ".msgpack", ".skops", ".onnx", ".ubj", ".model",
+    ".msgpack", ".skops", ".onnx", ".ubj", ".model", ".distcp",
 )  # fmt: skip
+_INDEX = ".metadata"
+"""In a sharded checkpoint of torch: which shard is in which file."""
 _SKIPPED_FOLDERS = {OURS, "__pycache__", ".git", ".ipynb_checkpoints", "mlruns", "wandb", "trainmaster-runs", ".work"}
 _BLOCK = 8 << 20
 
@@ -33,7 +35,7 @@ class Folders:
     """Which files of the working directory are checkpoints.
 
     Those in `script.checkpoints`. Where that is empty: every file with the ending of one, and what lies beside it in a
-    sub-folder, such as `config.json`; but nothing that the code brought along.
+    sub-folder, such as `config.json`, or in a folder with such an ending; but nothing that the code brought along.
     """
 
     def __init__(self, root: Path, script: Script, code: Iterable[str] = ()) -> None:
@@ -55,7 +57,8 @@ class Folders:
         found: dict[str, Path] = {}
         for folder in self.watched:
             for place, names in _walk(folder):
-                inside = bool(self._declared) or (place != self.root and any(_is_checkpoint(name) for name in names))
+                named = [*names, place.name]
+                inside = bool(self._declared) or (place != self.root and any(_is_checkpoint(name) for name in named))
                 for name in names:
                     path = str((place / name).relative_to(self.root))
                     if (inside or _is_checkpoint(name)) and not _is_partial(name) and path not in self._code:
@@ -92,7 +95,7 @@ def _is_log(name: str) -> bool:
 
 
 def _is_partial(name: str) -> bool:
-    return name.startswith(".") or name.endswith((".tmp", ".part", "~"))
+    return (name.startswith(".") and name != _INDEX) or name.endswith((".tmp", ".part", "~"))
 
 
 def prepare(context: Context) -> frozenset[str]:

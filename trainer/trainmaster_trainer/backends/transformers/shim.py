@@ -69,6 +69,7 @@ class Trainings:
                 Resume.SCRIPT, "the program resumes from a checkpoint of its own: as exactly as Transformers does"
             )
         self.session.promise(Resume.EXACT)
+        _say_what_is_left_out(self.session, trainer)
         prepare(self.session, trainer)
         saver = Saver(self.session, trainer, folder, found, self.before)
         self.session.saves_on_stop = True
@@ -129,7 +130,17 @@ def _own_way(trainer: Any, given: dict[str, Any]) -> str:
         )
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "FSDP and DeepSpeed save in their own way: saving and resuming are the program's"
+    from torch.distributed.tensor import DTensor  # late: it takes a while, and Transformers itself may need it
+
+    if any(isinstance(each, DTensor) for each in trainer.model.parameters()):
+        return "every worker holds a part of the model: saving and resuming are the program's"
     return ""
+
+
+def _say_what_is_left_out(session: Session, trainer: Any) -> None:
+    """Say that a model isn't divided although the arguments ask for it: accelerate does so on GPUs only, silently."""
+    if getattr(trainer.args, "fsdp", None) and not trainer.is_fsdp_enabled:
+        session.warn("fsdp isn't used: Transformers divides a model over GPUs only, so each worker trains all of it")
 
 
 def prepare(session: Session, trainer: Any) -> None:

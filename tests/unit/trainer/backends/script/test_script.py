@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from .conftest import WARM
 from .launching import Run, undisturbed
 
 SLOWLY = ["--steps", "400", "--sleep", "0.01", "--every", "100"]
@@ -67,6 +68,24 @@ def test_script_files_of_every_rank(tmp_path):
     run.start(new_disks=True)
     run.finish()
     assert {name: run.model()[name] for name in expected} == expected
+
+
+def test_script_sharded_checkpoint_is_kept_whole(tmp_path):
+    """The shards of every rank and the index, which has no ending; where `checkpoints` doesn't name their folder."""
+    calm, run = (Run(tmp_path / name, 2, path="sharded.py") for name in "ab")
+    calm.warm = run.warm = WARM
+    calm.start()
+    run.start()
+    run.until(lambda: bool(run.commits))
+    run.kill()
+    run.start(new_disks=True)
+    run.finish()
+    calm.finish()
+    assert resumed_at(run)[0] >= 10
+    assert run.results[0]["step"] == 60, "the step that torch makes to load an optimizer isn't one"
+    names = ["node-0/ck/60/.metadata", "node-0/ck/60/__0_0.distcp", "node-1/ck/60/__1_0.distcp"]
+    assert [each for each in run.model() if "/ck/60/" in each] == names
+    assert run.model()["node-0/final.pt"] == calm.model()["node-0/final.pt"]
 
 
 def test_script_that_reads_nothing_is_said(tmp_path):
