@@ -117,21 +117,20 @@ class Session:
 
     def _put_back(self) -> None:
         if self._set is None:
-            if left := sorted(self.folders.files()):
+            aside, left = workdir.leave_behind(self.context, self.folders)
+            if left:
                 self.warn(
                     f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: "
                     "a program that reads such files continues another run; move them away if it shouldn't"
                 )
-            return
-        there, aside = workdir.put_back(self.context, self.folders, self._set)
+        else:
+            there, aside = workdir.put_back(self.context, self.folders, self._set)
+            self._keeper.know(*workdir.stored(self._set, self.context.node))
+            self._ready_mark().write_text(str(len(there)))
         if aside:
             self.warn(
-                f"{len(aside)} files are newer than the newest complete set and were moved to "
-                f"{OURS}/incomplete: {', '.join(aside[:5])}"
+                f"{len(aside)} files are of no complete set and were moved to {OURS}/incomplete: {', '.join(aside[:5])}"
             )
-        known, others = workdir.stored(self._set, self.context.node)
-        self._keeper.know(known, others)
-        (self._ready_mark()).write_text(str(len(there)))
 
     def _await_files(self) -> None:
         """Wait until local rank 0 has put the files of this node back."""

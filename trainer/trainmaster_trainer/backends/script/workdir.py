@@ -166,13 +166,39 @@ def put_back(context: Context, folders: Folders, manifest: Manifest) -> tuple[li
     aside = []
     for path, file in there.items():
         if path not in wanted and not file.is_symlink() and file.stat().st_mtime > _written(manifest):
-            target = context.work_dir / OURS / "incomplete" / f"{manifest.attempt}-{manifest.step}" / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(file, target)
+            _move_aside(context, path, file, f"{manifest.attempt}-{manifest.step}")
             aside.append(path)
     for path, entry in wanted.items():
         _put_back(context.run, context.work_dir / path, entry)
     return sorted(wanted), sorted(aside)
+
+
+def leave_behind(context: Context, folders: Folders) -> tuple[list[str], list[str]]:
+    """Move aside the checkpoint files of former ranks of this attempt, where no set was ever complete; by local rank 0.
+
+    They were killed in their first save, perhaps: what is torn must not be taken for complete. What came between two
+    attempts may be the user's.
+
+    Returns:
+        Paths that were moved, and paths of files that are older than the attempt.
+    """
+    began_at = f"began-{context.job.metadata.uid}-{context.attempt}"
+    mark, there = context.work_dir / OURS / began_at, folders.files()
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        return [], sorted(there)
+    began = mark.stat().st_mtime
+    mine = [path for path, file in there.items() if not file.is_symlink() and file.stat().st_mtime > began]
+    for path in mine:
+        _move_aside(context, path, there[path], f"{context.attempt}-0")
+    return sorted(mine), sorted(there.keys() - set(mine))
+
+
+def _move_aside(context: Context, path: str, file: Path, name: str) -> None:
+    target = context.work_dir / OURS / "incomplete" / name / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(file, target)
 
 
 def files_of(manifest: Manifest, node: int) -> dict[str, File]:

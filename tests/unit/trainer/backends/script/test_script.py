@@ -116,6 +116,24 @@ def test_script_torn_file_is_moved_aside(tmp_path):
     assert any("moved to .trainmaster/incomplete" in each["message"] for each in run.reports)
 
 
+def test_script_first_file_is_moved_aside_where_no_set_was_complete(tmp_path):
+    """Killed in its first save, on a disk that it finds again."""
+    run = Run(tmp_path, path="plain.py", args=["--steps", "40", "--sleep", "0.02"], checkpoints=["out"])
+    run.warm = WARM
+    run.start()
+    run.until(lambda: run.step > 2)
+    run.kill()
+    assert not run.commits
+    (run.disk(0) / "out" / "last.pt").write_bytes(b"torn")
+    run.attempt -= 1  # other ranks of the same attempt
+    run.start()
+    run.finish()
+    assert run.results[0]["step"] == 40, "it doesn't read what is torn"
+    assert [file.name for file in run.disk(0).glob(".trainmaster/incomplete/*/out/*")] == ["last.pt"]
+    said = [each["message"] for each in run.reports if each["kind"] == "Warning"]
+    assert [each.partition(" and were ")[2] for each in said] == ["moved to .trainmaster/incomplete: out/last.pt"]
+
+
 def test_script_stop_keeps_the_newest_files(tmp_path):
     run = Run(tmp_path, **PLAIN)
     run.start()
