@@ -124,20 +124,18 @@ class Session:
                     "a program that reads such files continues another run; move them away if it shouldn't"
                 )
         else:
-            there, aside = workdir.put_back(self.context, self.folders, self._set)
+            _, aside = workdir.put_back(self.context, self.folders, self._set)
             self._keeper.know(*workdir.stored(self._set, self.context.node))
-            self._ready_mark().write_text(str(len(there)))
+        self._ready_mark().touch()
         if aside:
             self.warn(
                 f"{len(aside)} files are of no complete set and were moved to {OURS}/incomplete: {', '.join(aside[:5])}"
             )
 
     def _await_files(self) -> None:
-        """Wait until local rank 0 has put the files of this node back."""
-        if self._set is None:
-            return
+        """Wait until local rank 0 has put the files of this node back, or moved aside what is there."""
         while not self._keeps and not self._ready_mark().exists():
-            time.sleep(_TICK)
+            time.sleep(_READ_TICK)
 
     def _ready_mark(self) -> Path:
         """Return the file that says that the files are there, for this generation of ranks."""

@@ -41,7 +41,7 @@ class Trainings:
         call = inspect.signature(train).bind(trainer, *args, **kwargs)
         if self.is_running:
             return train(*call.args, **call.kwargs)
-        self.is_running = self.session.gate.is_framework = True
+        self.is_running = self.session.gate.is_framework = self.session.progress.is_told = True
         try:
             words = _own_way(trainer, call.arguments)
             if words:
@@ -50,6 +50,7 @@ class Trainings:
             return self._run(trainer, train, call)
         finally:
             self.is_running = self.session.saves_on_stop = self.session.gate.is_framework = False
+            self.session.progress.is_told = False
             self.before += trainer.state.global_step
 
     def _run(self, trainer: Any, train: Any, call: inspect.BoundArguments) -> Any:
@@ -195,7 +196,8 @@ def _reporter(session: Session, trainings: Trainings) -> Any:
             self._tell(state, {})
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self._tell(state, {})
+            if trainings.is_running:
+                session.progress.made(trainings.before + state.global_step, int(state.epoch or 0))
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
             if trainings.is_running and state.global_step:  # one before the first step shows nothing of the trial
