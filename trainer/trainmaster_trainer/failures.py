@@ -27,6 +27,9 @@ _PEER_GONE = re.compile(
 )
 _GPU_FAULT = re.compile(r"\bXid\b|uncorrectable ECC|CUDA error: (unspecified launch failure|an illegal|unknown)", re.I)
 
+# What is in Python while torch waits for other ranks in C: a collective, and a backward that makes some.
+_WAITS_FOR_PEERS = ("torch.distributed", "torch.autograd", "torch.nn.parallel", "torch._tensor")
+
 _DATA_WORKER = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.]+)|exited unexpectedly)"
 )
@@ -128,9 +131,43 @@ def _data_worker_error(died: re.Match[str], rank: int, pod: str) -> RankError:
     )
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a thread is.
+
+    Attributes:
+        place: The user's frame nearest to the innermost call: file, line, function; empty: there is none.
+        lines: That frame first, then the others from the innermost outwards; nothing of ours where there is one.
+        waits: Whether it is in a call of torch's that may wait for other ranks.
+    """
+
+    place: str
+    lines: list[str]
+    waits: bool
+
+
+def standing(frame: FrameType) -> Standing:
+    """Return where the thread is whose innermost frame is given."""
+    frames = list(traceback.walk_stack(frame))
+    owners = [_owner(each) for each, _ in frames]
+    summaries = list(traceback.StackSummary.extract(iter(frames)))
+    waits = str(frame.f_globals.get("__name__", "")).startswith(_WAITS_FOR_PEERS)
+    if _Owner.USER not in owners:
+        return Standing("", _formatted(summaries), waits)
+    nearest = owners.index(_Owner.USER)
+    kept = [each for each, owner in enumerate(owners) if owner is not _Owner.OURS and each != nearest]
+    at, number = frames[nearest]
+    place = f"{_shown(at.f_code.co_filename)}:{number} in {at.f_code.co_name}"
+    return Standing(place, _formatted([summaries[each] for each in (nearest, *kept)]), waits)
+
+
+def _formatted(frames: list[traceback.FrameSummary]) -> list[str]:
+    return [line.rstrip() for line in "".join(traceback.format_list(frames)).splitlines()]
+
+
 def users_frames(error: BaseException) -> list[str]:
     """Return the lines of the user's frames in a traceback, the one nearest to the exception first."""
-    return [line.rstrip() for line in "".join(traceback.format_list(list(_blame(error).frames))).splitlines()]
+    return _formatted(list(_blame(error).frames))
 
 
 def _users_lines(error: BaseException, whose: _Blame) -> list[str]:

@@ -17,9 +17,12 @@ from .evidence import from_events, from_pods, stopper
 from .jobs import age, attempt_of, condition, holds, parse_time, status_of
 
 _PATIENCE_SECONDS = 15
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_FRAME = re.compile(r'File "([^"]+)", line (\d+),? in (\S+)')
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib/python3|trainmaster_trainer/|^<frozen")
 _RANK_ERROR = re.compile(r"rank (\d+): (\w+): (.*?) \((\S+:\d+ in [^)]+)\)(.*)", re.DOTALL)
+_OF_THE_USERS_CODE = {
+    FailureClass.STALLED, FailureClass.USER_CODE_ERROR, FailureClass.WORKER_LOST, FailureClass.NO_PROGRESS,
+}  # fmt: skip
 # What Provisioned says of an obstacle is better than anything that can be told from pods alone.
 _OBSTACLES = {
     FailureClass.UNSCHEDULABLE, FailureClass.IMAGE_PULL, FailureClass.INVALID_CONFIGURATION, FailureClass.POD_REJECTED,
@@ -256,7 +259,7 @@ def _with_frame(job: Object, failure: str, text: str) -> str:
         rank, error, what, place, rest = found.groups()
         return f"{place}: {error}: {what} (rank {rank}){_sentence(rest) if rest.strip() else '.'}"
     frame = _users_frame(_last_attempt(job).get("lastLines") or ())
-    if frame and failure in (FailureClass.STALLED, FailureClass.USER_CODE_ERROR, FailureClass.WORKER_LOST):
+    if frame and frame not in text and failure in _OF_THE_USERS_CODE:
         rank = _last_attempt(job).get("rank")
         whose = f" (rank {rank})" if rank is not None else ""
         return f"at {frame}{whose}: {_sentence(text)}"
@@ -264,12 +267,12 @@ def _with_frame(job: Object, failure: str, text: str) -> str:
 
 
 def _users_frame(lines: Sequence[str]) -> str:
-    """Return the innermost frame of a stack that isn't a library's: `own.py:12 in forward`."""
+    """Return the first frame that isn't a library's, which is the nearest to what failed: `own.py:12 in forward`."""
     frames = [match.groups() for line in lines if (match := _FRAME.search(line))]
     own = [frame for frame in frames if not _LIBRARY.search(frame[0])]
     if not own:
         return ""
-    file, line, function = own[-1]
+    file, line, function = own[0]
     return f"{file.rpartition('/')[2]}:{line} in {function}"
 
 

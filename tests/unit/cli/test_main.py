@@ -41,8 +41,8 @@ def test_validate_names_file_line_and_every_problem(tmp_path, capsys):
     assert err.splitlines() == [
         f"{bad}:11: spec.training.data.batchSize = 32: is not a multiple of 3 workers x 1 gradientAccumulation; "
         "next is 33",
-        f"{bad}:15: spec.foo = 1: unknown field: known fields are training, tuning, hyperparameterSearch, tracking, storage, checkpoint, "
-        "cluster, run",
+        f"{bad}:15: spec.foo = 1: unknown field: known fields are training, tuning, hyperparameterSearch, "
+        "tracking, storage, checkpoint, cluster, run",
     ]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 import sysconfig
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +14,7 @@ import trainmaster
 from trainmaster_api.reasons import FailureClass
 from trainmaster_trainer import references
 from trainmaster_trainer.errors import DataError, NonFiniteLoss, StorageDenied
-from trainmaster_trainer.failures import RankError, rank_error
+from trainmaster_trainer.failures import RankError, Standing, rank_error, standing
 
 LOOP = "trainmaster_trainer.backends.torch.loop"
 TORCH = "torch.nn.modules.module"
@@ -207,3 +209,28 @@ def test_failure_class_of_a_refused_connection_in_user_code() -> None:
         found = rank_error(error, 0, "")
     assert (found.failure_class, found.peer) == (FailureClass.USER_CODE_ERROR, False)
     assert "test_failures.py" in found.last_lines[0]
+
+
+@pytest.mark.parametrize(
+    ("modules", "place", "waits"),
+    [
+        ((LOOP, USER, TORCH, "helpers"), "/job/helpers.py:1 in step", False),
+        ((LOOP, "helpers", "lightning.loops", USER, "torch.autograd.graph"), "/job/my_pkg.models.py:1 in step", True),
+        ((LOOP, USER, "torch.distributed.distributed_c10d", LOOP), "/job/my_pkg.models.py:1 in step", False),
+        ((LOOP, USER, "threading"), "/job/my_pkg.models.py:1 in step", False),
+    ],
+)
+def test_standing_begins_with_user_code(modules: tuple[str, ...], place: str, waits: bool) -> None:
+    def inner() -> Standing:
+        return standing(sys._getframe(1))
+
+    call: Callable[[], Standing] = inner
+    for name in reversed(modules):
+        folder = "/job" if name in OF_THE_USER else sysconfig.get_paths()["purelib"]
+        space: dict[str, Any] = {"__name__": name, "call": call}
+        exec(compile("def step(): return call()", f"{folder}/{name}.py", "exec"), space)
+        call = space["step"]
+    found = call()
+    assert (found.place, found.waits) == (place, waits)
+    assert f'"{place.partition(":")[0]}"' in found.lines[0]
+    assert not any("trainmaster_trainer" in line for line in found.lines)

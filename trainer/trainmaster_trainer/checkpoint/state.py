@@ -82,7 +82,7 @@ def get_rng(device: torch.device | None = None) -> RngState:
         device: What the rank computes on; None: its current GPU if one is in use.
     """
     if device is None:
-        is_on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        is_on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         device = torch.device("cuda" if is_on_gpu else "cpu")
     kind, keys, *position = np.random.get_state()
     state: RngState = {

@@ -80,6 +80,7 @@ class Driver:
         self.sets = self._sets() if is_own else None
         self.inbox = Inbox(self._on_join, self._on_leave, self._on_message)
         self._stop_seen: float | None = None
+        self._stacks: dict[int, Stacks] = {}
         self._outcome: ExitMessage | None = None
         self._is_warm = False
         self._has_workers = False
@@ -209,7 +210,7 @@ class Driver:
         elif isinstance(message, Surroundings):
             self.environment.take(peer.hello.rank, message)
         elif isinstance(message, Stacks):
-            self.run_state.stacks[peer.hello.rank] = message.lines
+            self._stacks[peer.hello.rank] = message
         elif isinstance(message, Started):
             how = "from the spare" if message.was_warm else "without a spare"
             print(f"rank {peer.hello.rank} runs in process {message.pid}, started {how}", flush=True)
@@ -301,17 +302,16 @@ class Driver:
             return
         self.inbox.send(self.group.agents, Dump())
         deadline = time.monotonic() + _DUMP_SECONDS
-        while time.monotonic() < deadline and len(self.run_state.stacks) < self.workers:
+        while time.monotonic() < deadline and len(self._stacks) < self.workers:
             self._carry_out(self.inbox.turn())  # a rank that hangs without Python can't answer, hence the deadline
-        self._end(endings.stalled(self.run_state, limit))
+        self._end(endings.stalled(self.run_state, limit, self._stacks, self.workers))
 
     def _patience(self) -> int:
         """Return the seconds without progress that count as a stall.
 
         Loading and packaging make no steps and may take longer than a step.
         """
-        is_own = self.job.spec.training.backend == "script"
-        longest = self.run_state.pace.longest if is_own else 0.0
+        longest = self.run_state.pace.longest if self.group.is_own_program else 0.0
         return endings.patience(self.job.spec.run.stall_seconds, self.run_state.state, longest)
 
     # -- storage ------------------------------------------------------------------------------------------------

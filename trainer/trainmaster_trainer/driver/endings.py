@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainmaster_api.messages import ExitMessage, Outcome, TrainerState
 from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.context import Result
 from trainmaster_trainer.failures import Failure
+from trainmaster_trainer.ipc.messages import Stacks
 from trainmaster_trainer.reporting.state import RunState
 
 _LINES = 20
@@ -68,17 +69,38 @@ def stalled_search(state: RunState, seconds: int, trials: Sequence[int]) -> Exit
     return state.ended(Outcome.FAILED, text, FailureClass.STALLED)
 
 
-def stalled(state: RunState, seconds: int) -> ExitMessage:
-    """Return the end of a training that hangs, with the stack of the first rank that told its own."""
-    rank, lines = min(state.stacks.items(), default=(None, []))
+def stalled(state: RunState, seconds: int, stacks: Mapping[int, Stacks], workers: int) -> ExitMessage:
+    """Return the end of a training that hangs, with the rank that the others wait for and its stack.
+
+    Args:
+        state: Of the run.
+        seconds: Without a step.
+        stacks: Of the ranks that have responded.
+        workers: Number of ranks.
+    """
+    rank, where = _hanging(stacks, workers)
     step = state.last.step if state.last else 0
     return state.ended(
         Outcome.FAILED,
-        f"no new step for {seconds} s after step {step}; look for a deadlock, or raise run.stallSeconds",
+        f"no new step for {seconds} s after step {step}{where}; look for a deadlock, or raise run.stallSeconds",
         FailureClass.STALLED,
         rank=rank,
-        last_lines=lines[-_LINES:],
+        last_lines=stacks[rank].lines[:_LINES] if rank is not None and rank in stacks else [],
     )
+
+
+def _hanging(stacks: Mapping[int, Stacks], workers: int) -> tuple[int | None, str]:
+    """Return the rank that hangs, as far as can be told, and words for where it does."""
+    if not stacks:
+        return None, ""
+    silent = [rank for rank in range(workers) if rank not in stacks]
+    if silent:
+        return silent[0], f": rank {silent[0]} doesn't respond"
+    waiting = [rank for rank in sorted(stacks) if stacks[rank].waits]
+    rank = min(set(stacks) - set(waiting), default=min(stacks))
+    others = ", ".join(str(each) for each in waiting if each != rank)
+    for_it = f" while rank {others} waits for it" if others and not stacks[rank].waits else ""
+    return rank, f": rank {rank} is at {stacks[rank].place}{for_it}" if stacks[rank].place else ""
 
 
 def patience(asked: int, state: TrainerState, longest: float) -> int:

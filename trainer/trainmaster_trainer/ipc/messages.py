@@ -255,11 +255,15 @@ class Exited(_Message):
 
 
 class Stacks(_Message):
-    """Rank to driver: the stacks of its threads."""
+    """Rank to driver: the stacks of its threads, the main one's first."""
 
     type: Literal["stacks"] = "stacks"
     generation: int = 0
     lines: list[str]
+    place: str = ""
+    """The user's line that the main thread is at; empty: it is at none."""
+    waits: bool = False
+    """Whether the main thread may be waiting for other ranks."""
 
 
 Message = (

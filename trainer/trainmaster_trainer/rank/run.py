@@ -18,7 +18,7 @@ from trainmaster_api.reasons import FailureClass
 
 from trainmaster_trainer.context import Context, Report, Result, Signal, Verdict
 from trainmaster_trainer.errors import PortTaken, TrainingError
-from trainmaster_trainer.failures import rank_error
+from trainmaster_trainer.failures import rank_error, standing
 from trainmaster_trainer.ipc.environment import ENV_FRAMEWORK, ENV_SPARE
 from trainmaster_trainer.ipc.link import Talk
 from trainmaster_trainer.ipc.messages import (
@@ -188,7 +188,7 @@ class Rank:
         elif isinstance(message, Answered):
             self._verdicts.put(message.verdict)
         elif isinstance(message, Dump):
-            self._agent.send(Stacks(lines=stacks()))
+            self._agent.send(stacks())
 
 
 def flush() -> None:
@@ -217,16 +217,17 @@ def _failed(error: BaseException, placement: Placement) -> Failed:
     )
 
 
-def stacks() -> list[str]:
-    """Return the stacks of all threads, innermost call last, except the one that reads from the agent."""
+def stacks() -> Stacks:
+    """Return the stacks of all threads, the main one's first, except the one that reads from the agent."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    found: list[str] = []
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()
+    main = standing(frames.pop(threading.main_thread().ident or 0))
+    lines = main.lines[:_STACK_LINES]
+    for ident, frame in frames.items():
         name = names.get(ident, "?")
         if not name.startswith("control-"):
-            lines = [line.rstrip() for line in traceback.format_stack(frame)]
-            found += [f"thread {name}:", *"\n".join(lines).splitlines()[-_STACK_LINES:]]
-    return found
+            lines += [f"thread {name}:", *standing(frame).lines[:_STACK_LINES]]
+    return Stacks(lines=lines, place=main.place, waits=main.waits)
 
 
 def _import_framework() -> None:

@@ -63,7 +63,6 @@ class RunState:
         self.began_again = False
         self.recoveries = 0
         self.lost_steps = 0
-        self.stacks: dict[int, list[str]] = {}
         self.trackers: dict[str, TrackerRef] = {}
         self.tuning: TuningProgress | None = None
         self.ended_trials: dict[int, TrialRecord] = {}
@@ -72,6 +71,9 @@ class RunState:
         """When the run last made progress, for the stall detection."""
         self.pace = Pace()
         self._highest = 0
+        """The newest step, less what a recovery has lost."""
+        self._furthest = 0
+        """The newest step there has been: a step that was lost and is made again is no progress."""
         self._step_time: str | None = None
         self._failures_without_step = 0
         self._times: dict[str, str] = {}
@@ -248,22 +250,22 @@ class RunState:
             if report.step >= at or self.recoveries:
                 self.last = report
             self.pace.restarted()
-            self._resumed(report.step, is_progress=not report.began_again)
+            self._resumed(report.step)
             self.waiting = ""  # that of the ranks before
         elif report.kind in MOVING and report.step >= at:
             self.last = report
             if report.step > at:
                 self._step_time = now()
                 self.pace.moved(self.last_move)
-            if report.step > self._highest:
-                self._highest = report.step
+            self._highest = max(self._highest, report.step)
+            if report.step > self._furthest:
+                self._furthest = report.step
                 self._failures_without_step = 0
 
-    def _resumed(self, step: int, *, is_progress: bool) -> None:
+    def _resumed(self, step: int) -> None:
         if self.recoveries and self._highest:
             self.lost_steps += max(0, self._highest - step)
-            if is_progress:  # else a program that begins again and again would seem to get on
-                self._highest = min(self._highest, step)
+            self._highest = min(self._highest, step)
         if self.resumed_from_step is None and not self.recoveries and step > 0:
             self.resumed_from_step = step
 

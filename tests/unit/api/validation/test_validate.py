@@ -29,7 +29,8 @@ MISTAKES = [
     ({"spec.workers": 2}, "did you mean spec.cluster.workers?"),
     (
         {"spec.xyzzy": {}},
-        "unknown field: known fields are training, tuning, hyperparameterSearch, tracking, storage, checkpoint, cluster, run",
+        "unknown field: known fields are training, tuning, hyperparameterSearch, tracking, storage, checkpoint, "
+        "cluster, run",
     ),
     ({"spec.tuning": {"space": {}}}, "spec.tuning.space = {}: must be a mapping with at least 1 entry"),
     (

@@ -33,6 +33,13 @@ STACK = [
     '  File "/env/lib/python3.11/site-packages/torch/nn/modules/module.py", line 9, in _call',
 ]
 
+CRASH = [
+    "Fatal Python error: Segmentation fault",
+    '  File "/job/own.py", line 12 in forward',
+    '  File "/job/own.py", line 40 in <module>',
+    '  File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at',
+]
+
 
 def refused(message: str) -> Bench:
     bench = Bench()
@@ -172,6 +179,14 @@ OOM = "worker 1 reached its memory limit of 2Gi; raise cluster.workers.memory"
         (
             lambda: fails(FailureClass.STALLED, "no new step for 600 s after step 7", rank=0, last_lines=STACK), WAITS,
             ["Attempt 1 failed (Stalled, retry 1 of 3): at own.py:12 in forward (rank 0): no new step for 600 s"],
+        ),
+        (
+            lambda: fails(FailureClass.STALLED, "no step: rank 1 is at own.py:12 in forward", rank=1, last_lines=STACK),
+            WAITS, ["Attempt 1 failed (Stalled, retry 1 of 3): no step: rank 1 is at own.py:12 in forward"],
+        ),
+        (
+            lambda: fails(FailureClass.NO_PROGRESS, "workers were lost", rank=1, last_lines=CRASH), FAILED,
+            ["It failed (NoProgress): at own.py:12 in forward (rank 1): workers were lost"],
         ),
         (preempted, WAITS, ["Attempt 1 failed (Preempted, not counted): Pod digits-1-head was preempted by"]),
         (suspended, FINE, ["It was suspended by kubectl-edit at 2026-01-01T12:00:15Z", "resume from step 90"]),

@@ -136,8 +136,15 @@ class _Positioned(Iterator[Any]):
         before = self._random() if is_needed else None
         if self._given == 0 and before is not None:
             self._first = before
-        places = {"start": self._start, "first": self._first, "before": before}
-        states.append({**places, "given": self._given, "again": self._again})
+        states.append(
+            {
+                "start": self._start,
+                "first": self._first,
+                "before": before,
+                "given": self._given,
+                "again": self._again,
+            }
+        )
         try:
             batch = next(self._iterator)
         except StopIteration:

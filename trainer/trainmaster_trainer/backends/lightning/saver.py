@@ -25,7 +25,7 @@ from trainmaster_trainer.checkpoint.interval import Interval
 from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 from trainmaster_trainer.errors import NonFiniteLoss
 
-from . import averages, draws, versions
+from . import averages, draws, versions, world
 from .position import Positions
 
 KEY = "trainmaster"
@@ -54,6 +54,7 @@ class Saver:
         self._control: ControlPoint | None = None
         self._last_save = self._told = time.monotonic()
         self._interval, self._cost = Interval(session.context.job.spec.checkpoint.every, waits=True), 0.0
+        self._every_steps, self._every_epochs = self._interval.steps, self._interval.epochs
         self._step = self._saved = self._epoch = -1
         self._zero: torch.Tensor | None = None
         self._looked_at: Any = None
@@ -88,28 +89,28 @@ class Saver:
         self.session.progress.is_told = True
         self._step = self._saved = self.trainer.global_step
         self._epoch = self.trainer.current_epoch
+        self._look_at_loaders()
         context = dataclasses.replace(self.session.context, device=self.trainer.strategy.root_device)
         self._control = ControlPoint(context, 0)
 
     def batch_start(self) -> None:
         """Restore the random states of the first batch; save and stop if it is time."""
         self.positions.begun += 1
+        self._look_at_loaders()
         if self._restored is not None:
             set_rng(self._restored)
             loop = self.trainer.fit_loop.epoch_loop
             if hasattr(loop, "_batches_that_stepped"):
                 loop._batches_that_stepped = self._loaded["logged"]
             self._restored = None
-        elif not self._is_stateful:
+        elif not self._has_state:
             self._point()
 
     def batch_end(self, outputs: Any) -> None:
         """Look at the loss; tell how far the fit is."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, torch.Tensor):
-            loss = loss.detach() if loss.ndim == 0 else loss.detach().sum()
-            # stays 0 while losses are finite, else NaN: one operation where `isfinite` needs several
-            self._zero = loss * 0 if self._zero is None else torch.add(self._zero, loss, alpha=0)
+            self._look_at(loss)
         trainer = self.trainer
         if self._averages:
             averages.add(trainer, self._averages)
@@ -119,7 +120,7 @@ class Saver:
             self._is_resuming = False
             trainer.fit_loop.on_iteration_done()
         self.session.progress.made(self.before + trainer.global_step, trainer.current_epoch)
-        if self._is_stateful:
+        if self._has_state:
             # not after the last batch: Lightning would resume behind the end of the epoch, without its hooks
             if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self.trainer.num_training_batches > 1:
                 self._step = self.trainer.global_step
@@ -157,7 +158,7 @@ class Saver:
             "logged": getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", 0),
             "reload": reload if isinstance(reload, int) else -1,
         }
-        if is_begun and not self._is_stateful:
+        if is_begun and not self._has_state:
             _before_the_batch(checkpoint["loops"]["fit_loop"])
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -188,8 +189,9 @@ class Saver:
             decision = control.exchange(self.positions.begun, self._wants_save())
             self._is_due |= decision.save
             self._must_stop |= decision.stop
-        self._is_due |= self._is_counted(step, moved=moved)
-        self._epoch = self.trainer.current_epoch
+        if self._every_steps or self._every_epochs:
+            self._is_due |= self._is_counted(step, moved=moved)
+            self._epoch = self.trainer.current_epoch
         if moved and (self._is_due or self._must_stop) and self.positions.are_known:
             self._save()
             if self._must_stop:
@@ -198,15 +200,18 @@ class Saver:
     def _may_save(self) -> bool:
         """Return whether `_point` may save when the batch that is fetched next begins."""
         control = self._control
-        if control is None or self._is_due or self._must_stop or self._is_stateful:
+        if control is None or self._is_due or self._must_stop or self._has_state:
             return True
-        return self.positions.begun + 1 >= control.next_step or self._is_counted(self.trainer.global_step, moved=True)
+        if self.positions.begun + 1 >= control.next_step:
+            return True
+        counts = self._every_steps or self._every_epochs
+        return bool(counts and self._is_counted(self.trainer.global_step, moved=True))
 
     def _is_counted(self, step: int, *, moved: bool) -> bool:
-        if number := self._interval.epochs:
+        if number := self._every_epochs:
             epoch = self.trainer.current_epoch
             return bool(epoch != self._epoch and epoch % number == 0)
-        number = self._interval.steps
+        number = self._every_steps
         return bool(number and moved and step // number > self._saved // number)
 
     def _wants_save(self) -> bool:
@@ -242,6 +247,16 @@ class Saver:
         self._tell()
         self.session.end_stopped()
 
+    def _look_at(self, loss: torch.Tensor) -> None:
+        """Note whether a loss is finite; on a GPU without waiting for it."""
+        if loss.is_cpu and loss.ndim == 0:
+            if not math.isfinite(loss.item()):
+                self._zero = torch.tensor(math.nan)
+            return
+        loss = loss.detach() if loss.ndim == 0 else loss.detach().sum()
+        # stays 0 while losses are finite, else NaN: one operation where `isfinite` needs several
+        self._zero = loss * 0 if self._zero is None else torch.add(self._zero, loss, alpha=0)
+
     def _require_finite(self) -> None:
         zero, self._zero = self._zero, None
         if zero is not None and not bool(zero == 0):
@@ -267,17 +282,17 @@ class Saver:
         for name, value in self._loaded.get("metrics", {}).items():
             self.trainer.callback_metrics.setdefault(name, value)
 
-    @property
-    def _is_stateful(self) -> bool:
+    def _look_at_loaders(self) -> None:
         loaders = self.trainer.train_dataloader
         if loaders is not self._looked_at:
             self._looked_at = loaders
             self._has_state = any(hasattr(each, "state_dict") for each in self.positions.loaders)
-        return self._has_state
 
     def _judge(self) -> None:
         """Say how exactly this fit resumes."""
         promise = self.session.promise
+        if words := world.unkept(self.trainer.strategy):
+            promise(Resume.SCRIPT, words)
         for loader in self.positions.loaders:
             if hasattr(loader, "state_dict"):
                 promise(Resume.LOADER)

@@ -23,6 +23,10 @@ FOLDER = "trainmaster-lightning"
 _ONE_FILE = ("SingleDevice", "DDP")  # strategies whose state is one file
 
 
+# Lightning calls each of these in every step and for every callback, which takes 2 to 3 µs also where it does nothing.
+_NOT_CALLED = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+
+
 class Fits:
     """The fits of a program, in the order of their calls: each has a file of its own."""
 
@@ -146,4 +150,6 @@ def _callback(module: ModuleType, saver: Saver) -> Any:
             if KEY in checkpoint:
                 saver.load(checkpoint)
 
+    for name in _NOT_CALLED:
+        setattr(Trainmaster, name, None)
     return Trainmaster()

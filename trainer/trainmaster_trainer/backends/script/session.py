@@ -118,33 +118,25 @@ class Session:
     def _put_back(self) -> None:
         if self._set is None:
             left, aside = workdir.begin_clean(self.context, self.folders)
-            if aside:
-                self.warn(
-                    f"{len(aside)} files of this run were written before a complete set of them was stored and were "
-                    f"moved to {workdir.INCOMPLETE}: {', '.join(aside[:5])}"
-                )
             if left:
                 self.warn(
                     f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: "
                     "a program that reads such files continues another run; move them away if it shouldn't"
                 )
-            return
-        there, aside = workdir.put_back(self.context, self.folders, self._set)
+        else:
+            _, aside = workdir.put_back(self.context, self.folders, self._set)
+            self._keeper.know(*workdir.stored(self._set, self.context.node))
+        self._ready_mark().touch()
         if aside:
             self.warn(
-                f"{len(aside)} files are newer than the newest complete set and were moved to "
-                f"{workdir.INCOMPLETE}: {', '.join(aside[:5])}"
+                f"{len(aside)} files are of no complete set and were moved to {workdir.INCOMPLETE}: "
+                f"{', '.join(aside[:5])}"
             )
-        known, others = workdir.stored(self._set, self.context.node)
-        self._keeper.know(known, others)
-        (self._ready_mark()).write_text(str(len(there)))
 
     def _await_files(self) -> None:
-        """Wait until local rank 0 has put the files of this node back."""
-        if self._set is None:
-            return
+        """Wait until local rank 0 has put the files of this node back, or moved aside what is there."""
         while not self._keeps and not self._ready_mark().exists():
-            time.sleep(_TICK)
+            time.sleep(_READ_TICK)
 
     def _ready_mark(self) -> Path:
         """Return the file that says that the files are there, for this generation of ranks."""

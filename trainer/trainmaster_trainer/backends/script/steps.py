@@ -22,6 +22,7 @@ _COARSE = 5 if sys.platform == "linux" else None
 _TICK_SECONDS = 0.001
 _MOST_FOLLOWED = 4  # 2 µs each, in every step
 _ROUNDING = 1e-6  # Python's seconds of a clock and of a file that have the same nanoseconds differ in the last digit
+_LOADS, _DEEPEST_STEP = "torch.distributed.checkpoint.state_dict", 8  # calls from there to our hook
 _VALIDATION = ("val_", "eval_", "val/", "eval/")
 
 
@@ -114,6 +115,8 @@ class Progress:
             return
         with self._lock:
             count = self._counts.get(optimizer, 0) + 1
+            if count == 1 and _is_of_a_load():
+                return
             self._counts[optimizer] = count
             if count > self._counted:
                 self._counted = count
@@ -165,6 +168,19 @@ class Progress:
         self.last_at = time.monotonic()
         if self.first_at is None:
             self.first_at = self.last_at
+
+
+def _is_of_a_load() -> bool:
+    """Return whether the step that has called us is one that torch makes to load an optimizer's sharded state.
+
+    It makes it with gradients of 0 where the optimizer has no state yet, so it is an optimizer's first.
+    """
+    frame = sys._getframe(2)
+    for _ in range(_DEEPEST_STEP):
+        if frame.f_globals.get("__name__") == _LOADS or frame.f_back is None:
+            break
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == _LOADS
 
 
 def _ticked() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,12 @@ from .folders import OURS, TRIALS, enter
 # What makes a folder one of checkpoints where `script.checkpoints` doesn't say which they are.
 ENDINGS = (
     ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".joblib", ".npz", ".npy", ".h5", ".keras",
-    ".msgpack", ".skops", ".onnx", ".ubj", ".model",
+    ".msgpack", ".skops", ".onnx", ".ubj", ".model", ".distcp",
 )  # fmt: skip
-_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".keras")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".keras", ".distcp")
 """Those of `ENDINGS` that data sets rarely have."""
+_INDEX = ".metadata"
+"""In a sharded checkpoint of torch: which shard is in which file."""
 _SKIPPED_FOLDERS = {OURS, "__pycache__", ".git", ".ipynb_checkpoints", "mlruns", "wandb", "trainmaster-runs", ".work"}
 _BLOCK = 8 << 20
 INCOMPLETE = f"{OURS}/incomplete"
@@ -38,7 +41,8 @@ class Folders:
     """Which files of the working directory are checkpoints.
 
     Those in `script.checkpoints`. Where that is empty: every file with the ending of one, and what lies beside it in a
-    sub-folder, such as `config.json`; but of what the code brought along only what the program has changed.
+    sub-folder, such as `config.json`, or in a folder with such an ending; but of what the code brought along only what
+    the program has changed.
 
     Args:
         root: The working directory.
@@ -65,7 +69,8 @@ class Folders:
         found: dict[str, Path] = {}
         for folder in self.watched:
             for place, names in _walk(folder):
-                inside = bool(self._declared) or (place != self.root and any(_is_checkpoint(name) for name in names))
+                named = [*names, place.name]
+                inside = bool(self._declared) or (place != self.root and any(_is_checkpoint(name) for name in named))
                 for name in names:
                     path = str((place / name).relative_to(self.root))
                     if not (inside or _is_checkpoint(name)) or _is_partial(name):
@@ -112,7 +117,7 @@ def _is_log(name: str) -> bool:
 
 
 def _is_partial(name: str) -> bool:
-    return name.startswith(".") or name.endswith((".tmp", ".part", "~"))
+    return (name.startswith(".") and name != _INDEX) or name.endswith((".tmp", ".part", "~"))
 
 
 def stamp_of(file: Path) -> str:
@@ -203,19 +208,33 @@ def put_back(context: Context, folders: Folders, manifest: Manifest) -> tuple[li
 def begin_clean(context: Context, folders: Folders) -> tuple[list[str], list[str]]:
     """Make the checkpoint files of this node those that a run begins with, of which no set has been stored.
 
+    What an earlier process of the run has left may be torn, and nothing says which step it is of. In a laptop's own
+    folder, what came between two attempts may be the user's: there it is what former ranks of this attempt have left.
+
     Returns:
-        Paths of files that were there before the run, and of those that an earlier process of it has left, moved
-        aside: they may be torn, and nothing says which step they are of.
+        Paths of files that were there before, and of those that were moved aside.
     """
-    left = sorted(folders.files())
+    there = folders.files()
     if context.work_dir == context.code_dir:
-        return left, []  # the user's own folder, in which nothing is ours to move
-    aside = [path for path in left if not folders.is_unchanged_code(path)]
-    _move_aside(context, aside, "0-0")
+        began = _begin_of_attempt(context)
+        aside = sorted(path for path, file in there.items() if not file.is_symlink() and file.stat().st_mtime > began)
+    else:
+        aside = sorted(path for path in there if not folders.is_unchanged_code(path))
+    _move_aside(context, aside, f"{context.attempt}-0")
     for path in aside:
-        if (context.code_dir / path).exists():
+        if context.work_dir != context.code_dir and (context.code_dir / path).exists():
             _copy(context.code_dir / path, context.work_dir / path)
-    return [path for path in left if path not in aside], aside
+    return sorted(there.keys() - set(aside)), aside
+
+
+def _begin_of_attempt(context: Context) -> float:
+    """Return when the first ranks of this attempt began here; infinite: these are the first."""
+    mark = context.work_dir / OURS / f"began-{context.job.metadata.uid}-{context.attempt}"
+    if mark.exists():
+        return mark.stat().st_mtime
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return math.inf
 
 
 def _move_aside(context: Context, paths: list[str], name: str) -> None:

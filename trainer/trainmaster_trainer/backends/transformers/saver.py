@@ -17,7 +17,7 @@ from trainmaster_api.messages import Resume
 
 from trainmaster_trainer.backends.script.session import Session
 from trainmaster_trainer.backends.torch.control_point import ControlPoint
-from trainmaster_trainer.checkpoint.interval import Interval
+from trainmaster_trainer.checkpoint.interval import AUTO, Interval
 from trainmaster_trainer.checkpoint.state import get_rng, set_rng
 
 from . import checkpoint, data
@@ -52,6 +52,8 @@ class Saver:
         self._fetched = 0
         self._is_due = self._must_stop = False
         self._saved_at, self._saved_step, self._cost = time.monotonic(), 0, 0.0
+        self._interval = Interval(AUTO, waits=True)
+        self._every_steps = self._every_epochs = 0
 
     def _own_part(self) -> dict[str, Any] | None:
         """Return this rank's part of the checkpoint; None: it has none."""
@@ -73,6 +75,8 @@ class Saver:
         data.judge(self.session, self.trainer, loader)
         context = dataclasses.replace(self.session.context, device=self.trainer.args.device)
         self._control = ControlPoint(context, state.global_step)
+        self._interval = Interval(context.job.spec.checkpoint.every, waits=True)
+        self._every_steps, self._every_epochs = self._interval.steps, self._interval.epochs
         self._saved_at, self._saved_step = time.monotonic(), state.global_step
 
     def epoch_begin(self, state: Any, loader: Any) -> None:
@@ -187,16 +191,12 @@ class Saver:
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - began
 
-    @property
-    def _interval(self) -> Interval:
-        return Interval(self.session.context.job.spec.checkpoint.every, waits=True)
-
     def _wants_save(self) -> bool:
         return time.monotonic() - self._saved_at >= self._interval.seconds(self._cost)
 
     def _is_counted(self, state: Any) -> bool:
-        if number := self._interval.epochs:
+        if number := self._every_epochs:
             epoch = float(state.epoch or 0)
             return self._fetched == 0 and epoch > 0 and epoch.is_integer() and int(epoch) % number == 0
-        number = self._interval.steps
+        number = self._every_steps
         return bool(number and state.global_step // number > self._saved_step // number)

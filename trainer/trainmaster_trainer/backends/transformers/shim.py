@@ -41,7 +41,7 @@ class Trainings:
         call = inspect.signature(train).bind(trainer, *args, **kwargs)
         if self.is_running:
             return train(*call.args, **call.kwargs)
-        self.is_running = self.session.gate.is_framework = True
+        self.is_running = self.session.gate.is_framework = self.session.progress.is_told = True
         try:
             words = _own_way(trainer, call.arguments)
             if words:
@@ -50,6 +50,7 @@ class Trainings:
             return self._run(trainer, train, call)
         finally:
             self.is_running = self.session.saves_on_stop = self.session.gate.is_framework = False
+            self.session.progress.is_told = False
             self.before += trainer.state.global_step
 
     def _run(self, trainer: Any, train: Any, call: inspect.BoundArguments) -> Any:
@@ -69,6 +70,7 @@ class Trainings:
                 Resume.SCRIPT, "the program resumes from a checkpoint of its own: as exactly as Transformers does"
             )
         self.session.promise(Resume.EXACT)
+        _say_what_is_left_out(self.session, trainer)
         prepare(self.session, trainer)
         saver = Saver(self.session, trainer, folder, found, self.before)
         self.session.saves_on_stop = True
@@ -129,7 +131,17 @@ def _own_way(trainer: Any, given: dict[str, Any]) -> str:
         )
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "FSDP and DeepSpeed save in their own way: saving and resuming are the program's"
+    from torch.distributed.tensor import DTensor  # late: it takes a while, and Transformers itself may need it
+
+    if any(isinstance(each, DTensor) for each in trainer.model.parameters()):
+        return "every worker holds a part of the model: saving and resuming are the program's"
     return ""
+
+
+def _say_what_is_left_out(session: Session, trainer: Any) -> None:
+    """Say that a model isn't divided although the arguments ask for it: accelerate does so on GPUs only, silently."""
+    if getattr(trainer.args, "fsdp", None) and not trainer.is_fsdp_enabled:
+        session.warn("fsdp isn't used: Transformers divides a model over GPUs only, so each worker trains all of it")
 
 
 def prepare(session: Session, trainer: Any) -> None:
@@ -184,7 +196,8 @@ def _reporter(session: Session, trainings: Trainings) -> Any:
             self._tell(state, {})
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self._tell(state, {})
+            if trainings.is_running:
+                session.progress.made(trainings.before + state.global_step, int(state.epoch or 0))
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
             if trainings.is_running and state.global_step:  # one before the first step shows nothing of the trial

@@ -47,7 +47,7 @@ def test_fit_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         said(run, "Warning", "message")
         == [
             "Lightning's Trainer follows the workers of the job: devices=4 became 1, num_nodes=3 became 1, "
-            "strategy='ddp_spawn' became 'auto'"
+            "strategy='ddp_spawn' became 'ddp'"
         ]
         * 2
     ), "once in each life"

@@ -29,7 +29,8 @@ def test_names_of_loops(tmp_path: Path) -> None:
 
 def test_names_of_loggers_strategies_and_tuners(tmp_path: Path) -> None:
     assert CSVLogger(str(tmp_path))._version is None
-    assert DDPStrategy(start_method="spawn")._start_method == "spawn"
+    strategy = DDPStrategy(start_method="spawn")
+    assert (strategy._start_method, strategy._ddp_comm_state, strategy._model_averaging_period) == ("spawn", None, None)
     assert BatchSizeFinder()._early_exit is False
     assert LearningRateFinder()._early_exit is False
 

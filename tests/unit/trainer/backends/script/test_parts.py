@@ -215,6 +215,14 @@ def test_folders_have_what_came_with_the_code_once_it_is_changed(tmp_path):
     assert sorted(declared.files()) == ["out/config.json", "out/last.pt"], "also unchanged: it is said when it begins"
 
 
+def test_folders_have_all_of_a_sharded_checkpoint(tmp_path):
+    """Torch's has an index without a name; DeepSpeed's has a file that says which is the newest."""
+    torchs = ["ck/10/.metadata", "ck/10/__0_0.distcp", "ck/10/__1_0.distcp"]
+    deepspeeds = ["saved/last.ckpt/checkpoint/mp_rank_00_model_states.pt", "saved/last.ckpt/latest"]
+    written(tmp_path, *torchs, *deepspeeds, "ck/10/.metadata.tmp", "ck/.hidden", "saved/notes.txt")
+    assert sorted(Folders(tmp_path, Script(path="x.py")).files()) == [*torchs, *deepspeeds]
+
+
 def test_folders_do_not_wait_for_event_files(tmp_path):
     """TensorBoard keeps them open as long as the program runs."""
     written(tmp_path, "run/a.ckpt", "run/events.out.tfevents.1.host.2.0")

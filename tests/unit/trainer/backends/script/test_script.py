@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from .conftest import WARM
 from .launching import PROGRAMS, Run, undisturbed
 
 SLOWLY = ["--steps", "400", "--sleep", "0.01", "--every", "100"]
@@ -70,6 +71,24 @@ def test_script_files_of_every_rank(tmp_path):
     assert {name: run.model()[name] for name in expected} == expected
 
 
+def test_script_sharded_checkpoint_is_kept_whole(tmp_path):
+    """The shards of every rank and the index, which has no ending; where `checkpoints` doesn't name their folder."""
+    calm, run = (Run(tmp_path / name, 2, path="sharded.py") for name in "ab")
+    calm.warm = run.warm = WARM
+    calm.start()
+    run.start()
+    run.until(lambda: bool(run.commits))
+    run.kill()
+    run.start(new_disks=True)
+    run.finish()
+    calm.finish()
+    assert resumed_at(run)[0] >= 10
+    assert run.results[0]["step"] == 60, "the step that torch makes to load an optimizer isn't one"
+    names = ["node-0/ck/60/.metadata", "node-0/ck/60/__0_0.distcp", "node-1/ck/60/__1_0.distcp"]
+    assert [each for each in run.model() if "/ck/60/" in each] == names
+    assert run.model()["node-0/final.pt"] == calm.model()["node-0/final.pt"]
+
+
 def test_script_that_reads_nothing_is_said(tmp_path):
     run = Run(tmp_path, path="plain.py", args=["--ignore", "--sleep", "0.02"], checkpoints=["out"])
     run.start()
@@ -96,6 +115,24 @@ def test_script_torn_file_is_moved_aside(tmp_path):
     assert run.results[0]["step"] == 400
     assert [file.name for file in run.disk(0).glob(".trainmaster/incomplete/*/out/*")] == ["next.pt"]
     assert any("moved to .trainmaster/incomplete" in each["message"] for each in run.reports)
+
+
+def test_script_first_file_is_moved_aside_where_no_set_was_complete(tmp_path):
+    """Killed in its first save, on a disk that it finds again."""
+    run = Run(tmp_path, path="plain.py", args=["--steps", "40", "--sleep", "0.02"], checkpoints=["out"])
+    run.warm = WARM
+    run.start()
+    run.until(lambda: run.step > 2)
+    run.kill()
+    assert not run.commits
+    (run.disk(0) / "out" / "last.pt").write_bytes(b"torn")
+    run.attempt -= 1  # other ranks of the same attempt
+    run.start()
+    run.finish()
+    assert run.results[0]["step"] == 40, "it doesn't read what is torn"
+    assert [file.name for file in run.disk(0).glob(".trainmaster/incomplete/*/out/*")] == ["last.pt"]
+    said = [each["message"] for each in run.reports if each["kind"] == "Warning"]
+    assert [each.partition(" and were ")[2] for each in said] == ["moved to .trainmaster/incomplete: out/last.pt"]
 
 
 def test_script_stop_keeps_the_newest_files(tmp_path):
@@ -184,8 +221,8 @@ def test_script_killed_before_a_set_was_stored_begins_as_it_began(tmp_path, decl
     run.start()
     run.finish()
     assert run.results[0]["step"] == 400
-    moved = sorted(file.name for file in run.disk(0).glob(".trainmaster/incomplete/0-0/out/*"))
+    moved = sorted(file.name for file in run.disk(0).glob(".trainmaster/incomplete/*/out/*"))
     assert moved == names
     assert all((out / name).read_bytes() == b"of the code" for name in given)
-    (said,) = [each["message"] for each in run.reports if "before a complete set of them was stored" in each["message"]]
-    assert said.startswith(f"{len(names)} files of this run were written before")
+    (said,) = [each["message"] for each in run.reports if "of no complete set" in each["message"]]
+    assert said.startswith(f"{len(names)} files are of no complete set and were moved to .trainmaster/incomplete: ")

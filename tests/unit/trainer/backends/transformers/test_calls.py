@@ -38,7 +38,7 @@ def trainer_of(**arguments: Any) -> Any:
     values = {"auto_find_batch_size": False, "world_size": 1, **arguments}
     return SimpleNamespace(
         args=SimpleNamespace(**values), is_fsdp_enabled=False, is_deepspeed_enabled=False,
-        state=SimpleNamespace(global_step=0),
+        state=SimpleNamespace(global_step=0), model=torch.nn.Linear(1, 1),
     )  # fmt: skip
 
 

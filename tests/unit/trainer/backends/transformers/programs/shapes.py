@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import ParallelismConfig
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import (
     BertConfig,
@@ -105,6 +106,15 @@ SHAPES = {
         "save_strategy": "no", "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine", "warmup_steps": 5,
     },
     "own generator": {"save_only_model": True},
+    "divided": {
+        "fsdp": True, "fsdp_config": {"version": 2}, "ddp_find_unused_parameters": True, "ddp_bucket_cap_mb": 1,
+        "ddp_backend": "gloo", "use_cpu": True,
+    },
+    "mesh": {"parallelism_config": ParallelismConfig(dp_replicate_size=2)},
+    "deepspeed": {"deepspeed": {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": 8}},
+    "half": {"bf16": True},
+    "nccl": {"ddp_backend": "nccl"},
+    "no_cuda": {"no_cuda": True},
     "within": {"max_steps": 14, "eval_strategy": "epoch", "eval_on_start": True},
 }  # fmt: skip
 KINDS = {"own loader": OwnLoader, "own generator": OwnGenerator}
@@ -140,6 +150,10 @@ def train(name, final):
             "evaluations": [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row],
             "next": torch.rand(3),
         }
+        if trainer.args.ddp_bucket_cap_mb is not None:
+            wrapped = trainer.model_wrapped
+            found = [type(wrapped).__name__, wrapped.find_unused_parameters, wrapped.bucket_bytes_cap >> 20]
+            final[f"{name} {call}"]["wrapped"] = found
 
 
 final = {}
