@@ -8,13 +8,15 @@ import shutil
 from trainmaster_api.layout import BEST, CHECKPOINTS, LATEST, MODEL, OBJECTS, run_path
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.tuning.space import axes_of, final_document
-from trainmaster_api.validation.validate import format_problems, validate
+from trainmaster_api.validation.validate import format_problems
 
 from trainmaster_trainer.errors import ConfigurationError
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import FOLDER, NUMBER, RUN, VALUES, TrialRecord
+
+from .trial_job import job_of
 
 FINAL = f"{FOLDER}/final.json"
 
@@ -39,7 +41,7 @@ class FinalRun:
         document = final_document(self._job, axes_of(self._job.spec), best.values)
         if self._study.has_rounds:  # its weights aren't those that these values give from the start
             document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": self._uri(best.run)}
-        job, problems = validate(document)
+        job, problems = job_of(document)
         if job is None:
             raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
         return best, job

@@ -25,7 +25,7 @@ from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.space import axes_of, trial_document
-from trainmaster_api.validation.validate import format_problems, validate
+from trainmaster_api.validation.validate import format_problems
 
 from trainmaster_trainer.context import Report, Result, Segment, Verdict
 from trainmaster_trainer.errors import TrainingError
@@ -66,6 +66,7 @@ from trainmaster_trainer.tuning.trials import (
 
 from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
 from .own_trials import OwnTrials
+from .trial_job import job_of
 
 _TICK = 0.1
 _PROGRAM_SECONDS = 5.0
@@ -171,7 +172,7 @@ class TrialHost:
         if WAITS in config:
             return True
         document = trial_document(self.job, self._axes, config[VALUES])
-        job, problems = validate(document)
+        job, problems = job_of(document)
         if job is None:
             self._found = _Kind.FAILED, Failure(FailureClass.INVALID_CONFIGURATION, format_problems(problems))
             return True
