@@ -4,7 +4,7 @@
       spec.json  environment.json  code.diff  code/<sha256>.tar.gz  code/<sha256>.json
       checkpoints/a2-step-0001200/  LATEST  BEST  metrics.jsonl  events.jsonl  logs/a2/<pod>.log
       data/fingerprint.json  model/  export/  report/
-      tuning/result.json  tuning/study.log  tuning/journal-<n>.jsonl  trials/<number>/
+      tuning/result.json  tuning/study.log  tuning/journal-<attempt>-<n>.jsonl  trials/<number>/
 
 A checkpoint exists when its manifest does. LATEST and BEST hold (attempt, step) and never go back.
 """

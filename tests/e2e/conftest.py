@@ -246,12 +246,16 @@ def read(s3: Any, key: str) -> bytes:
     return body
 
 
-def wait_checkpoint(s3: Any, job: Json, *, step: int = 1, attempt: int = 1, timeout: float = 240) -> Json:
+def wait_checkpoint(
+    s3: Any, job: Json, *, step: int = 1, attempt: int = 1, run: str = "", timeout: float = 240
+) -> Json:
     """Wait until storage holds a checkpoint of this attempt at or after a step; returns the pointer.
+
+    Another run below the job's is that of a trial, such as `trials/0000/`.
 
     The status follows within 10 s, which is thousands of steps of these runs: who wants to hit one looks here.
     """
-    key = run_prefix(job) + "LATEST"
+    key = f"{run_prefix(job)}{run}LATEST"
     deadline = time.monotonic() + timeout
     pointer: Json = {}
     while time.monotonic() < deadline:

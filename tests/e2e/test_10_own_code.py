@@ -66,7 +66,7 @@ print("rank", rank, "is done")
 """
 
 
-def submit(ns: Namespace, folder: Path, name: str, training: Json, count: int) -> None:
+def submit(ns: Namespace, folder: Path, name: str, training: Json, count: int, **spec: Json) -> None:
     """What a person types in the folder of the program; its code is in `src`."""
     pod = {"cpus": "250m", "memory": "3Gi"}
     job = {
@@ -78,6 +78,7 @@ def submit(ns: Namespace, folder: Path, name: str, training: Json, count: int) -
             "storage": dict(STORAGE),
             "checkpoint": {"every": "50step"},
             "cluster": {"head": dict(pod), "workers": {**pod, "count": count, "template": spread(name)}},
+            **spec,
         },
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))

@@ -66,21 +66,30 @@ def ended(job: Json) -> int:
     return sum(found.get(each, 0) for each in ("complete", "pruned", "failed"))
 
 
+def journal(s3: Any, job: Json) -> list[Json]:
+    """The operations of Optuna's journal."""
+    prefix = f"{run_prefix(job)}tuning/journal-"
+    return [json.loads(line) for key in sorted(keys(s3, prefix)) for line in read(s3, prefix + key).splitlines()]
+
+
+def metrics_of(s3: Any, job: Json) -> dict[int, Json]:
+    """The metrics of each trial, by the number of the validation."""
+    numbers, seen = {}, {}
+    for line in journal(s3, job):
+        if "user_attr" in line and "number" in line["user_attr"]:
+            numbers[line["trial_id"]] = line["user_attr"]["number"]
+        if "user_attr" in line and "metrics" in line["user_attr"]:
+            seen[line["trial_id"]] = line["user_attr"]["metrics"]
+    return {numbers[trial]: values for trial, values in seen.items()}
+
+
 def replayed(s3: Any, job: Json, folder: Any) -> list[tuple[int, Any, str]]:
     """What an undisturbed search decides of the metrics that its trials had, one trial after another."""
     typed = TrainingJob.model_validate({key: value for key, value in job.items() if key != "status"})
     tuning = typed.spec.tuning
     assert tuning is not None
     study = Study(tuning, axes_of(typed.spec), Journal(open_store(f"file://{folder}", None, None, {}), 1), 9)
-    prefix = f"{run_prefix(job)}tuning/journal-"
-    lines = [json.loads(line) for key in sorted(keys(s3, prefix)) for line in read(s3, prefix + key).splitlines()]
-    numbers, seen = {}, {}
-    for line in lines:  # operations of Optuna's journal
-        if "user_attr" in line and "number" in line["user_attr"]:
-            numbers[line["trial_id"]] = line["user_attr"]["number"]
-        if "user_attr" in line and "metrics" in line["user_attr"]:
-            seen[line["trial_id"]] = line["user_attr"]["metrics"]
-    metrics = {numbers[trial]: values for trial, values in seen.items()}
+    metrics = metrics_of(s3, job)
     found = []
     while (trial := study.ask()) is not None:
         for time in range(1, 10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import http.server
 import json
 import os
@@ -25,11 +26,10 @@ from trainmaster_api import names
 from trainmaster_api.layout import Pointer
 from trainmaster_api.messages import ExitCode, ExitMessage, Outcome, ProgressMessage, TrainerState
 from trainmaster_api.spec.job import TrainingJob
-from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.processes import descendants
 
 from tests.factories import CHECKPOINT_EVERY as EVERY
-from tests.factories import Json, load_example, of_cheap_steps
+from tests.factories import Json, change, load_example, of_cheap_steps, parse
 from tests.integration.processes import kill_all
 
 pytestmark = [
@@ -228,16 +228,15 @@ def make_data() -> Json:
 
 
 @pytest.fixture
-def attempts(tmp_path: Path, network: Network) -> Iterator[Callable[[int], Attempt]]:
+def attempts(tmp_path: Path, network: Network) -> Iterator[Callable[..., Attempt]]:
     data = make_data()
     data["metadata"]["uid"] = "uid-1"
     data["spec"]["storage"] = {"uri": str(tmp_path / "store")}
-    job, problems = validate(data)
-    assert job is not None, problems
     operator = Operator(network.gateway)
     made: list[Attempt] = []
 
-    def begin(number: int) -> Attempt:
+    def begin(number: int, **changes: Any) -> Attempt:
+        job = parse(change(copy.deepcopy(data), {f"spec.{key.replace('__', '.')}": changes[key] for key in changes}))
         made.append(Attempt(tmp_path, network, job, number, operator))
         made[-1].start(names.ROLE_HEAD)
         made[-1].start(names.ROLE_WORKER, 0)
@@ -319,6 +318,46 @@ def stop(one: Attempt) -> int:
     for name in ("worker0", "worker1"):
         assert one.pods[name].wait(30) == ExitCode.FAILED
     return stopped.step
+
+
+def test_pods_of_a_search_are_told_to_end(attempts: Callable[..., Attempt]) -> None:
+    """One is drained, then the job is deleted, which tells all at once: no checkpoint is written but for that."""
+    tuning = {
+        "space": {"optimizer.lr": {"min": 1e-4, "max": 1e-2}},
+        "pruning": {"algorithm": "none"},
+        "budget": {"maxTrials": 2},
+    }
+    one = attempts(1, tuning=tuning, training__loop__duration="5000ep", checkpoint__every="1000000step")
+    wait(lambda: min(reports(one)) >= 3, "validations of both trials", unless=one)
+    assert saved(one) == [0, 0]
+    one.pods["worker0"].send_signal(signal.SIGTERM)
+    assert one.pods["worker0"].wait(60) == ExitCode.STOPPED
+    assert "after a checkpoint" in one.message("worker0").message
+    (step,) = filter(None, saved(one))
+    drained = saved(one).index(step)
+    before = reports(one)[drained]
+    one.start(names.ROLE_WORKER, 0)
+    wait(lambda: reports(one)[drained] >= before + 3, "it continues", unless=one)
+    for name in ("worker1", "worker0", "head0"):
+        one.pods[name].send_signal(signal.SIGTERM)
+    assert one.pods["head0"].wait(60) == ExitCode.STOPPED
+    assert one.message("head0").message == "the trials have saved and stopped"
+    assert min(saved(one)) > 0
+    assert saved(one)[drained] > step
+
+
+def reports(one: Attempt) -> list[int]:
+    """How many validations the journal has of each of two trials."""
+    files = sorted(one.run_dir().glob("tuning/journal-*.jsonl"))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    trials = [line["trial_id"] for line in lines if "intermediate_value" in line]
+    return [trials.count(0), trials.count(1)]
+
+
+def saved(one: Attempt) -> list[int]:
+    """The step of the newest checkpoint of each of two trials; 0: it has none."""
+    files = [one.run_dir() / f"trials/{number:04d}/LATEST" for number in (0, 1)]
+    return [Pointer.model_validate_json(file.read_text()).step if file.exists() else 0 for file in files]
 
 
 def test_wrong_data_ends_the_attempt(attempts: Callable[[int], Attempt]) -> None:

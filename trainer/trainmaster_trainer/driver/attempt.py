@@ -197,7 +197,7 @@ class Driver:
     def _on_message(self, peer: Peer, message: Message) -> list[Command]:
         if peer.hello.role == "trial":
             if self.search is not None:
-                self.search.on_message(message)
+                self.search.on_message(peer, message)
             return []
         if isinstance(message, Failed | Exited | Finished):
             return self.group.on_rank(peer.number, message, time.monotonic())
@@ -214,6 +214,9 @@ class Driver:
         elif isinstance(message, Started):
             how = "from the spare" if message.was_warm else "without a spare"
             print(f"rank {peer.hello.rank} runs in process {message.pid}, started {how}", flush=True)
+        elif isinstance(message, Leaving) and self.search is not None and self.search.is_active:
+            self.run_state.emit("leaving", pod=message.pod)
+            self.search.on_leaving(peer, message)
         elif isinstance(message, Leaving):
             commands = self.group.on_leaving(peer.number, self.run_state.state is TrainerState.TRAINING)
             if any(isinstance(command, StopRanks) for command in commands):

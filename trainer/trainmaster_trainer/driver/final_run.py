@@ -8,7 +8,7 @@ import shutil
 from trainmaster_api.layout import MODEL
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.tuning.space import axes_of, final_document
-from trainmaster_api.validation.validate import format_problems, validate
+from trainmaster_api.validation.validate import format_problems
 
 from trainmaster_trainer.checkpoint.protocol import remove_all
 from trainmaster_trainer.errors import ConfigurationError
@@ -17,6 +17,8 @@ from trainmaster_trainer.storage.runs import run_address
 from trainmaster_trainer.storage.store import Store
 from trainmaster_trainer.tuning.study import Study
 from trainmaster_trainer.tuning.trials import FOLDER, NUMBER, RUN, VALUES, TrialRecord
+
+from .trial_job import job_of
 
 FINAL = f"{FOLDER}/final.json"
 
@@ -42,7 +44,7 @@ class FinalRun:
         if self._study.has_rounds:  # its weights aren't those that these values give from the start
             trained = run_address(self._job, self._settings.storage_uri, best.run)
             document["spec"]["run"] = {**document["spec"].get("run", {}), "resumeFrom": trained}
-        job, problems = validate(document)
+        job, problems = job_of(document)
         if job is None:
             raise ConfigurationError(f"trial {best.number} can't be trained at full size: {format_problems(problems)}")
         return best, job

@@ -200,9 +200,10 @@ class Group:
         """Handle a pod that was told to end; it waits for the answer that all have saved or that none can."""
         if self.phase is Phase.IDLE:  # another one was quicker
             return [AnswerLaunchers((launcher,), saved=True)]
-        if self.phase is not Phase.RUNNING or not is_training:
+        # a job that is deleted ends all of its pods at once, and the head may have been told first
+        if self.phase is not Phase.RUNNING or not (is_training or self.is_stopping):
             return [AnswerLaunchers((launcher,), saved=False)]
-        is_first = not self._leaving
+        is_first = not self._leaving and not self.is_stopping
         self._leaving.add(launcher)
         return [StopRanks(self.agents)] if is_first else []
 

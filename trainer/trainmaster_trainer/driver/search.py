@@ -20,7 +20,7 @@ from trainmaster_api.types import parse_count
 
 from trainmaster_trainer.errors import Fenced, TrainingError
 from trainmaster_trainer.ipc.channel import Peer
-from trainmaster_trainer.ipc.messages import Message, Progress, Returned, Stop
+from trainmaster_trainer.ipc.messages import Leaving, Left, Message, Progress, Returned, Stop
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.state import RunState
 from trainmaster_trainer.storage.store import Store
@@ -44,6 +44,7 @@ from trainmaster_trainer.tuning.trials import (
 from . import search_report
 from .earlier import earlier_trials
 from .final_run import FinalRun
+from .leaving import Leavers
 from .retention import Retention
 from .rounds import Rounds
 from .search_text import begun, told
@@ -75,6 +76,7 @@ class Search:
         self._losses: dict[int, int] = {}
         self._vain = 0
         self._rounds = Rounds(store)
+        self._leavers = Leavers()
         self.is_stopping = False
         self.is_active = False
         self.study: Study | None = None
@@ -176,9 +178,9 @@ class Search:
         except TrainingError as error:
             self._fail(error)
             return
-        if is_lost and end is TrialEnd.STOPPED:
+        if end is TrialEnd.STOPPED and (is_lost or not self.is_stopping):
             self.study.again(number)
-            self._say(f"trial {number} lost its processes")
+            self._say(f"trial {number} lost its processes" if is_lost else f"trial {number} has saved: its pod ends")
         else:
             trials = self.study.trials()
             self._retention.ended(number, trials, has_returned=running.decided is None)
@@ -198,7 +200,6 @@ class Search:
         if not running.has_moved:
             self._vain += 1
             return self._vain < _MOST_IN_VAIN
-        self._vain = 0
         self._losses[number] = self._losses.get(number, 0) + 1
         return self._losses[number] <= self.tuning.trial.retries
 
@@ -212,18 +213,27 @@ class Search:
         """Numbers of the trials that run."""
         return sorted(self._running)
 
-    def on_message(self, message: Message) -> None:
-        """Take a message of an actor. From any thread."""
+    def on_message(self, peer: Peer, message: Message) -> None:
+        """Take a message of an actor. From any thread, but always the same."""
         if isinstance(message, Progress):
             self.moved(message.generation)
         elif isinstance(message, Returned):
             self._retention.returned(message.trial)
+        elif isinstance(message, Left):
+            self._leavers.answered(peer, message)
+
+    def on_leaving(self, launcher: Peer, message: Leaving) -> None:
+        """Have the trials that have ranks in a pod save before it ends. From the thread of `on_message`."""
+        left = [number for number, each in list(self._running.items()) if each.decided is None]
+        with self._lock:
+            actors = list(self._peers.values())
+        self._leavers.ask(launcher, message.model_copy(update={"trials": left}), actors)
 
     def moved(self, number: int) -> None:
         """Take note that a trial has made progress."""
         running = self._running.get(number)
         if running is not None:
-            running.has_moved = True
+            running.has_moved, self._vain = True, 0
         self._state.trial_moved()
 
     def _fail(self, error: TrainingError) -> None:
@@ -252,6 +262,7 @@ class Search:
         """Forget an actor."""
         with self._lock:
             self._peers.pop(peer.number, None)
+        self._leavers.gone(peer)
 
     @property
     def has_actors(self) -> bool:

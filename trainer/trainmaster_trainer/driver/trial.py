@@ -16,12 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from trainmaster_api import names
 from trainmaster_api.messages import Outcome
 from trainmaster_api.reasons import FailureClass
 from trainmaster_api.spec.job import TrainingJob
 from trainmaster_api.spec.training import OWN_PROGRAMS
 from trainmaster_api.tuning.space import axes_of, trial_document
-from trainmaster_api.validation.validate import format_problems, validate
+from trainmaster_api.validation.validate import format_problems
 
 from trainmaster_trainer.context import Report, Result, Segment, Verdict
 from trainmaster_trainer.errors import TrainingError
@@ -36,6 +37,8 @@ from trainmaster_trainer.ipc.messages import (
     Failed,
     Finished,
     Hello,
+    Leaving,
+    Left,
     Message,
     Parts,
     Progress,
@@ -61,11 +64,13 @@ from trainmaster_trainer.tuning.trials import (
     run_of,
 )
 
-from .group import Agent, Command, Fail, Group, RetireAgents, StartRanks, StopRanks, Succeed
+from .group import Agent, Command, Fail, Group, Phase, RetireAgents, StartRanks, StopRanks, Succeed
 from .host_settings import HostSettings
 from .inbox import Inbox
+from .leaving import Departures
 from .own_trials import OwnTrials
 from .rendezvous import free_port
+from .trial_job import job_of
 
 _PROGRAM_SECONDS = 5.0
 """How long a program of the user's own may take to end when it is pruned; then it is killed."""
@@ -115,6 +120,7 @@ class TrialHost:
         self._is_kept = False  # the ranks of the last trial can train another one
         self._is_reused = False  # those of this trial have trained another one
         self._is_stopping = False
+        self._has_moved = False  # since the ranks were started
         self._woken = 0
         self._waking = threading.Condition()
         host, agents = settings.agents(self.job)
@@ -122,6 +128,7 @@ class TrialHost:
         self._agents = agents(self.channel.port, token)
         self._agents.start()
         self._driver = Talk(auth.connect(settings.control, token), self._on_driver, on_end=_end_at_once)
+        self._departures = Departures(self._driver.send)
         self._driver.send(Hello(role="trial", pid=os.getpid()))
         self._driver.begin()
 
@@ -135,16 +142,20 @@ class TrialHost:
             self._driver.send(Returned(trial=self._trial[NUMBER]))
         if self._program is not None:
             self._program.leave()
+        self._departures.let_go()
         self._trial = dict(config)
         self._found, self._waits, self._recoveries, self._highest = None, False, 0, 0
         if WAITS in config:
             return True
         document = trial_document(self.job, self._axes, config[VALUES])
-        job, problems = validate(document)
+        job, problems = job_of(document)
         if job is None:
             self._found = _Kind.FAILED, Failure(FailureClass.INVALID_CONFIGURATION, format_problems(problems))
             return True
         self._trial_job = job
+        if not self._departures.begin():
+            self._found = _Kind.FAILED, Failure(FailureClass.WORKER_LOST, "a pod of its ranks ends", recoverable=True)
+            return True
         try:
             if self._program is not None:
                 self._program.begin(job, self._trial[NUMBER])
@@ -180,6 +191,7 @@ class TrialHost:
             return {**result, **found, "done": False}
         if kind is _Kind.ENDED and self._program is not None:
             kind, what = self._finished(self._program, what)
+        self._departures.over(saved=kind is _Kind.ENDED)
         if kind is _Kind.ENDED:
             state = TrialEnd.STOPPED if what.outcome is Outcome.STOPPED else TrialEnd.COMPLETE
             return {**result, STATE: str(TrialEnd.PAUSED if what.is_paused else state), "done": True}
@@ -253,6 +265,7 @@ class TrialHost:
             self._moved(message.report)
             self._driver.send(Progress(generation=self._trial[NUMBER], report=message.report))
         elif isinstance(message, Parts) and message.generation == self._group.generation and self._program is not None:
+            self._has_moved = True
             self._program.take(message.part)
         return []
 
@@ -266,6 +279,7 @@ class TrialHost:
         self._inbox.post(fail)
 
     def _moved(self, report: Report) -> None:
+        self._has_moved = True
         if self._program is not None and self._program.moved(report, time.monotonic()):
             self._inbox.send(tuple(self._known), Warm())
         if report.step > self._highest:
@@ -284,7 +298,24 @@ class TrialHost:
                 self._inbox.post(self._stop)
             elif isinstance(message, Wake):
                 self._woken = max(self._woken, message.count)
+            elif isinstance(message, Leaving):
+                self._on_leaving(message)
             self._waking.notify_all()
+
+    def _on_leaving(self, message: Leaving) -> None:
+        """Have the trial save before a pod ends that has ranks of it; in the thread that hears the driver."""
+        pods = {os.environ.get(names.ENV_POD_NAME), *(agent.pod for agent in list(self._known))}
+        if message.pod not in pods:
+            self._driver.send(Left(saved=False, pod=message.pod))
+        elif self._departures.leaving(message.pod, is_open=self._trial.get(NUMBER) in message.trials):
+            self._inbox.post(self._leave)
+
+    def _leave(self) -> list[Command]:
+        """Have the trial save and end; it continues in another actor."""
+        if self._group.phase is Phase.RUNNING and self._has_moved:
+            return self._group.on_stop()
+        self._departures.let_go()
+        return []
 
     def _stop(self) -> list[Command]:
         """Have the trial save and end, because the whole search does."""
@@ -326,7 +357,7 @@ class TrialHost:
             self._found = _Kind.FAILED, failure
 
     def _start(self, command: StartRanks) -> None:
-        self._is_reused, self._is_kept = self._is_kept, self._program is None
+        self._is_reused, self._is_kept, self._has_moved = self._is_kept, self._program is None, False
         if self._program is not None:
             self._program.started(len({agent.host for agent in command.agents}), time.monotonic())
         start = Start(

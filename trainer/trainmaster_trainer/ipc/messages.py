@@ -3,8 +3,8 @@
     launcher --Leaving--> driver <--Hello, Started, Surroundings, Progress, Failed, ...-- agent <--...-- rank
     launcher <--Left----- driver --Start, Warm, Stop, Dump, Retire--> agent --Assignment, Stop, Dump--> rank
 
-A trial of a search has a driver of its own, which is a peer of the job's: it tells that of its progress. Its rank 0
-sends `Asked` after each validation and waits for `Answered`.
+A trial of a search has a driver of its own, which is a peer of the job's: it tells that of its progress, and saves for
+pods that leave. Its rank 0 sends `Asked` after each validation and waits for `Answered`.
 
 An agent forwards the messages of its rank, so it sends most of them too.
 """
@@ -90,19 +90,22 @@ class Retire(_Message):
 
 
 class Leaving(_Message):
-    """Launcher to driver: this pod was told to end."""
+    """Launcher to driver: this pod was told to end. The driver of a search tells the drivers of its trials."""
 
     type: Literal["leaving"] = "leaving"
     pod: str
     ip: str
+    trials: list[int] = []
+    """Numbers of the trials that are still to be trained."""
 
 
 class Left(_Message):
-    """Driver to launcher: the pod need not wait any longer."""
+    """Driver to launcher, and driver of a trial to that of the job: the pod need not wait any longer."""
 
     type: Literal["left"] = "left"
     saved: bool
     """Whether a checkpoint was written before."""
+    pod: str = ""
 
 
 class Placement(_Message):

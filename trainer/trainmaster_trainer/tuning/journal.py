@@ -1,14 +1,19 @@
 """The journal of a search: Optuna's own operations as JSON lines in the run's storage.
 
-    tuning/journal-000001.jsonl  tuning/journal-000002.jsonl  ...
+    tuning/journal-000001-000000000.jsonl  tuning/journal-000001-000001210.jsonl  tuning/journal-000002-000001730.jsonl
 
 S3 can't append: the newest file is written again, whole, by one put, until it is large enough; then the next is begun.
 What belongs together, such as an ask and its parameters, is written by one put too, so it is there or it isn't.
+
+A name has the attempt that writes the file, and how many operations come before it. A write of an older attempt may
+arrive when the newer one has read what there was: a lost node comes back, and its head tries again. So a file of an
+attempt ends where the next one has begun, whatever it has after that.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +26,7 @@ from trainmaster_trainer.storage.store import Store
 from .trials import FOLDER
 
 _FILE_BYTES = 256 << 10
+_NAME = re.compile(r"journal-(\d+)-(\d+)\.jsonl")
 
 
 class Snapshot(BaseJournalBackend):
@@ -37,10 +43,13 @@ class Snapshot(BaseJournalBackend):
         """
         self._run = run
         self._operations: list[dict[str, Any]] = []
-        self._number = 0
-        for name in _files(run):
-            self._number = max(self._number, int(name.rpartition("-")[2].partition(".")[0]))
-            self._operations += _read(run, name)
+        for _, first, name in _files(run):
+            if (there := len(self._operations)) < first:
+                raise ConfigurationError(
+                    f"{run.where}/{name}: the operations {there + 1} to {first} before this file of the search's "
+                    "journal are missing; restore them, or start a new search under another metadata.name"
+                )
+            self._operations[first:] = _read(run, name)
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """Return the operations from a number on."""
@@ -59,8 +68,10 @@ class Snapshot(BaseJournalBackend):
         return b"".join(_line(each) + b"\n" for each in self._operations)
 
 
-def _files(run: Store) -> list[str]:
-    return [name for name, _ in sorted(run.list(FOLDER)) if name.rpartition("/")[2].startswith("journal-")]
+def _files(run: Store) -> list[tuple[int, int, str]]:
+    """Return the files in order: the attempt of each, how many operations come before it, and its path."""
+    found = [(_NAME.fullmatch(name.rpartition("/")[2]), name) for name, _ in run.list(FOLDER)]
+    return sorted((int(each[1]), int(each[2]), name) for each, name in found if each)
 
 
 def _read(run: Store, name: str) -> list[dict[str, Any]]:
@@ -98,8 +109,7 @@ class Journal(Snapshot):
         super().__init__(run)
         self._attempt = attempt
         self._lines: list[bytes] = []
-        self._number += 1
-        self._stored = len(self._operations)
+        self._first = self._stored = len(self._operations)
 
     def flush(self) -> None:
         """Store what is new. Raises Fenced: a newer attempt has claimed the run, and decides now."""
@@ -108,11 +118,11 @@ class Journal(Snapshot):
             return
         check_fence(self._run, self._attempt)
         self._lines += map(_line, new)
-        self._run.put(_path(self._number), b"".join(line + b"\n" for line in self._lines))
+        self._run.put(_path(self._attempt, self._first), b"".join(line + b"\n" for line in self._lines))
         self._stored = len(self._operations)
         if sum(map(len, self._lines)) > _FILE_BYTES:
-            self._number, self._lines = self._number + 1, []
+            self._first, self._lines = self._stored, []
 
 
-def _path(number: int) -> str:
-    return f"{FOLDER}/journal-{number:06d}.jsonl"
+def _path(attempt: int, first: int) -> str:
+    return f"{FOLDER}/journal-{attempt:06d}-{first:09d}.jsonl"

@@ -84,7 +84,7 @@ def test_fetch_brings_what_a_search_has_found(tmp_path: Path, files: dict[str, b
     """With its model, or of a search without a final run."""
     api, store = finished(tmp_path, files), open_store(str(tmp_path / "runs"), None, "", {})
     wanted = {"tuning/study.log", "tuning/result.json", "report/search-history.png"}
-    for name in (*wanted, "tuning/journal-000001.jsonl", "trials/0000/metrics.jsonl"):
+    for name in (*wanted, "tuning/journal-000001-000000000.jsonl", "trials/0000/metrics.jsonl"):
         store.put(name, b"x")
     assert run(api, "fetch", "digits", "-o", str(tmp_path / "a")) == 0
     found = {str(file.relative_to(tmp_path / "a")) for file in (tmp_path / "a").rglob("*") if file.is_file()}

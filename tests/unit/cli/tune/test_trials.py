@@ -167,7 +167,7 @@ def test_a_damaged_journal_is_a_sentence() -> None:
     job = written(job_with())
     store = began(job)
     train(store, job, trials=1)
-    store.put("tuning/journal-000001.jsonl", b"{}\n{")
+    store.put("tuning/journal-000001-000000000.jsonl", b"{}\n{")
     with pytest.raises(UserError, match="line 2 of the search's journal is damaged"):
         tune("trials", "job.yaml")
 

@@ -221,6 +221,16 @@ def test_two_pods_leave_together(world: World) -> None:
     assert len(world.recoveries) == 1, "one interruption, however many pods"
 
 
+def test_pods_of_a_job_that_is_deleted(world: World) -> None:
+    """All are told at once; a worker that is told after the head waits for the ranks too."""
+    world.group.on_stop()
+    assert world.group.on_leaving(91, False) == [], "the ranks are saving already"
+    world.finishes(0, Outcome.STOPPED)
+    answer, end = world.finishes(1, Outcome.STOPPED)
+    assert answer == AnswerLaunchers((91,), saved=True)
+    assert isinstance(end, Succeed)
+
+
 def test_leave_of_a_pod_that_stays_after_all(world: World) -> None:
     world.group.on_leaving(91, True)
     world.finishes(0, Outcome.STOPPED)

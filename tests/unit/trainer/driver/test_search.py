@@ -20,6 +20,7 @@ from trainmaster_trainer.driver import search as module
 from trainmaster_trainer.driver import search_report
 from trainmaster_trainer.driver.search import Search
 from trainmaster_trainer.errors import ConfigurationError, TrainingError
+from trainmaster_trainer.ipc.messages import Leaving, Left
 from trainmaster_trainer.ipc.settings import DriverSettings
 from trainmaster_trainer.reporting.event import RunEvent
 from trainmaster_trainer.reporting.search_table import SearchTable
@@ -156,6 +157,49 @@ def test_actors_that_are_gone_before_a_trial_begins_are_no_failure(tmp_path: Pat
     search = search_of(tmp_path, job_of(trial={"retries": 0}))
     search.lead(executing(end, moves=False))
     assert {str(each.end) for each in search.study.trials()} == {"Complete"}  # type: ignore[union-attr]
+
+
+def test_trial_that_saves_for_its_pod_is_no_lost_one(tmp_path: Path) -> None:
+    """However often its pod is drained; and whatever happens to actors that were in it."""
+    told: dict[int, int] = {}
+
+    def end(config: dict[str, Any]) -> dict[str, Any] | None:
+        told[config[NUMBER]] = told.get(config[NUMBER], 0) + 1
+        return {STATE: "Stopped"} if told[config[NUMBER]] <= 5 else {}
+
+    search = search_of(tmp_path, job_of(trial={"retries": 0}))
+    search.lead(executing(end))
+    assert told == dict.fromkeys(range(4), 6)
+    assert [(each.number, str(each.end)) for each in search.study.trials()] == [  # type: ignore[union-attr]
+        (number, "Complete") for number in range(4)
+    ]
+
+
+def test_pods_wait_for_the_actors_of_their_trials(tmp_path: Path) -> None:
+    class Other:
+        def __init__(self, number: int) -> None:
+            self.number, self.said = number, []
+
+        def send(self, message: Any) -> None:
+            self.said.append(message)
+
+    search, actor, launcher = search_of(tmp_path, job_of(pruning={"algorithm": "asha"})), Other(1), Other(2)
+    messages: list[Any] = []
+
+    def execute(search: Search, parallel: int) -> None:
+        search.on_join(actor)  # type: ignore[arg-type]
+        for _ in range(2):
+            search.suggest()
+        search._running[0].decided = TrialEnd.PRUNED
+        search.on_leaving(launcher, Leaving(pod="w-0", ip=""))  # type: ignore[arg-type]
+        messages.extend(actor.said[1:])
+        assert not launcher.said
+        search.on_message(actor, Left(saved=True, pod="w-0"))  # type: ignore[arg-type]
+        search.is_stopping = True
+
+    search.run(execute)
+    assert messages == [Leaving(pod="w-0", ip="", trials=[1])], "the other one is over"
+    assert launcher.said == [Left(saved=True, pod="w-0")]
 
 
 def test_too_many_failed_trials_fail_the_search(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def searching(workers: int = 1, *, diverges: bool = False, **model: Any) -> Trai
 class Threads:
     """Agents in threads of this process, as often as they end."""
 
+    pod = ""
+
     def __init__(self, job: TrainingJob, root: Path, count: int, port: int, token: str) -> None:
         self._job, self._root, self._count, self._port, self._token = job, root, count, port, token
         self._is_closed = False
@@ -83,6 +85,7 @@ class Threads:
         placement = Placement(
             rank=rank, world_size=self._count, local_rank=rank, local_world_size=self._count, attempt=1,
             storage_uri=f"file://{self._root}", base_dir=str(self._root), in_cluster=False, cpus=1,
+            pod=self.pod.format(rank=rank),
             **({"code_dir": str(self._root / "code"), "work_dir": str(self._root / "work")}
                if (self._root / "code").exists() else {}),
         )  # fmt: skip

@@ -56,8 +56,48 @@ def test_older_attempt_writes_no_longer(tmp_path):
 
 def test_damaged_line_is_named(tmp_path):
     store = open_store(f"file://{tmp_path}", None, None, {})
-    store.put("tuning/journal-000001.jsonl", b'{"a": 1}\n{"a": \n')
-    with pytest.raises(ConfigurationError, match=r"journal-000001.jsonl: line 2 of the search's journal is damaged"):
+    store.put("tuning/journal-000001-000000000.jsonl", b'{"a": 1}\n{"a": \n')
+    with pytest.raises(
+        ConfigurationError, match=r"journal-000001-0+\.jsonl: line 2 of the search's journal is damaged"
+    ):
+        Journal(store, 1)
+
+
+@pytest.mark.parametrize("earlier", [0, 2])
+def test_write_that_arrives_late_changes_nothing(tmp_path, monkeypatch, earlier):
+    """The node of a head was cut off between its look at the fence and its write, and comes back."""
+    store, check = open_store(f"file://{tmp_path}", None, None, {}), module.check_fence
+    old = Journal(store, 1)
+    old.append_logs([{"a": number} for number in range(earlier)])
+    old.flush()
+
+    def others_begin(run, attempt):
+        check(run, attempt)
+        monkeypatch.setattr(module, "check_fence", check)
+        new = Journal(store, 2)
+        new.append_logs([{"b": 1}])
+        new.flush()
+
+    monkeypatch.setattr(module, "check_fence", others_begin)
+    old.append_logs([{"late": 1}, {"late": 2}])
+    old.flush()
+    assert any(b"late" in (store.get(name) or b"") for name, _ in store.list("tuning")), "it has arrived"
+    expected = [*({"a": number} for number in range(earlier)), {"b": 1}]
+    assert list(Journal(store, 3).read_logs(0)) == expected
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_operations_that_are_missing_are_said(tmp_path, monkeypatch, cut):
+    """A file is gone, or a power cut of the machine that stores it took its end."""
+    monkeypatch.setattr(module, "_FILE_BYTES", 10)
+    store = open_store(f"file://{tmp_path}", None, None, {})
+    journal = Journal(store, 1)
+    for first in (0, 5):
+        journal.append_logs([{"a": number} for number in range(first, first + 5)])
+        journal.flush()
+    name = "tuning/journal-000001-000000000.jsonl"
+    store.put(name, b"".join((store.get(name) or b"").splitlines(keepends=True)[:cut]))
+    with pytest.raises(ConfigurationError, match=rf"0005\.jsonl: the operations {cut + 1} to 5 before this file"):
         Journal(store, 1)
 
 
