@@ -75,7 +75,7 @@ def _search(run: Store) -> list[tuple[str, str]]:
     if not result:
         return []
     best = [("best trial", best_text(result["best"]))] if result.get("best") else []
-    front = [("front", f"{len(result['front'])} trials that no other one is better than")] if not best else []
+    front = [("front", f"{len(result['front'])} trials that no other one dominates")] if not best else []
     hours = [("cost", gpu_hours_text(**result["gpuHours"]))] if "gpuHours" in result else []
     return [("search", f"{len(result['trials'])} trials; {result['why']}"), *best, *front, *hours]
 

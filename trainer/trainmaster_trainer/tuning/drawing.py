@@ -317,7 +317,7 @@ def _x(axis: Axis, trial: TrialRecord) -> float:
 
 # -- front ------------------------------------------------------------------------------------------------------------
 def front(found: Findings) -> Figure:
-    """Draw the objectives by each other, with the trials that no other one is better than."""
+    """Draw the objectives by each other, with the trials that no other one dominates."""
     pairs = list(itertools.combinations(range(len(found.goals)), 2))
     columns = min(3, len(pairs))
     rows = math.ceil(len(pairs) / columns)

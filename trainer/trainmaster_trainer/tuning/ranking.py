@@ -14,7 +14,7 @@ def ranked(trials: Iterable[TrialRecord], *, is_higher: bool) -> list[TrialRecor
 
 
 def front(trials: Iterable[TrialRecord], higher: Sequence[bool]) -> list[TrialRecord]:
-    """Return the complete trials that no other one is better than in every objective."""
+    """Return the complete trials that no other one dominates: as good in every objective, and better in one."""
     complete = _valued(trials)
     return [each for each in complete if not any(_dominates(other, each, higher) for other in complete)]
 

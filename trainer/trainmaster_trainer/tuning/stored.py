@@ -23,7 +23,7 @@ class Found:
         why: Why it is over; empty: it isn't.
         trials: All that were begun, by number.
         best: Number of the best complete trial; None: none yet, or several objectives.
-        front: Numbers of the complete trials that no other one is better than in every objective.
+        front: Numbers of the complete trials that no other one dominates.
     """
 
     total: int

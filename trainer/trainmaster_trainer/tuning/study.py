@@ -329,7 +329,7 @@ class Study:
         return next(iter(ranked(self.trials(), is_higher=self.higher[0])), None)
 
     def front(self) -> list[TrialRecord]:
-        """Return the complete trials that no other one is better than in every objective."""
+        """Return the complete trials that no other one dominates: as good in every objective, and better in one."""
         return front(self.trials(), self.higher)
 
     def _reached_target(self, trials: list[TrialRecord]) -> bool:
