@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import os
 import shutil
 import subprocess
@@ -170,3 +171,6 @@ def test_lightning_with_packages_of_its_own(shared_namespace: Namespace, s3: Any
     (made,) = json.loads(read(s3, run_prefix(job) + "environment.json"))["attempts"]
     assert made["packages"]["tinywidth"] == "1.0"
     assert made["code"]["sha256"] == job["spec"]["training"]["code"]["inline"]["sha256"]
+    # there is no registry: the kubelets report the checksum of the image itself, the same for all pods
+    (image,) = made["imageIds"]
+    assert re.fullmatch("sha256:[0-9a-f]{64}", image)
