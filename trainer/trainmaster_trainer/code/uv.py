@@ -18,7 +18,7 @@ from trainmaster_trainer.errors import CodeError, CodeUnavailable
 
 FIELD = "spec.training.code.requirements"
 _SECONDS = 3600
-_PYPI = "https://pypi.org/simple"  # what uv asks where it is told nothing
+_PYPI = "PyPI"  # which uv asks where it is told nothing
 # Settings of uv that say where packages come from and how; others, such as UV_TARGET, would change what is made.
 _KEPT = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|HTTP_|"

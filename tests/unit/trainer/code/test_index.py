@@ -225,7 +225,7 @@ def test_indexes_are_named_without_users() -> None:
         {"UV_INDEX": "team=https://a.example/simple https://b.example", "PIP_INDEX_URL": "https://c.example"}
     )
     assert indexes(own) == ["https://a.example/simple", "https://b.example", "https://c.example"]
-    assert indexes(settings({})) == ["https://pypi.org/simple"]
+    assert indexes(settings({})) == ["PyPI"]
     for address in ("https://u:p@host/x", "https://u:p@q@host/x", "https://u:p/q@host/x", "https://token@host/x"):
         assert without_secrets(address) == "https://host/x"
     assert without_secrets("https://host:8080/@scope/x") == "https://host:8080/@scope/x"
