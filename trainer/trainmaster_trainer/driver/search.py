@@ -47,6 +47,7 @@ from .final_run import FinalRun
 from .leaving import Leavers
 from .retention import Retention
 from .rounds import Rounds
+from .search_state import progress_of, result_of
 from .search_text import begun, told
 
 _MOST_IN_VAIN = 20
@@ -273,42 +274,7 @@ class Search:
     def progress(self) -> TuningProgress:
         """Return how many trials there are of each kind, and the best."""
         assert self.study is not None
-        trials = self.study.trials()
-        best = self.study.best()
-        ends, hours = [each.end for each in trials], self._gpu_hours()
-        return TuningProgress(
-            total=self.study.max_trials,
-            running=ends.count(None),
-            complete=ends.count(TrialEnd.COMPLETE),
-            pruned=sum(ends.count(each) for each in (TrialEnd.PRUNED, TrialEnd.DIVERGED, TrialEnd.OUT_OF_MEMORY)),
-            failed=ends.count(TrialEnd.FAILED),
-            best=best.objectives[0] if best is not None else None,
-            best_trial=best.number if best is not None else None,
-            metric=self.tuning.objectives[0].metric,
-            gpu_hours=hours.get("used"),
-            gpu_hours_saved=hours.get("saved"),
-            is_over=not self.is_active,
-        )
-
-    def _gpu_hours(self) -> dict[str, float]:
-        """Return what was used and what was saved, where trials have GPUs."""
-        if self.study is None or not self.job.spec.cluster.workers.gpus:
-            return {}
-        used, saved = self.study.gpu_hours, self.study.gpu_hours_saved
-        return {"used": round(used, 4), "saved": round(saved, 4)}
-
-    def result(self) -> dict[str, Any]:
-        """Return what the search has found, for storage."""
-        assert self.study is not None
-        best = self.study.best()
-        return {
-            "budget": self.tuning.budget.wire(),
-            "why": self.study.why_over,
-            **({"gpuHours": self._gpu_hours()} if self._gpu_hours() else {}),
-            "best": best.wire() if best is not None else None,
-            "front": [each.wire() for each in self.study.front()],
-            "trials": [each.wire() for each in self.study.trials()],
-        }
+        return progress_of(self.study, self.job, is_over=not self.is_active)
 
     def lead(self, execute: Callable[[Search, int], None]) -> TrainingJob | tuple[Outcome, str]:
         """Run the search; return the job of its winner, or how the attempt ends with it.
@@ -342,7 +308,7 @@ class Search:
     def keep_result(self) -> None:
         """Store what the search has found; with it and the model, if there is to be one, the job is complete."""
         assert self.study is not None
-        result = json.dumps(self.result(), indent=1).encode()
+        result = json.dumps(result_of(self.study, self.job), indent=1).encode()
         if result == self._store.get(RESULT):  # an attempt that only trains the winner
             return
         search_report.keep(self._store, self._journal, findings(self.study, axes_of(self.job.spec)))

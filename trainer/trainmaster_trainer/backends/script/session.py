@@ -119,19 +119,13 @@ class Session:
         if self._set is None:
             left, aside = workdir.begin_clean(self.context, self.folders)
             if left:
-                self.warn(
-                    f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: "
-                    "a program that reads such files continues another run; move them away if it shouldn't"
-                )
+                self.warn(workdir.left_text(left))
         else:
             _, aside = workdir.put_back(self.context, self.folders, self._set)
             self._keeper.know(*workdir.stored(self._set, self.context.node))
         self._ready_mark().touch()
         if aside:
-            self.warn(
-                f"{len(aside)} files are of no complete set and were moved to {workdir.INCOMPLETE}: "
-                f"{', '.join(aside[:5])}"
-            )
+            self.warn(workdir.aside_text(aside))
 
     def _await_files(self) -> None:
         """Wait until local rank 0 has put the files of this node back, or moved aside what is there."""
@@ -218,10 +212,7 @@ class Session:
             return  # the kernel's notification may be on its way
         self._has_said_read = True
         if brought:
-            self.warn(
-                f"the program read {', '.join(brought[:3])}, which came with the code: if that is a checkpoint, this "
-                "run continues another one; leave it out in .trainmasterignore if it shouldn't"
-            )
+            self.warn(workdir.brought_text(brought))
 
     def _say_alive(self) -> None:
         """Report that a program without steps works: it uses the processor. One that hangs doesn't."""

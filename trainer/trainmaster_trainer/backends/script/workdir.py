@@ -244,6 +244,27 @@ def _move_aside(context: Context, paths: list[str], name: str) -> None:
         shutil.move(context.work_dir / path, target)
 
 
+def left_text(left: list[str]) -> str:
+    """Return the warning about files that were there before the run."""
+    return (
+        f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: a program that reads "
+        "such files continues another run; move them away if it shouldn't"
+    )
+
+
+def aside_text(aside: list[str]) -> str:
+    """Return the warning about files that were moved aside."""
+    return f"{len(aside)} files are of no complete set and were moved to {INCOMPLETE}: {', '.join(aside[:5])}"
+
+
+def brought_text(brought: list[str]) -> str:
+    """Return the warning about files of the code that may be checkpoints, which the program has read."""
+    return (
+        f"the program read {', '.join(brought[:3])}, which came with the code: if that is a checkpoint, this run "
+        "continues another one; leave it out in .trainmasterignore if it shouldn't"
+    )
+
+
 def files_of(manifest: Manifest, node: int) -> dict[str, File]:
     """Return the files of a set as a node gets them, by path."""
     found: dict[str, File] = {}
