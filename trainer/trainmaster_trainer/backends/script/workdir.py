@@ -247,8 +247,8 @@ def _move_aside(context: Context, paths: list[str], name: str) -> None:
 def left_text(left: list[str]) -> str:
     """Return the warning about files that were there before the run."""
     return (
-        f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: a program that reads "
-        "such files continues another run; move them away if it shouldn't"
+        f"{', '.join(left[:5])} {'was' if len(left) == 1 else 'were'} there before this run began: a program that "
+        "reads such files continues another run; move them away if it shouldn't"
     )
 
 
