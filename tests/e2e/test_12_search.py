@@ -1,4 +1,4 @@
-"""A search on the cluster loses workers and its head and is suspended: no trial is lost or different."""
+"""A search on the cluster loses all of Ray twice, a worker and its head, and is suspended: its trials are the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainmaster_trainer.tuning.trials import Decision, TrialEnd
 from tests.e2e.conftest import keys, make_job, read, run_prefix
 from tests.e2e.kube import Json, Namespace, holds, progress, status
 
-TRIALS = 40  # enough that some are left for every attempt: a trial takes a second
+TRIALS = 64  # enough that some are left for every attempt: a trial takes a second
 TUNING: Json = {
     "objectives": [{"metric": "val/accuracy"}],
     "space": {
@@ -39,26 +39,36 @@ def test_search_loses_its_workers_and_its_head(shared_namespace: Namespace, s3: 
     shown = ns.wait(name, lambda job: ended(job) >= 2, "two trials")
     assert progress(shown)["percent"].endswith(f"/{TRIALS} trials")
     assert progress(shown)["metric"].startswith("best val/accuracy=")
-    for index in (0, 1):  # one of them runs the trial
-        ns.delete_pod(worker_pod(name, 1, index))
+    for attempt in (1, 2):  # all of Ray
+        for pod in ns.pods(name):
+            ns.cluster.core.delete_namespaced_pod(pod, ns.name, grace_period_seconds=0)
+        # not after a number of trials: the counters lag, and what is left takes seconds
+        wait_running(ns, name, attempt + 1)
+    ns.delete_pod(worker_pod(name, 3, 0))
     before = ended(ns.job(name))
     ns.wait(name, lambda job: ended(job) >= before + 2, "two more trials")
-    ns.cluster.core.delete_namespaced_pod(f"{name}-1-head", ns.name, grace_period_seconds=0)
-    # not after a number of trials: the counters lag, and what is left takes seconds
-    ns.wait(name, lambda job: status(job)["attempt"] == 2 and holds(job, "Running"), "a trial of the second head")
+    ns.cluster.core.delete_namespaced_pod(f"{name}-3-head", ns.name, grace_period_seconds=0)
+    wait_running(ns, name, 4)
     ns.patch(name, {"spec": {"run": {"suspend": True}}})
     ns.wait(name, lambda job: holds(job, "Suspended"), "the search is suspended")
     ns.wait_no_pods(name)
     assert 0 < ended(ns.job(name)) < TRIALS
     ns.patch(name, {"spec": {"run": {"suspend": False}}})
     job = ns.complete(name, timeout=600)
-    assert status(job)["attempt"] == 3
+    assert status(job)["attempt"] == 5
     assert status(job)["tuning"]["summary"].startswith(f"{TRIALS}/{TRIALS} trials, best val/accuracy=")
     assert status(job)["testMetrics"]["test/accuracy"] > 0.85
     result = json.loads(read(s3, f"{run_prefix(job)}tuning/result.json"))
     assert [each["number"] for each in result["trials"]] == list(range(TRIALS))
     assert {each["state"] for each in result["trials"]} == {"Complete", "Pruned"}
     assert replayed(s3, job, tmp_path) == [(each["number"], each["values"], each["state"]) for each in result["trials"]]
+    reports = [(each["trial_id"], each["step"]) for each in journal(s3, job) if "intermediate_value" in each]
+    assert len(reports) == len(set(reports)), "no validation is decided twice"
+
+
+def wait_running(ns: Namespace, name: str, attempt: int) -> None:
+    """Wait for a trial of an attempt."""
+    ns.wait(name, lambda job: status(job)["attempt"] == attempt and holds(job, "Running"), f"attempt {attempt} trains")
 
 
 def ended(job: Json) -> int:
