@@ -62,7 +62,11 @@ def with_run(job: TrainingJob, **fields: Any) -> TrainingJob:
 def test_patience_is_longer_for_loading_and_packaging(
     job: TrainingJob, state: TrainerState, asked: int, seconds: int
 ) -> None:
-    driver: Any = SimpleNamespace(job=with_run(job, stall_seconds=asked), run_state=SimpleNamespace(state=state))
+    driver: Any = SimpleNamespace(
+        job=with_run(job, stall_seconds=asked),
+        run_state=SimpleNamespace(state=state),
+        group=SimpleNamespace(is_own_program=False),
+    )
     assert Driver._patience(driver) == seconds
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from trainmaster_api.validation.validate import validate
 from trainmaster_trainer.ipc.messages import Stop, Wake
 from trainmaster_trainer.storage.store import Store, open_store
-from trainmaster_trainer.tuning.trials import NUMBER, RUN, SEGMENT, STATE, VALUES, WAITS, run_of
+from trainmaster_trainer.tuning.trials import NUMBER, RUN, SEGMENT, STATE, TIME, VALUES, WAITS, run_of
 
 from tests.unit.trainer.driver.test_trial import EPOCHS, World, measured, open_world, searching
 
@@ -113,23 +114,33 @@ def test_round_that_has_saved_its_end_trains_no_further(open_world):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="which processes run is read from /proc")
 def test_killed_in_a_round_it_loads_its_own_checkpoint(open_world):
     """An exploit isn't loaded twice: what the trial has trained since is in a checkpoint of its own."""
-    calm = open_world(searching(), "calm")
-    world = open_world(searching())
-    for each in (calm, world):
+    run = run_of(1, 3)
+    segment = {"until": 3, "origin": run_of(0, 1), "is_other": True}  # two epochs in one round
+    calm, world = open_world(searching(), "calm"), open_world(searching())
+    told: dict[str, list[dict[str, Any]]] = {"calm": [], "killed": []}
+    for name, each in (("calm", calm), ("killed", world)):
         play(each, 0, 1, 0.01)
-    begin(world, 1, 3, 0.003)
-    world.host._trial[SEGMENT] |= {"origin": run_of(0, 1), "is_other": True}  # two epochs in one round
-    begin(calm, 1, 3, 0.003)
-    calm.host._trial[SEGMENT] |= {"origin": run_of(0, 1), "is_other": True}
-    said, expected = [world.host.step()], [calm.host.step()]
-    said.append(world.host.step())
-    for pid in world.ranks():
-        os.kill(pid, signal.SIGKILL)
-    for each, found in ((world, said), (calm, expected)):
-        while not found[-1]["done"]:
-            found.append(each.host.step())
-    assert dict(measured(said)) == dict(measured(expected))
-    assert newest(world, run_of(1, 3)) == newest(calm, run_of(1, 3))
+        assert each.host.begin({NUMBER: 1, VALUES: {"optimizer.lr": 0.003}, RUN: run, SEGMENT: segment})
+        said = told[name]
+        while not said or not said[-1]["done"]:
+            said.append(each.host.step())
+            if name == "killed" and len(said) == 2:  # its first epoch was told to continue, and is saved meanwhile
+                until_saved(world, run)
+                for pid in world.ranks():  # those of both worlds, of which one is over
+                    os.kill(pid, signal.SIGKILL)
+    assert [each[TIME] for each in told["calm"] if TIME in each] == [2, 3]
+    times = [each[TIME] for each in told["killed"] if TIME in each]
+    assert times == [2, 3, 3], "with the exploit loaded again: 2, 3, 2, 3"
+    assert dict(measured(told["killed"])) == dict(measured(told["calm"]))
+    assert newest(world, run) == newest(calm, run)
+
+
+def until_saved(world: World, run: str) -> None:
+    """Wait until a checkpoint of a run is committed, while its trial waits for the verdict."""
+    deadline = time.monotonic() + 60
+    while store(world, run).get("LATEST") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("message", [Wake(count=1), Stop()])
