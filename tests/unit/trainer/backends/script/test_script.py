@@ -159,7 +159,7 @@ def test_script_reports_progress_itself(tmp_path):
 
 
 def test_script_checkpoint_that_came_with_the_code_is_said_and_its_successors_are_kept(tmp_path):
-    """Somebody has run the program in the folder of its code before: it continues from what is there."""
+    """The program was run in the folder of its code before: it continues from what is there."""
     shape = {"path": "plain.py", "args": SLOWLY}
     expected = undisturbed(tmp_path / "a", **shape)
     before = Run(tmp_path / "before", path="plain.py", args=["--steps", "100", "--every", "100"])
