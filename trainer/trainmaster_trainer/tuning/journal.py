@@ -70,8 +70,17 @@ class Snapshot(BaseJournalBackend):
 
 def _files(run: Store) -> list[tuple[int, int, str]]:
     """Return the files in order: the attempt of each, how many operations come before it, and its path."""
-    found = [(_NAME.fullmatch(name.rpartition("/")[2]), name) for name, _ in run.list(FOLDER)]
-    return sorted((int(each[1]), int(each[2]), name) for each, name in found if each)
+    names = [name for name, _ in run.list(FOLDER) if name.rpartition("/")[2].startswith("journal-")]
+    found = []
+    for name in names:
+        match = _NAME.fullmatch(name.rpartition("/")[2])
+        if match is None:  # left out, the search would begin again without a word
+            raise ConfigurationError(
+                f"{run.where}/{name} isn't named as a file of a search's journal is: another version has written it; "
+                "continue with that version, or start a new search under another metadata.name"
+            )
+        found.append((int(match[1]), int(match[2]), name))
+    return sorted(found)
 
 
 def _read(run: Store, name: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from trainmaster_cli.cluster.watching import Changed, Watcher
 from trainmaster_cli.errors import UserError
 from trainmaster_cli.main import _parser
 
-from tests.factories import load_example
+from tests.factories import REMOVE, load_example
 
 from .fake_api import FakeApi
 
@@ -140,6 +140,21 @@ def test_the_lock_file_is_still_named(api: Cluster, file: Path) -> None:
     assert prepared is not None
     sent = prepared.document["spec"]["training"]["code"]
     assert {key: sent[key] for key in sent if key != "inline"} == {"requirements": "lock.txt", "wheels": "wheels"}
+
+
+def test_checkpoints_of_other_runs_stay_here(api: Cluster, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train.py", "out/last.pt"):
+        (file.parent / "src" / name).parent.mkdir(exist_ok=True)
+        (file.parent / "src" / name).write_text("")
+    no_parts = {f"spec.training.{part}": REMOVE for part in ("task", "data", "model", "loop", "optimizer", "schedule")}
+    script = {"spec.training.script": {"path": "train.py", "checkpoints": ["out"]}}
+    prepared = submit.prepare(str(write(file.parent, {**no_parts, **script})), None)
+    assert prepared is not None
+    assert prepared.archive is not None
+    assert "train.py" in prepared.archive.listing
+    assert "out/last.pt" not in prepared.archive.listing
+    run(api, file)
+    assert "as the checkpoints of other runs: out/" in capsys.readouterr().err
 
 
 def test_the_exit_code_is_the_job_s(api: Cluster, file: Path) -> None:

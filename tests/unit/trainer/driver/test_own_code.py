@@ -22,7 +22,7 @@ from trainmaster_trainer.driver.places import only_one
 from trainmaster_trainer.errors import CodeError, StorageDenied
 from trainmaster_trainer.storage.store import Store
 
-from tests.factories import load_example, parse
+from tests.factories import REMOVE, load_example, parse
 from tests.unit.trainer.code.world import wheel
 from tests.unit.trainer.driver.test_local import options
 
@@ -115,6 +115,17 @@ def test_results_are_no_part_of_the_code(storage: str) -> None:
     assert again.code is not None
     assert list(again.code.listing) == ["net.py"]
     assert again.run.uri == first.run.uri
+
+
+def test_checkpoints_of_other_runs_are_no_part_of_the_code(src: Path, tmp_path: Path) -> None:
+    (src / "out").mkdir()
+    (src / "out" / "last.pt").write_bytes(b"of another run")
+    no_parts = {f"spec.training.{part}": REMOVE for part in ("task", "data", "model", "loop", "optimizer", "schedule")}
+    script = {"path": "net.py", "checkpoints": ["out"]}
+    changes = {**no_parts, "spec.training.code": {"path": "src"}, "spec.training.script": script}
+    archive = own_code.packed(parse(load_example("digits", changes)), tmp_path, tmp_path / "runs")
+    assert archive is not None
+    assert (list(archive.listing), archive.results) == (["net.py"], ("out/",))
 
 
 def test_code_that_cant_travel_is_refused(src: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,14 @@ def test_operations_that_are_missing_are_said(tmp_path, monkeypatch, cut):
         Journal(store, 1)
 
 
+def test_file_of_another_version_is_refused_and_not_left_out(tmp_path):
+    run = open_store(f"file://{tmp_path}", None, None, {})
+    run.put("tuning/journal-000001.jsonl", b"")
+    run.put("tuning/result.json", b"{}")
+    with pytest.raises(ConfigurationError, match=r"journal-000001\.jsonl isn't named as a file of a search's journal"):
+        Journal(run, 1)
+
+
 def test_optuna_reads_the_files_that_are_put_together(tmp_path):
     """As optuna-dashboard would open them."""
     store = open_store(f"file://{tmp_path}", None, None, {})
